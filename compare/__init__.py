@@ -1,0 +1,1 @@
+"""Faults, attacks, workloads, checkers and reports: the laboratory that compares the protocols."""

@@ -1,0 +1,1 @@
+"""Practical Byzantine Fault Tolerance: the protocol, nothing else."""

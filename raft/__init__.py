@@ -1,0 +1,1 @@
+"""Raft: the protocol, nothing else."""

@@ -1,0 +1,1 @@
+"""The replicated-log interface and the ground both protocols stand on."""
