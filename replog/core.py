@@ -1,0 +1,367 @@
+"""The contract between a protocol and the world: events in, effects out. Read this first.
+
+One replica of a protocol is a `Core`: `step(now, event) -> list[Effect]`. It has no clock, socket, task, file or
+randomness of its own; all of it is handed in by `Setup` or comes as an event. `replog.replica.Replica` carries out the
+effects that concern the application; the two worlds, `replog.live` and `replog.sim`, carry out the rest.
+
+The order of the list is the order of durability: no Send, Reply, Accuse or Trim that is listed after a Persist leaves
+before that record is on disk. Timers, notes and applying act at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from replog.codec import Codec, Domain
+from replog.keys import Signer, Verifier
+from replog.types import ClientId, Digest, Message, Micros, NodeId, Principal, Request, Status
+
+# ------------------------------------------------------------------------------------------------------------ events
+
+
+class _Value(msgspec.Struct, frozen=True, gc=False):
+    """Base of events and effects: plain values, compared by content in tests."""
+
+
+class Started(_Value, frozen=True):
+    """Exactly once, first: arm the timers and send again what was promised before a restart."""
+
+
+class Received(_Value, frozen=True):
+    """`sender` is who the link's authentication says it is; nothing inside the message is verified yet."""
+
+    sender: Principal
+    message: Message
+
+
+class Timeout(_Value, frozen=True):
+    """A timer that was set and neither cancelled nor set again has run out (HAZARDS X13)."""
+
+    name: str
+
+
+class Result(_Value, frozen=True):
+    """What became of one request of an Apply. `results` is None when the session had executed it already or no
+    longer admits it: nothing was executed, and the reply, if there is one, is in `Sessions.results`."""
+
+    client: ClientId
+    timestamp: int
+    results: bytes | None
+
+
+class Applied(_Value, frozen=True):
+    """Answer to Apply: one Result a request, in order."""
+
+    index: int
+    results: list[Result]
+
+
+class Checkpointed(_Value, frozen=True):
+    """Answer to Checkpoint, and the end of a Restore: the digest of the whole replicated state at `index`."""
+
+    index: int
+    digest: Digest
+
+
+class Queried(_Value, frozen=True):
+    """Answer to Query."""
+
+    token: int
+    results: list[bytes]
+
+
+class Part(_Value, frozen=True):
+    """Answer to ReadPart. `data` is None if that checkpoint or part is not held (any more).
+
+    `following` is the next part in the order in which the parts make up the whole, -1 after the last.
+    """
+
+    index: int
+    part: int
+    data: bytes | None
+    following: int
+    token: int
+
+
+class Wanted(_Value, frozen=True):
+    """Answer to Restore and WritePart: the parts still needed before the state at `index` is complete, at most 64 of
+    them, those already asked for included. `refused`: the part just written did not match its digest. When nothing is
+    missing `Checkpointed(index, digest)` comes instead and the state is in place: all of it, or none."""
+
+    index: int
+    parts: tuple[int, ...]
+    refused: bool
+
+
+class Command(_Value, frozen=True):
+    """An operator's word to this one replica (take a snapshot now, move the leadership, ...)."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+Event = Started | Received | Timeout | Applied | Checkpointed | Queried | Part | Wanted | Command
+
+# ----------------------------------------------------------------------------------------------------------- effects
+
+
+class Persist(_Value, frozen=True):
+    """Put `record` on disk: a barrier for every Send, Reply, Accuse and Trim behind it.
+
+    `index`: the log index (PBFT: seq) that the record belongs to. A record that `Trim(upto)` must not drop by itself
+    has index 0 only if the core lists it again before the Trim: hard state is written anew, then the prefix is cut.
+    Records come back at construction in the order in which they were persisted.
+    """
+
+    record: Message
+    index: int
+
+
+class Send(_Value, frozen=True):
+    """To each of `to`, over authenticated links; encoded once. Never to oneself. May be lost."""
+
+    to: tuple[NodeId, ...]
+    message: Message
+
+
+class Reply(_Value, frozen=True):
+    """To a client, if it is connected to this replica."""
+
+    client: ClientId
+    message: Message
+
+
+class Accuse(_Value, frozen=True):
+    """Evidence: two statements of one node that no correct node says both of. `kind` names the rule broken."""
+
+    culprit: NodeId
+    kind: str
+    first: Message
+    second: Message
+
+
+class Trim(_Value, frozen=True):
+    """Drop the longest run of oldest records that all have index <= `upto`. Waits until a checkpoint of the
+    application's state at or beyond `upto` is on disk. Checkpoints in memory below `upto` are dropped too."""
+
+    upto: int
+
+
+class Apply(_Value, frozen=True):
+    """Execute the requests of log index `index`, in order. `index` grows by exactly 1 ([] for a null request or no-op).
+
+    `time`: agreed time of the batch, microseconds since 1970; execution makes it monotone. `seed`: agreed, 32 bytes.
+    """
+
+    index: int
+    requests: Sequence[Request]
+    time: int
+    seed: bytes
+
+
+class Rollback(_Value, frozen=True):
+    """Undo everything applied after `index` (a held checkpoint)."""
+
+    index: int
+
+
+class Query(_Value, frozen=True):
+    """Execute read-only requests on the present state; changes nothing, sessions included."""
+
+    token: int
+    requests: list[Request]
+
+
+class Checkpoint(_Value, frozen=True):
+    """Keep the state as it is after `index`, which must be the last applied, and tell its digest."""
+
+    index: int
+
+
+class ReadPart(_Value, frozen=True):
+    """Read one part of a held checkpoint. Part 0 is the root: its digest is the digest of the checkpoint."""
+
+    index: int
+    part: int
+    token: int
+
+
+class Restore(_Value, frozen=True):
+    """Begin (or go on, if it is the same) to replace the state by the one at `index` whose digest is proved."""
+
+    index: int
+    digest: Digest
+
+
+class WritePart(_Value, frozen=True):
+    """Offer one part of the state being restored. It is verified against the digests before it counts."""
+
+    index: int
+    part: int
+    data: bytes
+
+
+class SetTimer(_Value, frozen=True):
+    """Arm the timer, replacing an earlier arming of the same name. `delay` in microseconds, > 0."""
+
+    name: str
+    delay: Micros
+
+
+class CancelTimer(_Value, frozen=True):
+    name: str
+
+
+class Note(_Value, frozen=True):
+    """Observation only (traces, metrics, tests): nothing depends on it. `kind` is kebab-case."""
+
+    kind: str
+    detail: dict[str, Any]
+
+
+class Save(_Value, frozen=True):
+    """Made by `replica.py`, not by a core: write this checkpoint of the application's state to disk, behind the scenes."""
+
+    snapshot: Any  # replog.executor.Snapshot
+
+
+Effect = (
+    Persist
+    | Send
+    | Reply
+    | Accuse
+    | Trim
+    | Apply
+    | Rollback
+    | Query
+    | Checkpoint
+    | ReadPart
+    | Restore
+    | WritePart
+    | SetTimer
+    | CancelTimer
+    | Note
+    | Save
+)
+
+# ------------------------------------------------------------------------------------------------------------- cores
+
+
+class Core(Protocol):
+    """One replica of one protocol. Deterministic: same construction, same events, same effects."""
+
+    def step(self, now: Micros, event: Event) -> list[Effect]:
+        """`now` is monotonic. Nonsense from a peer yields a Note, never an exception; an exception is our own bug."""
+        ...
+
+    def status(self) -> Status:
+        """What this replica can say of itself. Changes nothing."""
+        ...
+
+    def check_invariants(self) -> None:
+        """Raise AssertionError naming the invariant that does not hold. For tests and the simulator."""
+        ...
+
+
+class Rng(Protocol):
+    """The part of random.Random that protocols may use; a stream of its own for each component."""
+
+    def randint(self, a: int, b: int, /) -> int: ...
+
+
+class Sessions(Protocol):
+    """What a core may know of the executor's client table: a function of what has been applied, nothing else."""
+
+    def results(self, client: ClientId, timestamp: int) -> bytes | None:
+        """The remembered results of an executed request, None if it was not executed or is remembered no more."""
+        ...
+
+    def admits(self, client: ClientId, timestamp: int) -> bool:
+        """Whether this request could still execute: timestamp in (low, low + W] and not executed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a replica finds on its disk: records in order, and the index and digest of the saved application state."""
+
+    records: Sequence[Message] = ()
+    index: int = 0
+    digest: Digest = b""
+
+    @property
+    def empty(self) -> bool:
+        return not self.records and self.index == 0
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that a core is built from. Construction changes nothing outside; recovery is construction."""
+
+    me: NodeId
+    n: int
+    f: int
+    domain: Domain
+    config: Any
+    """The protocol's own options, as made by `ProtocolSpec.options`."""
+    signer: Signer
+    verifier: Verifier
+    sessions: Sessions
+    rng: Rng
+    wall: Callable[[], Micros]
+    """Time of day, microseconds since 1970. Read only to propose or judge agreed time; safety never rests on it."""
+    stored: Stored = field(default_factory=Stored)
+
+    @property
+    def others(self) -> tuple[NodeId, ...]:
+        return tuple(node for node in range(self.n) if node != self.me)
+
+
+@dataclass(frozen=True)
+class ClientRules:
+    """How a client of this protocol behaves. Used by `replog.client`."""
+
+    reply_quorum: int
+    """Matching replies of distinct replicas that make a result: f+1 (PBFT), 1 (Raft)."""
+    retry_all: bool
+    """On a time-out: send to all replicas (PBFT), or to the next one (Raft)."""
+    retry_us: Micros
+    """Wait before the first retransmission; doubles up to 8 times this."""
+
+
+class ProtocolSpec(Protocol):
+    """A protocol, as the worlds, the command and the comparison know it. Found by entry point `replog.protocols`."""
+
+    name: str
+    leader_word: str
+    """What the protocol calls the one that orders: primary or leader."""
+    view_word: str
+    """view or term."""
+    messages: Codec[Any]
+    """All that crosses links, COMMON_MESSAGES included."""
+    records: Codec[Any]
+    """All that is persisted."""
+
+    def replicas(self, f: int) -> int:
+        """The least n that stands f faults: 3f+1 or 2f+1."""
+        ...
+
+    def faults(self, n: int) -> int:
+        """The most faults that n stand."""
+        ...
+
+    def check_size(self, n: int, f: int) -> None:
+        """Raise ValueError, naming value and rule, if this protocol cannot run with n replicas and f faults."""
+        ...
+
+    def options(self, given: dict[str, Any]) -> Any:
+        """The protocol's configuration: a frozen pydantic model with defaults. Raises pydantic.ValidationError."""
+        ...
+
+    def core(self, setup: Setup) -> Core: ...
+
+    def client_rules(self, n: int, f: int, options: Any) -> ClientRules: ...

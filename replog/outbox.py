@@ -1,0 +1,67 @@
+"""The durability barrier: one first-in first-out queue over all steps of a replica.
+
+`add` takes the effects of a step in order. A Persist joins the next write; every Send, Reply, Accuse and Trim behind
+it waits until that write is durable. Both worlds use this class; they differ in how long a write takes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from replog.core import Accuse, Effect, Persist, Reply, Send, Trim
+
+VISIBLE = (Send, Reply, Accuse, Trim)
+
+
+class Outbox:
+    """Invariants:
+    durable <= started <= added
+    an effect leaves `ready` only when every Persist listed before it is durable, and in the order of listing
+    """
+
+    def __init__(self) -> None:
+        self._added = 0
+        self._started = 0
+        self._durable = 0
+        self._unwritten: list[Persist] = []
+        self._queue: deque[tuple[int, Effect]] = deque()
+
+    def add(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            if type(effect) is Persist:
+                self._added += 1
+                self._unwritten.append(effect)
+            elif type(effect) in VISIBLE:
+                self._queue.append((self._added, effect))
+
+    def write(self) -> list[Persist]:
+        """The records to write now, in order; the caller calls `written` when they are durable. Writes may overlap
+        only if they become durable in the order in which they were taken."""
+        records, self._unwritten = self._unwritten, []
+        self._started += len(records)
+        return records
+
+    def written(self, count: int) -> None:
+        """The `count` oldest records that were taken and not yet reported are durable."""
+        if count > self._started - self._durable:
+            raise ValueError(f"{count} records reported durable, {self._started - self._durable} were being written")
+        self._durable += count
+
+    def ready(self) -> list[Effect]:
+        """Take the visible effects that wait for nothing any more."""
+        queue, ready = self._queue, []
+        while queue and queue[0][0] <= self._durable:
+            ready.append(queue.popleft()[1])
+        return ready
+
+    @property
+    def waiting(self) -> int:
+        """Visible effects held back by a write."""
+        return len(self._queue)
+
+    def check_invariants(self) -> None:
+        assert self._durable <= self._started <= self._added, "durable <= started <= added"
+        assert self._added - self._started == len(self._unwritten), (
+            "every record is unwritten, being written or durable"
+        )

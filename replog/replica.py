@@ -1,0 +1,190 @@
+"""A core and an application behind the same plug as the core alone.
+
+Carries out what a core asks of the application (Apply, Query, Checkpoint, parts of state) and feeds the answers back;
+answers clients' questions about this replica's own log and status. What it returns is for the world outside. Effects
+that were carried out here are returned too, for traces; the worlds pass them by.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from replog.core import (
+    Applied,
+    Apply,
+    Checkpoint,
+    Checkpointed,
+    Core,
+    Effect,
+    Event,
+    Note,
+    Part,
+    Queried,
+    Query,
+    ReadPart,
+    Received,
+    Reply,
+    Restore,
+    Rollback,
+    Save,
+    Trim,
+    Wanted,
+    WritePart,
+)
+from replog.executor import Executor
+from replog.types import LogEntry, LogReply, LogRequest, Micros, Status, StatusReply, StatusRequest, encode_status
+
+LOG_REPLY_BYTES_MAX = 4 * 1024 * 1024
+
+
+class Journal:
+    """Committed entries that this replica can still show: consecutive, the newest last, bounded in number.
+
+    Invariant: entries are those of indices first .. last without a gap.
+    """
+
+    def __init__(self, index: int, keep: int) -> None:
+        self._entries: deque[LogEntry] = deque()
+        self._keep = keep
+        self.last = index
+
+    @property
+    def first(self) -> int:
+        return self.last - len(self._entries) + 1
+
+    def append(self, entry: LogEntry) -> None:
+        self._entries.append(entry)
+        self.last = entry.index
+        if len(self._entries) > self._keep:
+            self._entries.popleft()
+
+    def reset(self, index: int) -> None:
+        """The state jumped to `index` (fetched, or rolled back): entries up to it that are still held stay only when
+        the journal reaches back from exactly there."""
+        while self._entries and self.last > index:
+            self._entries.pop()
+            self.last -= 1
+        if self.last != index:
+            self._entries.clear()
+            self.last = index
+
+    def read(self, first: int, count: int) -> list[LogEntry]:
+        """Up to `count` entries from `first` on, within the size of one reply; [] if `first` is not held."""
+        if not self.first <= first <= self.last:
+            return []
+        start = first - self.first
+        entries, size = [], 0
+        for offset in range(start, min(start + count, len(self._entries))):
+            entry = self._entries[offset]
+            size += sum(map(len, entry.requests))
+            if entries and size > LOG_REPLY_BYTES_MAX:
+                break
+            entries.append(entry)
+        return entries
+
+
+class Replica:
+    """Invariant: the executor has applied exactly what the core's Apply effects (or a restored state) say."""
+
+    def __init__(self, core: Core, executor: Executor, log_keep: int = 10_000) -> None:
+        """`log_keep`: number of newest log entries that clients can read back."""
+        self.core = core
+        self.executor = executor
+        self.journal = Journal(executor.index, log_keep)
+        self._carry_out = {
+            Apply: self._apply,
+            Query: self._query,
+            Checkpoint: self._checkpoint,
+            ReadPart: self._read_part,
+            Restore: self._restore,
+            WritePart: self._write_part,
+            Rollback: self._rollback,
+            Trim: self._trim,
+        }
+
+    def step(self, now: Micros, event: Event) -> list[Effect]:
+        """One event, and all that follows from it at once. New effects go behind the old ones: splicing them in would
+        let a reply pass an older Persist."""
+        if type(event) is Received and type(event.message) in (LogRequest, StatusRequest):
+            return self._own_word(event)
+        effects = self.core.step(now, event)
+        position = 0
+        while position < len(effects):
+            carry_out = self._carry_out.get(type(effects[position]))
+            if carry_out is not None:
+                for answer in carry_out(effects[position]):
+                    if type(answer) in _OUTWARD:
+                        effects.append(answer)
+                    else:
+                        effects.extend(self.core.step(now, answer))
+            position += 1
+        return effects
+
+    def status(self) -> Status:
+        return self.core.status()
+
+    def check_invariants(self) -> None:
+        self.core.check_invariants()
+        self.executor.check_invariants()
+
+    # ------------------------------------------------------------------------------------------- for the application
+
+    def _apply(self, effect: Apply) -> list[Any]:
+        results = self.executor.apply(effect.index, effect.requests, effect.time, effect.seed)
+        self.journal.append(LogEntry(effect.index, effect.time, [request.raw for request in effect.requests]))
+        return [Applied(effect.index, results)]
+
+    def _query(self, effect: Query) -> list[Any]:
+        return [Queried(effect.token, self.executor.query(effect.requests))]
+
+    def _checkpoint(self, effect: Checkpoint) -> list[Any]:
+        digest = self.executor.checkpoint(effect.index)
+        return [self._saved(effect.index, digest), Checkpointed(effect.index, digest), self._save(effect.index)]
+
+    def _read_part(self, effect: ReadPart) -> list[Any]:
+        data, following = self.executor.read_part(effect.index, effect.part)
+        return [Part(effect.index, effect.part, data, following, effect.token)]
+
+    def _restore(self, effect: Restore) -> list[Any]:
+        return self._restored(self.executor.restore(effect.index, effect.digest))
+
+    def _write_part(self, effect: WritePart) -> list[Any]:
+        return self._restored(self.executor.write_part(effect.index, effect.part, effect.data))
+
+    def _restored(self, answer: Wanted | Checkpointed) -> list[Any]:
+        if type(answer) is Wanted:
+            return [answer]
+        self.journal.reset(answer.index)
+        return [self._saved(answer.index, answer.digest), answer, self._save(answer.index)]
+
+    def _rollback(self, effect: Rollback) -> list[Any]:
+        self.executor.rollback(effect.index)
+        self.journal.reset(effect.index)
+        return []
+
+    def _trim(self, effect: Trim) -> list[Any]:
+        self.executor.drop_below(effect.upto)
+        return []
+
+    def _save(self, index: int) -> Save:
+        return Save(self.executor.snapshot(index))
+
+    @staticmethod
+    def _saved(index: int, digest: bytes) -> Note:
+        return Note("checkpoint", {"index": index, "digest": digest.hex()})
+
+    # ----------------------------------------------------------------------------------------------- its own word
+
+    def _own_word(self, event: Received) -> list[Effect]:
+        message = event.message
+        if isinstance(event.sender, int):
+            return [Note("nonsense", {"sender": event.sender, "rule": "only clients ask for log and status"})]
+        if type(message) is StatusRequest:
+            return [Reply(event.sender, StatusReply(message.token, encode_status(self.status())))]
+        assert type(message) is LogRequest
+        entries = self.journal.read(message.first, message.count)
+        return [Reply(event.sender, LogReply(message.token, self.journal.first, self.journal.last, entries))]
+
+
+_OUTWARD = (Note, Save)
