@@ -224,7 +224,7 @@ class Note(_Value, frozen=True):
 
 
 class Save(_Value, frozen=True):
-    """Made by `replica.py`, not by a core: write this checkpoint of the application's state to disk, behind the scenes."""
+    """Made by `replica.py`, not by a core: write this checkpoint of the application to disk, in the background."""
 
     snapshot: Any  # replog.executor.Snapshot
 
