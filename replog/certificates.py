@@ -1,0 +1,183 @@
+"""Keys and certificates as files: the cluster's own authority, identities, and who is at the other end of a link.
+
+An identity is a replica (`int`) or a client (`str`). Its Ed25519 key signs what it says; a second key of its own, under
+a certificate of the cluster's authority, proves it on a link. The certificate binds cluster and identity in one name,
+`replog:CLUSTER:node:3` or `replog:CLUSTER:client:cli`, and both ends of a link compare it whole.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import ssl
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from replog.errors import ConfigError
+from replog.keys import Ed25519Signer
+from replog.types import Principal
+
+LIFETIME = datetime.timedelta(days=3650)
+CLOCK_SKEW = datetime.timedelta(days=1)
+
+
+class Authority:
+    """Makes identities of one cluster. Holds the only key that can."""
+
+    def __init__(self, folder: Path, cluster: str, key: Ed25519PrivateKey, certificate: x509.Certificate) -> None:
+        self._folder = folder
+        self._cluster = cluster
+        self._key = key
+        self._certificate = certificate
+
+    @classmethod
+    def make(cls, folder: Path, cluster: str) -> Authority:
+        """A new authority; writes ca.pem and ca.key to `folder`."""
+        key = Ed25519PrivateKey.generate()
+        name = _name(f"replog cluster {cluster}")
+        builder = _builder(name, name, key).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        certificate = builder.add_extension(_key_usage(signs_certificates=True), critical=True).sign(key, None)
+        write_new(folder / "ca.key", _pem_of(key))
+        write_new(folder / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
+        return cls(folder, cluster, key, certificate)
+
+    @classmethod
+    def load(cls, folder: Path, cluster: str) -> Authority:
+        """The authority whose key lies in `folder`. Raises ConfigError."""
+        certificate = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
+        return cls(folder, cluster, _load_key(folder / "ca.key"), certificate)
+
+    def enroll(self, folder: Path, who: Principal) -> str:
+        """Make keys and certificate of `who` in `folder`; the public identity key in hex."""
+        folder.mkdir(mode=0o700)
+        identity, link = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+        certificate = (
+            _builder(_name(f"replog {who}"[:64]), self._certificate.subject, link)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(signs_certificates=False), critical=True)
+            .add_extension(
+                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+                critical=False,
+            )
+            .add_extension(
+                x509.SubjectAlternativeName([x509.UniformResourceIdentifier(link_name(self._cluster, who))]),
+                critical=False,
+            )
+            .sign(self._key, None)
+        )
+        write_new(folder / "key.pem", _pem_of(identity))
+        write_new(folder / "tls.key", _pem_of(link))
+        write_new(folder / "tls.pem", certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
+        return identity.public_key().public_bytes_raw().hex()
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, key: Ed25519PrivateKey) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(now + LIFETIME)
+    )
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ files
+
+
+def _pem_of(key: Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file that must not exist yet, with these permissions from its first byte on."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _load_key(path: Path) -> Ed25519PrivateKey:
+    """A private key that nobody else can read. Raises ConfigError."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            raise ConfigError(f"{path}: others can read this key (mode {mode:04o}); mend it with: chmod 600 {path}")
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{path}: {error}") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError(f"{path}: must be an Ed25519 key, is {type(key).__name__}")
+    return key
+
+
+def load_signer(folder: Path) -> Ed25519Signer:
+    """The identity in `folder`/key.pem. Raises ConfigError if it is missing, damaged or readable by others."""
+    return Ed25519Signer(_load_key(folder / "key.pem").private_bytes_raw())
+
+
+# ------------------------------------------------------------------------------------------------------------ links
+
+
+def link_name(cluster: str, who: Principal) -> str:
+    """The one name that a certificate binds: cluster, kind and identity."""
+    return f"replog:{cluster}:node:{who}" if isinstance(who, int) else f"replog:{cluster}:client:{who}"
+
+
+def tls_context(ca: Path, folder: Path, *, server: bool) -> ssl.SSLContext:
+    """Mutual TLS 1.3 under the cluster's authority alone. Raises ConfigError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False  # hosts move; the name in the certificate is compared by `peer_of`
+    context.verify_mode = ssl.CERT_REQUIRED
+    if server:
+        context.num_tickets = 0  # links last; a resumed session would skip the certificate
+    _load_key(folder / "tls.key")
+    try:
+        context.load_verify_locations(ca)
+        context.load_cert_chain(folder / "tls.pem", folder / "tls.key")
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"{folder}: link certificate: {error}") from None
+    return context
+
+
+def peer_of(cluster: str, certificate: Mapping[str, Any] | None) -> Principal | None:
+    """Whom a verified certificate (as `getpeercert` gives it) names within `cluster`; None if nobody."""
+    names = [value for kind, value in (certificate or {}).get("subjectAltName", ()) if kind == "URI"]
+    if len(names) != 1:
+        return None
+    kind, _, who = names[0].removeprefix(f"replog:{cluster}:").partition(":")
+    peer: Principal = int(who) if kind == "node" and who.isascii() and who.isdigit() else who
+    return peer if names[0] == link_name(cluster, peer) else None

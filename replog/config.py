@@ -1,0 +1,347 @@
+"""A cluster as its file describes it: `DIR/cluster.toml`, read and written here, and the folders beside it.
+
+    DIR/cluster.toml             who belongs to it, which protocol, which application
+    DIR/ca.pem, ca.key           the cluster's own certificate authority
+    DIR/node-K/                  key.pem (identity, Ed25519), tls.pem, tls.key, then the replica's log.db and state.db
+    DIR/client-NAME/             key.pem, tls.pem, tls.key
+
+Not here: what is inside keys and certificates (`replog.certificates`), what a replica stores (`replog.storage`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import re
+import secrets
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+
+from replog import certificates, protocols
+from replog.codec import Domain
+from replog.errors import ConfigError
+from replog.types import Principal
+
+if TYPE_CHECKING:
+    from replog.core import ProtocolSpec
+    from replog.statemachine import StateMachine
+
+FILE = "cluster.toml"
+NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
+Durability = Literal["always", "memory"]
+TraceLevel = Literal["off", "decisions", "all"]
+PublicKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NodeConfig(_Closed):
+    """One replica: its place, where it listens, its public identity key (hex)."""
+
+    id: Annotated[int, Field(ge=0, le=1023)]
+    host: Annotated[str, Field(min_length=1)]
+    port: Port
+    public_key: PublicKey
+
+
+class ClientConfig(_Closed):
+    """A client that may connect, and its public key (hex)."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+    public_key: PublicKey
+
+
+class ClusterConfig(_Closed):
+    """Invariants: nodes are 0 .. n-1 in order; n and f suit the protocol; options are the protocol's own."""
+
+    version: Literal[1] = 1
+    cluster: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    protocol: str
+    n: Annotated[int, Field(ge=1, le=1024)]
+    f: Annotated[int, Field(ge=0)]
+    app: str
+    app_name: str
+    app_version: str
+    durability: Durability = "always"
+    lab: bool = False
+    trace: TraceLevel = "off"
+    options: dict[str, Any] = {}
+    nodes: list[NodeConfig]
+    clients: list[ClientConfig]
+    _folder: Path = PrivateAttr(default=Path())
+
+    @model_validator(mode="after")
+    def _fits(self) -> ClusterConfig:
+        if [node.id for node in self.nodes] != list(range(self.n)):
+            raise ValueError(f"nodes = {[node.id for node in self.nodes]}: must be 0 .. n-1 in order, n = {self.n}")
+        names = [client.name for client in self.clients]
+        if len(set(names)) != len(names):
+            raise ValueError(f"clients = {names}: each name once")
+        spec = _spec(self.protocol)
+        spec.check_size(self.n, self.f)
+        _options(spec, self.options)
+        return self
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> ClusterConfig:
+        """Read `folder`/cluster.toml. Raises ConfigError naming file, field, value and rule."""
+        path = Path(folder) / FILE
+        try:
+            config = cls.model_validate(tomllib.loads(path.read_text()))
+        except FileNotFoundError:
+            raise ConfigError(f"{path}: no such file; `replog up` or `replog init` makes a cluster folder") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{path}: {error}") from None
+        except ValidationError as error:
+            raise ConfigError(f"{path}: {first_fault(error)}") from None
+        config._folder = path.parent.absolute()
+        return config
+
+    # ------------------------------------------------------------------------------------------------ what it means
+
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
+    def node_folder(self, node: int) -> Path:
+        return self._folder / f"node-{node}"
+
+    def client_folder(self, name: str) -> Path:
+        return self._folder / f"client-{name}"
+
+    @property
+    def spec(self) -> ProtocolSpec:
+        return protocols.find(self.protocol)
+
+    def protocol_options(self) -> Any:
+        return self.spec.options(self.options)
+
+    @property
+    def domain(self) -> Domain:
+        return Domain(self.cluster)
+
+    def public_keys(self) -> dict[Principal, bytes]:
+        keys: dict[Principal, bytes] = {node.id: bytes.fromhex(node.public_key) for node in self.nodes}
+        keys.update({client.name: bytes.fromhex(client.public_key) for client in self.clients})
+        return keys
+
+    def machine(self) -> type[StateMachine]:
+        """The application's class. Raises ConfigError if it is not the one that this cluster was made for."""
+        machine = load_app(self.app)
+        if app_identity(machine) != (self.app_name, self.app_version):
+            name, version = app_identity(machine)
+            raise ConfigError(
+                f"app = {self.app!r}: is {name} version {version}, this cluster runs {self.app_name} version "
+                f"{self.app_version}; every replica needs the same code"
+            )
+        return machine
+
+
+# --------------------------------------------------------------------------------------------------------- creation
+
+
+def create_cluster(
+    folder: str | os.PathLike[str],
+    protocol: str,
+    *,
+    f: int | None = None,
+    n: int | None = None,
+    app: str | type[StateMachine] = "replog.apps.kv:KeyValue",
+    host: str = "127.0.0.1",
+    port: int | Sequence[int] = 4700,
+    options: dict[str, Any] | None = None,
+    clients: Sequence[str] = ("gateway", "cli"),
+    durability: Durability = "always",
+    lab: bool = False,
+    trace: TraceLevel = "off",
+) -> ClusterConfig:
+    """Make a new cluster in `folder`: all keys and certificates, and cluster.toml last.
+
+    Without `n` the least that stands `f` faults; without `f` the most that `n` stand; without both f = 1.
+    `port`: node K listens on port + K, or on port[K]. Raises ConfigError, and touches nothing, if `folder` holds
+    anything already (HAZARDS X3) or a value is wrong.
+    """
+    folder = Path(folder).absolute()
+    spec = _spec(protocol)
+    n, f = _size(spec, n, f)
+    ports = [port + node for node in range(n)] if isinstance(port, int) else list(port)
+    if len(ports) != n or not all(1 <= number <= 65535 for number in ports):
+        raise ConfigError(f"port = {port!r}: {n} replicas need {n} ports within 1 .. 65535, it gives {ports}")
+    for name in clients:
+        if not NAME.fullmatch(name):
+            raise ConfigError(f"clients = {name!r}: lower-case letters, digits and hyphens, a letter first, at most 63")
+    _options(spec, options or {})
+    app, machine = (app_path(app), app) if isinstance(app, type) else (absolute_app(app), load_app(app))
+    app_name, app_version = app_identity(machine)
+    _refuse_existing(folder)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    authority = certificates.Authority.make(folder, cluster := secrets.token_hex(16))
+    nodes = [
+        {"id": node, "host": host, "port": ports[node], "public_key": authority.enroll(folder / f"node-{node}", node)}
+        for node in range(n)
+    ]
+    users = [{"name": name, "public_key": authority.enroll(folder / f"client-{name}", name)} for name in clients]
+    values: dict[str, Any] = {
+        "version": 1,
+        "cluster": cluster,
+        "protocol": protocol,
+        "n": n,
+        "f": f,
+        "app": app,
+        "app_name": app_name,
+        "app_version": app_version,
+        "durability": durability,
+        "lab": lab,
+        "trace": trace,
+        "options": options or {},
+        "nodes": nodes,
+        "clients": users,
+    }
+    certificates.write_new(folder / FILE, toml_of(values).encode(), mode=0o644)
+    return ClusterConfig.load(folder)
+
+
+def _refuse_existing(folder: Path) -> None:
+    if (folder / FILE).exists():
+        raise ConfigError(f"{folder}: holds a cluster already; start that one, or choose another folder")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder}: is not a folder")
+    if folder.is_dir() and (found := sorted(path.name for path in folder.iterdir())):
+        raise ConfigError(f"{folder}: holds {found[0]!r} and no {FILE}; a cluster needs a folder that is new or empty")
+
+
+def _spec(protocol: str) -> ProtocolSpec:
+    try:
+        return protocols.find(protocol)
+    except (LookupError, ValueError) as error:
+        raise ConfigError(f"protocol = {protocol!r}: {error.args[0]}") from None
+
+
+def _size(spec: ProtocolSpec, n: int | None, f: int | None) -> tuple[int, int]:
+    if f is not None and not 0 <= f <= 1024:
+        raise ConfigError(f"f = {f}: must be within 0 .. 1024")
+    if n is not None and not 1 <= n <= 1024:
+        raise ConfigError(f"n = {n}: must be within 1 .. 1024")
+    if n is None:
+        n = spec.replicas(1 if f is None else f)
+    f = spec.faults(n) if f is None else f
+    try:
+        spec.check_size(n, f)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return n, f
+
+
+def _options(spec: ProtocolSpec, given: dict[str, Any]) -> Any:
+    try:
+        return spec.options(given)
+    except ValidationError as error:
+        raise ConfigError(f"options of {spec.name}: {first_fault(error)}") from None
+
+
+def first_fault(error: ValidationError) -> str:
+    """One line of a pydantic error: field, value, rule, and how many more there are."""
+    fault, *more = error.errors(include_url=False)
+    field = ".".join(map(str, fault["loc"]))
+    rule = fault["msg"].removeprefix("Value error, ")
+    text = f"{field} = {fault['input']!r:.80}: {rule}" if field else rule
+    return f"{text} (and {len(more)} more)" if more else text
+
+
+# ------------------------------------------------------------------------------------------------------ application
+
+
+def load_app(app: str) -> type[StateMachine]:
+    """The class that `module:Class` or `path/to/file.py:Class` names. Raises ConfigError."""
+    place, _, name = app.rpartition(":")
+    if not place or not name:
+        raise ConfigError(f"app = {app!r}: must be module:Class or path/to/file.py:Class")
+    module = _module_of_file(Path(place), app) if place.endswith(".py") else _module_named(place, app)
+    machine: Any = module
+    for part in name.split("."):
+        machine = getattr(machine, part, None)
+    from replog.statemachine import StateMachine
+
+    if not isinstance(machine, type) or not issubclass(machine, StateMachine):
+        raise ConfigError(f"app = {app!r}: {place} has no StateMachine named {name}")
+    return machine
+
+
+def _module_named(place: str, app: str) -> Any:
+    try:
+        return importlib.import_module(place)
+    except ImportError as error:
+        raise ConfigError(f"app = {app!r}: {error}") from None
+
+
+def _module_of_file(path: Path, app: str) -> Any:
+    if not path.is_file():
+        raise ConfigError(f"app = {app!r}: no file {path}")
+    name = f"replog_app_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"app = {app!r}: {path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def absolute_app(app: str) -> str:
+    """The same application, named so that it is found from any working directory."""
+    place, _, name = app.rpartition(":")
+    return f"{Path(place).absolute()}:{name}" if place.endswith(".py") else app
+
+
+def app_path(machine: type[StateMachine]) -> str:
+    """How another process can name this class; one of a script is named by its file."""
+    module = sys.modules[machine.__module__]
+    if machine.__module__ == "__main__" and getattr(module, "__file__", None):
+        return f"{Path(str(module.__file__)).absolute()}:{machine.__qualname__}"
+    return f"{machine.__module__}:{machine.__qualname__}"
+
+
+def app_identity(machine: type[StateMachine]) -> tuple[str, str]:
+    """(name, version): the class's `name` and `version` where it gives them."""
+    return str(getattr(machine, "name", machine.__name__)), str(getattr(machine, "version", "1"))
+
+
+# ------------------------------------------------------------------------------------------------------------- TOML
+
+
+def toml_of(values: dict[str, Any]) -> str:
+    """Plain values as TOML: simple ones first, then tables and lists of tables."""
+    return "\n".join(_table(values, ())).lstrip() + "\n"
+
+
+def _table(values: dict[str, Any], path: tuple[str, ...]) -> list[str]:
+    lines, below = [], []
+    for key, value in values.items():
+        name = (*path, key)
+        if isinstance(value, dict):
+            below += ["", f"[{'.'.join(name)}]", *_table(value, name)] if value else []
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for item in value:
+                below += ["", f"[[{'.'.join(name)}]]", *_table(item, name)]
+        else:
+            lines.append(f"{key} = {_scalar(value)}")
+    return lines + below
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_scalar, value))}]"
+    if isinstance(value, str | bool | int | float):
+        return json.dumps(value)
+    raise ConfigError(f"{value!r}: only texts, numbers, booleans, lists and tables can be written to {FILE}")
