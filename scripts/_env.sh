@@ -28,11 +28,13 @@ find_python() {
 }
 
 # The stamp changes with the locked versions and with the entry points, which an editable install fixes when it is made.
-wanted=$(cat requirements/dev.txt pyproject.toml | cksum)
+# The folder's name is in it, because a virtual environment does not survive being moved.
+wanted="$(cat requirements/dev.txt pyproject.toml | cksum) $PWD"
 stamp=.venv/replog-stamp
+found=$(cat "$stamp" 2>/dev/null || true)
 
-if ! python_ok .venv/bin/python || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
-    if ! python_ok .venv/bin/python; then
+if [ "$found" != "$wanted" ] || ! python_ok .venv/bin/python; then
+    if [ "${found#* * }" != "$PWD" ] || ! python_ok .venv/bin/python; then
         python=$(find_python) || exit 1
         echo "making the virtual environment .venv with $("$python" --version)" >&2
         rm -rf .venv
