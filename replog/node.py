@@ -1,0 +1,82 @@
+"""How a replica is built, the same in both worlds: executor, saved state, setup, core.
+
+Here: construction, which is also recovery. Not here: where records and parts are kept (`replog.storage`,
+`replog.sim.disk`) or what carries out the effects (`replog.live`, `replog.sim`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from replog.codec import Domain
+from replog.core import Effect, Event, ProtocolSpec, Rng, Setup, Stored
+from replog.executor import Executor
+from replog.keys import Signer, Verifier
+from replog.replica import Replica
+from replog.statemachine import StateMachine
+from replog.types import Digest, Message, Micros, NodeId, Status
+
+
+class Plug(Protocol):
+    """What a world drives: a replica, or whatever wraps one."""
+
+    def step(self, now: Micros, event: Event) -> list[Effect]: ...
+
+    def status(self) -> Status: ...
+
+
+Wrap = Callable[[NodeId, Replica], Plug]
+"""How attackers come in: handed each replica as it is built, gives what is driven in its place."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint of the application's state as found on disk. Its parts are verified when they are loaded."""
+
+    index: int
+    digest: Digest
+    parts: Iterable[tuple[int, bytes]]
+
+
+def build(
+    spec: ProtocolSpec,
+    *,
+    me: NodeId,
+    n: int,
+    f: int,
+    cluster_id: str,
+    options: Any,
+    signer: Signer,
+    verifier: Verifier,
+    machine: StateMachine,
+    rng: Rng,
+    wall: Callable[[], Micros],
+    records: Sequence[Message] = (),
+    saved: Saved | None = None,
+    epoch: int = 0,
+    log_keep: int = 10_000,
+) -> Replica:
+    """One replica from what its disk holds: `records` in the order in which they were persisted, and `saved`.
+
+    `options` is what `spec.options` made. Raises whatever `Executor.load` raises when the saved parts do not have the
+    saved digest: a replica never starts on a state that it cannot account for (HAZARDS X3).
+    """
+    executor = Executor(machine)
+    if saved is not None:
+        executor.load(saved.index, saved.digest, saved.parts)
+    setup = Setup(
+        me=me,
+        n=n,
+        f=f,
+        domain=Domain(cluster_id, epoch),
+        config=options,
+        signer=signer,
+        verifier=verifier,
+        sessions=executor,
+        rng=rng,
+        wall=wall,
+        stored=Stored(records, saved.index, saved.digest) if saved is not None else Stored(records),
+    )
+    return Replica(spec.core(setup), executor, log_keep)

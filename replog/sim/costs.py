@@ -1,0 +1,106 @@
+"""What work costs: the cost model of the simulated machine, and the meters that see how much work a step did.
+
+Here: prices and counts. Not here: who waits for whom (`replog.sim.process`), nor how long a disk or a link takes
+(`replog.sim.disk`, `network`): those are latencies and cost no core.
+
+`REFERENCE` is fixed in the package, so that a seed means the same everywhere. Its figures were measured on a machine
+with two cores, libsodium, SQLite and loopback links; `replog bench --calibrate` measures another machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from replog.keys import Signer, Verifier
+from replog.types import Micros, Principal
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Microseconds of one core, unless the name says otherwise."""
+
+    cores: int = 2
+    """Cores of the machine that all replicas and clients share; 0: every process has one of its own."""
+    sign_us: int = 17
+    verify_us: int = 41
+    frame_in_us: int = 30
+    """Reading one frame: system call, TLS, event loop. With `frame_out_us` 60 us for a lone frame, both ends."""
+    frame_out_us: int = 30
+    message_us: int = 4
+    """Decoding and dispatching one message, or encoding one."""
+    byte_ns: int = 4
+    """Per byte received or sent: TLS, copies, digest."""
+    commit_us: int = 30
+    """The core's part of one transaction; the wait for the disk is `DiskModel.sync_us`."""
+    record_us: int = 3
+    """Encoding and storing one record in a transaction."""
+    operation_us: float = 2.0
+    """Executing one operation of a client."""
+    client_operation_us: float = 1.0
+    """A client's own work for one operation, sending and receiving."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 0:
+                raise ValueError(f"cost model: {name} is {value}; a cost is not negative")
+
+
+REFERENCE = CostModel()
+FREE = CostModel(0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0)
+"""Work takes no time: for tests of order, where only latencies of links and disks matter."""
+
+
+class Meter:
+    """What one process signed and checked, since ever. A turn is charged by the difference."""
+
+    __slots__ = ("signed", "verified")
+
+    def __init__(self) -> None:
+        self.signed = 0
+        self.verified = 0
+
+
+class MeteredSigner:
+    """Any signer, counted."""
+
+    def __init__(self, signer: Signer, meter: Meter) -> None:
+        self._sign = signer.sign
+        self._meter = meter
+
+    def sign(self, statement: bytes) -> bytes:
+        self._meter.signed += 1
+        return self._sign(statement)
+
+
+class MeteredVerifier:
+    """Any verifier, counted."""
+
+    def __init__(self, verifier: Verifier, meter: Meter) -> None:
+        self._verify = verifier.verify
+        self._meter = meter
+        self.knows = verifier.knows
+
+    def verify(self, signer: Principal, statement: bytes, signature: bytes) -> bool:
+        self._meter.verified += 1
+        return self._verify(signer, statement, signature)
+
+
+class MeteredHashVerifier:
+    """`replog.keys.HashVerifier`, counted, in one call: the hottest function of a simulation."""
+
+    def __init__(self, secrets: Mapping[Principal, bytes], meter: Meter) -> None:
+        self._secrets = secrets
+        self._meter = meter
+
+    def knows(self, signer: Principal) -> bool:
+        return signer in self._secrets
+
+    def verify(self, signer: Principal, statement: bytes, signature: bytes) -> bool:
+        self._meter.verified += 1
+        secret = self._secrets.get(signer)
+        if secret is None:
+            return False
+        return hmac.compare_digest(hashlib.blake2b(statement, digest_size=16, key=secret).digest(), signature)

@@ -1,0 +1,216 @@
+"""A replica in the simulated world: the plug, its outbox and its disk, as one process.
+
+Here: carrying out effects in virtual time. Not here: what the effects mean (`replog.core`), nor how a replica is built
+(`replog.node`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from replog.core import (
+    Accuse,
+    Apply,
+    CancelTimer,
+    Command,
+    Effect,
+    Event,
+    Persist,
+    Query,
+    Received,
+    Reply,
+    Save,
+    Send,
+    SetTimer,
+    Started,
+    Timeout,
+)
+from replog.node import Plug
+from replog.outbox import Outbox
+from replog.sim.disk import Disk
+from replog.sim.process import Process
+from replog.trace import Recorder
+from replog.types import Message, NodeId, Principal
+
+Build = Callable[["SimNode"], Plug]
+
+
+class SimNode(Process):
+    """Invariant: nothing visible leaves before what was listed ahead of it is on the simulated disk (the outbox)."""
+
+    name: NodeId
+
+    def __init__(self, *process: Any, disk: Disk, build: Build, recorder: Recorder | None, records: Any) -> None:
+        """`build(node)` makes the plug from `node.disk`, at every start."""
+        super().__init__(*process)
+        self.operation_us = self._costs.operation_us
+        self.disk = disk
+        self.plug: Plug | None = None
+        self.outbox = Outbox()
+        self.accusations: list[Accuse] = []
+        self._build = build
+        self._recorder = recorder
+        self._encode_record = records.encode
+        self._effects: list[Effect] = []  # of the turn under way: they enter the outbox when it is paid for
+        self._targets: set[Principal] = set()
+        self._last_to: tuple[NodeId, ...] = ()
+        self._carry_out: dict[type[Any], Callable[[Any], None]] = {
+            SetTimer: self._set_timer,
+            CancelTimer: self._cancel_timer,
+            Persist: self._persist,
+            Send: self._send,
+            Reply: self._reply,
+            Apply: self._apply,
+            Query: self._query,
+            Save: self._save,
+        }
+
+    # ------------------------------------------------------------------------------------------------------- steps
+
+    def step(self, event: Event) -> None:
+        """One event through the plug, inside a turn."""
+        plug = self.plug
+        if plug is None:
+            return
+        try:
+            effects = plug.step(self.clock.monotonic(), event)
+        except Exception as error:
+            error.add_note(f"node {self.name} at {self.world.now} us, seed {self.world.seed}, on {event!r:.500}")
+            raise
+        if self._recorder is not None:
+            self._recorder.event(self.world.now, self.name, event)
+            self._recorder.effects(self.world.now, self.name, effects)
+        if effects:
+            carry_out = self._carry_out
+            for effect in effects:
+                action = carry_out.get(type(effect))
+                if action is not None:
+                    action(effect)
+            self._effects += effects
+
+    def on_message(self, sender: Principal, message: Message) -> None:
+        self.step(Received(sender, message))
+
+    def on_timer(self, name: str) -> None:
+        self.step(Timeout(name))
+
+    def on_bad_message(self, sender: Principal, why: str) -> None:
+        if self._recorder is not None:
+            self._recorder.world(self.world.now, self.name, "undecodable", sender=sender, why=why)
+
+    def command(self, command: Command) -> None:
+        """An operator's word to this replica."""
+        self.do(lambda: self.step(command))
+
+    # -------------------------------------------------------------------------- effects: at once, or into the charge
+
+    def _set_timer(self, effect: SetTimer) -> None:
+        self.set_timer(effect.name, effect.delay)
+
+    def _cancel_timer(self, effect: CancelTimer) -> None:
+        self.cancel_timer(effect.name)
+
+    def _persist(self, effect: Persist) -> None:
+        self._records += 1
+
+    def _send(self, effect: Send) -> None:
+        self._messages_out += 1
+        if effect.to is not self._last_to:
+            self._last_to = effect.to
+            self._targets.update(effect.to)
+            self._frames_out = len(self._targets)
+
+    def _reply(self, effect: Reply) -> None:
+        self._messages_out += 1
+        self._targets.add(effect.client)
+        self._frames_out = len(self._targets)
+
+    def _apply(self, effect: Apply) -> None:
+        for request in effect.requests:
+            self._operations += request.count
+
+    def _query(self, effect: Query) -> None:
+        for request in effect.requests:
+            self._operations += request.count
+
+    def _save(self, effect: Save) -> None:
+        self.disk.save(effect.snapshot)
+
+    # ----------------------------------------------------------------------------------- effects: behind the barrier
+
+    def end_turn(self) -> None:
+        if self._effects:
+            self.outbox.add(self._effects)
+            self._effects = []
+        if self._targets:
+            self._targets.clear()
+            self._last_to = ()
+        self._release()
+        self._write()
+
+    def _release(self) -> None:
+        ready = self.outbox.ready()
+        if not ready:
+            return
+        sends: list[tuple[tuple[Principal, ...], Message]] = []
+        for effect in ready:
+            if type(effect) is Send:
+                sends.append((effect.to, effect.message))
+            elif type(effect) is Reply:
+                sends.append(((effect.client,), effect.message))
+            elif type(effect) is Accuse:
+                self.accusations.append(effect)
+            else:
+                self.disk.trim(effect.upto)  # type: ignore[union-attr]
+        if sends:
+            self.transmit(sends)
+
+    def _write(self) -> None:
+        """Everything that waits goes into one transaction; the next one begins when this one is durable."""
+        if self.disk.writing:
+            return
+        persists = self.outbox.write()
+        if persists:
+            encode = self._encode_record
+            self.disk.write([(persist.index, encode(persist.record)) for persist in persists], self._durable)
+
+    def _durable(self, count: int) -> None:
+        self.unless_paused(lambda: self._written(count))
+
+    def _written(self, count: int) -> None:
+        self.outbox.written(count)
+        self._release()
+        self._write()
+
+    # ------------------------------------------------------------------------------------------------ life and death
+
+    def start(self) -> None:
+        """Build the replica from its disk and tell it that it started."""
+        super().start()
+        self.outbox = Outbox()
+        self.plug = self._build(self)
+        self._tell("start", index=self.plug.status().index)
+        self.do(lambda: self.step(Started()))
+
+    def crash(self) -> None:
+        """As kill -9, or a power cut: what is not on the disk is gone."""
+        self._tell("crash")
+        self.stop()
+        self.disk.crash()
+        self.plug = None
+        self._targets.clear()
+        self._effects = []
+        self._frames_out = self._messages_out = self._records = self._operations = 0
+
+    def pause(self) -> None:
+        self._tell("pause")
+        super().pause()
+
+    def resume(self) -> None:
+        self._tell("resume")
+        super().resume()
+
+    def _tell(self, kind: str, **detail: Any) -> None:
+        if self._recorder is not None:
+            self._recorder.world(self.world.now, self.name, kind, **detail)
