@@ -1,0 +1,23 @@
+"""The judges, by name."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from compare.checkers.agreement import Agreement
+from compare.checkers.base import Check, Evidence, Judge, Undecided
+from compare.checkers.durability import Durability
+from compare.checkers.linearizability import Linearizability
+from compare.checkers.liveness import Liveness
+from compare.checkers.validity import ExactlyOnce, Validity
+
+JUDGES: Final[tuple[Judge, ...]] = (
+    Agreement(),
+    Validity(),
+    ExactlyOnce(),
+    Linearizability(),
+    Durability(),
+    Liveness(),
+)
+
+__all__ = ["JUDGES", "Check", "Evidence", "Judge", "Undecided"]

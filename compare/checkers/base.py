@@ -1,0 +1,53 @@
+"""What every judge gets and gives.
+
+A judge reads the decisions of replicas that never lied and the histories of clients, nothing else (HAZARDS X4): it
+knows neither the faults that were injected nor what the liars hold. It says how many items it checked, since a judge
+that checked nothing proves nothing (HAZARDS X14), and a sentence for a person when something is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from compare.decisions import Decisions
+from compare.history import Call
+from replog.types import Micros, NodeId
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a judge found. `detail` names operations, replicas and index when not `ok`."""
+
+    ok: bool
+    checked: int
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Of one run. `decisions`: replicas that never lied, those that crashed included. `up`: those of them that run at
+    the end and are to have caught up. `calls`: of every client, in order of invocation. `probes`: calls made after the
+    faults had ended; they are among `calls` too. `model`: the application's name."""
+
+    decisions: Mapping[NodeId, Decisions]
+    up: Sequence[NodeId]
+    calls: Sequence[Call]
+    probes: Sequence[Call]
+    faults_end: Micros
+    model: str = "kv"
+
+
+class Judge(Protocol):
+    """`safety`: a violation makes the run unsafe; otherwise it makes it stalled."""
+
+    name: str
+    summary: str
+    safety: bool
+
+    def judge(self, evidence: Evidence) -> Check: ...
+
+
+class Undecided(Exception):
+    """The judge gave up within its bound of work: neither right nor wrong may be claimed."""

@@ -1,0 +1,148 @@
+"""What the applications should answer, as judges know it: small sequential models, independent of the code they judge.
+
+A state is hashable and never changed. `apply(state, call)` gives the next state and the outcome. A call is judged in
+the smallest part of the state that it can touch: one key for most of the key-value store, all keys with a prefix for a
+`scan`. The same `apply` works on a part and on the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from compare.history import Call, Refusal
+
+State = tuple[tuple[str, Any], ...]
+"""Sorted (key, value) pairs."""
+
+
+class Model(Protocol):
+    name: str
+    initial: Any
+    """The state in which every part begins."""
+    whole: Any
+    """The state in which the whole begins."""
+
+    def apply(self, state: Any, call: Call) -> tuple[Any, Any]: ...
+
+    def reads(self, call: Call) -> bool:
+        """Whether the call never changes anything."""
+        ...
+
+    def ordered(self, call: Call) -> bool:
+        """Whether the call's index is its place in the log (a read that was not ordered has none)."""
+        ...
+
+    def same(self, accepted: Any, expected: Any) -> bool:
+        """Whether the outcome a client accepted is the one that the model gives."""
+        ...
+
+    def partition(self, calls: Sequence[Call]) -> Iterator[tuple[str, list[Call]]]:
+        """Parts that can be judged apart, each with a name for a person, calls in their given order."""
+        ...
+
+
+def same(accepted: Any, expected: Any) -> bool:
+    """Equal, lists and tuples alike; a refusal is equal to one of the same type, whatever its words."""
+    if isinstance(expected, Refusal) or isinstance(accepted, Refusal):
+        return isinstance(expected, Refusal) and isinstance(accepted, Refusal) and accepted.type == expected.type
+    if isinstance(expected, (list, tuple)) and isinstance(accepted, (list, tuple)):
+        return len(accepted) == len(expected) and all(map(same, accepted, expected))
+    return bool(accepted == expected) and isinstance(accepted, bool) == isinstance(expected, bool)
+
+
+class KeyValueModel:
+    """`replog.apps.kv`: put, get, delete, cas, append, scan."""
+
+    name = "kv"
+    initial: State = ()
+    whole: State = ()
+    _READS: Final = frozenset({"get", "scan"})
+
+    def apply(self, state: State, call: Call) -> tuple[State, Any]:
+        return getattr(self, f"_{call.method}")(state, *call.args)  # type: ignore[no-any-return]
+
+    def reads(self, call: Call) -> bool:
+        return call.method in self._READS
+
+    def ordered(self, call: Call) -> bool:
+        return call.method not in self._READS
+
+    def same(self, accepted: Any, expected: Any) -> bool:
+        return same(accepted, expected)
+
+    def _get(self, state: State, key: str) -> tuple[State, Any]:
+        return state, _value(state, key)
+
+    def _put(self, state: State, key: str, value: str) -> tuple[State, Any]:
+        return _with(state, key, value), None
+
+    def _delete(self, state: State, key: str) -> tuple[State, Any]:
+        return _with(state, key, None), _value(state, key) is not None
+
+    def _cas(self, state: State, key: str, expected: str | None, value: str) -> tuple[State, Any]:
+        if _value(state, key) != expected:
+            return state, False
+        return _with(state, key, value), True
+
+    def _append(self, state: State, key: str, value: str) -> tuple[State, Any]:
+        after = (_value(state, key) or "") + value
+        return _with(state, key, after), after
+
+    def _scan(self, state: State, prefix: str = "") -> tuple[State, Any]:
+        return state, [pair for pair in state if pair[0].startswith(prefix)]
+
+    def partition(self, calls: Sequence[Call]) -> Iterator[tuple[str, list[Call]]]:
+        prefixes = _outermost({call.args[0] for call in calls if call.method == "scan"})
+        parts: dict[str, list[Call]] = {}
+        for call in calls:
+            key = call.args[0]
+            joined = next((prefix for prefix in prefixes if key.startswith(prefix)), None)
+            name = f"key {key!r}" if joined is None else f"keys {joined}*, joined by a scan"
+            parts.setdefault(name, []).append(call)
+        yield from sorted(parts.items())
+
+
+def _outermost(prefixes: set[str]) -> list[str]:
+    """Those prefixes that no other one covers."""
+    return sorted(p for p in prefixes if not any(p != other and p.startswith(other) for other in prefixes))
+
+
+def _value(state: State, key: str) -> Any:
+    return next((value for name, value in state if name == key), None)
+
+
+def _with(state: State, key: str, value: Any) -> State:
+    if len(state) == 1 and state[0][0] == key:
+        return () if value is None else ((key, value),)
+    rest = [pair for pair in state if pair[0] != key]
+    return tuple(rest if value is None else sorted([*rest, (key, value)]))
+
+
+class CounterModel:
+    """`replog.apps.counter`: one number, which cannot be partitioned."""
+
+    name = "counter"
+    initial: int = 0
+    whole: int = 0
+
+    def apply(self, state: int, call: Call) -> tuple[int, Any]:
+        if call.method == "add":
+            state += call.args[0] if call.args else 1
+        return state, state
+
+    def reads(self, call: Call) -> bool:
+        return call.method != "add"
+
+    def ordered(self, call: Call) -> bool:
+        return not self.reads(call)
+
+    def same(self, accepted: Any, expected: Any) -> bool:
+        return same(accepted, expected)
+
+    def partition(self, calls: Sequence[Call]) -> Iterator[tuple[str, list[Call]]]:
+        if calls:
+            yield "the counter", list(calls)
+
+
+MODELS: Final[Mapping[str, Model]] = {model.name: model for model in (KeyValueModel(), CounterModel())}
