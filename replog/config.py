@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from replog import certificates, protocols
 from replog.codec import Domain
 from replog.errors import ConfigError
+from replog.storage import Storage
 from replog.types import Principal
 
 if TYPE_CHECKING:
@@ -187,10 +188,11 @@ def create_cluster(
 
     folder.mkdir(parents=True, exist_ok=True)
     authority = certificates.Authority.make(folder, cluster := secrets.token_hex(16))
-    nodes = [
-        {"id": node, "host": host, "port": ports[node], "public_key": authority.enroll(folder / f"node-{node}", node)}
-        for node in range(n)
-    ]
+    nodes = []
+    for node in range(n):
+        public_key = authority.enroll(folder / f"node-{node}", node)
+        Storage.create(folder / f"node-{node}", storage_owner(cluster, node))
+        nodes.append({"id": node, "host": host, "port": ports[node], "public_key": public_key})
     users = [{"name": name, "public_key": authority.enroll(folder / f"client-{name}", name)} for name in clients]
     values: dict[str, Any] = {
         "version": 1,
@@ -210,6 +212,11 @@ def create_cluster(
     }
     certificates.write_new(folder / FILE, toml_of(values).encode(), mode=0o644)
     return ClusterConfig.load(folder)
+
+
+def storage_owner(cluster: str, node: int) -> str:
+    """The name under which a replica's files know whose they are."""
+    return f"cluster {cluster} node {node}"
 
 
 def _refuse_existing(folder: Path) -> None:

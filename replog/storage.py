@@ -1,0 +1,412 @@
+"""What a replica keeps on its disk: two SQLite files in its folder, write-ahead, synchronous=FULL.
+
+    log.db     what the protocol promised; a row is one barrier group of records, chained by hash to the row before it
+    state.db   the application's newest checkpoint, in parts; only parts that changed are written again
+
+Both are made once, by `Storage.create`; opening never makes them, so a lost file is an error and no empty start
+(HAZARDS X3). With durability "memory" nothing waits for the disk: a crash of the process loses nothing, one of the
+machine may, and then the replica refuses to start, since it no longer knows what it promised.
+
+Not here: what records and parts mean (the protocol's codec, `replog.executor`), when to write (`replog.live.node`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+import sqlite3
+import struct
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from replog import wal
+from replog.codec import DIGEST_BYTES, digest_of
+from replog.errors import ReplogError
+from replog.types import Digest
+
+FORMAT = "replog-storage/1"
+SLICE_BYTES = 1024 * 1024
+"""Parts of a checkpoint are committed in slices of about this size."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[bytes]).decode
+
+
+class StorageFailed(ReplogError):
+    """The disk failed, or the files are not this replica's. Whatever was not reported durable before is not."""
+
+
+class CorruptLog(StorageFailed):
+    """What was promised is damaged: it must not be served, nor voted upon. `number`: the first record in doubt."""
+
+    def __init__(self, path: Path, number: int, rule: str) -> None:
+        super().__init__(f"{path}: record {number}: {rule}")
+        self.number = number
+
+
+class Snapshot(Protocol):
+    """A checkpoint that can be read from another thread while execution goes on."""
+
+    @property
+    def index(self) -> int: ...
+
+    @property
+    def digest(self) -> Digest: ...
+
+    def parts(self) -> Iterator[tuple[int, bytes]]: ...
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The checkpoint on disk. `parts` can be read once."""
+
+    index: int
+    digest: Digest
+    parts: Iterator[tuple[int, bytes]]
+
+
+class Storage:
+    """The two files of one replica, opened by one process at a time."""
+
+    def __init__(self, folder: Path, owner: str, durability: str = "always") -> None:
+        """Open them and check that they are whole and belong to `owner` (cluster and node). Raises StorageFailed."""
+        self._log = LogFile(folder / "log.db", owner, durability)
+        try:
+            self._state = StateFile(folder / "state.db", owner, durability)
+            if self._state.index < self._log.floor:
+                raise StorageFailed(
+                    f"{folder}: the log was cut at a checkpoint of index {self._log.floor}, state.db holds an older one"
+                )
+        except StorageFailed:
+            self._log.close()
+            raise
+
+    @staticmethod
+    def create(folder: Path, owner: str) -> None:
+        """Make both files in an existing folder. Raises StorageFailed if one is there."""
+        for name, schema in (("log.db", LogFile.SCHEMA), ("state.db", StateFile.SCHEMA)):
+            _create(folder / name, schema, owner)
+
+    def load(self) -> list[bytes]:
+        """The records found when the files were opened, in order, verified then. They are handed over once."""
+        return self._log.load()
+
+    def append(self, records: Sequence[tuple[int, bytes]]) -> None:
+        """Commit (index, record) pairs; durable on return. Raises StorageFailed, and then for ever (HAZARDS X1)."""
+        self._log.append(records)
+
+    @property
+    def appended(self) -> int:
+        """Number of the newest durable record; the first ever is 1."""
+        return self._log.appended
+
+    def trim(self, upto: int, newest: int) -> None:
+        """Drop old records, see `LogFile.trim`. Raises StorageFailed if no checkpoint at or beyond `upto` is saved."""
+        if self.saved_index < upto:
+            raise StorageFailed(f"trim up to {upto}: the saved checkpoint is at {self.saved_index}")
+        self._log.trim(upto, newest)
+
+    def load_state(self) -> Saved | None:
+        return self._state.load()
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Write a checkpoint; durable on return. For a worker thread. Raises StorageFailed."""
+        self._state.save(snapshot)
+
+    @property
+    def saved_index(self) -> int:
+        """Index of the checkpoint on disk; -1 without one."""
+        return self._state.index
+
+    @property
+    def torn(self) -> bool:
+        """Whether the end of a write that was never acknowledged was cut off when the files were opened."""
+        return self._log.torn
+
+    def close(self) -> None:
+        self._log.close()
+        self._state.close()
+
+
+class LogFile:
+    """Records in order, in rows that were committed together.
+
+    Row: number of its last record, greatest index in it, hash, records. Invariants:
+      number(row) = number(row before) + count(records), the anchor standing before the first row
+      hash(row) = H(hash(row before), number, upto, records)
+      the head mark names the last row
+    """
+
+    SCHEMA = """
+        CREATE TABLE log (number INTEGER PRIMARY KEY, upto INTEGER NOT NULL, hash BLOB NOT NULL, records BLOB NOT NULL);
+        CREATE TABLE mark (name TEXT PRIMARY KEY, number INTEGER NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID;
+        INSERT INTO mark VALUES ('anchor', 0, zeroblob(32)), ('head', 0, zeroblob(32)), ('floor', -1, x'');
+    """
+
+    def __init__(self, path: Path, owner: str, durability: str) -> None:
+        self._path = path
+        self.torn = _undamaged_tail(path) is wal.Tail.TORN
+        self._file = _File(path, owner, durability)
+        try:
+            self._marks: dict[str, tuple[int, bytes]] = {
+                name: (number, hash_) for name, number, hash_ in self._file.rows("SELECT * FROM mark")
+            }
+            self._rows: deque[tuple[int, int, bytes]] = deque()
+            self._head, self._hash = self._mark("anchor")
+            self._records = self._read()
+        except StorageFailed:
+            self._file.close()
+            raise
+
+    def _mark(self, name: str) -> tuple[int, bytes]:
+        if name not in self._marks:
+            raise CorruptLog(self._path, 0, f"the {name} mark is missing")
+        return self._marks[name]
+
+    def _read(self) -> list[bytes]:
+        records: list[bytes] = []
+        for number, upto, hash_, blob in self._file.rows("SELECT number, upto, hash, records FROM log ORDER BY number"):
+            if _chain(self._hash, number, upto, blob) != hash_:
+                raise CorruptLog(self._path, self._head + 1, "missing or damaged: the chain of hashes breaks")
+            group = _decode(blob)
+            if number != self._head + len(group):
+                raise CorruptLog(self._path, self._head + 1, f"{len(group)} records end at number {number}")
+            records += group
+            self._enter(number, upto, hash_)
+        if self._mark("head") != (self._head, self._hash):
+            raise CorruptLog(self._path, self._head + 1, "missing: the log ends before its head mark")
+        return records
+
+    def load(self) -> list[bytes]:
+        records, self._records = self._records, []
+        return records
+
+    @property
+    def appended(self) -> int:
+        return self._head
+
+    @property
+    def floor(self) -> int:
+        """The index at which the log was last cut: a checkpoint at or beyond it must be held; -1 if it never was."""
+        floor, _ = self._mark("floor")
+        return floor
+
+    def append(self, records: Sequence[tuple[int, bytes]]) -> None:
+        """Commit (index, record) pairs as one row."""
+        if not records:
+            return
+        number = self._head + len(records)
+        upto = max(index for index, _ in records)
+        blob = _encode([record for _, record in records])
+        hash_ = _chain(self._hash, number, upto, blob)
+        self._file.commit(
+            ("INSERT INTO log VALUES (?, ?, ?, ?)", [(number, upto, hash_, blob)]),
+            ("UPDATE mark SET number = ?, hash = ? WHERE name = 'head'", [(number, hash_)]),
+        )
+        self._enter(number, upto, hash_)
+
+    def _enter(self, number: int, upto: int, hash_: bytes) -> None:
+        self._rows.append((number, upto, hash_))
+        self._head, self._hash = number, hash_
+
+    def trim(self, upto: int, newest: int) -> None:
+        """Drop the longest run of oldest rows in which every index is <= `upto` and every record's number <= `newest`.
+
+        `newest` is the number of the last record that was listed before the Trim: what was promised after it stays,
+        whatever its index.
+        """
+        cut = None
+        while self._rows and self._rows[0][0] <= newest and self._rows[0][1] <= upto:
+            cut = self._rows.popleft()
+        if cut is None:
+            return
+        number, _, hash_ = cut
+        self._file.commit(
+            ("DELETE FROM log WHERE number <= ?", [(number,)]),
+            ("UPDATE mark SET number = ?, hash = ? WHERE name = ?", [(number, hash_, "anchor"), (upto, b"", "floor")]),
+        )
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _chain(before: bytes, number: int, upto: int, blob: bytes) -> bytes:
+    state = hashlib.blake2b(before, digest_size=DIGEST_BYTES)
+    state.update(struct.pack(">qq", number, upto))
+    state.update(blob)
+    return state.digest()
+
+
+class StateFile:
+    """The newest checkpoint. A new one is written beside it and takes its place in the last commit.
+
+    Rows of a save that never came to its end are those above the mark; they are dropped when the file is opened.
+    """
+
+    SCHEMA = """
+        CREATE TABLE part (part INTEGER, save INTEGER, digest BLOB, data BLOB, PRIMARY KEY (part, save));
+        CREATE TABLE mark (name TEXT PRIMARY KEY, save INTEGER, at INTEGER, digest BLOB) WITHOUT ROWID;
+        INSERT INTO mark VALUES ('newest', 0, -1, x'');
+    """
+
+    def __init__(self, path: Path, owner: str, durability: str) -> None:
+        self._path = path
+        _undamaged_tail(path)
+        self._file = _File(path, owner, durability)
+        ((self._save, self.index, self._digest),) = self._file.rows("SELECT save, at, digest FROM mark")
+        self._file.commit(("DELETE FROM part WHERE save > ?", [(self._save,)]))
+        self._known: dict[int, Digest] = dict(self._file.rows("SELECT part, digest FROM part"))
+
+    def load(self) -> Saved | None:
+        if self.index < 0:
+            return None
+        return Saved(self.index, self._digest, self._parts())
+
+    def _parts(self) -> Iterator[tuple[int, bytes]]:
+        for part, digest, data in self._file.rows("SELECT part, digest, data FROM part ORDER BY part"):
+            if digest_of(data) != digest:
+                raise StorageFailed(f"{self._path}: part {part} of the checkpoint at {self.index} is damaged")
+            yield part, data
+
+    def save(self, snapshot: Snapshot) -> None:
+        save = self._save + 1
+        present: dict[int, Digest] = {}
+        rows: list[tuple[int, int, Digest, bytes]] = []
+        size = 0
+        for part, data in snapshot.parts():
+            present[part] = digest = digest_of(data)
+            if self._known.get(part) != digest:
+                rows.append((part, save, digest, data))
+                size += len(data)
+            if size >= SLICE_BYTES:
+                self._file.commit((self._INSERT, rows))
+                rows, size = [], 0
+        outdated = [(part, save) for part, digest in self._known.items() if present.get(part) != digest]
+        self._file.commit(
+            (self._INSERT, rows),
+            ("DELETE FROM part WHERE part = ? AND save < ?", outdated),
+            ("UPDATE mark SET save = ?, at = ?, digest = ?", [(save, snapshot.index, snapshot.digest)]),
+        )
+        self._save, self.index, self._digest, self._known = save, snapshot.index, snapshot.digest, present
+
+    _INSERT = "INSERT INTO part VALUES (?, ?, ?, ?)"
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _undamaged_tail(path: Path) -> wal.Tail:
+    """Look at the write-ahead file while it is as the crash left it: SQLite cuts it when it opens the file."""
+    tail = wal.inspect(path.with_name(path.name + "-wal"))
+    if tail is wal.Tail.DAMAGED:
+        raise CorruptLog(path, 0, "the write-ahead file is damaged in the middle; commits behind it were acknowledged")
+    return tail
+
+
+class _File:
+    """One SQLite file, one transaction at a time. After a failed commit every later one fails (HAZARDS X1)."""
+
+    ABOUT = "CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+
+    def __init__(self, path: Path, owner: str, durability: str) -> None:
+        self._path = path
+        self._failed: str | None = None
+        self._lock = threading.Lock()
+        if not path.is_file():
+            raise StorageFailed(f"{path}: is missing; a replica that lost its files must not start empty")
+        self._base = _connect(path, "rw")
+        try:
+            self._open(durability)
+            self._check(dict(self.rows("SELECT name, value FROM about")), owner)
+            self._promise(durability)
+        except StorageFailed:
+            self._base.close()
+            raise
+
+    def _open(self, durability: str) -> None:
+        try:
+            self._base.execute("PRAGMA locking_mode=EXCLUSIVE")
+            self._base.execute(f"PRAGMA synchronous={'FULL' if durability == 'always' else 'OFF'}")
+            self._base.executescript("BEGIN EXCLUSIVE; COMMIT;")
+        except sqlite3.Error as error:
+            hint = "; another process has it open" if "locked" in str(error) else ""
+            raise StorageFailed(f"{self._path}: {error}{hint}") from None
+
+    def _check(self, about: dict[str, str], owner: str) -> None:
+        if about.get("format") != FORMAT:
+            raise StorageFailed(f"{self._path}: format {about.get('format')!r}, this version reads {FORMAT!r}")
+        if about.get("owner") != owner:
+            raise StorageFailed(f"{self._path}: belongs to {about.get('owner')}, not to {owner}")
+        if about.get("unsynced") not in ("", boot_id()):
+            raise StorageFailed(
+                f"{self._path}: durability was memory and the machine was started anew since; this replica no longer "
+                f"knows what it promised and must not vote"
+            )
+
+    def _promise(self, durability: str) -> None:
+        """Note whether what is held may be lost with the machine; before, when it no longer may, sync all of it."""
+        if durability == "always":
+            list(self.rows("PRAGMA wal_checkpoint(TRUNCATE)"))
+        unsynced = "" if durability == "always" else boot_id()
+        self.commit(("UPDATE about SET value = ? WHERE name = 'unsynced'", [(unsynced,)]))
+
+    def rows(self, statement: str) -> Iterator[Any]:
+        """Rows of a query, read as they are asked for. Raises StorageFailed."""
+        try:
+            yield from self._base.execute(statement)
+        except sqlite3.Error as error:
+            raise StorageFailed(f"{self._path}: {error}") from None
+
+    def commit(self, *statements: tuple[str, Sequence[tuple[Any, ...]]]) -> None:
+        """One transaction of (statement, rows of values); durable on return. Raises StorageFailed."""
+        with self._lock:
+            if self._failed is not None:
+                raise StorageFailed(f"{self._path}: refused after an earlier failure: {self._failed}")
+            try:
+                self._base.execute("BEGIN IMMEDIATE")
+                for statement, rows in statements:
+                    self._base.executemany(statement, rows)
+                self._base.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._failed = str(error)
+                raise StorageFailed(f"{self._path}: {error}") from None
+
+    def close(self) -> None:
+        with self._lock:
+            self._base.close()
+
+
+def _create(path: Path, schema: str, owner: str) -> None:
+    if path.exists():
+        raise StorageFailed(f"{path}: exists already")
+    try:
+        with contextlib.closing(_connect(path, "rwc")) as base:
+            base.execute("PRAGMA journal_mode=WAL")
+            base.executescript(f"BEGIN; {_File.ABOUT} {schema} COMMIT;")
+            about = [("format", FORMAT), ("owner", owner), ("unsynced", "")]
+            base.executemany("INSERT INTO about VALUES (?, ?)", about)
+    except sqlite3.Error as error:
+        raise StorageFailed(f"{path}: {error}") from None
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    address = f"{path.absolute().as_uri()}?mode={mode}"
+    try:
+        return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=0.5)
+    except sqlite3.Error as error:
+        raise StorageFailed(f"{path}: {error}") from None
+
+
+def boot_id() -> str:
+    """A name of this run of the machine; "unknown" where there is none, which then never counts as the same run."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return f"unknown-{secrets.token_hex(8)}"
