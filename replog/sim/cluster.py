@@ -167,7 +167,7 @@ class SimCluster:
         self.world.run_until(self.world.now + us)
 
     def run_until(self, predicate: Callable[[], bool], limit_us: Micros = 10_000_000) -> None:
-        """Run until `predicate()` holds after an event. Raises Stalled with a picture of the cluster after `limit_us`."""
+        """Run until `predicate()` holds after an event. Raises Stalled, with a picture, after `limit_us`."""
         if predicate() or self.world.run_until(self.world.now + limit_us, predicate):
             return
         raise Stalled(f"not reached within {limit_us} us:\n{self.picture()}")
@@ -242,7 +242,7 @@ class SimCluster:
         """Put a message on the links of `sender`, now: for Byzantine clients, who follow no client's code."""
         self.process(sender).transmit([(tuple(to), message)])
 
-    # ----------------------------------------------------------------------------------------------------- looking at it
+    # -------------------------------------------------------------------------------------------------- looking at it
 
     def process(self, name: Principal) -> Process:
         return self.nodes[name] if isinstance(name, int) else self.client(name)
@@ -257,7 +257,7 @@ class SimCluster:
         return None if plug is None else plug.status()
 
     def leader(self) -> NodeId | None:
-        """Who leads in the highest view or term that a replica which is up stands in, by its own word; None if unknown."""
+        """Who leads in the highest view or term of a replica that is up, by its own word; None if unknown."""
         known = [status for node in range(self.n) if (status := self.status(node)) is not None]
         best = max(known, key=lambda status: (status.view, status.leader), default=None)
         return None if best is None or best.leader < 0 else best.leader

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from replog.keys import Signer, Verifier
-from replog.types import Micros, Principal
+from replog.types import Principal
 
 
 @dataclass(frozen=True)

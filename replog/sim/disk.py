@@ -18,14 +18,18 @@ Record = tuple[int, bytes]
 """Log index and encoded record."""
 
 
+_SYNC = Constant(55)
+_SAVE = Constant(5_000)
+
+
 @dataclass(frozen=True)
 class DiskModel:
     """Times of one disk; the core's part of a write is in the cost model."""
 
-    sync: Delay = Constant(55)
+    sync: Delay = _SYNC
     """A transaction, until it is durable."""
     byte_ns: float = 1.0
-    save: Delay = Constant(5_000)
+    save: Delay = _SAVE
     """Writing a checkpoint in the background."""
     survives: float = 0.0
     """Chance that a transaction under way at a crash reached the disk after all; never a part of it."""
@@ -86,7 +90,7 @@ class Disk:
     # ------------------------------------------------------------------------------------------------- checkpoints
 
     def save(self, snapshot: Any) -> None:
-        """Write a checkpoint in the background. While one is being written the newest waits, older ones are passed by."""
+        """Write a checkpoint in the background. While one is being written only the newest of the others waits."""
         if self._saving is not None:
             self._next_save = snapshot
             return
