@@ -67,6 +67,13 @@ class Checkpointed(_Value, frozen=True):
     digest: Digest
 
 
+class Saved(_Value, frozen=True):
+    """A checkpoint of the application's state at `index` is on this replica's disk (a Save was carried out; one that
+    a newer one passed by is never reported). A core that needs no such promise lets it pass."""
+
+    index: int
+
+
 class Queried(_Value, frozen=True):
     """Answer to Query."""
 
@@ -104,7 +111,7 @@ class Command(_Value, frozen=True):
     arguments: dict[str, Any]
 
 
-Event = Started | Received | Timeout | Applied | Checkpointed | Queried | Part | Wanted | Command
+Event = Started | Received | Timeout | Applied | Checkpointed | Saved | Queried | Part | Wanted | Command
 
 # ----------------------------------------------------------------------------------------------------------- effects
 
