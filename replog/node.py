@@ -32,7 +32,7 @@ Wrap = Callable[[NodeId, Replica], Plug]
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedState:
     """A checkpoint of the application's state as found on disk. Its parts are verified when they are loaded."""
 
     index: int
@@ -54,7 +54,7 @@ def build(
     rng: Rng,
     wall: Callable[[], Micros],
     records: Sequence[Message] = (),
-    saved: Saved | None = None,
+    saved: SavedState | None = None,
     epoch: int = 0,
     log_keep: int = 10_000,
 ) -> Replica:

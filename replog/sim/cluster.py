@@ -21,7 +21,7 @@ from replog.client import ClientCore
 from replog.codec import Domain
 from replog.core import Command, ProtocolSpec
 from replog.keys import Ed25519Signer, Ed25519Verifier, HashSigner, Signer, Verifier
-from replog.node import Plug, Saved, Wrap, build
+from replog.node import Plug, SavedState, Wrap, build
 from replog.replica import Replica
 from replog.sim.client import SimClient
 from replog.sim.costs import REFERENCE, CostModel, Meter, MeteredHashVerifier, MeteredSigner, MeteredVerifier
@@ -131,7 +131,7 @@ class SimCluster:
             rng=self.world.stream(f"core/{node.name}/{node.lives}"),
             wall=node.clock.wall,
             records=[self.spec.records.decode(raw) for _, raw in node.disk.records],
-            saved=None if saved is None else Saved(saved.index, saved.digest, saved.parts()),
+            saved=None if saved is None else SavedState(saved.index, saved.digest, saved.parts()),
         )
         self._replicas[node.name] = replica
         return replica if self._wrap is None else self._wrap(node.name, replica)

@@ -61,6 +61,7 @@ class Disk:
         self._writing: tuple[list[Record], Callable[[int], None]] | None = None
         self._saving: Any = None
         self._next_save: Any = None
+        self._on_saved: Callable[[int], None] = lambda _: None
         self._trim = 0
         self._plugged = 0
 
@@ -89,8 +90,12 @@ class Disk:
 
     # ------------------------------------------------------------------------------------------------- checkpoints
 
-    def save(self, snapshot: Any) -> None:
-        """Write a checkpoint in the background. While one is being written only the newest of the others waits."""
+    def save(self, snapshot: Any, done: Callable[[int], None]) -> None:
+        """Write a checkpoint in the background; `done(index)` when it is durable.
+
+        While one is being written the newest waits; one that a newer one passed by is never reported.
+        """
+        self._on_saved = done
         if self._saving is not None:
             self._next_save = snapshot
             return
@@ -103,9 +108,10 @@ class Disk:
         self.saved, self._saving = self._saving, None
         self.saves += 1
         self._cut_prefix()
+        self._on_saved(self.saved.index)
         if self._next_save is not None:
             following, self._next_save = self._next_save, None
-            self.save(following)
+            self.save(following, self._on_saved)
 
     def trim(self, upto: int) -> None:
         """Drop the longest run of oldest records with index <= upto, once a checkpoint covers them."""

@@ -21,6 +21,7 @@ from replog.core import (
     Received,
     Reply,
     Save,
+    Saved,
     Send,
     SetTimer,
     Started,
@@ -135,7 +136,10 @@ class SimNode(Process):
             self._operations += request.count
 
     def _save(self, effect: Save) -> None:
-        self.disk.save(effect.snapshot)
+        self.disk.save(effect.snapshot, self._saved)
+
+    def _saved(self, index: int) -> None:
+        self.do(lambda: self.step(Saved(index)))
 
     # ----------------------------------------------------------------------------------- effects: behind the barrier
 

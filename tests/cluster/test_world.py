@@ -206,7 +206,7 @@ class TestDisk:
         world, disk = self.disk(save=Constant(1_000))
         disk.write([(1, b"a"), (2, b"b"), (3, b"c"), (1, b"d")], lambda _: None)
         world.run_until(500)
-        disk.save(Handle(2))
+        disk.save(Handle(2), lambda _: None)
         disk.trim(2)
         assert len(disk.records) == 4
         world.run_until(2_000)
@@ -214,11 +214,11 @@ class TestDisk:
 
     def test_a_crash_before_the_save_leaves_the_old_checkpoint_and_all_records(self) -> None:
         world, disk = self.disk(save=Constant(1_000))
-        disk.save(Handle(1))
+        disk.save(Handle(1), lambda _: None)
         world.run_until(1_000)
         disk.write([(1, b"a"), (2, b"b")], lambda _: None)
         world.run_until(1_500)
-        disk.save(Handle(2))
+        disk.save(Handle(2), lambda _: None)
         disk.trim(2)
         disk.crash()
         world.run_until(9_000)
@@ -227,16 +227,17 @@ class TestDisk:
 
     def test_while_one_is_saved_only_the_newest_waits(self) -> None:
         world, disk = self.disk(save=Constant(1_000))
+        reported: list[int] = []
         for index in (1, 2, 3):
-            disk.save(Handle(index))
+            disk.save(Handle(index), reported.append)
         world.run_until(1_000)
         assert disk.saved == Handle(1)
         world.run_until(2_000)
-        assert (disk.saved, disk.saves) == (Handle(3), 2)
+        assert (disk.saved, disk.saves, reported) == (Handle(3), 2, [1, 3])
 
     def test_amnesia_empties_it(self) -> None:
         world, disk = self.disk()
-        disk.save(Handle(1))
+        disk.save(Handle(1), lambda _: None)
         disk.write([(1, b"a")], lambda _: None)
         world.run_until(10_000)
         disk.wipe()
