@@ -287,8 +287,9 @@ class Sessions(Protocol):
         """The remembered results of an executed request, None if it was not executed or is remembered no more."""
         ...
 
-    def admits(self, client: ClientId, timestamp: int) -> bool:
-        """Whether this request could still execute: timestamp in (low, low + W] and not executed."""
+    def admits(self, client: ClientId, timestamp: int, low: int | None = None) -> bool:
+        """Whether this request could still execute: timestamp in (low, low + W] and not executed. `low` is the
+        request's own, which moves the window along as it executes; without it, any that would admit it is assumed."""
         ...
 
 

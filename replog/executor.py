@@ -1,0 +1,269 @@
+"""Exactly-once execution of committed requests on an application, and the state as checkpoints.
+
+Here: sessions around a StateMachine, agreed time, checkpoints, transfer and restoration of state. Not here: what is
+committed (the core), how operations run (`replog.runtime`), how the tree works (`replog.merkle`).
+
+One Merkle tree holds the whole replicated state as records: tables, fields or the application's snapshot, the client
+table and the last agreed time (HAZARDS P34). Record keys begin with one msgpack object that names the owner: a string
+for a table, 0 for a client, 1 for a field, 2 for the time, 3 for an application's own snapshot. The log index is not
+among them: a null request changes nothing (HAZARDS P8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from replog import merkle
+from replog.core import Checkpointed, Result, Wanted
+from replog.runtime import MALFORMED_REQUEST, Runtime, StateUnreadable
+from replog.sessions import SessionTable
+from replog.statemachine import StateMachine
+from replog.types import ClientId, Digest, Request, Results, encode_results
+
+CHECKPOINTS_MAX: Final = 32
+"""Held at once; a further one drops the oldest. Each costs what changed since, not what there is."""
+
+_TIME: Final = b"\x02"
+_encode = msgspec.msgpack.Encoder().encode
+_decode_time = msgspec.msgpack.Decoder(int).decode
+
+
+class StateCorrupt(ValueError):
+    """A saved state that is not what its digest says: it is never started on (HAZARDS X2, X3)."""
+
+
+class Snapshot:
+    """A checkpoint that stays as it is while execution goes on; may be read from another thread."""
+
+    __slots__ = ("index", "_root")
+
+    def __init__(self, index: int, root: merkle.Node) -> None:
+        self.index = index
+        self._root = root
+
+    @property
+    def digest(self) -> Digest:
+        return self._root.digest
+
+    def parts(self, since: Snapshot | None = None) -> Iterator[tuple[int, bytes]]:
+        """All parts in order, the root first; or those alone that are other than, or not among, the parts of `since`.
+
+        Parts of `since` that are no more may be kept beside them: `Executor.load` passes over what it has no use for.
+        """
+        return merkle.walk(self._root, since._root if since is not None else None)
+
+
+class Executor:
+    """The application of one replica, its sessions and its checkpoints. Is `replog.core.Sessions` to the core.
+
+    Invariants:
+      index is the last one applied; each was applied once, in order                       (HAZARDS P26)
+      a request is executed at most once, whatever is applied                              (HAZARDS P32, P33)
+      a checkpoint never changes; the state is replaced as a whole or not at all           (HAZARDS P41)
+    """
+
+    def __init__(self, machine: StateMachine, sessions_max: int = 10_000, clients_max: int = 100_000) -> None:
+        """`machine` is in its initial state, the same on every replica.
+
+        `sessions_max`: clients with remembered results; `clients_max`: clients ever known.
+        """
+        self.index = 0
+        self._runtime = Runtime(machine)
+        self._sessions = SessionTable(sessions_max, clients_max)
+        self._time = 0
+        self._time_written = 0
+        self._root: merkle.Node = merkle.EMPTY
+        self._pieces: dict[bytes, int] = {}
+        """Values that are cut into several records, and into how many."""
+        self._held: dict[int, merkle.Node] = {}
+        self._assembly: tuple[int, merkle.Assembly] | None = None
+        self._held[0] = self._flush()
+
+    # ------------------------------------------------------------------------------------------------------ execution
+
+    def apply(self, index: int, requests: Sequence[Request], time: int, seed: bytes) -> list[Result]:
+        """Execute the requests of `index`, the one after the last, in order. Raises ValueError for any other index.
+
+        `time` is the agreed one; what commands see is the larger of it and one more than the last used. [CL99 6]
+        """
+        if index != self.index + 1:
+            raise ValueError(f"index {index} cannot be applied after {self.index}")
+        self.index = index
+        if not requests:
+            return []
+        context = self._runtime.context
+        context.now = self._time = max(time, self._time + 1)
+        context.seed = seed
+        results = [self._apply(index, place, request) for place, request in enumerate(requests)]
+        self._sessions.close_oldest()
+        return results
+
+    def _apply(self, index: int, place: int, request: Request) -> Result:
+        session = self._sessions.enter(request, index)
+        if session is None:
+            return Result(request.client, request.timestamp, None)
+        results = encode_results(Results(index, self._run(request, (index, place))))
+        session.remember(request.timestamp, results)
+        return Result(request.client, request.timestamp, results)
+
+    def _run(self, request: Request, place: tuple[int, ...]) -> list[bytes]:
+        operations = request.operations()
+        if operations is None:
+            # One error, not `count` of them: a few bytes must not cost megabytes.
+            return [MALFORMED_REQUEST]
+        return self._runtime.run(operations, request.read_only, place)
+
+    def query(self, requests: Sequence[Request]) -> list[bytes]:
+        """Encoded results of read-only requests on the present state; commands in them are refused, and sessions are
+        neither asked nor changed. The index in these results is 0: a read has no place in the log, and replicas that
+        are some entries apart must still be able to agree on what it found. [CL99 5.1]"""
+        context = self._runtime.context
+        context.now, context.seed = self._time, b""
+        return [encode_results(Results(0, self._query(request))) for request in requests]
+
+    def _query(self, request: Request) -> list[bytes]:
+        operations = request.operations()
+        return [MALFORMED_REQUEST] if operations is None else self._runtime.run(operations, True, ())
+
+    def results(self, client: ClientId, timestamp: int) -> bytes | None:
+        """The remembered results of an executed request, None if it was not executed or is remembered no more."""
+        return self._sessions.results(client, timestamp)
+
+    def admits(self, client: ClientId, timestamp: int, low: int | None = None) -> bool:
+        """Whether this request could still execute. `low`: the request's own, which moves the window along."""
+        return self._sessions.admits(client, timestamp, low)
+
+    # ---------------------------------------------------------------------------------------------------- checkpoints
+
+    def digest(self) -> Digest:
+        """Of the state as it is. Costs by what was written since the last call or checkpoint."""
+        return self._flush().digest
+
+    def checkpoint(self, index: int) -> Digest:
+        """Keep the state as it is after `index`, which must be the last applied."""
+        if index != self.index:
+            raise ValueError(f"a checkpoint of {index} cannot be made at {self.index}")
+        self._hold(index, self._flush())
+        return self._root.digest
+
+    def _hold(self, index: int, root: merkle.Node) -> None:
+        self._held[index] = root
+        if len(self._held) > CHECKPOINTS_MAX:
+            del self._held[min(self._held)]
+
+    def _flush(self) -> merkle.Node:
+        """Bring the tree up to the state."""
+        changes = self._runtime.take_changes() | self._sessions.take_changes()
+        if self._time != self._time_written:
+            changes[_TIME] = _encode(self._time)
+            self._time_written = self._time
+        if changes:
+            self._root = merkle.update(self._root, self._cut(changes))
+        return self._root
+
+    def _cut(self, changes: dict[bytes, bytes | None]) -> dict[bytes, bytes | None]:
+        """`changes` with values longer than a chunk in pieces."""
+        for key in [key for key in changes if key in self._pieces or len(changes[key] or b"") > merkle.CHUNK_BYTES]:
+            value = changes[key]
+            changes.update(merkle.cut(key, value, self._pieces.get(key, 1)))
+            self._note_pieces(key, value)
+        return changes
+
+    def _note_pieces(self, key: bytes, value: bytes | None) -> None:
+        if value is not None and len(value) > merkle.CHUNK_BYTES:
+            self._pieces[key] = -(-len(value) // merkle.CHUNK_BYTES)
+        else:
+            self._pieces.pop(key, None)
+
+    def snapshot(self, index: int) -> Snapshot:
+        """A held checkpoint. Raises KeyError if it is not held."""
+        return Snapshot(index, self._held[index])
+
+    def read_part(self, index: int, part: int) -> tuple[bytes | None, int]:
+        """(bytes, the part that follows in a walk over all, -1 after the last); (None, -1) if it is not held."""
+        root = self._held.get(index)
+        data = merkle.read_part(root, part) if root is not None else None
+        if root is None or data is None:
+            return None, -1
+        return data, merkle.following(root, part)
+
+    def drop_below(self, index: int) -> None:
+        """Checkpoints below `index` are needed no more."""
+        for held in [held for held in self._held if held < index]:
+            del self._held[held]
+
+    def rollback(self, index: int) -> None:
+        """Undo all that was applied after `index`, a held checkpoint. Raises KeyError if it is not held."""
+        self._become(index, self._held[index])
+        for later in [held for held in self._held if held > index]:
+            del self._held[later]
+
+    # -------------------------------------------------------------------------------------------------------- transfer
+
+    def restore(self, index: int, digest: Digest) -> Wanted | Checkpointed:
+        """Begin to replace the state by that of `index`, or go on with it. What the present state has in common with
+        it is not fetched, nor what an attempt for another index has fetched already."""
+        if self._assembly is None or self._assembly[0] != index or self._assembly[1].digest != digest:
+            known = self._assembly[1].finished if self._assembly is not None else {}
+            self._assembly = index, merkle.Assembly(digest, self._flush(), known)
+        return self._progress(refused=False)
+
+    def write_part(self, index: int, part: int, data: bytes) -> Wanted | Checkpointed:
+        """One part of the state under restoration. With no restoration to `index` under way nothing is wanted."""
+        if self._assembly is None or self._assembly[0] != index:
+            return Wanted(index, (), False)
+        return self._progress(refused=not self._assembly[1].add(part, data))
+
+    def _progress(self, refused: bool) -> Wanted | Checkpointed:
+        if self._assembly is None:
+            raise ValueError("no restoration is under way")
+        index, assembly = self._assembly
+        if assembly.root is None:
+            return Wanted(index, assembly.wanted(), refused)
+        self._become(index, assembly.root)
+        self._assembly = None
+        self._hold(index, self._root)
+        return Checkpointed(index, self._root.digest)
+
+    def load(self, index: int, digest: Digest, parts: Iterable[tuple[int, bytes]]) -> None:
+        """At start: become the saved state. Raises StateCorrupt, and changes nothing, unless the parts are complete
+        and have the digest (HAZARDS X3)."""
+        saved = dict(parts)
+        assembly = merkle.Assembly(digest, merkle.EMPTY)
+        while assembly.root is None:
+            wanted = assembly.wanted()
+            for part in wanted:
+                # A walk may have taken the same node in its other form.
+                data = saved.get(part, saved.get(part ^ 1))
+                if data is None:
+                    raise StateCorrupt(f"saved state of index {index}: part {part} is missing")
+                if not assembly.add(part, data):
+                    raise StateCorrupt(f"saved state of index {index}: part {part} does not have its digest")
+        self._become(index, assembly.root)
+        self._held = {index: self._root}
+
+    def _become(self, index: int, root: merkle.Node) -> None:
+        """Replace the state by the one of `root`. Reads all that differs before it changes anything."""
+        keys = sorted({merkle.whole_key(key) for key, _ in merkle.differences(self._flush(), root)})
+        values = [(key, merkle.join(root, key)) for key in keys]
+        times = [value for key, value in values if key == _TIME]
+        try:
+            time = self._time if not times else 0 if times[0] is None else _decode_time(times[0])
+            sessions = self._sessions.prepare(pair for pair in values if SessionTable.owns(pair[0]))
+        except msgspec.MsgspecError as error:
+            raise StateUnreadable(f"state of index {index}: {error}") from None
+        state = self._runtime.prepare(pair for pair in values if pair[0] != _TIME and not SessionTable.owns(pair[0]))
+        self._runtime.install(state)
+        self._sessions.install(sessions)
+        for key, value in values:
+            self._note_pieces(key, value)
+        self.index, self._root, self._time, self._time_written = index, root, time, time
+
+    def check_invariants(self) -> None:
+        self._runtime.check_invariants()
+        self._sessions.check_invariants()
+        assert all(index <= self.index for index in self._held), "no checkpoint is of the future"
+        assert len(self._held) <= CHECKPOINTS_MAX, "checkpoints are bounded"
