@@ -60,12 +60,14 @@ class Snapshot(Protocol):
     @property
     def digest(self) -> Digest: ...
 
-    def parts(self) -> Iterator[tuple[int, bytes]]: ...
+    def parts(self, since: Any = None) -> Iterator[tuple[int, bytes]]:
+        """All parts, or those that are other than in `since`, a snapshot of the same kind, or not in it."""
+        ...
 
 
 @dataclass(frozen=True)
 class Saved:
-    """The checkpoint on disk. `parts` can be read once."""
+    """The checkpoint on disk. `parts` can be read once; some may be of older checkpoints and of no use any more."""
 
     index: int
     digest: Digest
@@ -247,7 +249,9 @@ def _chain(before: bytes, number: int, upto: int, blob: bytes) -> bytes:
 class StateFile:
     """The newest checkpoint. A new one is written beside it and takes its place in the last commit.
 
-    Rows of a save that never came to its end are those above the mark; they are dropped when the file is opened.
+    Rows of a save that never came to its end are those above the mark; they are dropped when the file is opened. A save
+    writes what differs from the one before. Parts that are no more stay until they are as many as the others; then all
+    parts are looked at and these are dropped.
     """
 
     SCHEMA = """
@@ -260,9 +264,14 @@ class StateFile:
         self._path = path
         _undamaged_tail(path)
         self._file = _File(path, owner, durability)
+        self._save: int
+        self.index: int
+        self._digest: Digest
         ((self._save, self.index, self._digest),) = self._file.rows("SELECT save, at, digest FROM mark")
         self._file.commit(("DELETE FROM part WHERE save > ?", [(self._save,)]))
         self._known: dict[int, Digest] = dict(self._file.rows("SELECT part, digest FROM part"))
+        self._newest: Snapshot | None = None
+        self._all_looked_at = 0
 
     def load(self) -> Saved | None:
         if self.index < 0:
@@ -276,25 +285,41 @@ class StateFile:
             yield part, data
 
     def save(self, snapshot: Snapshot) -> None:
-        save = self._save + 1
-        present: dict[int, Digest] = {}
-        rows: list[tuple[int, int, Digest, bytes]] = []
-        size = 0
-        for part, data in snapshot.parts():
-            present[part] = digest = digest_of(data)
-            if self._known.get(part) != digest:
-                rows.append((part, save, digest, data))
-                size += len(data)
-            if size >= SLICE_BYTES:
-                self._file.commit((self._INSERT, rows))
-                rows, size = [], 0
-        outdated = [(part, save) for part, digest in self._known.items() if present.get(part) != digest]
+        save, newest = self._save + 1, self._newest
+        if len(self._known) > 2 * self._all_looked_at + 64:
+            newest = None
+        written, seen = self._write(save, snapshot.parts(newest) if newest is not None else snapshot.parts())
+        gone = self._known.keys() - seen if newest is None else set()
+        outdated = [(part, save) for part in sorted(self._known.keys() & written.keys() | gone)]
         self._file.commit(
-            (self._INSERT, rows),
             ("DELETE FROM part WHERE part = ? AND save < ?", outdated),
             ("UPDATE mark SET save = ?, at = ?, digest = ?", [(save, snapshot.index, snapshot.digest)]),
         )
-        self._save, self.index, self._digest, self._known = save, snapshot.index, snapshot.digest, present
+        self._known = {part: digest for part, digest in {**self._known, **written}.items() if part not in gone}
+        if newest is None:
+            self._all_looked_at = len(self._known)
+        self._save, self.index, self._digest, self._newest = save, snapshot.index, snapshot.digest, snapshot
+
+    def _write(self, save: int, parts: Iterator[tuple[int, bytes]]) -> tuple[dict[int, Digest], set[int]]:
+        """Commit, slice by slice, the parts that are not on disk as they are; (those, all)."""
+        written: dict[int, Digest] = {}
+        seen: set[int] = set()
+        rows: list[tuple[int, int, Digest, bytes]] = []
+        size = 0
+        for part, data in parts:
+            seen.add(part)
+            digest = digest_of(data)
+            if self._known.get(part) == digest:
+                continue
+            written[part] = digest
+            rows.append((part, save, digest, data))
+            size += len(data)
+            if size >= SLICE_BYTES:
+                self._file.commit((self._INSERT, rows))
+                rows, size = [], 0
+        if rows:
+            self._file.commit((self._INSERT, rows))
+        return written, seen
 
     _INSERT = "INSERT INTO part VALUES (?, ?, ?, ?)"
 

@@ -23,8 +23,9 @@ class Snapshot:
     content: dict[int, bytes]
     digest: bytes = field(default=b"d" * 32)
 
-    def parts(self) -> Iterator[tuple[int, bytes]]:
-        yield from self.content.items()
+    def parts(self, since: "Snapshot | None" = None) -> Iterator[tuple[int, bytes]]:
+        old = since.content if since is not None else {}
+        yield from ((part, data) for part, data in self.content.items() if old.get(part) != data)
 
 
 @pytest.fixture
@@ -269,24 +270,47 @@ def test_memory_durability_survives_the_process_but_not_the_machine(
 # ------------------------------------------------------------------------------------------------------- checkpoints
 
 
+def parts_on_disk(folder: Path) -> dict[int, int]:
+    with sqlite3.connect(folder / "state.db") as base:
+        found = dict(base.execute("SELECT part, save FROM part"))
+    base.close()
+    return found
+
+
 def test_a_checkpoint_writes_only_what_changed(folder: Path) -> None:
     store = Storage(folder, OWNER)
     store.save(Snapshot(5, {0: b"root", 1: b"one", 2: b"two"}))
     store.save(Snapshot(9, {0: b"root2", 1: b"one", 3: b"three"}, b"e" * 32))
     assert store.saved_index == 9
     store.close()
-    with sqlite3.connect(folder / "state.db") as base:
-        assert dict(base.execute("SELECT part, save FROM part")) == {0: 2, 1: 1, 3: 2}
-    base.close()
+    assert parts_on_disk(folder) == {0: 2, 1: 1, 2: 1, 3: 2}
     saved = Storage(folder, OWNER).load_state()
     assert saved is not None
     assert (saved.index, saved.digest) == (9, b"e" * 32)
-    assert list(saved.parts) == [(0, b"root2"), (1, b"one"), (3, b"three")]
+    assert {0: b"root2", 1: b"one", 3: b"three"}.items() <= dict(saved.parts).items()
+
+
+def test_the_first_checkpoint_after_a_start_drops_parts_that_are_no_more(folder: Path) -> None:
+    store = Storage(folder, OWNER)
+    store.save(Snapshot(5, {0: b"root", 1: b"one", 2: b"two"}))
+    store.close()
+    store = Storage(folder, OWNER)
+    store.save(Snapshot(9, {0: b"root2", 1: b"one"}))
+    store.close()
+    assert parts_on_disk(folder) == {0: 2, 1: 1}
+
+
+def test_parts_that_are_no_more_stay_bounded(folder: Path) -> None:
+    store = Storage(folder, OWNER)
+    for turn in range(50):
+        store.save(Snapshot(turn, {turn * 10 + part: b"%d" % turn for part in range(10)}))
+    store.close()
+    assert len(parts_on_disk(folder)) <= 2 * 10 + 64 + 10
 
 
 def test_a_save_that_did_not_end_leaves_the_old_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Interrupted(Snapshot):
-        def parts(self) -> Iterator[tuple[int, bytes]]:
+        def parts(self, since: Snapshot | None = None) -> Iterator[tuple[int, bytes]]:
             yield 0, b"new root"
             yield 1, b"new leaf"
             raise InterruptedError

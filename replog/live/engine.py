@@ -1,0 +1,352 @@
+"""One replica in an asyncio loop, in turns: take all frames that have come, commit once, send one frame a peer.
+
+Here: turns, timers, the disk barrier, checkpoints in the background. Not here: sockets (`links`), who is let in and how
+a process starts and ends (`node`). The engine is handed a `Transport`; it owns the storage while it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import statistics
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from replog.codec import FRAME_BYTES_MAX, BadMessage, pack_frame, unpack_frame
+from replog.core import (
+    Accuse,
+    CancelTimer,
+    Effect,
+    Event,
+    Note,
+    Persist,
+    ProtocolSpec,
+    Received,
+    Reply,
+    Save,
+    Saved,
+    Send,
+    SetTimer,
+    Started,
+    Timeout,
+    Trim,
+)
+from replog.node import Plug
+from replog.outbox import Outbox
+from replog.storage import Storage
+from replog.trace import Recorder
+from replog.types import Micros, NodeId, Principal
+
+log = logging.getLogger("replog.node")
+
+INLINE_COMMIT_S = 0.001
+"""Commits block the loop while their median stays below this; a hop to a thread and back costs about 40 us."""
+MEDIAN_OF = 15
+
+
+class Transport(Protocol):
+    def send(self, to: Principal, frame: bytes) -> None:
+        """To a replica or a client, if it is connected; may be lost."""
+        ...
+
+    def refuse(self, peer: Principal, rule: str) -> None:
+        """The peer sent what nobody may send: end its link."""
+        ...
+
+
+def monotonic() -> Micros:
+    return time.monotonic_ns() // 1000
+
+
+class Timers:
+    """Named timers; a cancelled or replaced arming never fires (HAZARDS X13)."""
+
+    def __init__(self, fire: Callable[[], None]) -> None:
+        self._fire = fire
+        self._armed: dict[str, tuple[int, asyncio.TimerHandle]] = {}
+        self._generation = 0
+        self._due: list[tuple[str, int]] = []
+
+    def set(self, name: str, delay: Micros) -> None:
+        self.cancel(name)
+        self._generation += 1
+        handle = asyncio.get_running_loop().call_later(delay / 1e6, self._expire, name, self._generation)
+        self._armed[name] = (self._generation, handle)
+
+    def cancel(self, name: str) -> None:
+        armed = self._armed.pop(name, None)
+        if armed is not None:
+            armed[1].cancel()
+
+    def _expire(self, name: str, generation: int) -> None:
+        self._due.append((name, generation))
+        self._fire()
+
+    def take(self) -> list[tuple[str, int]]:
+        """What has run out since the last call; ask `claim` for each before it counts."""
+        due, self._due = self._due, []
+        return due
+
+    def claim(self, name: str, generation: int) -> bool:
+        """Whether this arming still stands: an earlier event of the same turn may have set or cancelled it."""
+        armed = self._armed.get(name)
+        if armed is None or armed[0] != generation:
+            return False
+        del self._armed[name]
+        return True
+
+    def clear(self) -> None:
+        for name in list(self._armed):
+            self.cancel(name)
+
+
+class Disk:
+    """The durability barrier over a Storage: at most one write at a time, inline while the disk is fast.
+
+    Invariant: records are handed to the storage in the order in which they were listed, and a Trim drops only records
+    that were listed before it.
+    """
+
+    def __init__(self, storage: Storage, encode: Callable[[Any], bytes], progress: Callable[[], None]) -> None:
+        self.outbox = Outbox()
+        self.commits = 0
+        self._storage = storage
+        self._encode = encode
+        self._progress = progress
+        self._listed = storage.appended
+        self._trims: deque[int] = deque()
+        self._waiting_trims: list[tuple[int, int]] = []
+        self._durations: deque[float] = deque(maxlen=MEDIAN_OF)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._writing: asyncio.Future[None] | None = None
+        self._saver = ThreadPoolExecutor(1, thread_name_prefix="save")
+        self._saving: asyncio.Future[None] | None = None
+        self._next_save: Any = None
+
+    def add(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if type(effect) is Persist:
+                self._listed += 1
+            elif type(effect) is Trim:
+                self._trims.append(self._listed)
+        self.outbox.add(effects)
+
+    def commit(self) -> None:
+        """Write what is listed and not written, unless a write is under way. Raises StorageFailed."""
+        if self._writing is not None:
+            if not self._writing.done():
+                return
+            self._writing.result()
+            self._writing = None
+        records = self.outbox.write()
+        trim = self._due_trim()
+        if not records and trim is None:
+            return
+        self.commits += 1
+        work = functools.partial(self._write, [(one.index, self._encode(one.record)) for one in records], trim)
+        if not self._durations or statistics.median(self._durations) < INLINE_COMMIT_S:
+            work()
+            self.outbox.written(len(records))
+            return
+        self._writing = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        self._writing.add_done_callback(functools.partial(self._written, len(records)))
+
+    def _write(self, records: list[tuple[int, bytes]], trim: tuple[int, int] | None) -> None:
+        begin = time.perf_counter()
+        self._storage.append(records)
+        if records:
+            self._durations.append(time.perf_counter() - begin)
+        if trim is not None:
+            self._storage.trim(*trim)
+
+    def _written(self, count: int, writing: asyncio.Future[None]) -> None:
+        if not writing.cancelled() and writing.exception() is None:
+            self.outbox.written(count)
+        self._progress()
+
+    def trim(self, upto: int) -> None:
+        """A Trim has come to its turn: it is done once a checkpoint at or beyond it is saved."""
+        self._waiting_trims.append((upto, self._trims.popleft()))
+
+    def _due_trim(self) -> tuple[int, int] | None:
+        due = [trim for trim in self._waiting_trims if trim[0] <= self._storage.saved_index]
+        if not due:
+            return None
+        self._waiting_trims = [trim for trim in self._waiting_trims if trim not in due]
+        return max(due)
+
+    def save(self, snapshot: Any) -> None:
+        """Write a checkpoint in the background; of those that wait behind another only the newest."""
+        self._next_save = snapshot
+        if self._saving is None:
+            self._save_next()
+
+    def _save_next(self) -> None:
+        snapshot, self._next_save = self._next_save, None
+        self._saving = asyncio.get_running_loop().run_in_executor(self._saver, self._storage.save, snapshot)
+        self._saving.add_done_callback(lambda _: self._progress())
+
+    def take_saved(self) -> int | None:
+        """Index of a checkpoint that has come to the disk since the last call; goes on with the next one.
+
+        Raises StorageFailed if it could not be written.
+        """
+        if self._saving is None or not self._saving.done():
+            return None
+        saving, self._saving = self._saving, None
+        saving.result()
+        if self._next_save is not None:
+            self._save_next()
+        return self._storage.saved_index
+
+    async def close(self) -> None:
+        """Wait for what is being written. Records listed and not yet being written were never promised."""
+        under_way = [future for future in (self._writing, self._saving) if future is not None]
+        await asyncio.gather(*under_way, return_exceptions=True)
+        self._thread.shutdown()
+        self._saver.shutdown()
+        self._storage.close()
+
+
+class Engine:
+    """Invariant: every event reaches the replica from within a turn, and turns do not overlap."""
+
+    def __init__(
+        self,
+        me: NodeId,
+        spec: ProtocolSpec,
+        replica: Plug,
+        storage: Storage,
+        transport: Transport,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.replica = replica
+        self.disk = Disk(storage, spec.records.encode, self.wake)
+        self.counts: Counter[str] = Counter()
+        self._me = me
+        self._spec = spec
+        self._transport = transport
+        self._recorder = recorder
+        self._timers = Timers(self.wake)
+        self._inbox: list[tuple[Principal, bytes, Callable[[int], None]]] = []
+        self._awake = asyncio.Event()
+        self._on_turn: list[Callable[[], None]] = []
+
+    def receive(self, sender: Principal, frame: bytes, handled: Callable[[int], None]) -> None:
+        """A frame from `sender`, as the link proved it; `handled(size)` is called in the turn that takes it."""
+        self._inbox.append((sender, frame, handled))
+        self._awake.set()
+
+    def wake(self) -> None:
+        self._awake.set()
+
+    def after_turns(self, call: Callable[[], None]) -> None:
+        self._on_turn.append(call)
+
+    async def run(self) -> None:
+        """Turns, for ever. Ends only by what is our own bug or the disk's failure: both raise out of here."""
+        self._step(Started())
+        self._finish()
+        while True:
+            await self._awake.wait()
+            self._awake.clear()
+            self._turn()
+
+    def _turn(self) -> None:
+        inbox, self._inbox = self._inbox, []
+        for sender, frame, handled in inbox:
+            handled(len(frame))
+            self._take(sender, frame)
+        for name, generation in self._timers.take():
+            if self._timers.claim(name, generation):
+                self._step(Timeout(name))
+        self._finish()
+        for call in self._on_turn:
+            call()
+
+    def _take(self, sender: Principal, frame: bytes) -> None:
+        decode = self._spec.messages.decode
+        try:
+            messages = [decode(raw) for raw in unpack_frame(frame)]
+        except BadMessage as error:
+            self.counts["bad frames"] += 1
+            self._transport.refuse(sender, str(error))
+            return
+        for message in messages:
+            self._step(Received(sender, message))
+
+    def _step(self, event: Event) -> None:
+        now = monotonic()
+        effects = self.replica.step(now, event)
+        if self._recorder is not None:
+            self._recorder.event(now, self._me, event)
+            self._recorder.effects(now, self._me, effects)
+        if not effects:
+            return
+        self.disk.add(effects)
+        for effect in effects:
+            if type(effect) is SetTimer:
+                self._timers.set(effect.name, effect.delay)
+            elif type(effect) is CancelTimer:
+                self._timers.cancel(effect.name)
+            elif type(effect) is Save:
+                self.disk.save(effect.snapshot)
+            elif type(effect) is Note:
+                self._note(effect)
+
+    def _note(self, note: Note) -> None:
+        self.counts[note.kind] += 1
+        level = logging.INFO if note.kind in ("view", "term") else logging.DEBUG
+        log.log(level, "%s %s", note.kind, note.detail)
+
+    def _finish(self) -> None:
+        """Commit once, then let out what waits for no write any more, one frame a receiver."""
+        saved = self.disk.take_saved()
+        if saved is not None:
+            self._step(Saved(saved))
+        self.disk.commit()
+        out: dict[Principal, list[bytes]] = {}
+        encode = self._spec.messages.encode
+        for effect in self.disk.outbox.ready():
+            if type(effect) is Send:
+                raw = encode(effect.message)
+                for node in effect.to:
+                    out.setdefault(node, []).append(raw)
+            elif type(effect) is Reply:
+                out.setdefault(effect.client, []).append(encode(effect.message))
+            elif type(effect) is Trim:
+                self.disk.trim(effect.upto)
+            elif type(effect) is Accuse:
+                self.counts["accusations"] += 1
+                log.warning("node %d is a liar: %s", effect.culprit, effect.kind)
+        for to, messages in out.items():
+            for frame in frames_of(messages):
+                self._transport.send(to, frame)
+
+    async def close(self) -> None:
+        self._timers.clear()
+        await self.disk.close()
+
+
+def frames_of(messages: list[bytes]) -> Iterator[bytes]:
+    """As few frames as the largest size allows, in order. A message that no frame can hold is not sent."""
+    batch: list[bytes] = []
+    size = 0
+    for raw in messages:
+        if len(raw) + _HEADS > FRAME_BYTES_MAX:
+            log.error("a message of %d bytes fits no frame and is not sent", len(raw))
+            continue
+        if batch and size + len(raw) + _HEADS > FRAME_BYTES_MAX:
+            yield pack_frame(batch)
+            batch, size = [], 0
+        batch.append(raw)
+        size += len(raw) + _HEADS
+    if batch:
+        yield pack_frame(batch)
+
+
+_HEADS = 10  # what msgpack puts before a frame and before a message in it, at most

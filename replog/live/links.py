@@ -1,0 +1,232 @@
+"""Authenticated links: WebSockets over mutual TLS 1.3 under the cluster's own authority.
+
+A pair of replicas shares one link: the higher id dials the lower, again and again with back-off. Clients dial. Both
+ends compare the name in the other's certificate with whom they expect, before a byte is taken for a message.
+
+Bounds: a frame by `FRAME_BYTES_MAX`; what waits to go out by `out_bytes_max` a link (more is refused, the sender of it
+decides what follows); what came in and is not handled yet by `IN_BYTES_MAX` a link (then reading stops). A link on
+which nothing is heard for 1.5 times `HEARTBEAT_S` is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import socket
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import aiohttp
+from aiohttp import web
+
+from replog.certificates import peer_of
+from replog.codec import FRAME_BYTES_MAX
+from replog.errors import ConfigError
+from replog.types import NodeId, Principal
+
+log = logging.getLogger("replog.links")
+
+PATH = "/replog/1/link"
+"""Where a link begins. The number is the version of everything that is said on it."""
+OUT_BYTES_MAX = 64 * 1024 * 1024
+IN_BYTES_MAX = 8 * 1024 * 1024
+HEARTBEAT_S = 10.0
+HANDSHAKE_S = 5.0
+BACKOFF_MIN_S = 0.02
+BACKOFF_MAX_S = 2.0
+
+
+class Refused(Exception):
+    """The other end is not who it should be, or does not let us in."""
+
+
+class Link:
+    """One connection whose other end is proved to be `peer`.
+
+    Invariants: frames leave in the order of `send`, each whole; `waiting` <= out_bytes_max; `unread` counts the bytes
+    handed out by `frames` for which `handled` was not called yet.
+    """
+
+    def __init__(
+        self,
+        peer: Principal,
+        connection: web.WebSocketResponse | aiohttp.ClientWebSocketResponse,
+        out_bytes_max: int = OUT_BYTES_MAX,
+    ) -> None:
+        self.peer = peer
+        self.waiting = 0
+        self.unread = 0
+        self.dropped = 0
+        self._connection = connection
+        self._out_bytes_max = out_bytes_max
+        self._frames: deque[bytes] = deque()
+        self._more = asyncio.Event()
+        self._read = asyncio.Event()
+        self._writer = asyncio.create_task(self._write(), name=f"write to {peer}")
+
+    def send(self, frame: bytes) -> bool:
+        """Send soon. False if too much waits already: the frame is dropped and counted."""
+        if self.waiting + len(frame) > self._out_bytes_max:
+            self.dropped += 1
+            return False
+        self.waiting += len(frame)
+        self._frames.append(frame)
+        self._more.set()
+        return True
+
+    async def _write(self) -> None:
+        with contextlib.suppress(ConnectionError, aiohttp.ClientError):
+            while True:
+                await self._more.wait()
+                self._more.clear()
+                while self._frames:
+                    frame = self._frames.popleft()
+                    await self._connection.send_bytes(frame)
+                    self.waiting -= len(frame)
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """Frames as they come, until the link ends."""
+        async for message in self._connection:
+            if message.type is not aiohttp.WSMsgType.BINARY:
+                raise Refused(f"{self.peer}: a frame is binary, not {message.type.name}")
+            self.unread += len(message.data)
+            yield message.data
+            if self.unread > IN_BYTES_MAX:
+                self._read.clear()
+                await self._read.wait()
+
+    def handled(self, size: int) -> None:
+        self.unread -= size
+        if self.unread <= IN_BYTES_MAX:
+            self._read.set()
+
+    async def close(self) -> None:
+        self._writer.cancel()
+        with contextlib.suppress(ConnectionError, aiohttp.ClientError, asyncio.CancelledError):
+            await self._writer
+        with contextlib.suppress(ConnectionError, aiohttp.ClientError, TimeoutError):
+            async with asyncio.timeout(0.5):
+                await self._connection.close()
+
+
+Serve = Callable[[Link], Awaitable[None]]
+"""Handed each proved link; it lasts until this returns."""
+
+
+# ---------------------------------------------------------------------------------------------------------- listening
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ConfigError naming the port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"port {port} on {host}: {error.strerror or error}") from None
+    listener.setblocking(False)
+    return listener
+
+
+class Listener:
+    """Takes links in. `admit(peer)` gives the rule that keeps a proved peer out, or None."""
+
+    def __init__(self, cluster: str, context: ssl.SSLContext, admit: Callable[[Principal], str | None], serve: Serve):
+        self._cluster = cluster
+        self._context = context
+        self._admit = admit
+        self._serve = serve
+        self._web = web.Server(self._handle, access_log=None)
+        self._server: asyncio.Server | None = None
+
+    async def start(self, listener: socket.socket) -> None:
+        self._server = await asyncio.get_running_loop().create_server(
+            self._web, sock=listener, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_S
+        )
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        certificate = request.transport.get_extra_info("peercert") if request.transport is not None else None
+        peer = peer_of(self._cluster, certificate)
+        rule = "the certificate names nobody of this cluster" if peer is None else self._admit(peer)
+        if request.path != PATH:
+            rule = f"this version serves {PATH}, not {request.path}"
+        if peer is None or rule is not None:
+            log.warning("refused %s from %s: %s", peer, request.remote, rule)
+            return web.Response(status=403, text=f"{rule}\n")
+        connection = web.WebSocketResponse(
+            compress=False, max_msg_size=FRAME_BYTES_MAX, heartbeat=HEARTBEAT_S, timeout=0.5
+        )
+        await connection.prepare(request)
+        await _last(Link(peer, connection), self._serve)
+        return connection
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        await self._web.shutdown(1.0)
+
+
+async def _last(link: Link, serve: Serve) -> None:
+    try:
+        await serve(link)
+    except Refused as error:
+        log.warning("dropped the link of %s", error)
+    finally:
+        await link.close()
+
+
+# ------------------------------------------------------------------------------------------------------------ dialling
+
+
+class Dialler:
+    """Keeps a link to one replica after another, for as long as the task that runs `keep` lives."""
+
+    def __init__(self, cluster: str, context: ssl.SSLContext, serve: Serve) -> None:
+        self._cluster = cluster
+        self._context = context
+        self._serve = serve
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=HANDSHAKE_S),
+        )
+        self._random = random.Random()
+
+    async def keep(self, node: NodeId, host: str, port: int) -> None:
+        """Dial, serve until the link ends, dial again. Never returns."""
+        delay, said = BACKOFF_MIN_S, ""
+        while True:
+            try:
+                await self._once(node, host, port)
+                delay, said = BACKOFF_MIN_S, ""
+            except (aiohttp.ClientError, OSError, Refused) as error:
+                if said != str(error):
+                    log.info("no link to node %d at %s:%d: %s", node, host, port, error)
+                said = str(error)
+            await asyncio.sleep(delay * self._random.uniform(0.5, 1.0))
+            delay = min(2 * delay, BACKOFF_MAX_S)
+
+    async def _once(self, node: NodeId, host: str, port: int) -> None:
+        host = f"[{host}]" if ":" in host else host
+        async with asyncio.timeout(HANDSHAKE_S):
+            connection = await self._session.ws_connect(
+                f"https://{host}:{port}{PATH}",
+                ssl=self._context,
+                compress=0,
+                max_msg_size=FRAME_BYTES_MAX,
+                heartbeat=HEARTBEAT_S,
+                timeout=aiohttp.ClientWSTimeout(ws_close=0.5),
+            )
+        peer = peer_of(self._cluster, connection.get_extra_info("peercert"))
+        if peer != node:
+            await connection.close()
+            raise Refused(f"the certificate there names {peer!r}, not node {node}")
+        await _last(Link(node, connection), self._serve)
+
+    async def close(self) -> None:
+        await self._session.close()

@@ -1,0 +1,411 @@
+"""A replica of a cluster as an asyncio task, and as a process: `python -m replog.live.node DIR/node-K`.
+
+The process tells its parent what it does by lines of JSON on its standard output:
+
+    {"event": "listening", "node": 0, "pid": 71, "host": "127.0.0.1", "port": 4700}
+    {"event": "serving", "node": 0, "pid": 71, "resumed": true, "index": 812, "role": "primary", "view": 0, "leader": 0}
+
+"serving" comes once, when links to n - f - 1 others stand and a leader is known. With `--with-parent` it ends when its
+standard input does, so that nothing outlives a parent that was killed. Exit codes: 0 asked to stop, 1 the disk failed,
+2 wrong configuration, 70 our own bug. Diagnostics: node.log in the node's folder; the trace, if the configuration asks
+for one: trace.jsonl there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import importlib
+import json
+import logging
+import logging.handlers
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from replog import certificates
+from replog.codec import BadMessage
+from replog.config import FILE, ClusterConfig, NodeConfig, storage_owner
+from replog.errors import ConfigError
+from replog.executor import StateCorrupt
+from replog.keys import Ed25519Signer, Ed25519Verifier
+from replog.live.engine import Engine
+from replog.live.links import Dialler, Link, Listener, bind
+from replog.live.locks import FolderLock, Held
+from replog.node import SavedState, Wrap, build
+from replog.replica import Replica
+from replog.runtime import StateUnreadable
+from replog.statemachine import StateMachine
+from replog.storage import Saved, Storage, StorageFailed
+from replog.trace import Recorder
+from replog.types import NOBODY, NodeId, Principal
+
+log = logging.getLogger("replog.node")
+
+CLIENT_LINKS_MAX = 16
+"""Links that one client may hold at once."""
+LOG_BYTES_MAX = 8 * 1024 * 1024
+
+
+class Node:
+    """One replica with its links, storage and engine; `start`, then `run` until `stop`.
+
+    Invariant: at most one link to each other replica, at most CLIENT_LINKS_MAX to each client; a newer link of a
+    replica takes the place of the older, which the other end must have given up.
+    """
+
+    def __init__(
+        self,
+        config: ClusterConfig,
+        me: NodeId,
+        *,
+        machine: type[StateMachine] | None = None,
+        wrap: Wrap | None = None,
+        listener: socket.socket | None = None,
+    ) -> None:
+        """`machine`: the application's class, by default the configured one. `listener`: a bound socket to use.
+
+        Raises ConfigError for a wrap in a cluster that is no laboratory.
+        """
+        if wrap is not None and not config.lab:
+            raise ConfigError(f"lab = {config.lab}: only a cluster made for the laboratory takes a wrap")
+        self.config = config
+        self.me = me
+        self.resumed = False
+        self.engine: Engine
+        self._machine = machine or config.machine()
+        self._wrap = wrap
+        self._socket = listener
+        self._folder = config.node_folder(me)
+        self._peers: dict[NodeId, Link] = {}
+        self._clients: dict[str, list[Link]] = {}
+        self._known = {client.name for client in config.clients}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._trace: IO[str] | None = None
+        self._stopping = asyncio.Event()
+
+    # -------------------------------------------------------------------------------------------------- start and end
+
+    async def start(self) -> None:
+        """Read the disk, build the replica, listen and dial. Raises ConfigError or StorageFailed."""
+        config, own = self.config, config_of(self.config, self.me)
+        signer = certificates.load_signer(self._folder)
+        if signer.public.hex() != own.public_key:
+            raise ConfigError(f"{self._folder / 'key.pem'}: is not the key that {FILE} names for node {self.me}")
+        server = certificates.tls_context(config.folder / "ca.pem", self._folder, server=True)
+        client = certificates.tls_context(config.folder / "ca.pem", self._folder, server=False)
+        self._lock = _lock(self._folder)
+        listener: socket.socket | None = None
+        try:
+            listener = self._socket or bind(own.host, own.port)
+            storage = Storage(self._folder, storage_owner(config.cluster, self.me), config.durability)
+            self.engine = self._engine(storage, signer)
+        except Exception:
+            if listener is not None:
+                listener.close()
+            self._lock.release()
+            raise
+        self._listener = Listener(config.cluster, server, self._admit, self._serve)
+        self._dialler = Dialler(config.cluster, client, self._serve)
+        await self._listener.start(listener)
+        for peer in config.nodes[: self.me]:
+            self._tasks.append(asyncio.create_task(self._dialler.keep(peer.id, peer.host, peer.port)))
+
+    def _engine(self, storage: Storage, signer: Ed25519Signer) -> Engine:
+        config, spec = self.config, self.config.spec
+        try:
+            records = [spec.records.decode(record) for record in storage.load()]
+        except BadMessage as error:
+            storage.close()
+            raise StorageFailed(f"{self._folder / 'log.db'}: a record of another version: {error}") from None
+        saved = storage.load_state()
+        self.resumed = bool(records) or saved is not None
+        try:
+            replica = self._build(signer, records, saved)
+        except (StateCorrupt, StateUnreadable) as error:
+            storage.close()
+            raise StorageFailed(f"{self._folder / 'state.db'}: {error}") from None
+        plug = replica if self._wrap is None else self._wrap(self.me, replica)
+        return Engine(self.me, spec, plug, storage, self, self._recorder())
+
+    def _build(self, signer: Ed25519Signer, records: Sequence[Any], saved: Saved | None) -> Replica:
+        config = self.config
+        return build(
+            config.spec,
+            me=self.me,
+            n=config.n,
+            f=config.f,
+            cluster_id=config.cluster,
+            options=config.protocol_options(),
+            signer=signer,
+            verifier=Ed25519Verifier(config.public_keys()),
+            machine=self._machine(),
+            rng=random.Random(),
+            wall=lambda: time.time_ns() // 1000,
+            records=records,
+            saved=None if saved is None else SavedState(saved.index, saved.digest, saved.parts),
+        )
+
+    def _recorder(self) -> Recorder | None:
+        if self.config.trace == "off":
+            return None
+        self._trace = (self._folder / "trace.jsonl").open("a", encoding="utf-8", buffering=1)
+        return Recorder(self.config.trace, self._trace)
+
+    async def run(self) -> None:
+        """Until `stop`. Raises what ended the engine: StorageFailed, or our own bug."""
+        engine = asyncio.create_task(self.engine.run())
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait((engine, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if engine.done():
+                engine.result()
+        finally:
+            for task in (engine, stopping):
+                task.cancel()
+            await asyncio.gather(engine, stopping, return_exceptions=True)
+            await self._close()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def _close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._listener.stop()
+        await self._dialler.close()
+        await self.engine.close()
+        if self._trace is not None:
+            self._trace.close()
+        self._lock.release()
+
+    # -------------------------------------------------------------------------------------------------------- links
+
+    def _admit(self, peer: Principal) -> str | None:
+        if isinstance(peer, int):
+            return None if self.me < peer < self.config.n else f"node {peer} does not dial node {self.me}"
+        if peer not in self._known:
+            return f"client {peer} is not registered"
+        if len(self._clients.get(peer, ())) >= CLIENT_LINKS_MAX:
+            return f"client {peer} has {CLIENT_LINKS_MAX} links already"
+        return None
+
+    async def _serve(self, link: Link) -> None:
+        self._enter(link)
+        try:
+            async for frame in link.frames():
+                self.engine.receive(link.peer, frame, link.handled)
+        finally:
+            self._leave(link)
+
+    def _enter(self, link: Link) -> None:
+        if isinstance(link.peer, str):
+            self._clients.setdefault(link.peer, []).append(link)
+            return
+        older = self._peers.get(link.peer)
+        self._peers[link.peer] = link
+        if older is not None:
+            self._end(older)
+        log.info("linked with node %d", link.peer)
+        self.engine.wake()
+
+    def _leave(self, link: Link) -> None:
+        if isinstance(link.peer, int):
+            if self._peers.get(link.peer) is link:
+                del self._peers[link.peer]
+                log.info("lost the link with node %d", link.peer)
+            return
+        links = self._clients.get(link.peer, [])
+        if link in links:
+            links.remove(link)
+        if not links:
+            self._clients.pop(link.peer, None)
+
+    def _end(self, link: Link) -> None:
+        task = asyncio.create_task(link.close())
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
+
+    @property
+    def linked(self) -> int:
+        """How many other replicas are linked with this one."""
+        return len(self._peers)
+
+    def send(self, to: Principal, frame: bytes) -> None:
+        """For the engine: a slow replica loses frames, a client that does not read loses its link."""
+        if isinstance(to, int):
+            link = self._peers.get(to)
+            if link is not None and not link.send(frame):
+                self.engine.counts["frames dropped"] += 1
+            return
+        for link in tuple(self._clients.get(to, ())):
+            if not link.send(frame):
+                log.warning("client %s does not read its replies: %d bytes wait", to, link.waiting)
+                self._leave(link)
+                self._end(link)
+
+    def refuse(self, peer: Principal, rule: str) -> None:
+        """For the engine: whoever proved to be `peer` sent nonsense; its links end."""
+        log.warning("nonsense from %s: %.200s", peer, rule)
+        links = [self._peers.get(peer)] if isinstance(peer, int) else list(self._clients.get(peer, ()))
+        for link in links:
+            if link is not None:
+                self._leave(link)
+                self._end(link)
+
+    # ------------------------------------------------------------------------------------------------------ its word
+
+    def serving(self) -> dict[str, Any] | None:
+        """What the line "serving" says, None while this replica cannot serve."""
+        if self.linked < self.config.n - self.config.f - 1:
+            return None
+        status = self.engine.replica.status()
+        if status.leader == NOBODY:
+            return None
+        return {
+            "resumed": self.resumed,
+            "index": status.index,
+            "role": status.role,
+            "view": status.view,
+            "leader": status.leader,
+        }
+
+
+def _lock(folder: Path) -> FolderLock:
+    try:
+        return FolderLock(folder)
+    except Held as error:
+        raise ConfigError(f"{error}: this replica runs already") from None
+
+
+def config_of(config: ClusterConfig, node: NodeId) -> NodeConfig:
+    if not 0 <= node < config.n:
+        raise ConfigError(f"node = {node}: the cluster has nodes 0 .. {config.n - 1}")
+    return config.nodes[node]
+
+
+# ------------------------------------------------------------------------------------------------------------ process
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one replica until it is told to stop; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m replog.live.node", description="Run one replica of a cluster.")
+    parser.add_argument("folder", type=Path, help="DIR/node-K")
+    parser.add_argument("--with-parent", action="store_true", help="stop when the standard input ends")
+    parser.add_argument("--wrap", help="module:function around the replica, laboratory only")
+    parser.add_argument("--wrap-arguments", default="{}", help="its arguments, a JSON object")
+    options = parser.parse_args(arguments)
+    try:
+        _log_to(options.folder)
+        config, me = open_node(options.folder)
+        wrap = find_wrap(config, options.wrap, json.loads(options.wrap_arguments)) if options.wrap else None
+        return _run(lambda: _process(Node(config, me, wrap=wrap), with_parent=options.with_parent))
+    except ConfigError as error:
+        log.error("%s", error)
+        return 2
+    except StorageFailed as error:
+        log.error("%s", error)
+        return 1
+    except Exception:
+        log.exception("stopped by a bug of its own")
+        return 70
+
+
+def open_node(folder: Path) -> tuple[ClusterConfig, NodeId]:
+    """The cluster and the place in it that a node's folder stands for. Raises ConfigError."""
+    folder = folder.absolute()
+    kind, _, number = folder.name.partition("-")
+    if kind != "node" or not number.isdigit():
+        raise ConfigError(f"{folder}: must be the folder node-K of a cluster")
+    return ClusterConfig.load(folder.parent), int(number)
+
+
+def find_wrap(config: ClusterConfig, place: str, arguments: dict[str, Any]) -> Wrap:
+    """`module:function` as a wrap: called as function(node, replica, **arguments). Raises ConfigError."""
+    if not config.lab:
+        raise ConfigError(f"lab = {config.lab}: only a cluster made for the laboratory takes a wrap")
+    module, _, name = place.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"wrap = {place!r}: {error}") from None
+    return lambda node, replica: function(node, replica, **arguments)
+
+
+def _log_to(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder")
+    handlers: list[logging.Handler] = [
+        logging.handlers.RotatingFileHandler(folder / "node.log", maxBytes=LOG_BYTES_MAX, backupCount=2, delay=True),
+        logging.StreamHandler(sys.stderr),
+    ]
+    handlers[1].setLevel(logging.ERROR)
+    logging.basicConfig(level=logging.INFO, handlers=handlers, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+
+def _run(start: Callable[[], Any]) -> int:
+    """On uvloop where there is one: round trips cost about half."""
+    factory = None
+    with contextlib.suppress(ImportError):
+        factory = importlib.import_module("uvloop").new_event_loop
+
+    async def run() -> int:
+        return int(await start())
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(run())
+
+
+async def _process(node: Node, *, with_parent: bool) -> int:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, node.stop)
+    if with_parent:
+        threading.Thread(target=_follow_parent, args=(loop, node.stop), daemon=True).start()
+    await node.start()
+    own = config_of(node.config, node.me)
+    _tell(node, {"event": "listening", "host": own.host, "port": own.port})
+    told = False
+
+    def tell_once() -> None:
+        nonlocal told
+        if not told and (serving := node.serving()) is not None:
+            told = True
+            _tell(node, {"event": "serving", **serving})
+
+    node.engine.after_turns(tell_once)
+    gc.collect()
+    gc.freeze()
+    await node.run()
+    return 0
+
+
+def _follow_parent(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+    """In a thread of its own, so that a loop that hangs ends too."""
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(stop)
+    time.sleep(3.0)
+    os._exit(1)
+
+
+def _tell(node: Node, line: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        sys.stdout.write(json.dumps({"node": node.me, "pid": os.getpid(), **line}) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

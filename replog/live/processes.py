@@ -1,0 +1,212 @@
+"""The replicas of a cluster as processes of this machine, one each, that end when their parent does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from replog.config import ClusterConfig
+from replog.errors import ConfigError, ReplogError
+from replog.live import locks
+from replog.types import NodeId
+
+Wraps = Mapping[NodeId, tuple[str, dict[str, Any]]]
+"""node -> ("module:function", arguments): the function is called as function(node, replica, **arguments)."""
+STOP_S = 5.0
+"""How long a process may take to end by itself before it is killed."""
+LAST_LINES = 12
+ERRORS = "stderr.log"
+
+
+class NodeDied(ReplogError):
+    """A replica ended that should run; the text holds its last words."""
+
+
+@dataclass(frozen=True)
+class NodeExit:
+    """A replica's process has ended. `code`: its exit code, or minus the signal. `expected`: it was told to."""
+
+    node: NodeId
+    pid: int
+    code: int
+    expected: bool
+    last_lines: str
+
+
+@dataclass
+class _Running:
+    node: NodeId
+    process: asyncio.subprocess.Process
+    wrap: tuple[str, dict[str, Any]] | None
+    serving: asyncio.Future[dict[str, Any]]
+    expected: bool = False
+    tasks: list[asyncio.Task[Any]] = field(default_factory=list)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class LocalProcesses:
+    """Invariant: at most one process a node; every process started here has ended when `stop` returns."""
+
+    def __init__(
+        self, cluster: str | os.PathLike[str] | ClusterConfig, *, on_exit: Callable[[NodeExit], None] | None = None
+    ) -> None:
+        """`on_exit` is called in the loop for each process that ends, asked to or not."""
+        self.config = cluster if isinstance(cluster, ClusterConfig) else ClusterConfig.load(cluster)
+        self._on_exit = on_exit
+        self._running: dict[NodeId, _Running] = {}
+
+    async def __aenter__(self) -> LocalProcesses:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    def pids(self) -> dict[NodeId, int]:
+        """Replicas that run on this machine, started here or by another process."""
+        found = {node: locks.holder(self.config.node_folder(node)) for node in range(self.config.n)}
+        own = {node: running.process.pid for node, running in self._running.items()}
+        return {node: pid for node, pid in sorted({**found, **own}.items()) if pid is not None}
+
+    async def start(self, nodes: Iterable[NodeId] | None = None, *, wraps: Wraps | None = None) -> None:
+        """Start these replicas, by default all. Raises ConfigError for a wrap outside a laboratory."""
+        wraps = wraps or {}
+        if wraps and not self.config.lab:
+            raise ConfigError(f"lab = {self.config.lab}: only a cluster made for the laboratory takes a wrap")
+        for node in range(self.config.n) if nodes is None else nodes:
+            await self._start(node, wraps.get(node))
+
+    async def _start(self, node: NodeId, wrap: tuple[str, dict[str, Any]] | None) -> None:
+        if node in self._running:
+            raise ConfigError(f"node = {node}: runs already, pid {self._running[node].process.pid}")
+        if not 0 <= node < self.config.n:
+            raise ConfigError(f"node = {node}: the cluster has nodes 0 .. {self.config.n - 1}")
+        folder = self.config.node_folder(node)
+        command = [sys.executable, "-m", "replog.live.node", str(folder), "--with-parent"]
+        if wrap is not None:
+            command += ["--wrap", wrap[0], "--wrap-arguments", json.dumps(wrap[1])]
+        with (folder / ERRORS).open("wb") as errors:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                env=_environment(),
+                start_new_session=True,  # Ctrl-C in a terminal is for the parent, which then stops them in order
+            )
+        running = _Running(node, process, wrap, asyncio.get_running_loop().create_future())
+        running.tasks = [asyncio.create_task(self._listen(running)), asyncio.create_task(self._await(running))]
+        self._running[node] = running
+
+    async def _listen(self, running: _Running) -> None:
+        assert running.process.stdout is not None
+        async for text in running.process.stdout:
+            with contextlib.suppress(ValueError):
+                line = json.loads(text)
+                if line.get("event") == "serving" and not running.serving.done():
+                    running.serving.set_result(line)
+
+    async def _await(self, running: _Running) -> None:
+        code = await running.process.wait()
+        if self._running.get(running.node) is running:
+            del self._running[running.node]
+        ended = NodeExit(running.node, running.process.pid, code, running.expected, self._last_lines(running.node))
+        if not running.serving.done():
+            running.serving.set_exception(NodeDied(_obituary(ended)))
+            running.serving.exception()  # seen: nobody may be waiting for it
+        running.done.set()
+        if self._on_exit is not None:
+            self._on_exit(ended)
+
+    def _last_lines(self, node: NodeId) -> str:
+        """What the process said last: its standard error, else its diagnostics."""
+        folder = self.config.node_folder(node)
+        for name in (ERRORS, "node.log"):
+            path = folder / name
+            lines = _tail(path).splitlines() if path.is_file() else []
+            if lines:
+                return "\n".join(lines[-LAST_LINES:])
+        return ""
+
+    async def wait_serving(self, timeout: float = 20.0) -> dict[NodeId, dict[str, Any]]:  # noqa: ASYNC109
+        """Until every running replica serves; what each said of itself then.
+
+        Raises NodeDied with the last words of one that ended before, or naming those that do not serve in time.
+        """
+        waiting = {node: running.serving for node, running in sorted(self._running.items())}
+        done, pending = await asyncio.wait(waiting.values(), timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
+        for future in done:
+            future.result()
+        if pending:
+            late = [node for node, future in waiting.items() if future in pending]
+            hint = self._last_lines(late[0])
+            raise NodeDied(f"not serving after {timeout:g} s: nodes {late}; the last lines of node {late[0]}:\n{hint}")
+        return {node: future.result() for node, future in waiting.items()}
+
+    def kill(self, node: NodeId, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to a replica's process; one that ends it is expected to."""
+        running = self._get(node)
+        if number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+            running.expected = True
+        running.process.send_signal(number)
+
+    def _get(self, node: NodeId) -> _Running:
+        if node not in self._running:
+            raise ConfigError(f"node = {node}: does not run; running are {sorted(self._running)}")
+        return self._running[node]
+
+    async def wait_exit(self, node: NodeId) -> None:
+        """Until this replica's process has ended."""
+        running = self._running.get(node)
+        if running is not None:
+            await running.done.wait()
+
+    async def restart(self, node: NodeId) -> None:
+        """Start a replica again, with the wrap it had; one that still runs is stopped first."""
+        running = self._running.get(node)
+        if running is not None:
+            await self._stop(running)
+        await self._start(node, running.wrap if running is not None else None)
+
+    async def stop(self, nodes: Iterable[NodeId] | None = None) -> None:
+        """Stop these replicas, by default all: ask, then kill what does not end in time."""
+        chosen = list(self._running) if nodes is None else [node for node in nodes if node in self._running]
+        await asyncio.gather(*(self._stop(self._running[node]) for node in chosen))
+
+    async def _stop(self, running: _Running) -> None:
+        running.expected = True
+        with contextlib.suppress(ProcessLookupError):
+            running.process.send_signal(signal.SIGTERM)
+            running.process.send_signal(signal.SIGCONT)
+        try:
+            async with asyncio.timeout(STOP_S):
+                await running.done.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                running.process.kill()
+            await running.done.wait()
+        await asyncio.gather(*running.tasks)
+
+
+def _environment() -> dict[str, str]:
+    """What this process can import, its children can: scripts and tests add to the path."""
+    places = [place for place in sys.path if place and Path(place).is_dir()]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *places])}
+
+
+def _tail(path: Path, size: int = 8192) -> str:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - size))
+        return file.read().decode("utf-8", "replace")
+
+
+def _obituary(ended: NodeExit) -> str:
+    how = f"by signal {-ended.code}" if ended.code < 0 else f"with exit code {ended.code}"
+    return f"node {ended.node} (pid {ended.pid}) ended {how}:\n{ended.last_lines}".rstrip().rstrip(":")
