@@ -94,7 +94,7 @@ class Kind:
         self.plain = type_ in _PLAIN
         _refuse_unsound(inspection.type_info(type_))
         self._decode: Callable[[bytes], Any] = msgspec.msgpack.Decoder(type_).decode
-        self.parse = self._decode
+        self.parse: Callable[[bytes], Any] = self._decode
         if self.plain:
             self.pack: Callable[[Any], Any] = _PLAIN[type_]
             self.unpack: Callable[[Any], Any] = _as_it_is

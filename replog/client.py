@@ -1,0 +1,317 @@
+"""The client of a replicated log, without I/O: what to send to whom, what an answer proves, when to try again.
+
+Here: timestamps, the session window, retransmission, counting of replies, who leads. Not here: links, tasks and clocks
+(`replog.live`, `replog.sim`), what operations mean. The protocols differ in their `ClientRules` alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import msgspec
+
+from replog.codec import Domain
+from replog.core import ClientRules
+from replog.errors import Overloaded
+from replog.keys import Signer
+from replog.types import READ_ONLY, Answer, ClientId, Message, Micros, NodeId, Reply, Request, Submit, decode_results
+
+WINDOW: Final = 64
+"""W: requests sent and not yet answered lie within this many timestamps above `low` (RULES-PBFT, client sessions)."""
+BACK_OFF_MAX: Final = 8
+"""The wait before a retransmission doubles up to this many times the first."""
+
+
+class ToReplica(msgspec.Struct, frozen=True, gc=False):
+    """Send `message` to each of `to`."""
+
+    to: tuple[NodeId, ...]
+    message: Message
+
+
+class Done(msgspec.Struct, frozen=True, gc=False):
+    """`vouchers`: the replicas that gave exactly these results, in order. `index`: the place in the log, 0 for a read
+    that has none. `outcomes`: one for each operation."""
+
+    timestamp: int
+    index: int
+    outcomes: list[bytes]
+    vouchers: tuple[NodeId, ...]
+
+
+Reason = Literal["refused", "overloaded", "unknown"]
+
+
+class Failed(msgspec.Struct, frozen=True, gc=False):
+    """No result. A reply quorum says `refused` or `overloaded`; `unknown`: no answer in time.
+
+    Replicas may yet execute what others of them have refused. Only once a later request of this client has executed is
+    it certain that this one never will: its timestamp is then below the session's window.
+    """
+
+    timestamp: int
+    reason: Reason
+    text: str
+
+
+class Wake(msgspec.Struct, frozen=True, gc=False):
+    """Call `on_timeout` at or after `at`; replaces an earlier Wake."""
+
+    at: Micros
+
+
+ClientEffect = ToReplica | Done | Failed | Wake
+
+
+@dataclass(frozen=True)
+class ClientLimits:
+    """`queue_requests`, `queue_bytes`: what may wait for the window; beyond it `submit` raises Overloaded.
+
+    `give_up_us`: after this long without an answer a request fails; None: never.
+    """
+
+    queue_requests: int = 4096
+    queue_bytes: int = 64 * 1024 * 1024
+    give_up_us: Micros | None = None
+
+
+class _Pending:
+    """A request between submission and its end. `votes`: at most one a replica, its latest word."""
+
+    __slots__ = ("timestamp", "operations", "flags", "size", "deadline", "message", "votes", "tries", "due", "follows")
+
+    def __init__(self, timestamp: int, operations: list[bytes], flags: int, deadline: Micros | None) -> None:
+        self.timestamp = timestamp
+        self.operations = operations
+        self.flags = flags
+        self.size = sum(map(len, operations))
+        self.deadline = deadline
+        self.message: Submit | None = None
+        self.votes: dict[NodeId, tuple[int, bytes]] = {}
+        self.tries = 0
+        self.due: Micros = 0
+        self.follows = 0
+
+
+class ClientCore:
+    """Invariants:
+    a request's bytes never change once sent; its timestamp belongs to no other request
+    low is the largest timestamp up to which all requests have ended
+    requests that were sent and have not ended are at most WINDOW, all in (low, low + WINDOW]
+    a result, a refusal and a change of leader each rest on reply_quorum distinct replicas     (HAZARDS P39, P43)
+    """
+
+    def __init__(
+        self,
+        client: ClientId,
+        n: int,
+        rules: ClientRules,
+        signer: Signer,
+        domain: Domain,
+        limits: ClientLimits | None = None,
+        start: int = 1,
+    ) -> None:
+        """`start`: the first timestamp; beyond any that this client has used in an earlier life, for example the time
+        of day in microseconds."""
+        if start < 1:
+            raise ValueError(f"start = {start}: timestamps are positive")
+        self.client = client
+        self.leader: NodeId = 0
+        """Who is believed to order."""
+        self.view = 0
+        self.low = start - 1
+        self._n = n
+        self._rules = rules
+        self._signer = signer
+        self._domain = domain
+        self._limits = limits or ClientLimits()
+        self._next = start
+        self._queue: deque[_Pending] = deque()
+        self._queued_bytes = 0
+        self._sent: dict[int, _Pending] = {}
+        self._ended: set[int] = set()
+        self._claims: dict[NodeId, tuple[int, NodeId]] = {}
+        self._wake: Micros | None = None
+
+    # ------------------------------------------------------------------------------------------------------- submitting
+
+    def submit(
+        self, now: Micros, operations: Sequence[bytes], read_only: bool = False
+    ) -> tuple[int, list[ClientEffect]]:
+        """One request of these operations. Ends in one Done or Failed of this timestamp.
+
+        Raises Overloaded, and has done nothing, when too much waits already; ValueError for no operations.
+        """
+        if not operations:
+            raise ValueError("a request has at least one operation")
+        deadline = None if self._limits.give_up_us is None else now + self._limits.give_up_us
+        pending = _Pending(self._next, list(operations), READ_ONLY if read_only else 0, deadline)
+        if self._queue and (
+            len(self._queue) >= self._limits.queue_requests
+            or self._queued_bytes + pending.size > self._limits.queue_bytes
+        ):
+            raise Overloaded(f"{len(self._queue)} requests of {self._queued_bytes} bytes wait to be sent")
+        self._next += 1
+        self._queue.append(pending)
+        self._queued_bytes += pending.size
+        return pending.timestamp, self._fill(now)
+
+    @property
+    def outstanding(self) -> int:
+        """Requests that have not ended, sent or not."""
+        return len(self._sent) + len(self._queue)
+
+    def _fill(self, now: Micros) -> list[ClientEffect]:
+        """Send what the window allows."""
+        effects: list[ClientEffect] = []
+        while self._queue and self._queue[0].timestamp <= self.low + WINDOW:
+            pending = self._queue.popleft()
+            self._queued_bytes -= pending.size
+            effects.append(self._first(now, pending))
+        times = [now + self._rules.retry_us] if effects else []
+        for at in times + self._first_deadline():
+            effects += self._wake_at(at)
+        return effects
+
+    def _first(self, now: Micros, pending: _Pending) -> ToReplica:
+        request = Request.make(
+            self._signer.sign,
+            self._domain,
+            self.client,
+            pending.timestamp,
+            self.low,
+            pending.operations,
+            pending.flags,
+        )
+        pending.message = message = Submit(request.raw)
+        pending.operations = []
+        pending.due = now + self._rules.retry_us
+        self._sent[pending.timestamp] = pending
+        return ToReplica((self.leader,), message)
+
+    def _wake_at(self, at: Micros) -> list[ClientEffect]:
+        if self._wake is not None and self._wake <= at:
+            return []
+        self._wake = at
+        return [Wake(at)]
+
+    # ------------------------------------------------------------------------------------------------------------ time
+
+    def on_timeout(self, now: Micros) -> list[ClientEffect]:
+        """Send again what has waited long enough: the same bytes, to all or to the next replica. [CL99 4.1]"""
+        self._wake = None
+        effects = self._give_up(now)
+        due = [pending for pending in self._sent.values() if pending.due <= now]
+        if due and not self._rules.retry_all:
+            self.leader = (self.leader + 1) % self._n
+        to = tuple(range(self._n)) if self._rules.retry_all else (self.leader,)
+        for pending in due:
+            pending.tries += 1
+            pending.follows = 0
+            pending.due = now + self._rules.retry_us * min(2**pending.tries, BACK_OFF_MAX)
+            effects += self._send(to, pending)
+        effects += self._fill(now)
+        times = [pending.due for pending in self._sent.values()] + self._first_deadline()
+        return effects + (self._wake_at(max(now + 1, min(times))) if times else [])
+
+    @staticmethod
+    def _send(to: tuple[NodeId, ...], pending: _Pending) -> list[ClientEffect]:
+        return [ToReplica(to, pending.message)] if pending.message is not None else []
+
+    def _first_deadline(self) -> list[Micros]:
+        """Deadlines come in the order of submission."""
+        first = next(iter(self._sent.values()), self._queue[0] if self._queue else None)
+        return [first.deadline] if first is not None and first.deadline is not None else []
+
+    def _give_up(self, now: Micros) -> list[ClientEffect]:
+        late = [p for p in self._sent.values() if p.deadline is not None and p.deadline <= now]
+        effects: list[ClientEffect] = []
+        for pending in late:
+            self._end(pending.timestamp)
+            effects.append(Failed(pending.timestamp, "unknown", f"no answer in {self._limits.give_up_us} us"))
+        while self._queue and (deadline := self._queue[0].deadline) is not None and deadline <= now:
+            pending = self._queue.popleft()
+            self._queued_bytes -= pending.size
+            self._end(pending.timestamp)
+            effects.append(Failed(pending.timestamp, "overloaded", f"not sent within {self._limits.give_up_us} us"))
+        return effects
+
+    def _end(self, timestamp: int) -> None:
+        self._sent.pop(timestamp, None)
+        self._ended.add(timestamp)
+        while self.low + 1 in self._ended:
+            self.low += 1
+            self._ended.discard(self.low)
+
+    # --------------------------------------------------------------------------------------------------------- answers
+
+    def on_message(self, now: Micros, sender: NodeId, message: Message) -> list[ClientEffect]:
+        """One message from a replica, as the link names it. What is no answer to anything is passed over."""
+        if type(message) is not Reply or not 0 <= sender < self._n:
+            return []
+        self._hear(sender, message.view, message.leader)
+        pending = self._sent.get(message.timestamp)
+        if pending is None:
+            return []
+        if message.answer == Answer.REDIRECT:
+            return self._redirected(sender, message.leader, pending)
+        vote = (message.answer, message.results if message.answer == Answer.DONE else b"")
+        pending.votes[sender] = vote
+        vouchers = tuple(sorted(node for node, said in pending.votes.items() if said == vote))
+        if len(vouchers) < self._rules.reply_quorum:
+            return []
+        end = self._verdict(message, vouchers)
+        if end is None:
+            del pending.votes[sender]
+            return []
+        self._end(message.timestamp)
+        return [end, *self._fill(now)]
+
+    @staticmethod
+    def _verdict(reply: Reply, vouchers: tuple[NodeId, ...]) -> Done | Failed | None:
+        """What a quorum says; None if it is no result at all (where one reply is enough, one liar is too)."""
+        if reply.answer == Answer.DONE:
+            try:
+                results = decode_results(reply.results)
+            except msgspec.MsgspecError:
+                return None
+            return Done(reply.timestamp, results.index, results.outcomes, vouchers)
+        reason: Reason = "overloaded" if reply.answer == Answer.OVERLOADED else "refused"
+        return Failed(reply.timestamp, reason, reply.results[:500].decode("utf-8", "replace"))
+
+    def _redirected(self, sender: NodeId, leader: NodeId, pending: _Pending) -> list[ClientEffect]:
+        """Follow one replica's word about the leader only where one reply is a result too, and at most n times a
+        wait: two that name each other must not make this client a storm. [Raft 8]"""
+        if self._rules.reply_quorum > 1 or leader == sender or not 0 <= leader < self._n:
+            return []
+        if pending.follows >= self._n:
+            return []
+        pending.follows += 1
+        self.leader = leader
+        return self._send((leader,), pending)
+
+    def _hear(self, sender: NodeId, view: int, leader: NodeId) -> None:
+        """A claim about who leads: believed when a reply quorum makes it, so one of them is correct. [CL99 4.1]"""
+        if view < self._claims.get(sender, (0, 0))[0]:
+            return
+        self._claims[sender] = claim = (view, leader)
+        if view <= self.view and not (view == self.view and self._rules.reply_quorum == 1):
+            return
+        supporters = sum(said == claim for said in self._claims.values())
+        if supporters >= self._rules.reply_quorum and 0 <= leader < self._n:
+            self.view, self.leader = view, leader
+
+    def check_invariants(self) -> None:
+        timestamps = list(self._sent)
+        assert all(self.low < t <= self.low + WINDOW for t in timestamps), "what was sent is in the window"
+        assert not self._ended & set(timestamps), "what has ended waits no more"
+        assert self._queued_bytes == sum(pending.size for pending in self._queue), "bytes in the queue"
+        assert all(_distinct(pending.votes, self._n) for pending in self._sent.values()), "one vote a replica"
+
+
+def _distinct(votes: Iterable[NodeId], n: int) -> bool:
+    voters = list(votes)
+    return len(voters) <= n and all(0 <= voter < n for voter in voters)
