@@ -117,7 +117,7 @@ def plain(value: Any) -> Any:
 
 def _fields(value: Any) -> Any:
     if not isinstance(value, msgspec.Struct):
-        return repr(type(value).__name__)
+        return type(value).__name__
     named = {name: plain(getattr(value, name)) for name in value.__struct_fields__}
     return {"message" if isinstance(value, Message) else "kind": type(value).__name__, **named}
 

@@ -8,11 +8,11 @@ one link arrive in order, as on a stream, unless the model reorders. Loss, doubl
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from heapq import heappush
 from typing import Any, Protocol
 
 from replog.sim.world import World
@@ -124,7 +124,20 @@ class Link:
     Invariant: without reordering, frames arrive in the order in which they were sent.
     """
 
-    __slots__ = ("cut", "model", "own", "source", "target", "_draw", "_last", "_network", "_plain", "_sample", "_world")
+    __slots__ = (
+        "cut",
+        "model",
+        "own",
+        "source",
+        "target",
+        "_byte_us",
+        "_draw",
+        "_last",
+        "_network",
+        "_plain",
+        "_sample",
+        "_world",
+    )
 
     def __init__(self, network: Network, source: Principal, target: Endpoint) -> None:
         self.source = source
@@ -140,6 +153,7 @@ class Link:
     def use(self, model: NetworkModel) -> None:
         self.model = model
         self._plain = model.plain
+        self._byte_us = model.byte_ns / 1000
         name = f"delay/{self.source!r}/{self.target.name!r}"
         self._sample = model.delay.sampler(self._world.stream(name))
 
@@ -147,11 +161,12 @@ class Link:
         if self.cut:
             self._network.dropped["cut"] += len(frame)
         elif self._plain:
-            arrival = self._world.now + self._sample() + int(size * self.model.byte_ns / 1000)
+            world = self._world
+            arrival = world.now + self._sample() + int(size * self._byte_us)
             if arrival < self._last:
                 arrival = self._last
             self._last = arrival
-            heapq.heappush(self._world.heap, (arrival, self._world.number(), self._arrive, frame))
+            heappush(world.heap, (arrival, world.number(), self._arrive, frame))
         else:
             self._send_badly(frame, size)
 
@@ -161,7 +176,7 @@ class Link:
             self._network.dropped["loss"] += len(frame)
             return
         for _ in range(1 + (draw() < model.duplicate)):
-            arrival = self._world.now + self._sample() + int(size * model.byte_ns / 1000)
+            arrival = self._world.now + self._sample() + int(size * self._byte_us)
             if draw() < model.reorder:
                 arrival += int(draw() * model.reorder_us)
             else:

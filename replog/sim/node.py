@@ -75,7 +75,7 @@ class SimNode(Process):
         if plug is None:
             return
         try:
-            effects = plug.step(self.clock.monotonic(), event)
+            effects = plug.step(self.local_now, event)
         except Exception as error:
             error.add_note(f"node {self.name} at {self.world.now} us, seed {self.world.seed}, on {event!r:.500}")
             raise

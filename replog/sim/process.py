@@ -24,6 +24,9 @@ TURN_FRAMES = 64
 INBOX_FRAMES = 20_000
 """Frames that wait for a process; the answer when full is to drop the newest, as a receiving socket would."""
 
+LINK_GROUPS = 4_096
+"""Groups of addresses whose links a process remembers; it looks up those of any further group each time."""
+
 
 class Cores:
     """The machine's cores, given in the order of asking. 0 cores: every process has one of its own."""
@@ -91,6 +94,8 @@ class Process:
         self.up = True
         self.paused = False
         self.slow_us: Micros = 0
+        self.local_now: Micros = 0
+        """What its monotonic clock showed when the turn began."""
         # What it did, since ever.
         self.delivered = 0
         self.undecodable = 0
@@ -103,7 +108,7 @@ class Process:
         self._decode = codec.decode
         self._encode = codec.encode
         self._inbox: deque[tuple[Principal | None, Any]] = deque()
-        self._links: dict[Principal, Link | None] = {}
+        self._links: dict[tuple[Principal, ...], list[Link]] = {}
         self._timers: dict[str, Timer] = {}
         self._busy = False
         self._held: list[Callable[[], None]] = []
@@ -160,7 +165,8 @@ class Process:
             self._busy = False
             self._cores.release()
             return
-        inbox = self._inbox
+        self.local_now = self.clock.monotonic()
+        inbox, decode, on_message = self._inbox, self._decode, self.on_message
         frames = messages = size = 0
         for _ in range(min(len(inbox), TURN_FRAMES)):
             sender, load = inbox.popleft()
@@ -172,12 +178,12 @@ class Process:
             for raw in load:
                 size += len(raw)
                 try:
-                    message = self._decode(raw)
+                    message = decode(raw)
                 except BadMessage as error:
                     self.undecodable += 1
                     self.on_bad_message(sender, str(error))
                     continue
-                self.on_message(sender, message)
+                on_message(sender, message)
         self.delivered += messages
         self._pay(frames, messages, size)
 
@@ -267,6 +273,16 @@ class Process:
 
     def transmit(self, sends: Sequence[tuple[tuple[Principal, ...], Message]]) -> None:
         """Send messages; those to one address travel in one frame. Each is encoded once."""
+        first = sends[0][0]
+        if self.network.filter is not None or any(targets != first for targets, _ in sends):
+            self._transmit_apart(sends)
+            return
+        frame = [self._encode(message) for _, message in sends]
+        for _, message in sends:
+            self.sent_kinds[type(message)] += len(first)
+        self._put(first, frame)
+
+    def _transmit_apart(self, sends: Sequence[tuple[tuple[Principal, ...], Message]]) -> None:
         frames: dict[Principal, list[bytes]] = {}
         keep = self.network.filter
         for targets, message in sends:
@@ -280,19 +296,25 @@ class Process:
                 else:
                     frames[target] = [raw]
         for target, frame in frames.items():
-            self._put(target, frame)
+            self._put((target,), frame)
 
-    def _put(self, target: Principal, frame: list[bytes]) -> None:
-        link = self._links.get(target)
-        if link is None:
-            link = self._links[target] = self.network.link(self.name, target)
-            if link is None:
-                self.network.dropped["unknown"] += len(frame)
-                return
+    def _put(self, targets: tuple[Principal, ...], frame: list[bytes]) -> None:
+        links = self._links.get(targets)
+        if links is None:
+            links = self._find(targets)
+            if len(self._links) < LINK_GROUPS:
+                self._links[targets] = links
         size = sum(map(len, frame))
-        self.sent_frames += 1
-        self.sent_bytes += size
-        link.send(frame, size)
+        self.sent_frames += len(links)
+        self.sent_bytes += size * len(links)
+        for link in links:
+            link.send(frame, size)
+        if len(links) < len(targets):
+            self.network.dropped["unknown"] += len(frame) * (len(targets) - len(links))
+
+    def _find(self, targets: tuple[Principal, ...]) -> list[Link]:
+        links = [self.network.link(self.name, target) for target in targets]
+        return [link for link in links if link is not None]
 
     # ------------------------------------------------------------------------------------------------------ faults
 
@@ -305,7 +327,6 @@ class Process:
         self._cores.forget(self)
         self._inbox.clear()
         self._held.clear()
-        self._links.clear()
         for timer in self._timers.values():
             timer.ripe, timer.deadline = False, None
         self._timers.clear()
