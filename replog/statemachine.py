@@ -226,6 +226,22 @@ def _refuse_undeclared(owner: type) -> None:
             )
 
 
+_decode_outcome = msgspec.msgpack.Decoder(list[Any]).decode
+
+
+def decode_outcome(outcome: bytes) -> Any:
+    """The value of an outcome. Raises OperationFailed with the application's error, ValueError for no outcome."""
+    try:
+        kind, *rest = _decode_outcome(outcome)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise ValueError(f"no outcome: {error}") from None
+    if kind == 0 and len(rest) == 1:
+        return rest[0]
+    if kind == 1 and len(rest) == 2 and all(type(text) is str for text in rest):
+        raise OperationFailed(*rest)
+    raise ValueError("no outcome: neither [0, value] nor [1, type, text]")
+
+
 # ---------------------------------------------------------------------------------------------------- the application
 
 
@@ -325,23 +341,9 @@ class StateMachine:
             raise TypeError(f"{known.signature} does not take {args!r}: {error}") from None
         return operation
 
+    decode_outcome = staticmethod(decode_outcome)
+
     @classmethod
     def describe(cls) -> tuple[Method, ...]:
         """Its methods, by name."""
         return tuple(cls._methods.values())
-
-
-_decode_outcome = msgspec.msgpack.Decoder(list[Any]).decode
-
-
-def decode_outcome(outcome: bytes) -> Any:
-    """The value of an outcome. Raises OperationFailed with the application's error, ValueError for no outcome."""
-    try:
-        kind, *rest = _decode_outcome(outcome)
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise ValueError(f"no outcome: {error}") from None
-    if kind == 0 and len(rest) == 1:
-        return rest[0]
-    if kind == 1 and len(rest) == 2 and all(type(text) is str for text in rest):
-        raise OperationFailed(*rest)
-    raise ValueError("no outcome: neither [0, value] nor [1, type, text]")
