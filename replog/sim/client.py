@@ -126,18 +126,17 @@ class SimClient(Process):
 
     def _carry_out(self, effects: Sequence[ClientEffect]) -> None:
         for effect in effects:
-            kind = type(effect)
-            if kind is ToReplica:
+            if isinstance(effect, ToReplica):
                 self._sends.append((effect.to, effect.message))
                 self._messages_out += 1
                 self._frames_out += len(effect.to)
-            elif kind is Wake:
+            elif isinstance(effect, Wake):
                 self.set_timer(_RETRY, max(1, effect.at - self.clock.monotonic()))
             else:
                 self._finish(effect)
 
     def _finish(self, end: Done | Failed) -> None:
-        if type(end) is Done:
+        if isinstance(end, Done):
             self.acknowledged += len(end.outcomes)
             self._operations += len(end.outcomes)
         else:
