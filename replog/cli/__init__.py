@@ -1,0 +1,69 @@
+"""The `replog` command: one tree, joined by sub-commands of other packages.
+
+Here: the entry point, what becomes of errors, and the check that the packages around us are ours. The tree is in
+`tree`, options that every command shares in `options`, exit codes in `exits`. Nothing heavy is imported before a
+command needs it: `replog --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+
+OWN_PACKAGES = ("pbft", "raft", "compare")
+_OWN_ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def main() -> None:
+    """`replog ARGUMENTS`; ends the process with a code of `replog.cli.exits`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Carry out one command line and return its exit code. Errors are one line on stderr, with a hint."""
+    from replog.cli import exits, tree
+    from replog.errors import ReplogError
+
+    try:
+        for stranger in strangers():
+            _complain(stranger)
+            return exits.ExitCode.NOT_AS_EXPECTED
+        result = tree.command()(arguments, prog_name="replog", standalone_mode=False)
+        return result if isinstance(result, int) else exits.ExitCode.AS_EXPECTED
+    except tree.UsageProblem as error:
+        _complain(tree.one_line(error))
+        return exits.ExitCode.WRONG_USAGE
+    except ReplogError as error:
+        _complain(f"{error}{tree.hint_for(error)}", verbose=_verbose(arguments))
+        return exits.code_of(error)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:  # noqa: BLE001  the last line of defence: whatever comes here is our own bug
+        _complain(f"internal error, please report it: {type(error).__name__}: {error}", verbose=True)
+        return exits.ExitCode.OUR_BUG
+
+
+def strangers() -> list[str]:
+    """One line for each top-level package of ours in whose place another distribution's is found."""
+    found = []
+    for name in OWN_PACKAGES:
+        spec = importlib.util.find_spec(name)
+        origin = Path(spec.origin).resolve() if spec is not None and spec.origin else None
+        if origin is not None and origin != _OWN_ROOT / name / "__init__.py":
+            found.append(
+                f"the package {name!r} in {origin.parent} is not replog's: another distribution or a folder of that "
+                f"name hides it; use a virtual environment of replog's own, or start elsewhere"
+            )
+    return found
+
+
+def _verbose(arguments: list[str]) -> bool:
+    return "-v" in arguments or "--verbose" in arguments
+
+
+def _complain(text: str, verbose: bool = False) -> None:
+    if verbose:
+        traceback.print_exc()
+    sys.stderr.write(f"replog: {text}\n")

@@ -1,0 +1,260 @@
+"""Talk to the service: `kv`, `call`, and the replicated log itself."""
+
+# ruff: noqa: ARG001  --verbose is part of every signature and read by `replog.cli.run`
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from replog.cli import clusters, options, output
+from replog.cli.exits import ExitCode, WrongUsage, leave
+from replog.cli.options import ClusterOption, JsonOption, VerboseOption
+
+if TYPE_CHECKING:
+    from replog.config import ClusterConfig
+    from replog.interface import Entry, Result
+    from replog.live.client import LogClient
+    from replog.statemachine import Method
+
+CLIENT = "cli"
+"""The name under which the command's own key is registered."""
+KEY_VALUE = ("get", "put", "delete", "cas", "scan")
+
+T = TypeVar("T")
+Key = Annotated[str, typer.Argument(metavar="KEY")]
+Value = Annotated[str, typer.Argument(metavar="VALUE")]
+
+
+def add_to(app: typer.Typer) -> None:
+    kv = typer.Typer(help="Use the key-value service.", no_args_is_help=True)
+    for name, command in (("put", put), ("get", get), ("delete", delete), ("cas", cas), ("scan", scan)):
+        kv.command(name)(command)
+    app.add_typer(kv, name="kv", rich_help_panel=options.RUN)
+    app.command("call", rich_help_panel=options.RUN)(call)
+    app.command("log", rich_help_panel=options.RUN)(log)
+
+
+# --------------------------------------------------------------------------------------------------- key-value service
+
+
+def put(
+    key: Key, value: Value, cluster: ClusterOption = None, json: JsonOption = False, verbose: VerboseOption = False
+) -> None:
+    """Set KEY to VALUE.
+
+    Example: replog kv put x 1
+    """
+    _show(_kv(cluster, "put", key, value), json, lambda result: _where(result))
+
+
+def get(key: Key, cluster: ClusterOption = None, json: JsonOption = False, verbose: VerboseOption = False) -> None:
+    """Print the value of KEY; exit code 1 if it has none.
+
+    Example: replog kv get x
+    """
+    result = _kv(cluster, "get", key)
+    if result.value is None and not json:
+        output.remark(f"replog: {key} has no value")
+    else:
+        _show(result, json, lambda result: output.text_of(result.value))
+    if result.value is None:
+        leave(ExitCode.NOT_AS_EXPECTED)
+
+
+def delete(key: Key, cluster: ClusterOption = None, json: JsonOption = False, verbose: VerboseOption = False) -> None:
+    """Forget KEY; exit code 1 if it had no value.
+
+    Example: replog kv delete x
+    """
+    result = _kv(cluster, "delete", key)
+    _show(result, json, lambda result: _where(result) if result.value else f"{key} had no value")
+    if not result.value:
+        leave(ExitCode.NOT_AS_EXPECTED)
+
+
+def cas(
+    key: Key,
+    expected: Annotated[str, typer.Argument(metavar="EXPECTED")],
+    value: Value,
+    cluster: ClusterOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Set KEY to VALUE if it holds EXPECTED; exit code 1 if it does not.
+
+    Example: replog kv cas x 1 2
+    """
+    result = _kv(cluster, "cas", key, expected, value)
+    _show(result, json, lambda result: _where(result) if result.value else f"{key} does not hold {expected}")
+    if not result.value:
+        leave(ExitCode.NOT_AS_EXPECTED)
+
+
+def scan(
+    prefix: Annotated[str, typer.Argument(metavar="[PREFIX]")] = "",
+    cluster: ClusterOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """List keys that begin with PREFIX, and their values.
+
+    Example: replog kv scan user/
+    """
+    result = _kv(cluster, "scan", prefix)
+    if json:
+        _show(result, json, _where)
+    else:
+        output.table(("key", "value"), [tuple(pair) for pair in _pairs(result.value)])
+
+
+def _kv(cluster: Path | None, name: str, *arguments: str) -> Result:
+    config, folder = _running(cluster)
+    methods = [method.name for method in config.machine().describe()]
+    if any(method not in methods for method in KEY_VALUE):
+        known = ", ".join(methods)
+        rule = f"use replog call with one of {known}"
+        raise WrongUsage(f"kv: this cluster runs {config.app_name}, not a key-value store; {rule}")
+    return _asked(folder, lambda client: client.call(name, *arguments))
+
+
+def _pairs(value: Any) -> list[Any]:
+    return list(value.items()) if isinstance(value, dict) else list(value)
+
+
+# ------------------------------------------------------------------------------------------------- any application
+
+
+def call(
+    method: Annotated[str, typer.Argument(metavar="METHOD")],
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="ARG...")] = None,
+    cluster: ClusterOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Call a method of the application.
+
+    Example: replog call transfer ann bob 5
+
+    Arguments are JSON where they parse and the declared type takes them, else text. Put `--` before one that begins
+    with a hyphen.
+    """
+    from replog.live.arguments import of_texts
+
+    config, folder = _running(cluster)
+    given = of_texts(_method(config, method), arguments or [])
+    result = _asked(folder, lambda client: client.call(method, *given))
+    _show(result, json, lambda result: output.text_of(result.value))
+
+
+def _method(config: ClusterConfig, name: str) -> Method:
+    methods = {method.name: method for method in config.machine().describe()}
+    if name not in methods:
+        known = "; ".join(method.signature for method in methods.values())
+        raise WrongUsage(f"method = {name!r}: {config.app_name} has no such method; it has {known}")
+    return methods[name]
+
+
+# -------------------------------------------------------------------------------------------------- the replicated log
+
+
+def log(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new entries until Ctrl-C.")] = False,
+    first: Annotated[int, typer.Option("--from", metavar="N", min=1, help="The first index to show.")] = 1,
+    cluster: ClusterOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Print the replicated log: what was agreed, in order.
+
+    Example: replog log --from 100 --follow
+
+    One line an index; null requests and no-ops are left out unless -v is given.
+    """
+    _, folder = _running(cluster)
+
+    async def read(client: LogClient) -> None:
+        async for entry in client.log(first, follow=follow):
+            for shown in _lines(entry, verbose, json):
+                output.line(shown)
+
+    try:
+        _asked(folder, read)
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+
+
+def _lines(entry: Entry, verbose: bool, json: bool) -> list[str]:
+    import json as json_
+
+    import msgspec
+
+    calls = [
+        (request.client, request.timestamp, *_operation(msgspec.msgpack.decode, operation))
+        for request in entry.requests
+        for operation in request.operations
+    ]
+    if not calls and not verbose:
+        return []
+    if json:
+        shown = [{"client": who, "timestamp": stamp, "method": name, "args": args} for who, stamp, name, args in calls]
+        value = {"index": entry.index, "time": entry.time, "operations": shown}
+        return [json_.dumps(value, default=output.plain)]
+    if not calls:
+        return [f"{entry.index}\t-\t(nothing)"]
+    return [f"{entry.index}\t{who}\t{name}({_arguments(args)})" for who, _, name, args in calls]
+
+
+def _operation(decode: Callable[[bytes], Any], operation: bytes) -> tuple[str, list[Any]]:
+    """Method and arguments of an encoded operation. A client may have ordered any bytes: those are shown as hex."""
+    import msgspec
+
+    try:
+        name, *arguments = decode(operation)
+    except (msgspec.MsgspecError, TypeError, ValueError):
+        return "undecodable", [operation.hex()]
+    return str(name), arguments
+
+
+def _arguments(arguments: list[Any]) -> str:
+    import json
+
+    return ", ".join(json.dumps(argument, default=output.plain) for argument in arguments)
+
+
+# --------------------------------------------------------------------------------------------------------- connection
+
+
+def _running(cluster: Path | None) -> tuple[ClusterConfig, Path]:
+    from replog.config import ClusterConfig
+
+    folder = clusters.running(cluster)
+    return ClusterConfig.load(folder), folder
+
+
+def _asked(folder: Path, ask: Callable[[LogClient], Coroutine[Any, Any, T]]) -> T:
+    """One conversation with the cluster under the command's own key."""
+    from replog.live.client import LogClient
+
+    async def talk() -> T:
+        async with LogClient(folder, CLIENT) as client:
+            return await ask(client)
+
+    return asyncio.run(talk())
+
+
+def _show(result: Result, json: bool, text: Callable[[Result], str]) -> None:
+    if not json:
+        output.line(text(result))
+        return
+    known = {"value": result.value, "index": result.index, "position": result.position}
+    output.as_json({**known, "vouchers": list(result.vouchers)})
+
+
+def _where(result: Result) -> str:
+    return f"index {result.index}, vouched for by {', '.join(f'node {node}' for node in result.vouchers)}"

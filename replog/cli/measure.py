@@ -1,0 +1,87 @@
+"""Measure: `bench PROTOCOL` and `schema NAME`."""
+
+# ruff: noqa: ARG001  --verbose is part of every signature and read by `replog.cli.run`
+
+from __future__ import annotations
+
+import enum
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from replog.cli import options, output
+from replog.cli.exits import ExitCode, WrongUsage, leave
+from replog.cli.options import VerboseOption
+
+SCHEMAS = "replog.schemas"
+"""Entry point group: name of a file format -> its pydantic model."""
+
+
+class Auth(enum.StrEnum):
+    SIGNATURES = "signatures"
+    MACS = "macs"
+
+
+class Durability(enum.StrEnum):
+    ALWAYS = "always"
+    MEMORY = "memory"
+
+
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures here.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("bench", rich_help_panel=options.MEASURE)(bench)
+    app.command("schema", rich_help_panel=options.MEASURE)(schema)
+
+
+def bench(
+    protocol: Annotated[str, typer.Argument(help="pbft, raft, or another installed protocol.")],
+    f: Annotated[int, typer.Option("--f", min=0, help="Faults to stand.")] = 1,
+    auth: Annotated[Auth, typer.Option(help="How requests and phases are authenticated.")] = Auth.SIGNATURES,
+    durability: Annotated[Durability, typer.Option(help="When a promise is on disk.")] = Durability.ALWAYS,
+    clients: Annotated[int, typer.Option(min=1, max=1000, help="Clients, each with its own key and links.")] = 1,
+    outstanding: Annotated[int, typer.Option(min=1, max=65536, help="Operations each client keeps waiting.")] = 1000,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Measured time, after one second of warm-up.")] = 5.0,
+    json_file: JsonFile = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Load a fresh cluster of real processes: closed loop, `put` of an 8-byte key and an 8-byte value.
+
+    Example: replog bench pbft --clients 1 --outstanding 1000 --seconds 5 --json pbft.json
+    """
+    from replog.live import bench as load
+
+    if auth is Auth.MACS:
+        raise WrongUsage("--auth = macs: not supported yet, every request and phase is signed; use --auth signatures")
+    plan = load.Plan(protocol, f, clients, outstanding, seconds, durability.value)
+    figures = load.run(plan, progress=output.remark if verbose else None)
+    if json_file is not None:
+        json_file.write_text(load.as_json(figures))
+    output.table(("figure", "value"), list(_rows(figures)))
+    if not figures["acknowledged"]:
+        leave(ExitCode.VACUOUS)
+
+
+def _rows(figures: dict[str, Any]) -> Any:
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            yield from ((f"{name} {key}", inner) for key, inner in value.items())
+        else:
+            yield name, "unknown here" if value is None else value
+
+
+def schema(
+    name: Annotated[str, typer.Argument(help="cluster, results, scenario, ...")],
+    verbose: VerboseOption = False,
+) -> None:
+    """Print the JSON Schema of a file format.
+
+    Example: replog schema cluster > cluster.schema.json
+    """
+    models = {point.name: point for point in entry_points(group=SCHEMAS)}
+    if name not in models:
+        raise WrongUsage(f"schema = {name!r}: must be one of {', '.join(sorted(models))}")
+    output.as_json(models[name].load().model_json_schema())

@@ -1,0 +1,195 @@
+"""Run a cluster on this machine: `up`, `down`."""
+
+# ruff: noqa: ARG001  --verbose is part of every signature and read by `replog.cli.run`
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from replog.cli import clusters, options, output, running
+from replog.cli.exits import WrongUsage
+from replog.cli.options import ClusterOption, JsonOption, VerboseOption
+
+if TYPE_CHECKING:
+    from replog.config import ClusterConfig
+
+PORT = 4700
+OWN_FILES = ("node-*", "client-*", "ca.*", running.FILE, running.LOCK, "up.log", clusters.FILE)
+"""What `--fresh` removes, the file that makes it a cluster last; anything else makes the folder foreign."""
+
+
+class Durability(enum.StrEnum):
+    ALWAYS = "always"
+    MEMORY = "memory"
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("up", rich_help_panel=options.RUN)(up)
+    app.command("down", rich_help_panel=options.RUN)(down)
+
+
+def up(
+    protocol: Annotated[str, typer.Argument(help="pbft, raft, or another installed protocol.")],
+    f: Annotated[int | None, typer.Option("--f", help="Faults to stand.", show_default="1")] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="Number of replicas.", show_default="the least that stands f faults")
+    ] = None,
+    app: Annotated[
+        str | None, typer.Option(metavar="FILE.py:CLASS", help="The application.", show_default="a key-value store")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(help="First replica's port, the next ones follow; the gateway is 100 above.", show_default="4700"),
+    ] = None,
+    durability: Annotated[
+        Durability | None, typer.Option(help="When a promise is on disk.", show_default="always")
+    ] = None,
+    lab: Annotated[bool, typer.Option("--lab", help="Allow attacks and faults to be let in.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what the folder's cluster has stored.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return once it serves; end it with replog down.")
+    ] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Start a replica again that dies.")] = False,
+    cluster: ClusterOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Start a cluster of real processes and wait until it serves. Ctrl-C stops it.
+
+    A folder that holds a cluster already is resumed as it was made.
+
+    Example: replog up pbft --f 1
+    """
+    from replog.cli import supervisor
+
+    folder = clusters.folder_for(cluster, protocol)
+    wanted = {
+        "f": f,
+        "n": replicas,
+        "app": app,
+        "port": port,
+        "durability": durability.value if durability is not None else None,
+        "lab": lab or None,
+    }
+    config = prepare(folder, protocol, wanted, fresh=fresh)
+    supervisor.check_ports(config)
+    output.remark(f"starting {config.n} replicas of {config.protocol} in {folder}")
+
+    def announce(known: dict[str, Any]) -> None:
+        _announce(folder, config, known, json=json, stays=detach)
+
+    if detach:
+        announce(supervisor.detached(folder, protocol, restart=restart))
+    else:
+        asyncio.run(supervisor.serve(config, announce, restart=restart))
+
+
+def down(cluster: ClusterOption = None, json: JsonOption = False, verbose: VerboseOption = False) -> None:
+    """Stop a running cluster; what it has stored stays.
+
+    Example: replog down
+    """
+    from replog.cli import supervisor
+
+    folder = clusters.running(cluster)
+    known = supervisor.stop(folder)
+    if json:
+        output.as_json({"cluster": str(folder), "stopped": known.get("nodes", [])})
+    else:
+        output.line(f"stopped {len(known.get('nodes', []))} replicas of {folder}")
+
+
+# ----------------------------------------------------------------------------------------------------- the folder
+
+
+def prepare(folder: Path, protocol: str, wanted: dict[str, Any], *, fresh: bool) -> ClusterConfig:
+    """The cluster in `folder`, made now if there is none. `wanted`: None for what was not asked for.
+
+    Raises ConfigError for a folder of something else, or of a cluster that was made otherwise.
+    """
+    from replog.config import ClusterConfig, create_cluster
+
+    if fresh:
+        _throw_away(folder)
+    if (folder / clusters.FILE).exists():
+        config = ClusterConfig.load(folder)
+        _check_same(folder, config, {"protocol": protocol, **wanted})
+        return config
+    asked = {name: value for name, value in wanted.items() if value is not None}
+    port = asked.setdefault("port", PORT)
+    if not 1 <= port <= 65535 - 100:
+        raise WrongUsage(f"--port = {port}: must be within 1 .. 65435, the gateway listens 100 above")
+    return create_cluster(folder, protocol, **asked)
+
+
+def _check_same(folder: Path, config: ClusterConfig, wanted: dict[str, Any]) -> None:
+    from replog.config import absolute_app
+
+    made = {
+        "protocol": config.protocol,
+        "f": config.f,
+        "n": config.n,
+        "app": config.app,
+        "port": config.nodes[0].port,
+        "durability": config.durability,
+        "lab": config.lab,
+    }
+    if wanted["app"] is not None:
+        wanted = {**wanted, "app": absolute_app(wanted["app"])}
+    for name, value in wanted.items():
+        if value is not None and value != made[name]:
+            rule = f"the cluster in {folder} was made with {made[name]}; use another --cluster, or --fresh to lose it"
+            raise WrongUsage(f"{name} = {value}: {rule}")
+
+
+def _throw_away(folder: Path) -> None:
+    if not (folder / clusters.FILE).exists():
+        return
+    if running.look(folder) is not None:
+        raise WrongUsage(f"--fresh: the cluster in {folder} is running; stop it first with replog down")
+    for pattern in OWN_FILES:
+        for path in sorted(folder.glob(pattern)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+# ----------------------------------------------------------------------------------------------------------- the word
+
+
+def _announce(folder: Path, config: ClusterConfig, known: dict[str, Any], *, json: bool, stays: bool) -> None:
+    if json:
+        output.as_json({"cluster": str(folder), **known})
+        return
+    rows = [(node["node"], node["pid"], node["address"], node["role"], _history(node)) for node in known["nodes"]]
+    gateway = known["gateway"]
+    output.table(
+        ("node", "pid", "address", "role", ""), [*rows, ("-", gateway["pid"], gateway["address"], "gateway", "")]
+    )
+    output.line("\nTry next:")
+    for command in _try_next(folder, config, gateway["address"].replace("127.0.0.1", "localhost")):
+        output.line(f"  {command}")
+    if not stays:
+        output.remark("\nCtrl-C stops it.")
+
+
+def _history(node: dict[str, Any]) -> str:
+    return f"resumed, index {node['index']}" if node["resumed"] else "new"
+
+
+def _try_next(folder: Path, config: ClusterConfig, address: str) -> list[str]:
+    """Three commands that work as they stand, from where the user is."""
+    named = "" if folder in clusters.here() else f" --cluster {folder}"
+    if config.app_name == "kv":
+        return [
+            f"replog kv put x 1{named}",
+            f"curl {address.replace('127.0.0.1', 'localhost')}/kv/x",
+            f"replog status{named}",
+        ]
+    reading = [method for method in config.machine().describe() if method.reads and not method.parameters]
+    first = f"replog call {reading[0].name}{named}" if reading else f"replog call METHOD ARG...{named}"
+    return [first, f"curl {address}/openapi.json", f"replog status{named}"]

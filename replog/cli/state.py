@@ -1,0 +1,107 @@
+"""How the cluster is: `status`, and each node's diagnostics with `logs`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from replog.cli import clusters, options, output
+from replog.cli.data import CLIENT
+from replog.cli.exits import ExitCode, WrongUsage, leave
+from replog.cli.options import ClusterOption, JsonOption, VerboseOption
+
+if TYPE_CHECKING:
+    from replog.config import ClusterConfig
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("status", rich_help_panel=options.RUN)(status)
+    app.command("logs", rich_help_panel=options.RUN)(logs)
+
+
+def status(cluster: ClusterOption = None, json: JsonOption = False, verbose: VerboseOption = False) -> None:
+    """Show every replica, each in its own words, and the cluster in one sentence.
+
+    Exit code 1 without a quorum.
+
+    Example: replog status --json
+    """
+    from replog.config import ClusterConfig
+
+    folder = clusters.running(cluster)
+    config = ClusterConfig.load(folder)
+    report = current(config)
+    if json:
+        output.as_json({"cluster": str(folder), **report})
+    else:
+        output.table(*rows_of(config, report, verbose))
+        output.line(report["sentence"])
+    if not report["has_quorum"]:
+        leave(ExitCode.NOT_AS_EXPECTED)
+
+
+def current(config: ClusterConfig) -> dict[str, Any]:
+    """Ask every replica, now."""
+    from replog.live.client import LogClient
+    from replog.live.processes import LocalProcesses
+    from replog.live.report import report
+
+    async def ask() -> Any:
+        async with LogClient(config.folder, CLIENT) as client:
+            return await client.status()
+
+    return report(config, list(asyncio.run(ask())), LocalProcesses(config.folder).pids())
+
+
+def rows_of(config: ClusterConfig, report: dict[str, Any], verbose: bool) -> tuple[list[str], list[list[object]]]:
+    """Columns and rows of the table of `status`."""
+    word = config.spec.view_word
+    names = ["node", "pid", "address", "role", word, "last_index", "stable_index", "in_sync"]
+    rows = [[_cell(replica.get(name)) for name in names] for replica in report["replicas"]]
+    columns = [name.replace("_", " ") for name in names]
+    if verbose:
+        columns.append("detail")
+        for row, replica in zip(rows, report["replicas"], strict=True):
+            row.append(" ".join(f"{key}={value}" for key, value in replica.get("detail", {}).items()))
+    return columns, rows
+
+
+def _cell(value: Any) -> object:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else value
+
+
+def logs(
+    node: Annotated[str, typer.Argument(metavar="NODE", help="Number of a replica, or gateway.")],
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of the last lines.")] = 100,
+    cluster: ClusterOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Print a node's diagnostics: what its process had to say.
+
+    Example: replog logs 0
+
+    The whole is in a file of the node's folder.
+    """
+    from replog.config import ClusterConfig
+
+    path = _diagnostics(ClusterConfig.load(clusters.known(cluster)), node)
+    if verbose:
+        output.remark(str(path))
+    if path.is_file():
+        for text in path.read_text(errors="replace").splitlines()[-lines:]:
+            output.line(text)
+    else:
+        output.remark(f"replog: {path}: nothing was said yet")
+
+
+def _diagnostics(config: ClusterConfig, node: str) -> Path:
+    if node == "gateway":
+        return config.client_folder("gateway") / "gateway.log"
+    if not node.isdecimal() or int(node) >= config.n:
+        raise WrongUsage(f"node = {node!r}: must be 0 .. {config.n - 1} or gateway")
+    return config.node_folder(int(node)) / "node.log"

@@ -1,0 +1,217 @@
+"""The process behind `replog up`: starts replicas and gateway, watches them, stops them.
+
+Every child holds the other end of a pipe from here and ends when it does, so that nothing stays behind even after
+SIGKILL. What other commands need to know is in `running`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from replog.cli import output, running
+from replog.cli.exits import WrongUsage
+from replog.config import ClusterConfig
+from replog.errors import ConfigError, NoCluster, ReplogError
+from replog.live.gateway_process import GatewayProcess, gateway_port
+from replog.live.links import bind
+from replog.live.processes import LocalProcesses, NodeExit
+
+STOP_S = 20.0
+RESTART_MIN_S, RESTART_MAX_S = 0.2, 10.0
+ENDING_S = 4.0
+"""How long children of a killed supervisor may still hold their ports."""
+
+Announce = Callable[[dict[str, Any]], None]
+
+
+class NotServing(ReplogError):
+    """The cluster did not come up; the text says which replica and its last words."""
+
+
+def check_ports(config: ClusterConfig) -> None:
+    """Raise WrongUsage naming the first port that something else listens on."""
+    deadline = time.monotonic() + (ENDING_S if (config.folder / running.FILE).exists() else 0)
+    if running.look(config.folder) is not None:
+        raise WrongUsage(f"{config.folder}: this cluster runs already; see replog status, or stop it with replog down")
+    places = [(node.host, node.port) for node in config.nodes]
+    for host, port in [*places, (places[0][0], gateway_port(config))]:
+        while True:
+            try:
+                bind(host, port).close()
+                break
+            except ConfigError as error:
+                if time.monotonic() > deadline:
+                    raise WrongUsage(f"{error}; choose another with --port (and --cluster)") from None
+                time.sleep(0.05)
+
+
+class Supervisor:
+    """Invariant: `nodes` and `gateway` are what other commands are told; a pid in it is of a running child."""
+
+    def __init__(self, config: ClusterConfig, claim: running.Claim, *, restart: bool) -> None:
+        self.config = config
+        self.nodes: list[dict[str, Any]] = [
+            {"node": node.id, "pid": None, "address": f"{node.host}:{node.port}"} for node in config.nodes
+        ]
+        self.gateway: dict[str, Any] = {"pid": None, "address": f"{config.nodes[0].host}:{gateway_port(config)}"}
+        self._claim = claim
+        self._restart = restart
+        self._processes = LocalProcesses(config, on_exit=self._exited)
+        self._gateway_process = GatewayProcess(config, on_exit=self._gateway_exited)
+        self._delays: dict[int, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+
+    async def run(self, announce: Announce) -> None:
+        """Until asked to stop. Every child has ended when this returns or raises."""
+        self._tell(serving=False)
+        try:
+            await self._processes.start()
+            await self._gateway_process.start()
+            if await self._serving():
+                announce(self._tell(serving=True))
+                await self._stopping.wait()
+        finally:
+            self._stopping.set()
+            for task in tuple(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(self._gateway_process.stop(), self._processes.stop())
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def _serving(self) -> bool:
+        """Wait until all serve. False if asked to stop before; raises NodeDied if one ends."""
+        both = asyncio.gather(self._processes.wait_serving(), self._gateway_process.wait_serving())
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait((both, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not both.done():
+            both.cancel()
+            return False
+        words, gateway = both.result()
+        for node, word in words.items():
+            self._take(node, word)
+        self.gateway["pid"] = gateway["pid"]
+        return True
+
+    def _take(self, node: int, word: dict[str, Any]) -> None:
+        self.nodes[node].update({name: word[name] for name in ("pid", "role", "resumed", "index", "view")})
+
+    def _tell(self, *, serving: bool = True) -> dict[str, Any]:
+        known = {
+            "pid": os.getpid(),
+            "protocol": self.config.protocol,
+            "serving": serving,
+            "nodes": self.nodes,
+            "gateway": self.gateway,
+        }
+        self._claim.tell(known)
+        return known
+
+    # ------------------------------------------------------------------------------------------------------ deaths
+
+    def _exited(self, ended: NodeExit) -> None:
+        self.nodes[ended.node]["pid"] = None
+        if ended.expected or self._stopping.is_set():
+            return
+        how = f"killed by signal {-ended.code}" if ended.code < 0 else f"ended with exit code {ended.code}"
+        after = "it is started again" if self._restart else "start with --restart to have it started again"
+        output.remark(f"node {ended.node} (pid {ended.pid}) was {how}; {after}; see replog logs {ended.node}")
+        self._tell()
+        if self._restart:
+            self._begin(self._again(ended.node))
+
+    async def _again(self, node: int) -> None:
+        """Start a dead replica after a delay that doubles with each death."""
+        delay = self._delays.get(node, RESTART_MIN_S)
+        self._delays[node] = min(2 * delay, RESTART_MAX_S)
+        await asyncio.sleep(delay)
+        await self._processes.restart(node)
+        with contextlib.suppress(ReplogError):
+            words = await self._processes.wait_serving()
+            self._take(node, words[node])
+            output.remark(f"node {node} serves again, pid {words[node]['pid']}, index {words[node]['index']}")
+        self._tell()
+
+    def _gateway_exited(self, code: int) -> None:
+        self.gateway["pid"] = None
+        if not self._stopping.is_set():
+            output.remark(
+                f"the gateway ended with code {code}; replicas and the command go on; see replog logs gateway"
+            )
+            self._tell()
+
+    def _begin(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def serve(config: ClusterConfig, announce: Announce, *, restart: bool) -> None:
+    """Run the cluster until Ctrl-C, SIGTERM or the end of the terminal."""
+    with running.claim(config.folder) as claim:
+        supervisor = Supervisor(config, claim, restart=restart)
+        _on_signals(supervisor.stop)
+        await supervisor.run(announce)
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+        number = getattr(signal, name, None)
+        if number is None:
+            continue
+        try:
+            loop.add_signal_handler(number, stop)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
+
+
+# ------------------------------------------------------------------------------------------------- from outside
+
+
+def detached(folder: Path, protocol: str, *, restart: bool) -> dict[str, Any]:
+    """Run the cluster of `folder` in a process of its own; what it tells once it serves. Raises NotServing."""
+    command = [sys.executable, "-m", "replog.cli", "up", protocol, "--cluster", str(folder)]
+    said = folder / "up.log"
+    with said.open("w") as sink:
+        process = subprocess.Popen(  # noqa: S603  our own module with arguments that were checked
+            [*command, *(["--restart"] if restart else [])],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    while process.poll() is None:
+        known = running.look(folder)
+        if known is not None and known.get("serving"):
+            return known
+        time.sleep(0.02)
+    words = said.read_text().strip().splitlines() or ["it said nothing"]
+    raise NotServing(f"the cluster did not come up: {words[-1].removeprefix('replog: ')} (all of it: {said})")
+
+
+def stop(folder: Path) -> dict[str, Any]:
+    """Ask the process that runs this cluster to stop, and wait until it has; what it told last."""
+    known = running.look(folder)
+    if known is None:
+        raise NoCluster(f"{folder}: this cluster is not running")
+    with contextlib.suppress(ProcessLookupError, KeyError):
+        os.kill(known["pid"], signal.SIGTERM)
+    deadline = time.monotonic() + STOP_S
+    while running.look(folder) is not None:
+        if time.monotonic() > deadline:
+            raise NotServing(f"{folder}: process {known['pid']} still runs {STOP_S:g} s after it was asked to stop")
+        time.sleep(0.02)
+    return known

@@ -1,0 +1,98 @@
+"""The tree of commands, and how those of other packages join it.
+
+An entry point of the group `replog.commands` names a function `join(app: typer.Typer) -> None` that adds its commands
+to the application it is given, each with one of `options.PANELS` as `rich_help_panel`. It is called only when a command
+is asked for that is not ours, or when all are listed. Our own names cannot be taken.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Any, cast
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
+
+from replog.cli import data, measure, options, output, service, state
+from replog.errors import NoCluster, ReplogError
+
+UsageProblem = cast("type[Exception]", typer.BadParameter.__base__)
+"""What typer raises for a wrong command line; the name by which it exports it differs between its versions."""
+
+HELP = """A replicated log on two protocols behind one interface: PBFT, which stands liars, and Raft, which stands
+crashes.
+
+Begin with: replog up pbft --f 1, then in another terminal: replog kv put x 1, replog log, replog status.
+"""
+
+
+class Tree(TyperGroup):
+    """Our commands at once, joined ones when they are needed."""
+
+    joined = False
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.commands:
+            self._join()
+        return super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        self._join()
+        return sorted(self.commands, key=self._place)
+
+    def _place(self, name: str) -> int:
+        panel = getattr(self.commands[name], "rich_help_panel", None)
+        return options.PANELS.index(panel) if panel in options.PANELS else len(options.PANELS)
+
+    def _join(self) -> None:
+        if self.joined:
+            return
+        self.joined = True
+        app = typer.Typer()
+        for point in sorted(entry_points(group="replog.commands"), key=lambda point: point.name):
+            try:
+                point.load()(app)
+            except (ImportError, AttributeError) as error:
+                output.remark(f"replog: the commands of {point.name!r} ({point.value}) do not load: {error}")
+        for name, command in get_group(app).commands.items():
+            self.commands.setdefault(name, command)
+
+
+def command() -> Any:
+    """The whole tree, ready to be called with a list of arguments."""
+    app = typer.Typer(
+        cls=Tree,
+        help=HELP,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+    app.callback()(_version)
+    for module in (service, state, data, measure):
+        module.add_to(app)
+    return get_command(app)
+
+
+def _version(version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True)) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"replog {version_of('replog')}")
+        raise typer.Exit
+
+
+def one_line(error: Exception) -> str:
+    """A usage error as one line that names the place where help is."""
+    message = " ".join(str(getattr(error, "format_message", error.__str__)()).split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "replog"
+    return f"{message} (see: {path} --help)"
+
+
+def hint_for(error: ReplogError) -> str:
+    """What to try next, where one thing is likely."""
+    if isinstance(error, NoCluster) and "replog up" not in str(error):
+        return " (start one: replog up pbft --f 1)"
+    return ""

@@ -1,0 +1,279 @@
+"""The load generator behind `replog bench`: a fresh cluster of real processes, loaded in a closed loop.
+
+C clients in this one process, each with its own key and its own links to every replica. A client keeps K operations
+waiting: whatever one frame of replies completed is replaced at once, packed into one signed request. The load shares
+the machine with the replicas, so it drives the sans-IO client straight from the links, without a task, future or lock
+for an operation. One second of warm-up is not counted. Latency is from handing an operation to the client until its
+result rests on a reply quorum.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import json
+import os
+import socket
+import tempfile
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, cycle, islice
+from pathlib import Path
+from typing import Any, Literal
+
+from replog import protocols
+from replog.apps.kv import KeyValue
+from replog.certificates import load_signer, tls_context
+from replog.client import ClientCore, Done, Failed, ToReplica, Wake
+from replog.codec import BadMessage, pack_frame, unpack_frame
+from replog.config import ClusterConfig, create_cluster
+from replog.live.links import Dialler, Link
+from replog.live.processes import LocalProcesses
+from replog.types import Message, Micros, NodeId
+
+WARM_UP_US = 1_000_000
+CONNECT_S = 30.0
+KEYS = 1000
+"""Distinct 8-byte keys that are written, round robin."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One measurement. `outstanding`: operations that each client keeps waiting."""
+
+    protocol: str
+    f: int = 1
+    clients: int = 1
+    outstanding: int = 1000
+    seconds: float = 5.0
+    durability: Literal["always", "memory"] = "always"
+
+
+@dataclass
+class Tally:
+    """What was answered inside the measured time. Invariant: a sample is (latency in us, operations that had it)."""
+
+    begin: Micros
+    end: Micros
+    samples: list[tuple[Micros, int]] = field(default_factory=list)
+    failed: int = 0
+
+    def done(self, now: Micros, since: Micros, count: int) -> None:
+        if self.begin <= now <= self.end:
+            self.samples.append((now - since, count))
+
+    @property
+    def acknowledged(self) -> int:
+        return sum(count for _, count in self.samples)
+
+
+def percentiles(samples: Sequence[tuple[Micros, int]], ranks: Sequence[float]) -> list[float | None]:
+    """Milliseconds below which the given shares (0 .. 1) of all operations were answered; None without a sample."""
+    ordered = sorted(samples)
+    counts = list(accumulate(count for _, count in ordered))
+    if not counts:
+        return [None] * len(ranks)
+    places = (min(bisect_left(counts, rank * counts[-1]), len(counts) - 1) for rank in ranks)
+    return [round(ordered[place][0] / 1000, 3) for place in places]
+
+
+def cpu_seconds(pids: Sequence[int]) -> float | None:
+    """User and system time of these processes so far; None where /proc does not tell."""
+    try:
+        stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+    except OSError:
+        return None
+    return sum(int(fields[11]) + int(fields[12]) for fields in stats) / os.sysconf("SC_CLK_TCK")
+
+
+def figures(plan: Plan, n: int, tally: Tally, cpu_s: float | None) -> dict[str, Any]:
+    """The result, as it is printed and written. `cpu_s`: of all replicas during the measured time."""
+    seconds = (tally.end - tally.begin) / 1e6
+    done = tally.acknowledged
+    p50, p99, longest = percentiles(tally.samples, (0.5, 0.99, 1.0))
+    return {
+        "protocol": plan.protocol,
+        "engine": "live",
+        "n": n,
+        "f": plan.f,
+        "clients": plan.clients,
+        "outstanding": plan.outstanding,
+        "auth": "signatures",
+        "durability": plan.durability,
+        "seconds": round(seconds, 3),
+        "acknowledged": done,
+        "failed": tally.failed,
+        "throughput_ops_s": round(done / seconds),
+        "latency_ms": {"p50": p50, "p99": p99, "max": longest},
+        "replica_cpu_s_per_1000_ops": None if cpu_s is None or not done else round(cpu_s / done * 1000, 5),
+    }
+
+
+def as_json(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=2) + "\n"
+
+
+# ------------------------------------------------------------------------------------------------------- the load
+
+
+def monotonic() -> Micros:
+    return time.monotonic_ns() // 1000
+
+
+class LoadClient:
+    """One client in a closed loop.
+
+    Invariant: operations that wait for an answer, plus `_free`, are `outstanding`.
+    """
+
+    def __init__(self, config: ClusterConfig, name: str, outstanding: int, tally: Tally) -> None:
+        spec, options = config.spec, config.protocol_options()
+        folder = config.client_folder(name)
+        self._core = ClientCore(
+            name, config.n, spec.client_rules(config.n, config.f, options), load_signer(folder), config.domain
+        )
+        self._codec = spec.messages
+        self._config = config
+        self._context = tls_context(config.folder / "ca.pem", folder, server=False)
+        self._links: dict[NodeId, Link] = {}
+        self.connected = asyncio.Event()
+        self._tally = tally
+        self._operations = cycle([KeyValue.operation("put", f"key{n:05}", f"val{n:05}") for n in range(KEYS)])
+        self._free = outstanding
+        self._sent: dict[int, tuple[Micros, int]] = {}
+        self._wake: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        """Keep links to all replicas until cancelled."""
+        dialler = Dialler(self._config.cluster, self._context, self._serve)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for node in self._config.nodes:
+                    group.create_task(dialler.keep(node.id, node.host, node.port))
+        finally:
+            await dialler.close()
+
+    def refill(self) -> None:
+        """Pack all that may be sent into one request."""
+        if not self._free or monotonic() > self._tally.end:
+            return
+        now, count = monotonic(), self._free
+        timestamp, effects = self._core.submit(now, list(islice(self._operations, count)))
+        self._sent[timestamp] = (now, count)
+        self._free = 0
+        self._carry_out(now, effects)
+
+    async def _serve(self, link: Link) -> None:
+        assert isinstance(link.peer, int)
+        self._links[link.peer] = link
+        if len(self._links) == self._config.n:
+            self.connected.set()
+        async for frame in link.frames():
+            self._take(link.peer, frame)
+            link.handled(len(frame))
+
+    def _take(self, node: NodeId, frame: bytes) -> None:
+        now = monotonic()
+        try:
+            for raw in unpack_frame(frame):
+                self._carry_out(now, self._core.on_message(now, node, self._codec.decode(raw)))
+        except BadMessage:
+            self._tally.failed += 1
+        self.refill()
+
+    def _carry_out(self, now: Micros, effects: Sequence[Any]) -> None:
+        for effect in effects:
+            if type(effect) is ToReplica:
+                self._send(effect.to, effect.message)
+            elif type(effect) is Wake:
+                self._arm(now, effect.at)
+            elif type(effect) is Done:
+                since, count = self._sent.pop(effect.timestamp)
+                self._free += count
+                self._tally.done(now, since, count)
+            elif type(effect) is Failed:
+                _, count = self._sent.pop(effect.timestamp)
+                self._free += count
+                self._tally.failed += count
+
+    def _send(self, to: Sequence[NodeId], message: Message) -> None:
+        frame = pack_frame([self._codec.encode(message)])
+        for node in to:
+            link = self._links.get(node)
+            if link is not None:
+                link.send(frame)
+
+    def _arm(self, now: Micros, at: Micros) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+        self._wake = asyncio.get_running_loop().call_later(max(0, at - now) / 1e6, self._expire)
+
+    def _expire(self) -> None:
+        self._wake = None
+        now = monotonic()
+        self._carry_out(now, self._core.on_timeout(now))
+        self.refill()
+
+
+async def _load(config: ClusterConfig, plan: Plan, pids: Callable[[], Sequence[int]]) -> tuple[Tally, float | None]:
+    """Connect all clients, load for warm-up and measured time; the tally and the replicas' CPU seconds."""
+    tally = Tally(begin=0, end=0)
+    clients = [LoadClient(config, client.name, plan.outstanding, tally) for client in config.clients]
+    tasks = [asyncio.create_task(client.run()) for client in clients]
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            await asyncio.gather(*(client.connected.wait() for client in clients))
+        tally.begin = monotonic() + WARM_UP_US
+        tally.end = tally.begin + round(plan.seconds * 1e6)
+        for client in clients:
+            client.refill()
+        await _until(tally.begin)
+        before = cpu_seconds(pids())
+        await _until(tally.end)
+        after = cpu_seconds(pids())
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return tally, None if before is None or after is None else after - before
+
+
+async def _until(moment: Micros) -> None:
+    await asyncio.sleep(max(0.0, (moment - monotonic()) / 1e6))
+
+
+async def _measure(plan: Plan, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    names = [f"load-{number}" for number in range(plan.clients)]
+    config = create_cluster(
+        folder, plan.protocol, f=plan.f, port=free_ports(plan), clients=names, durability=plan.durability
+    )
+    say(f"starting {config.n} replicas of {config.protocol}")
+    async with LocalProcesses(config) as processes:
+        await processes.start()
+        await processes.wait_serving()
+        say(f"{plan.clients} clients, {plan.outstanding} outstanding each, {plan.seconds:g} s after a warm-up")
+        pids = tuple(processes.pids.values())
+        tally, cpu_s = await _load(config, plan, lambda: pids)
+    return figures(plan, config.n, tally, cpu_s)
+
+
+def run(plan: Plan, progress: Callable[[str], None] | None = None) -> dict[str, Any]:
+    """Measure once, in a cluster made for it and thrown away. Raises ConfigError, NodeDied."""
+    factory = None
+    with contextlib.suppress(ImportError):
+        factory = importlib.import_module("uvloop").new_event_loop
+    with tempfile.TemporaryDirectory(prefix="replog-bench-") as folder, asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(_measure(plan, Path(folder) / "cluster", progress or (lambda _: None)))
+
+
+def free_ports(plan: Plan) -> list[int]:
+    """Ports that nothing listens on just now, one a replica."""
+    n = protocols.find(plan.protocol).replicas(plan.f)
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(n)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]

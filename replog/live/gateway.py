@@ -1,0 +1,345 @@
+"""The HTTP API of a cluster, in a process of its own: a full client with its own key, never part of a replica.
+
+Every answer rests on as many matching signed-for replies as the protocol's client rules ask, and says so: it carries
+the index in the log and the replicas that vouched. Runs as `python -m replog.live.gateway DIR`, on loopback, on the
+port 100 above the first replica's. Only /status and /metrics hand on what single replicas say of themselves.
+
+    PUT, GET, DELETE /kv/KEY    GET /kv?prefix=    POST /call/METHOD    GET /status /metrics /healthz /openapi.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import logging.handlers
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from pydantic import BaseModel
+
+from replog.config import ClusterConfig
+from replog.errors import ConfigError, NotCommitted, OperationFailed, OutcomeUnknown, Overloaded, ReplogError
+from replog.interface import Result, Said
+from replog.live import report
+from replog.live.arguments import WrongArguments, of_values
+from replog.live.client import LogClient
+from replog.live.gateway_process import NAME, gateway_port
+from replog.live.links import bind
+from replog.live.openapi import description
+from replog.statemachine import Method
+
+log = logging.getLogger("replog.gateway")
+
+BODY_BYTES_MAX = 1024 * 1024
+LOG_BYTES_MAX = 8 * 1024 * 1024
+KEY_VALUE = ("get", "put", "delete", "scan")
+"""An application with these methods is served under /kv."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Answer(BaseModel):
+    """What became of one operation, and which replicas vouched for it."""
+
+    value: Any
+    index: int
+    position: int
+    vouchers: list[int]
+
+
+class Problem(BaseModel):
+    """Why a request was not carried out: the kind of error, what happened, and the rule it broke, if one."""
+
+    error: str
+    message: str
+    rule: str | None = None
+
+
+class Refusal(Exception):
+    """A request of HTTP that ends before it reaches the cluster."""
+
+    def __init__(self, status: int, error: str, message: str, rule: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.problem = Problem(error=error, message=message, rule=rule)
+
+
+class Meters:
+    """What /metrics shows. A registry of its own: several gateways may live in one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "replog_gateway_requests", "HTTP requests by route and status", ("route", "status"), registry=self.registry
+        )
+        self.seconds = Histogram(
+            "replog_gateway_request_seconds", "Time to answer, by route", ("route",), registry=self.registry
+        )
+        self.index = self._gauge("replog_replica_index", "Last applied index, the replica's own word")
+        self.view = self._gauge("replog_replica_view", "View or term, the replica's own word")
+        self.in_sync = self._gauge("replog_replica_in_sync", "1 if the replica says that it is in sync")
+        self.up = self._gauge("replog_replica_up", "1 if the replica answers")
+        self.quorum = Gauge("replog_has_quorum", "1 if enough replicas are in sync to commit", registry=self.registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, ("node",), registry=self.registry)
+
+    def take(self, said: list[Said], quorum: bool) -> None:
+        self.quorum.set(quorum)
+        for word in said:
+            node, status = str(word.node), word.status
+            self.up.labels(node).set(status is not None)
+            self.in_sync.labels(node).set(status is not None and status.in_sync)
+            if status is not None:
+                self.index.labels(node).set(status.index)
+                self.view.labels(node).set(status.view)
+
+
+class Gateway:
+    """The routes over one client. Holds no state of the service: every answer comes from the cluster."""
+
+    def __init__(self, config: ClusterConfig, client: LogClient) -> None:
+        self._config = config
+        self._client = client
+        self._methods = {method.name: method for method in config.machine().describe()}
+        self._quorum = report.quorum_of(config)
+        self._meters = Meters()
+        self._openapi = description(
+            config.app_name, config.app_version, self._methods, (Answer, Problem), key_value=self._has_kv
+        )
+
+    @property
+    def _has_kv(self) -> bool:
+        return all(name in self._methods for name in KEY_VALUE)
+
+    def application(self) -> web.Application:
+        app = web.Application(middlewares=[self._measured, _as_problems], client_max_size=BODY_BYTES_MAX)
+        app.add_routes(
+            [
+                web.put("/kv/{key:.+}", self._put),
+                web.get("/kv/{key:.+}", self._get),
+                web.delete("/kv/{key:.+}", self._delete),
+                web.get("/kv", self._scan),
+                web.post("/call/{method}", self._call),
+                web.get("/status", self._status),
+                web.get("/metrics", self._metrics),
+                web.get("/healthz", self._healthz),
+                web.get("/openapi.json", self._describe),
+            ]
+        )
+        return app
+
+    # --------------------------------------------------------------------------------------------------- operations
+
+    async def _put(self, request: web.Request) -> web.Response:
+        try:
+            value = (await request.read()).decode()
+        except UnicodeDecodeError:
+            raise Refusal(400, "BadRequest", "the body is not UTF-8", "a value is UTF-8 text") from None
+        return _answer(await self._kv("put", request.match_info["key"], value))
+
+    async def _get(self, request: web.Request) -> web.Response:
+        result = await self._kv("get", request.match_info["key"])
+        return _answer(result, 404 if result.value is None else 200)
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        return _answer(await self._kv("delete", request.match_info["key"]))
+
+    async def _scan(self, request: web.Request) -> web.Response:
+        return _answer(await self._kv("scan", request.query.get("prefix", "")))
+
+    async def _kv(self, name: str, *arguments: str) -> Result:
+        if not self._has_kv:
+            rule = f"/kv is for a key-value application; use POST /call/METHOD with one of {', '.join(self._methods)}"
+            raise Refusal(404, "NoSuchRoute", f"this cluster runs {self._config.app_name}", rule)
+        return await self._client.call(name, *arguments)
+
+    async def _call(self, request: web.Request) -> web.Response:
+        method = self._methods.get(request.match_info["method"])
+        if method is None:
+            known = f"methods: {', '.join(self._methods)}"
+            raise Refusal(404, "NoSuchMethod", f"no method {request.match_info['method']!r}", known)
+        return _answer(await self._client.call(method.name, *await _arguments(request, method)))
+
+    # -------------------------------------------------------------------------------------------------- observation
+
+    async def _status(self, request: web.Request) -> web.Response:
+        said = list(await self._client.status())
+        return _json(report.report(self._config, said, {}))
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        said = list(await self._client.status())
+        self._meters.take(said, report.in_sync(said) >= self._quorum)
+        return web.Response(body=generate_latest(self._meters.registry), content_type="text/plain", charset="utf-8")
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        """200 while enough replicas are in sync to commit, 503 otherwise. Each replica speaks for itself."""
+        in_sync = report.in_sync(list(await self._client.status()))
+        has_quorum = in_sync >= self._quorum
+        body = {"in_sync": in_sync, "n": self._config.n, "quorum": self._quorum, "has_quorum": has_quorum}
+        return _json(body, 200 if has_quorum else 503)
+
+    async def _describe(self, request: web.Request) -> web.Response:
+        return _json(self._openapi)
+
+    @web.middleware
+    async def _measured(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        begin = time.monotonic()
+        response = await handler(request)
+        resource = request.match_info.route.resource
+        route = f"{request.method} {resource.canonical if resource is not None else 'unknown'}"
+        self._meters.requests.labels(route, str(response.status)).inc()
+        self._meters.seconds.labels(route).observe(time.monotonic() - begin)
+        return response
+
+
+async def _arguments(request: web.Request, method: Method) -> list[Any]:
+    """The arguments in the body: a JSON array in order, a JSON object by name, or nothing."""
+    raw = await request.read()
+    try:
+        given = msgspec.json.decode(raw) if raw else []
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Refusal(400, "BadRequest", f"the body is not JSON: {error}", method.signature) from None
+    if not isinstance(given, list | dict):
+        raise Refusal(400, "BadRequest", "the body is neither a JSON array nor an object", method.signature)
+    try:
+        return of_values(method, given)
+    except WrongArguments as error:
+        raise Refusal(422, "WrongArguments", str(error), method.signature) from None
+
+
+# ----------------------------------------------------------------------------------------------------------- errors
+
+
+@web.middleware
+async def _as_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every error as JSON; the cluster's own errors under the status that says whether to try again."""
+    try:
+        return await handler(request)
+    except Refusal as error:
+        return _problem(error.status, error.problem)
+    except web.HTTPRequestEntityTooLarge:
+        rule = f"a body has at most {BODY_BYTES_MAX} bytes"
+        return _problem(413, Problem(error="TooLarge", message="the body is too large", rule=rule))
+    except web.HTTPException as error:
+        return _problem(error.status, Problem(error=type(error).__name__.removeprefix("HTTP"), message=error.reason))
+    except ReplogError as error:
+        return _problem(*_told(error))
+
+
+def _told(error: ReplogError) -> tuple[int, Problem]:
+    kind = type(error).__name__
+    if isinstance(error, OperationFailed):
+        status = 409 if error.type == "Conflict" else 422
+        return status, Problem(error=error.type, message=error.text, rule="refused by the application on every replica")
+    if isinstance(error, Overloaded):
+        return 503, Problem(error=kind, message=str(error), rule="not executed; try again later")
+    if isinstance(error, OutcomeUnknown):
+        return 504, Problem(error=kind, message=str(error), rule="it may have been executed, may be later, or never")
+    if isinstance(error, NotCommitted):
+        return 503, Problem(error=kind, message=str(error), rule="not executed and never will be")
+    return 503, Problem(error=kind, message=str(error))
+
+
+def _problem(status: int, problem: Problem) -> web.Response:
+    headers = {"Retry-After": "1"} if status == 503 else None
+    return _json(problem.model_dump(exclude_none=True), status, headers)
+
+
+def _answer(result: Result, status: int = 200) -> web.Response:
+    answer = Answer(value=result.value, index=result.index, position=result.position, vouchers=list(result.vouchers))
+    return _json(answer.model_dump(), status)
+
+
+def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    body = msgspec.json.encode(value) + b"\n"
+    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
+
+
+# ---------------------------------------------------------------------------------------------------------- process
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until told to stop; the exit code, as of a replica's process."""
+    parser = argparse.ArgumentParser(prog="python -m replog.live.gateway", description="Serve a cluster over HTTP.")
+    parser.add_argument("folder", type=Path, help="the cluster's folder")
+    parser.add_argument("--with-parent", action="store_true", help="stop when the standard input ends")
+    options = parser.parse_args(arguments)
+    try:
+        config = ClusterConfig.load(options.folder)
+        _log_to(config.client_folder(NAME) / "gateway.log")
+        asyncio.run(serve(config, with_parent=options.with_parent))
+    except ReplogError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2 if isinstance(error, ConfigError) else 1
+    except Exception:
+        log.exception("stopped by a bug of its own")
+        return 70
+    return 0
+
+
+async def serve(config: ClusterConfig, *, with_parent: bool) -> None:
+    """Take the port, connect to the replicas, serve until SIGTERM, SIGINT or the end of the parent."""
+    host, port = config.nodes[0].host, gateway_port(config)
+    stopping = _stopping(with_parent=with_parent)
+    async with LogClient(config.folder, NAME) as client:
+        runner = web.AppRunner(Gateway(config, client).application(), access_log=None)
+        await runner.setup()
+        try:
+            await web.SockSite(runner, bind(host, port), shutdown_timeout=1.0).start()
+            _tell({"event": "serving", "pid": os.getpid(), "host": host, "port": port})
+            await stopping.wait()
+        finally:
+            await runner.cleanup()
+
+
+def _stopping(*, with_parent: bool) -> asyncio.Event:
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):  # Windows
+            loop.add_signal_handler(number, stopping.set)
+    if with_parent:
+        threading.Thread(target=_follow_parent, args=(loop, stopping.set), daemon=True).start()
+    return stopping
+
+
+def _follow_parent(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+    """In a thread of its own, so that a loop that hangs ends too."""
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(stop)
+    time.sleep(3.0)
+    os._exit(1)
+
+
+def _log_to(path: Path) -> None:
+    file = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES_MAX, backupCount=2, delay=True)
+    errors = logging.StreamHandler(sys.stderr)
+    errors.setLevel(logging.ERROR)
+    logging.basicConfig(
+        level=logging.INFO, handlers=[file, errors], format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+
+
+def _tell(line: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""The sentence that `replog status` ends in."""
+
+from collections.abc import Callable
+
+import pytest
+
+from replog.live.report import summary
+from replog.types import NOBODY, Status
+
+
+def status(
+    node: int, *, view: int = 0, leader: int = 0, in_sync: bool = True, role: str = "backup", **more: object
+) -> Status:
+    given = {"index": 9, "stable": 0, "reason": "", **more}
+    return Status(node=node, protocol="pbft", role=role, view=view, leader=leader, in_sync=in_sync, **given)  # type: ignore[arg-type]
+
+
+def pbft(statuses: dict[int, Status | None], quorum: int = 3) -> str:
+    return summary(statuses, quorum, "view", "primary")
+
+
+def raft(statuses: dict[int, Status | None], quorum: int = 2) -> str:
+    return summary(statuses, quorum, "term", "leader")
+
+
+def test_all_well() -> None:
+    assert (
+        pbft({node: status(node) for node in range(4)})
+        == "4 of 4 in sync, quorum ok, one more failure is tolerated; view 0"
+    )
+
+
+def test_the_sentence_of_the_issue() -> None:
+    given: dict[int, Status | None] = {node: status(node, view=2, leader=2) for node in range(1, 4)}
+    given[1] = status(1, view=2, leader=2, reason="node 0 was silent for 1.2 s")
+    given[0] = None
+    assert pbft(given) == (
+        "3 of 4 in sync, quorum ok, one more failure stops writes; view 2 because node 0 was silent for 1.2 s"
+    )
+
+
+def test_more_than_one_to_spare() -> None:
+    assert "two more failures are tolerated" in raft({node: status(node) for node in range(5)}, quorum=3)
+
+
+def test_no_quorum_names_who_is_missing_and_why() -> None:
+    given = {0: status(0), 1: None, 2: None, 3: status(3, in_sync=False, role="fetching state", index=4)}
+    assert pbft(given) == (
+        "1 of 4 in sync, no quorum (3 needed), writes wait; nodes 1 and 2 do not answer, node 3 is fetching state at index 4"
+    )
+
+
+def test_nobody_answers() -> None:
+    assert pbft(dict.fromkeys(range(4))) == (
+        "0 of 4 in sync, no quorum (3 needed), writes wait; nodes 0, 1, 2 and 3 do not answer"
+    )
+
+
+def test_an_election_under_way() -> None:
+    given = {node: status(node, view=3, leader=NOBODY, reason="no word of a leader for 0.3 s") for node in range(3)}
+    assert (
+        raft(given)
+        == "3 of 3 in sync, quorum ok, no leader yet, writes wait; term 3 because no word of a leader for 0.3 s"
+    )
+
+
+def test_the_view_of_the_majority_counts() -> None:
+    given = {0: status(0, view=9, reason="a lie"), 1: status(1, view=1), 2: status(2, view=1), 3: status(3, view=1)}
+    assert pbft(given).endswith("; view 1")
+
+
+@pytest.mark.parametrize("say", [pbft, raft])
+def test_one_line_whatever_comes(say: Callable[[dict[int, Status | None]], str]) -> None:
+    assert "\n" not in say({0: status(0, reason="a\nb"), 1: None, 2: status(2)})
