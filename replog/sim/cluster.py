@@ -257,10 +257,10 @@ class SimCluster:
         return None if plug is None else plug.status()
 
     def leader(self) -> NodeId | None:
-        """Who leads in the highest view or term of a replica that is up, by its own word; None if unknown."""
+        """Who leads in the highest view or term in which a replica that is up knows a leader; None if none does."""
         known = [status for node in range(self.n) if (status := self.status(node)) is not None]
-        best = max(known, key=lambda status: (status.view, status.leader), default=None)
-        return None if best is None or best.leader < 0 else best.leader
+        led = [(status.view, status.leader) for status in known if status.leader >= 0]
+        return max(led)[1] if led else None
 
     def check_invariants(self, nodes: Iterable[NodeId] | None = None) -> None:
         """Raise AssertionError if a replica that is up breaks an invariant of its own."""
