@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from replog.types import ClientId, Micros, NodeId
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Entry:
     """One request in the log. `digest` is that of the bytes the client signed; `count` its number of operations."""
 
     client: ClientId
@@ -25,7 +26,8 @@ class Entry(NamedTuple):
         return f"{self.client}#{self.timestamp} ({self.digest[:8]})"
 
 
-class Decided(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Decided:
     """One consensus instance as one replica applied it. `entries` is () for a null request or a no-op."""
 
     time: Micros
@@ -33,7 +35,8 @@ class Decided(NamedTuple):
     entries: tuple[Entry, ...]
 
 
-class Digested(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Digested:
     """A checkpoint: the digest of the whole replicated state after `index`."""
 
     time: Micros
@@ -41,7 +44,8 @@ class Digested(NamedTuple):
     digest: str
 
 
-class Change(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Change:
     """A replica entered a view or term, or changed its role in it."""
 
     time: Micros

@@ -29,10 +29,6 @@ class Model(Protocol):
         """Whether the call never changes anything."""
         ...
 
-    def ordered(self, call: Call) -> bool:
-        """Whether the call's index is its place in the log (a read that was not ordered has none)."""
-        ...
-
     def same(self, accepted: Any, expected: Any) -> bool:
         """Whether the outcome a client accepted is the one that the model gives."""
         ...
@@ -64,9 +60,6 @@ class KeyValueModel:
 
     def reads(self, call: Call) -> bool:
         return call.method in self._READS
-
-    def ordered(self, call: Call) -> bool:
-        return call.method not in self._READS
 
     def same(self, accepted: Any, expected: Any) -> bool:
         return same(accepted, expected)
@@ -133,9 +126,6 @@ class CounterModel:
 
     def reads(self, call: Call) -> bool:
         return call.method != "add"
-
-    def ordered(self, call: Call) -> bool:
-        return not self.reads(call)
 
     def same(self, accepted: Any, expected: Any) -> bool:
         return same(accepted, expected)

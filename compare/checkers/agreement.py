@@ -48,9 +48,9 @@ class Agreement:
     safety = True
 
     def judge(self, evidence: Evidence) -> Check:
-        """`checked`: (replica, entry) pairs, checkpoints and accepted results that had something to be compared with."""
-        problems, checked = list(divergences(evidence.decisions, evidence.calls)), compared(evidence.decisions)
-        texts = [str(problem) for problem in problems]
+        """`checked`: (replica, entry) pairs, checkpoints, accepted results that had another's word to meet."""
+        checked = compared(evidence.decisions)
+        texts = [str(problem) for problem in divergences(evidence.decisions, evidence.calls)]
         texts += [str(problem) for problem in digest_differences(evidence.decisions)]
         lies, accepted = _lies(evidence)
         texts += lies

@@ -89,7 +89,6 @@ def search(calls: Sequence[Call], model: Model) -> Stuck | None:
         if steps > STEPS_MAX:
             raise Undecided(f"linearizability: over {STEPS_MAX} configurations for {len(calls)} calls")
         for configuration in _following(returns[place], place, mask, state, model):
-            # One successor alone needs no memory: it cannot be reached twice unless its predecessor is.
             if configuration not in seen:
                 seen.add(configuration)
                 stack.append(configuration)
@@ -101,38 +100,32 @@ def _following(this: _Return, place: int, mask: int, state: Any, model: Model) -
     if mask & this.bit:
         yield place + 1, mask & ~this.bit, state
         return
-    if len(this.open) == 1:
-        after, outcome = model.apply(state, this.call)
-        if model.same(this.call.outcome, outcome):
-            yield place + 1, mask, after
-        return
-    changing: list[tuple[int, Any]] = []
-    for bit, call in this.open:
-        if mask & bit:
-            continue
-        after, outcome = model.apply(state, call)
-        if call.known and not model.same(call.outcome, outcome):
-            continue
-        if after != state:
-            changing.append((bit, after))
-        elif call.known:
-            # It fits here and changes nothing: any order in which it comes later works with it here as well.
+    fitting = [
+        (bit, call, after)
+        for bit, call in this.open
+        if not mask & bit
+        for after, outcome in (model.apply(state, call),)
+        if not call.known or model.same(call.outcome, outcome)
+    ]
+    for bit, call, after in fitting:
+        # What fits here and changes nothing may come here: an order in which it comes later works with it here too.
+        if call.known and after == state:
             mask |= bit
     if mask & this.bit:
         yield place + 1, mask & ~this.bit, state
         return
     direct = None
-    for bit, after in changing:
+    for bit, _, after in fitting:
         if bit == this.bit:
             direct = (place + 1, mask, after)
-        else:
+        elif after != state:
             yield place, mask | bit, after
     if direct is not None:
         yield direct
 
 
 def _returns(calls: Sequence[Call], model: Model) -> Iterator[_Return]:
-    """Returns in order of time. At equal times an invocation comes before a return: the two calls count as concurrent."""
+    """Returns in order of time. At equal times an invocation comes before a return: both calls count as concurrent."""
     events: list[tuple[int, int, int, Call]] = []
     for number, call in enumerate(calls):
         if call.returned is not None:

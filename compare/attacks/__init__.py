@@ -1,0 +1,38 @@
+"""The attacks, by name: each one class a protocol, wrapped around a replica from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from compare.attacks.base import Attack, Byzantine, Power
+from compare.attacks.equivocating_pbft import EquivocatingPrimary
+from compare.attacks.equivocating_raft import EquivocatingRaftLeader
+from replog.replica import Replica
+from replog.types import NodeId
+
+MakeAttack = Callable[[NodeId, Replica, Power], Attack]
+
+
+@dataclass(frozen=True)
+class AttackKind:
+    """`makes`: the class for each protocol that the attack is written for."""
+
+    name: str
+    summary: str
+    makes: Mapping[str, MakeAttack]
+
+
+ATTACKS: Final[Mapping[str, AttackKind]] = {
+    kind.name: kind
+    for kind in (
+        AttackKind(
+            "equivocating-leader",
+            "different signed requests at the same place of the log for different replicas, votes and answers to match",
+            {"pbft": EquivocatingPrimary, "raft": EquivocatingRaftLeader},
+        ),
+    )
+}
+
+__all__ = ["ATTACKS", "Attack", "AttackKind", "Byzantine", "MakeAttack", "Power"]

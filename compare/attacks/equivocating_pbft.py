@@ -1,0 +1,73 @@
+"""equivocating-leader against PBFT: two pre-prepares for one (view, seq), each shown to a side of its own. [CL99 4.2]
+
+A correct backup accepts the first for its (view, seq) and says so to everybody in PREPARE. Only one digest can gather
+a quorum, so side B cannot execute its own: it learns the commit certificate of the other, or a view change settles it.
+"""
+
+from __future__ import annotations
+
+from compare.attacks.base import Power
+from compare.attacks.equivocating_leader import EquivocatingLeader
+from pbft.messages import Batch, Commit, Committed, Prepare, PrePrepare
+from replog.core import Effect, Send
+from replog.quorum import byzantine_quorum
+from replog.replica import Replica
+from replog.types import Message, NodeId
+
+
+class EquivocatingPrimary(EquivocatingLeader):
+    """Invariant: to side B the liar signs at most one digest for each (view, seq), as pre-prepare and as commit."""
+
+    def __init__(self, me: NodeId, inner: Replica, power: Power) -> None:
+        super().__init__(me, inner, power)
+        self._lies: dict[tuple[int, int], PrePrepare] = {}
+        self._shown: set[tuple[int, int]] = set()
+
+    def spare(self) -> int:
+        return self.power.n - byzantine_quorum(self.power.n, self.power.f)
+
+    def say(self, effect: Effect) -> list[Effect]:
+        if type(effect) is not Send:
+            return [effect]
+        side_b = tuple(node for node in effect.to if node in self.side_b)
+        lie = self._lie(effect.message) if side_b else effect.message
+        if lie is effect.message:
+            return [effect]
+        side_a = tuple(node for node in effect.to if node not in self.side_b)
+        said: list[Effect] = [Send(side_a, effect.message)] if side_a else []
+        return [*said, Send(side_b, lie)] if lie is not None else said
+
+    def _lie(self, message: Message) -> Message | None:
+        """What side B gets instead: the same, something else, or nothing."""
+        if type(message) is PrePrepare:
+            return self._pre_prepare(message)
+        if type(message) is Commit and (lie := self._lies.get((message.view, message.seq))) is not None:
+            signature = self._sign("commit", (message.view, message.seq, lie.digest, self.me))
+            return Commit(message.view, message.seq, lie.digest, self.me, signature)
+        if type(message) is Committed and (message.proof.view, message.proof.seq) in self._lies:
+            return None
+        return message
+
+    def _pre_prepare(self, message: PrePrepare) -> PrePrepare:
+        place = (message.view, message.seq)
+        if place not in self._lies and place not in self._shown and message.requests:
+            self._shown.add(place)
+            requests = self.take(message.seq)
+            batch = Batch(message.time, requests)
+            if requests and batch.digest != message.digest:
+                signature = self._sign("pre-prepare", (*place, batch.digest))
+                self._lies[place] = PrePrepare(*place, batch.digest, signature, batch.time, batch.raws)
+        return self._lies.get(place, message)
+
+    def _sign(self, kind: str, fields: tuple[int | bytes, ...]) -> bytes:
+        return self.power.signers[self.me].sign(self.power.domain.statement(kind, fields))
+
+    def on_answer(self, sender: NodeId, message: Message) -> bool:
+        """A vote for the lie shows that it arrived; the replica inside would take it for a contradiction."""
+        if type(message) not in (Prepare, Commit):
+            return True
+        lie = self._lies.get((message.view, message.seq))  # type: ignore[attr-defined]
+        if lie is None or lie.digest != message.digest:  # type: ignore[attr-defined]
+            return True
+        self.reached(sender, message.seq)  # type: ignore[attr-defined]
+        return False

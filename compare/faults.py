@@ -1,0 +1,46 @@
+"""Faults of the environment, by name: what they do to which engine. Lies are not here (`compare.attacks`).
+
+A fault is a pair of verbs, one for its beginning and one for its end. Each engine carries out the verbs in its own way
+(`compare.runner`, `compare.live`); a fault that an engine cannot make is refused before the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+from replog.types import NodeId
+
+Engine = Literal["sim", "live"]
+Verb = Literal["crash", "restart", "pause", "resume", "isolate", "join", "split", "heal", "lose", "deliver"]
+
+
+class Lab(Protocol):
+    """What an engine can do to its replicas."""
+
+    n: int
+
+    def do(self, verb: Verb, nodes: tuple[NodeId, ...], options: Mapping[str, float]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    summary: str
+    begin: Verb
+    end: Verb
+    engines: tuple[Engine, ...] = ("sim", "live")
+    options: tuple[str, ...] = ()
+
+
+FAULTS: Final[Mapping[str, Fault]] = {
+    fault.name: fault
+    for fault in (
+        Fault("crash", "kill the replica; at the end it starts again from its disk", "crash", "restart"),
+        Fault("pause", "the process stands still, its timers run out unseen", "pause", "resume"),
+        Fault("isolate", "cut the replica's links to other replicas, clients reach it", "isolate", "join", ("sim",)),
+        Fault("split", "cut the links between the targets together and all other replicas", "split", "heal", ("sim",)),
+        Fault("loss", "every link loses frames with chance `loss`", "lose", "deliver", ("sim",), ("loss",)),
+    )
+}

@@ -1,0 +1,172 @@
+"""From what a run left behind to its line in the results: the same for both engines.
+
+Here: choosing what judges may see, calling them, and the figures. Not here: making the run (`compare.runner`,
+`compare.live`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from compare.checkers import JUDGES, Check, Evidence, Undecided
+from compare.decisions import collect
+from compare.history import Call
+from compare.results import SAFETY, CheckResult, Latency, Run, Verdict, verdict_of
+from compare.scenario import Scenario
+from replog.types import Micros, NodeId
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What all processes together did while the workload ran; None where the engine cannot know."""
+
+    messages: int | None = None
+    bytes: int | None = None
+    signatures: int | None = None
+    fsyncs: int | None = None
+
+
+@dataclass
+class Observed:
+    """One run as it was. Times are of the engine's clock, in microseconds.
+
+    `began`, `ended`: of the workload. `liars`: replicas an attack was wrapped around. `gone`: replicas that crashed for
+    good. `lines`: decision lines of all replicas; what liars say in them is left out (HAZARDS X4).
+    """
+
+    scenario: Scenario
+    protocol: str
+    engine: Literal["sim", "live"]
+    seed: int
+    n: int
+    lines: Iterable[dict[str, Any]]
+    calls: Sequence[Call]
+    probes: Sequence[Call]
+    began: Micros
+    ended: Micros
+    liars: tuple[NodeId, ...] = ()
+    gone: tuple[NodeId, ...] = ()
+    attack_actions: int = 0
+    costs: Costs = field(default_factory=Costs)
+
+
+def evidence_of(observed: Observed) -> Evidence:
+    correct = [node for node in range(observed.n) if node not in observed.liars]
+    return Evidence(
+        decisions=collect(observed.lines, correct),
+        up=[node for node in correct if node not in observed.gone],
+        calls=observed.calls,
+        probes=observed.probes,
+        faults_end=observed.began + int(observed.scenario.faults_end_s * 1_000_000),
+        model=observed.scenario.workload.kind,
+    )
+
+
+def replay_command(scenario: str, protocol: str, engine: str, seed: int) -> str:
+    return f"replog compare {scenario} --protocol {protocol} --engine {engine} --seed {seed}"
+
+
+def conclude(observed: Observed) -> Run:
+    """Judge the run."""
+    evidence = evidence_of(observed)
+    checks, error = {}, ""
+    for judge in JUDGES:
+        try:
+            checks[judge.name] = judge.judge(evidence)
+        except Undecided as undecided:
+            error = str(undecided)
+    acknowledged = sum(call.known for call in observed.calls)
+    worked = [call for call in observed.calls if call.known and (call.returned or 0) <= observed.ended]
+    verdict = verdict_of(checks, acknowledged, observed.scenario.attacked, observed.attack_actions)
+    return Run(
+        protocol=observed.protocol,
+        scenario=observed.scenario.name,
+        engine=observed.engine,
+        seed=observed.seed,
+        n=observed.n,
+        f=observed.scenario.f,
+        faulty=sorted({*observed.liars, *observed.gone}),
+        verdict=Verdict.ERROR if error and verdict is not Verdict.UNSAFE else verdict,
+        safety="held" if all(check.ok for name, check in checks.items() if name in SAFETY) else "violated",
+        liveness="held" if checks["liveness"].ok else "violated",
+        attack_actions=observed.attack_actions,
+        checks={name: _told(check) for name, check in checks.items()},
+        submitted=len(observed.calls),
+        acknowledged=acknowledged,
+        throughput_ops_s=_round(len(worked) * 1_000_000 / max(1, observed.ended - observed.began)),
+        latency_ms=_latency(worked),
+        unavailable_s=_round(_outage(observed) / 1_000_000),
+        messages_per_op=_per(observed.costs.messages, len(worked)),
+        bytes_per_op=_per(observed.costs.bytes, len(worked)),
+        signatures_per_op=_per(observed.costs.signatures, len(worked)),
+        fsyncs_per_op=_per(observed.costs.fsyncs, len(worked)),
+        replay=replay_command(observed.scenario.name, observed.protocol, observed.engine, observed.seed),
+        error=error,
+    )
+
+
+def failed(scenario: Scenario, protocol: str, engine: Literal["sim", "live"], seed: int, n: int, why: str) -> Run:
+    """A run that came to no verdict."""
+    return Run(
+        protocol=protocol,
+        scenario=scenario.name,
+        engine=engine,
+        seed=seed,
+        n=n,
+        f=scenario.f,
+        faulty=[],
+        verdict=Verdict.ERROR,
+        safety="held",
+        liveness="violated",
+        attack_actions=0,
+        checks={},
+        submitted=0,
+        acknowledged=0,
+        throughput_ops_s=None,
+        latency_ms=None,
+        unavailable_s=0.0,
+        messages_per_op=None,
+        bytes_per_op=None,
+        signatures_per_op=None,
+        fsyncs_per_op=None,
+        replay=replay_command(scenario.name, protocol, engine, seed),
+        error=why,
+    )
+
+
+def _told(check: Check) -> CheckResult:
+    return CheckResult(ok=check.ok, checked=check.checked, detail=check.detail)
+
+
+def _per(total: int | None, operations: int) -> float | None:
+    return None if total is None or not operations else _round(total / operations)
+
+
+def _round(value: float) -> float:
+    return round(value, 3)
+
+
+def _latency(calls: Iterable[Call]) -> Latency | None:
+    times = sorted(call.returned - call.invoke for call in calls if call.returned is not None)
+    if not times:
+        return None
+    p50, p99 = times[len(times) // 2], times[min(len(times) - 1, len(times) * 99 // 100)]
+    return Latency(p50=_round(p50 / 1000), p99=_round(p99 / 1000), max=_round(times[-1] / 1000))
+
+
+def _outage(observed: Observed) -> Micros:
+    """The longest time in which at least one client waited and none was answered."""
+    answers = sorted(call.returned for call in observed.calls if call.returned is not None)
+    asked = sorted((call.invoke, call.returned) for call in observed.calls if call.invoke <= observed.ended)
+    longest, last = 0, observed.began
+    for answer in [*answers, max([observed.ended, *answers])]:
+        if answer - last > longest:
+            waiting = [
+                invoke for invoke, returned in asked if invoke < answer and (returned is None or returned > last)
+            ]
+            if waiting:
+                longest = max(longest, answer - max(last, min(waiting)))
+        last = answer
+    return longest

@@ -1,0 +1,170 @@
+"""`results.json`: what a comparison found, run by run and cell by cell. `replog schema results` prints its JSON Schema.
+
+Here: the model, the verdict of a run, and whether a cell is as expected. Not here: how it is shown (`compare.report`).
+Figures that an engine cannot know are null, never 0.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from compare.checkers import JUDGES, Check
+from replog.errors import ConfigError
+
+VERSION: Literal[1] = 1
+
+
+class Verdict(StrEnum):
+    OK = "ok"
+    STALLED = "stalled"
+    UNSAFE = "unsafe"
+    VACUOUS = "vacuous"
+    ERROR = "error"
+
+
+def _is_expectation(text: str) -> str:
+    amount, _, verdict = text.partition(" ")
+    if amount not in ("all", "some") or verdict not in ("ok", "stalled", "unsafe"):
+        raise ValueError("must be 'all' or 'some', a space, and 'ok', 'stalled' or 'unsafe'")
+    return text
+
+
+Expectation = Annotated[str, AfterValidator(_is_expectation)]
+"""`all ok`, `some unsafe`, `all stalled`, ...: what a scenario expects of all its seeds together."""
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CheckResult(Record):
+    """What one judge found in one run."""
+
+    ok: bool
+    checked: int = Field(description="items that were held against something")
+    detail: str = Field(default="", description="for a person: operations, replicas, index")
+
+
+class Latency(Record):
+    """Of acknowledged operations, milliseconds of the engine's own time."""
+
+    p50: float
+    p99: float
+    max: float
+
+
+class Run(Record):
+    """One scenario, protocol, engine and seed."""
+
+    protocol: str
+    scenario: str
+    engine: Literal["sim", "live"]
+    seed: int
+    n: int
+    f: int
+    faulty: list[int] = Field(description="replicas that lied, or had crashed for good: no promise is made for them")
+    verdict: Verdict
+    safety: Literal["held", "violated"]
+    liveness: Literal["held", "violated"]
+    attack_actions: int = Field(description="acts of attackers that reached a correct replica")
+    checks: dict[str, CheckResult]
+    submitted: int = Field(description="operations")
+    acknowledged: int = Field(description="operations whose outcome a client learned")
+    throughput_ops_s: float | None
+    latency_ms: Latency | None
+    unavailable_s: float = Field(description="the longest time without any acknowledgement while clients waited")
+    messages_per_op: float | None
+    bytes_per_op: float | None
+    signatures_per_op: float | None
+    fsyncs_per_op: float | None
+    replay: str = Field(description="the one command that repeats this run")
+    error: str = Field(default="", description="why there is no verdict")
+
+
+class Cell(Record):
+    """All seeds of one scenario, protocol and engine."""
+
+    protocol: str
+    scenario: str
+    engine: Literal["sim", "live"]
+    expected: Expectation
+    met: bool
+    counts: dict[Verdict, int]
+
+
+class Results(Record):
+    version: Literal[1] = VERSION
+    meta: dict[str, Any]
+    cells: list[Cell]
+    runs: list[Run]
+
+    @property
+    def met(self) -> bool:
+        return all(cell.met for cell in self.cells)
+
+
+# --------------------------------------------------------------------------------------------------------- judgement
+
+SAFETY = frozenset(judge.name for judge in JUDGES if judge.safety)
+
+
+def verdict_of(checks: Mapping[str, Check], acknowledged: int, attacked: bool, attack_actions: int) -> Verdict:
+    """A violation of safety is one however little else happened. A run in which nothing was acknowledged, or in which
+    the attack reached no correct replica, proves nothing (HAZARDS X14)."""
+    if any(not check.ok for name, check in checks.items() if name in SAFETY):
+        return Verdict.UNSAFE
+    if not acknowledged or (attacked and not attack_actions):
+        return Verdict.VACUOUS
+    return Verdict.OK if all(check.ok for check in checks.values()) else Verdict.STALLED
+
+
+def is_met(expected: str, counts: Mapping[Verdict, int]) -> bool:
+    """Whether these verdicts are what was expected. A vacuous run or an error is never as expected."""
+    amount, _, verdict = expected.partition(" ")
+    total, hits = sum(counts.values()), counts.get(Verdict(verdict), 0)
+    if counts.get(Verdict.VACUOUS) or counts.get(Verdict.ERROR):
+        return False
+    return hits == total > 0 if amount == "all" else hits > 0
+
+
+def cells_of(runs: Iterable[Run], expected: Mapping[tuple[str, str], str]) -> list[Cell]:
+    """One cell a scenario, protocol and engine, in order of first run. `expected`: by (scenario, protocol)."""
+    counts: dict[tuple[str, str, Literal["sim", "live"]], Counter[Verdict]] = {}
+    for run in runs:
+        counts.setdefault((run.scenario, run.protocol, run.engine), Counter())[run.verdict] += 1
+    return [
+        Cell(
+            protocol=protocol,
+            scenario=scenario,
+            engine=engine,
+            expected=expected[scenario, protocol],
+            met=is_met(expected[scenario, protocol], found),
+            counts={verdict: found[verdict] for verdict in Verdict if found[verdict]},
+        )
+        for (scenario, protocol, engine), found in counts.items()
+    ]
+
+
+# -------------------------------------------------------------------------------------------------------------- files
+
+
+def save(results: Results, path: Path) -> None:
+    path.write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def load(path: Path) -> Results:
+    """Raises ConfigError naming file, field and rule."""
+    try:
+        return Results.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{path}: {field or 'file'}: {first['msg']}") from None

@@ -1,0 +1,233 @@
+"""Scenarios: one named fault or lie, one workload, one network, and what is expected of each protocol.
+
+Here: the model and reading it from TOML. Not here: what faults and attacks do (`compare.faults`, `compare.attacks`),
+nor running one (`compare.runner`, `compare.live`). The same file runs on both engines.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from compare.attacks import ATTACKS
+from compare.faults import FAULTS
+from compare.results import Expectation
+from replog.errors import ConfigError
+from replog.types import NodeId
+
+KEBAB: Final = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+Seconds = Annotated[float, Field(ge=0, le=3600)]
+Chance = Annotated[float, Field(ge=0, le=1)]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Side(Part):
+    """How one protocol takes part, and what is expected of it."""
+
+    expect: Expectation = "all ok"
+    n: int | None = Field(
+        default=None, ge=1, le=100, description="replicas; the least that stands f faults if left out"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="the protocol's own configuration")
+
+
+class Workload(Part):
+    """A closed loop: each of `clients` keeps `outstanding` calls under way and pauses between them."""
+
+    kind: Literal["kv"] = "kv"
+    clients: int = Field(default=4, ge=1, le=1000)
+    outstanding: int = Field(default=2, ge=1, le=64, description="calls each client keeps waiting")
+    pause_ms: float = Field(
+        default=40.0, ge=0, le=60_000, description="mean of the pause between two calls of a process"
+    )
+    keys: int = Field(default=6, ge=1, le=1_000_000)
+    value_bytes: int = Field(default=8, ge=1, le=1_000_000)
+    operations: int = Field(default=1, ge=1, le=1000, description="operations that a client packs into one request")
+
+
+class Delay(Part):
+    """Microseconds from one end of a link to the other."""
+
+    kind: Literal["constant", "uniform", "exponential", "normal", "pareto"] = "uniform"
+    low_us: int = Field(default=60, ge=0)
+    high_us: int = Field(default=140, ge=0, description="uniform: the upper end")
+    mean_us: int = Field(default=100, ge=0, description="normal: the mean; exponential: the mean above low_us")
+    deviation_us: int = Field(default=20, ge=0, description="normal")
+    shape: float = Field(default=2.0, gt=0, description="pareto, times low_us")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.kind == "uniform" and self.low_us > self.high_us:
+            raise ValueError(f"low_us = {self.low_us}: must not be above high_us = {self.high_us}")
+        return self
+
+
+class Network(Part):
+    """Of the simulated engine; real links are what they are."""
+
+    delay: Delay = Delay()
+    loss: Chance = 0.0
+    duplicate: Chance = 0.0
+    reorder: Chance = 0.0
+
+
+def _target(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError("must be a replica's number, or one of the words")
+    return value
+
+
+Target = Annotated[
+    Literal["leader", "backup", "random", "f backups", "all"] | Annotated[int, Field(ge=0, le=99)],
+    BeforeValidator(_target),
+]
+"""Whom it strikes, found when it begins."""
+
+
+class Happening(Part):
+    """A fault or an attack, from `start_s` to `end_s` after the clients began."""
+
+    fault: str | None = None
+    attack: str | None = None
+    target: Target = "leader"
+    start_s: Seconds
+    end_s: Seconds | None = Field(default=None, description="left out: it lasts, and its target counts as faulty")
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_and_known(self) -> Self:
+        if (self.fault is None) == (self.attack is None):
+            raise ValueError("must have one of fault and attack")
+        known = FAULTS if self.fault is not None else ATTACKS
+        if self.name not in known:
+            raise ValueError(f"{self.name!r} is unknown; known: {', '.join(sorted(known))}")
+        if self.end_s is not None and self.end_s <= self.start_s:
+            raise ValueError(f"end_s = {self.end_s}: must be after start_s = {self.start_s}")
+        return self
+
+    @property
+    def name(self) -> str:
+        return self.fault if self.fault is not None else str(self.attack)
+
+
+class Scenario(Part):
+    name: str = Field(pattern=KEBAB)
+    summary: str = Field(min_length=1, max_length=200)
+    f: int = Field(default=1, ge=0, le=33, description="faults that each protocol is built to stand")
+    duration_s: float = Field(default=3.0, gt=0, le=3600, description="how long clients work")
+    settle_s: float = Field(default=10.0, gt=0, le=600, description="the longest wait, after the faults, for probes")
+    engines: tuple[Literal["sim", "live"], ...] = ("sim", "live")
+    protocols: dict[str, Side] = Field(default_factory=lambda: {"pbft": Side(), "raft": Side()})
+    workload: Workload = Workload()
+    network: Network = Network()
+    timeline: tuple[Happening, ...] = ()
+
+    @model_validator(mode="after")
+    def _ends_in_time(self) -> Self:
+        for happening in self.timeline:
+            if max(happening.start_s, happening.end_s or 0) >= self.duration_s:
+                raise ValueError(f"timeline: {happening.name} must begin and end before duration_s = {self.duration_s}")
+        return self
+
+    def side(self, protocol: str) -> Side:
+        """What is set and expected for a protocol; for one that the file does not name, the defaults."""
+        return self.protocols.get(protocol, Side())
+
+    @property
+    def attacked(self) -> bool:
+        return any(happening.attack is not None for happening in self.timeline)
+
+    @property
+    def attack_names(self) -> tuple[str, ...]:
+        return tuple(sorted({happening.attack for happening in self.timeline if happening.attack is not None}))
+
+    @property
+    def faults_end_s(self) -> float:
+        """When the last fault or attack that ends at all has ended."""
+        return max((happening.end_s or happening.start_s for happening in self.timeline), default=0.0)
+
+
+Chosen = dict[int, tuple[NodeId, ...]]
+"""Place in the timeline -> whom it struck."""
+
+# --------------------------------------------------------------------------------------------------------------- TOML
+
+
+def load(path: Path) -> Scenario:
+    """Raises ConfigError naming file, line, field and rule."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str) -> Scenario:
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    try:
+        return Scenario.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        line, field = _place(text, first["loc"])
+        value = f" = {first['input']!r}" if isinstance(first["input"], (str, int, float)) else ""
+        rule = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{source}:{line}: {field or 'scenario'}{value}: {rule}") from None
+
+
+def _place(text: str, loc: tuple[int | str, ...]) -> tuple[int, str]:
+    """The line on which the longest known beginning of `loc` is set, and `loc` as a path."""
+    lines = dict(_lines(text))
+    known = next((loc[:size] for size in range(len(loc), 0, -1) if loc[:size] in lines), ())
+    return lines.get(known, 1), ".".join(str(part) for part in loc)
+
+
+def _lines(text: str) -> Iterator[tuple[tuple[int | str, ...], int]]:
+    """(path, line number) of each table and key, for files in the usual form: one key a line."""
+    table: tuple[int | str, ...] = ()
+    counts: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]", line)
+        if header:
+            name = header[2]
+            table = tuple(part.strip(" \"'") for part in name.split("."))
+            if header[1] == "[[":
+                table = (*table, counts.setdefault(name, 0))
+                counts[name] += 1
+            yield table, number
+        elif key := re.match(r"\s*([\w\"'.-]+)\s*=", line):
+            yield (*table, *(part.strip("\"'") for part in key[1].split("."))), number
+
+
+@cache
+def catalogue() -> dict[str, Scenario]:
+    """The scenarios of the package, by name."""
+    folder = files("compare") / "scenarios"
+    found = [
+        parse(item.read_text(encoding="utf-8"), item.name)
+        for item in sorted(folder.iterdir(), key=lambda item: item.name)
+        if item.name.endswith(".toml")
+    ]
+    return {scenario.name: scenario for scenario in found}
+
+
+def find(name: str) -> Scenario:
+    """A scenario by name, or by path if it ends in .toml. Raises ConfigError naming the known ones."""
+    if name.endswith(".toml"):
+        return load(Path(name))
+    known = catalogue()
+    if name not in known:
+        raise ConfigError(f"scenario {name!r}: known are {', '.join(sorted(known))}; or give a path that ends in .toml")
+    return known[name]

@@ -1,0 +1,330 @@
+"""One run in the simulated world: clients at work, the timeline, the end of faults, probes.
+
+Here: the run. Not here: judging it (`compare.judging`), what attacks do (`compare.attacks`), many runs
+(`compare.runner`), nor the world itself (`replog.sim`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final
+
+from compare import workloads
+from compare.attacks import ATTACKS, Byzantine, Power
+from compare.faults import FAULTS, Verb
+from compare.history import Call, Refusal
+from compare.judging import Costs, Observed
+from compare.scenario import Delay, Happening, Network, Scenario
+from replog.apps.kv import KeyValue
+from replog.client import Done, Failed
+from replog.core import ProtocolSpec
+from replog.errors import ConfigError, OperationFailed
+from replog.node import Plug
+from replog.replica import Replica
+from replog.sim.cluster import Counters, SimCluster
+from replog.sim.network import Constant, Exponential, NetworkModel, Normal, Pareto, Uniform
+from replog.sim.network import Delay as SimDelay
+from replog.statemachine import decode_outcome
+from replog.trace import Recorder
+from replog.types import ClientId, Micros, NodeId
+
+LEADER_US: Final = 5_000_000
+"""How long a cluster may take to find its first leader before clients begin anyway."""
+LOOK_US: Final = 20_000
+"""How often the run looks whether something that it waits for is there."""
+
+
+def network_model(network: Network) -> NetworkModel:
+    return NetworkModel(
+        delay=_delay(network.delay), loss=network.loss, duplicate=network.duplicate, reorder=network.reorder
+    )
+
+
+def _delay(delay: Delay) -> SimDelay:
+    match delay.kind:
+        case "constant":
+            return Constant(delay.mean_us)
+        case "uniform":
+            return Uniform(delay.low_us, delay.high_us)
+        case "exponential":
+            return Exponential(delay.mean_us, delay.low_us)
+        case "normal":
+            return Normal(delay.mean_us, delay.deviation_us, delay.low_us)
+        case "pareto":
+            return Pareto(delay.low_us, delay.shape)
+
+
+class Trial:
+    """One scenario, protocol and seed in virtual time.
+
+    Invariant: the run is a function of these three; `lines` and `calls` are the same in any process.
+    """
+
+    def __init__(self, scenario: Scenario, spec: ProtocolSpec, seed: int, recorder: Recorder | None = None) -> None:
+        """Raises ConfigError for a protocol that cannot run with the scenario's n, f or options."""
+        self.scenario = scenario
+        self.spec = spec
+        self.seed = seed
+        self.recorder = recorder if recorder is not None else Recorder("decisions")
+        self.calls: list[Call] = []
+        self.probes: list[Call] = []
+        self.liars: set[NodeId] = set()
+        self.gone: set[NodeId] = set()
+        self._wrapped: dict[NodeId, Byzantine] = {}
+        self._all_wrapped: list[Byzantine] = []
+        self._struck: dict[int, tuple[NodeId, ...]] = {}
+        self._chance = random.Random(f"{seed}/timeline")
+        self.began: Micros = 0
+        self.ended: Micros = 0
+        self.cluster = self._cluster()
+
+    def _cluster(self) -> SimCluster:
+        scenario, side = self.scenario, self.scenario.side(self.spec.name)
+        clients = [f"c{number}" for number in range(scenario.workload.clients)]
+        try:
+            return SimCluster(
+                self.spec,
+                side.n,
+                scenario.f,
+                dict(side.options),
+                machine=KeyValue,
+                seed=self.seed,
+                network=network_model(scenario.network),
+                clients=clients,
+                wrap=self._wrap if scenario.attacked else None,
+                recorder=self.recorder,
+            )
+        except ValueError as error:
+            raise ConfigError(f"scenario {scenario.name}, protocol {self.spec.name}: {error}") from None
+
+    def _wrap(self, node: NodeId, replica: Replica) -> Plug:
+        makes = [ATTACKS[name].makes.get(self.spec.name) for name in self.scenario.attack_names]
+        wrapper = Byzantine(replica, next((make for make in makes if make is not None), None), node)
+        self._wrapped[node] = wrapper
+        self._all_wrapped.append(wrapper)
+        return wrapper
+
+    # --------------------------------------------------------------------------------------------------------- the run
+
+    def run(self) -> Observed:
+        cluster, scenario = self.cluster, self.scenario
+        self._wait(lambda: cluster.leader() is not None, LEADER_US)
+        self.began = cluster.now
+        self.ended = self.began + _us(scenario.duration_s)
+        before = cluster.counters
+        for client in cluster.clients:
+            for place in range(scenario.workload.outstanding):
+                _Process(self, client, place).start()
+        for place, happening in enumerate(scenario.timeline):
+            self._plan(place, happening)
+        cluster.run_for(self.ended - cluster.now)
+        costs = _costs(before, cluster.counters)
+        for client in cluster.clients:
+            self._probe(client)
+        self._wait(self._settled, _us(scenario.settle_s))
+        return self._observed(costs)
+
+    def _observed(self, costs: Costs) -> Observed:
+        self.calls.sort(key=lambda call: (call.invoke, call.client, call.timestamp, call.position))
+        return Observed(
+            scenario=self.scenario,
+            protocol=self.spec.name,
+            engine="sim",
+            seed=self.seed,
+            n=self.cluster.n,
+            lines=self.recorder.lines,
+            calls=self.calls,
+            probes=self.probes,
+            began=self.began,
+            ended=self.ended,
+            liars=tuple(sorted(self.liars)),
+            gone=tuple(sorted(self.gone)),
+            attack_actions=sum(wrapper.actions for wrapper in self._all_wrapped),
+            costs=costs,
+        )
+
+    def _wait(self, predicate: Callable[[], bool], limit_us: Micros) -> None:
+        """Until it holds or the time is over; who waited in vain shows in the verdict."""
+        end = self.cluster.now + limit_us
+        while not predicate() and self.cluster.now < end:
+            self.cluster.run_for(LOOK_US)
+
+    def _settled(self) -> bool:
+        if not all(probe.known for probe in self.probes):
+            return False
+        up = [node for node in range(self.cluster.n) if node not in self.liars | self.gone]
+        known = [self.cluster.status(node) for node in up]
+        return len({status.index for status in known if status is not None}) == 1 and None not in known
+
+    def _probe(self, client: ClientId) -> None:
+        plan = workloads.probe(client)
+        self.probes += self.submit(client, f"{client}/probe", [plan], lambda _: None)
+
+    def submit(
+        self, client: ClientId, process: str, plans: list[workloads.Plan], then: Callable[[list[Call]], None]
+    ) -> list[Call]:
+        """One request with these operations; `then` when its outcome is known, or it is known that there is none."""
+        now = self.cluster.now
+        calls = [
+            Call(client, process, method, args, now, position=position) for position, (method, args) in enumerate(plans)
+        ]
+        self.calls += calls
+
+        def done(end: Done | Failed) -> None:
+            learn(calls, end, self.cluster.now)
+            then(calls)
+
+        timestamp = self.cluster.client(client).submit([workloads.encode(plan) for plan in plans], done)
+        for call in calls:
+            call.timestamp = timestamp
+        return calls
+
+    # ------------------------------------------------------------------------------------------------------- timeline
+
+    def _plan(self, place: int, happening: Happening) -> None:
+        self.cluster.at(self.began + _us(happening.start_s), partial(self._begin, place, happening))
+        if happening.end_s is not None:
+            self.cluster.at(self.began + _us(happening.end_s), partial(self._end, place, happening))
+
+    def _begin(self, place: int, happening: Happening) -> None:
+        nodes = self._choose(happening)
+        if nodes is None:  # nobody leads just now: as soon as somebody does
+            if self.cluster.now < self.ended:
+                self.cluster.after(LOOK_US, partial(self._begin, place, happening))
+            return
+        self._struck[place] = nodes
+        if happening.attack is not None:
+            self._attack(nodes, happening)
+        else:
+            self._do(FAULTS[happening.name].begin, nodes, happening.options)
+            if happening.end_s is None:
+                self.gone |= set(nodes)
+
+    def _end(self, place: int, happening: Happening) -> None:
+        nodes = self._struck.get(place, ())
+        if happening.attack is not None:
+            for node in nodes:
+                self._wrapped[node].end(self.cluster.nodes[node].clock.monotonic())
+        elif nodes:
+            self._do(FAULTS[happening.name].end, nodes, happening.options)
+
+    def _choose(self, happening: Happening) -> tuple[NodeId, ...] | None:
+        leader, target = self.cluster.leader(), happening.target
+        up = [node for node in range(self.cluster.n) if self.cluster.nodes[node].up]
+        if target in ("leader", "backup", "f backups") and (leader is None or leader not in up):
+            return None
+        return choose(target, self.cluster.n, self.scenario.f, leader, self._chance)
+
+    def _attack(self, nodes: tuple[NodeId, ...], happening: Happening) -> None:
+        self.liars |= set(nodes)
+        power = Power(
+            members=nodes,
+            signers={node: self.cluster.signer(node) for node in nodes},
+            verifier=self.cluster.verifier(),
+            domain=self.cluster.domain,
+            n=self.cluster.n,
+            f=self.scenario.f,
+            machine=KeyValue,
+            seed=self.seed,
+            options=happening.options,
+        )
+        for node in nodes:
+            self._wrapped[node].begin(self.cluster.nodes[node].clock.monotonic(), power)
+
+    def _do(self, verb: Verb, nodes: tuple[NodeId, ...], options: Mapping[str, float]) -> None:
+        cluster = self.cluster
+        rest = [node for node in range(cluster.n) if node not in nodes]
+        match verb:
+            case "crash":
+                cluster.crash(*nodes)
+            case "restart":
+                cluster.restart(*nodes)
+            case "pause":
+                cluster.pause(*nodes)
+            case "resume":
+                cluster.resume(*nodes)
+            case "isolate":
+                cluster.partition(*([node] for node in nodes), rest)
+            case "split":
+                cluster.partition(nodes, rest)
+            case "join" | "heal":
+                cluster.heal()
+            case "lose":
+                cluster.network.change(loss=options.get("loss", 0.1))
+            case "deliver":
+                cluster.network.change(loss=self.scenario.network.loss)
+
+
+class _Process:
+    """One sequential caller: asks, waits for the answer, pauses, asks again until the workload ends."""
+
+    def __init__(self, trial: Trial, client: ClientId, place: int) -> None:
+        self._trial = trial
+        self._client = client
+        self._name = f"{client}/{place}"
+        self._chance = random.Random(f"{trial.seed}/{self._name}")
+        self._load = workloads.KeyValueLoad(trial.scenario.workload, self._name, self._chance)
+
+    def start(self) -> None:
+        self._trial.cluster.after(self._pause(), self._ask)
+
+    def _ask(self) -> None:
+        if self._trial.cluster.now < self._trial.ended:
+            plans = [self._load.following() for _ in range(self._trial.scenario.workload.operations)]
+            self._trial.submit(self._client, self._name, plans, self._answered)
+
+    def _answered(self, calls: list[Call]) -> None:
+        for call in calls:
+            if call.known:
+                self._load.learned((call.method, call.args), call.outcome)
+        self._trial.cluster.after(self._pause(), self._ask)
+
+    def _pause(self) -> Micros:
+        mean_us = self._trial.scenario.workload.pause_ms * 1000
+        return 1 + int(self._chance.expovariate(1 / mean_us)) if mean_us else 1
+
+
+def learn(calls: list[Call], end: Done | Failed, now: Micros) -> None:
+    """Write down what the client was told. After `Failed` the outcome stays unknown: it may still take effect."""
+    if isinstance(end, Failed):
+        return
+    for call, outcome in zip(calls, end.outcomes, strict=True):
+        call.returned, call.index, call.vouchers = now, end.index, tuple(end.vouchers)
+        try:
+            call.outcome = decode_outcome(outcome)
+        except OperationFailed as refused:
+            call.outcome = Refusal(refused.type, refused.text)
+
+
+def choose(target: str | int, n: int, f: int, leader: NodeId | None, chance: random.Random) -> tuple[NodeId, ...]:
+    """Whom a target means, now. `leader` is known where the target depends on it."""
+    backups = [node for node in range(n) if node != leader]
+    match target:
+        case "leader":
+            return () if leader is None else (leader,)
+        case "backup":
+            return (chance.choice(backups),)
+        case "f backups":
+            return tuple(sorted(chance.sample(backups, min(f, len(backups)))))
+        case "random":
+            return (chance.randrange(n),)
+        case "all":
+            return tuple(range(n))
+    if not isinstance(target, int) or target >= n:
+        raise ConfigError(f"target = {target!r}: the cluster has nodes 0 .. {n - 1}")
+    return (target,)
+
+
+def _us(seconds: float) -> Micros:
+    return round(seconds * 1_000_000)
+
+
+def _costs(before: Counters, after: Counters) -> Costs:
+    return Costs(
+        messages=after.messages - before.messages,
+        bytes=after.bytes - before.bytes,
+        signatures=after.signed - before.signed,
+        fsyncs=after.syncs - before.syncs,
+    )
