@@ -247,8 +247,7 @@ class Executor:
 
     def _become(self, index: int, root: merkle.Node) -> None:
         """Replace the state by the one of `root`. Reads all that differs before it changes anything."""
-        keys = sorted({merkle.whole_key(key) for key, _ in merkle.differences(self._flush(), root)})
-        values = [(key, merkle.join(root, key)) for key in keys]
+        values = list(merkle.value_differences(self._flush(), root))
         times = [value for key, value in values if key == _TIME]
         try:
             time = self._time if not times else 0 if times[0] is None else _decode_time(times[0])
@@ -259,7 +258,8 @@ class Executor:
         self._runtime.install(state)
         self._sessions.install(sessions)
         for key, value in values:
-            self._note_pieces(key, value)
+            if key in self._pieces or len(value or b"") > merkle.CHUNK_BYTES:
+                self._note_pieces(key, value)
         self.index, self._root, self._time, self._time_written = index, root, time, time
 
     def check_invariants(self) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -66,11 +67,6 @@ class Node:
     size: int
     digest: bytes
 
-    def __init__(self, count: int, size: int, digest: bytes) -> None:
-        self.count = count
-        self.size = size
-        self.digest = digest
-
     def data(self) -> bytes:
         """The node as a part; its digest is the hash of these bytes."""
         raise NotImplementedError
@@ -83,13 +79,12 @@ class Leaf(Node):
 
     def __init__(self, records: dict[bytes, bytes], size: int) -> None:
         self.raw: bytes = _encode(dict(sorted(records.items())))
-        super().__init__(len(records), size, blake2b(self.raw, digest_size=DIGEST_BYTES).digest())
+        self.count = len(records)
+        self.size = size
+        self.digest = blake2b(self.raw, digest_size=DIGEST_BYTES).digest()
 
     def data(self) -> bytes:
         return self.raw
-
-    def records(self) -> dict[bytes, bytes]:
-        return _decode_records(self.raw)
 
 
 class Inner(Node):
@@ -97,17 +92,15 @@ class Inner(Node):
 
     __slots__ = ("children",)
 
-    def __init__(self, children: tuple[Node, ...]) -> None:
-        self.children = children
-        super().__init__(
-            sum(child.count for child in children),
-            sum(child.size for child in children),
-            blake2b(self.data(), digest_size=DIGEST_BYTES).digest(),
-        )
+    def __init__(self, children: tuple[Node, Node, Node, Node]) -> None:
+        # Written out, here and below: this runs for every node above a change.
+        a, b, c, d = self.children = children
+        self.count = a.count + b.count + c.count + d.count
+        self.size = a.size + b.size + c.size + d.size
+        self.digest = blake2b(self.data(), digest_size=DIGEST_BYTES).digest()
 
     def data(self) -> bytes:
         a, b, c, d = self.children
-        # Written out: this runs for every node above a change.
         return _encode(
             (a.count, a.size, a.digest, b.count, b.size, b.digest, c.count, c.size, c.digest, d.count, d.size, d.digest)
         )
@@ -120,33 +113,43 @@ EMPTY: Final = Leaf({}, 0)
 
 def build(records: Mapping[bytes, bytes]) -> Node:
     """The tree of these records."""
-    return _build(sorted((place_of(key), key, value) for key, value in records.items()), 0)
+    return _build(_placed(records), 0)
+
+
+def _placed(records: Mapping[bytes, bytes]) -> list[Placed]:
+    """In order of place. Keys are distinct, so sorting never comes to compare values."""
+    return sorted((place_of(key), key, value) for key, value in records.items())
 
 
 def _build(records: list[Placed], depth: int) -> Node:
-    """`records` in order of place."""
     if len(records) * RECORD_OVERHEAD <= LEAF_BYTES or depth == DEPTH_MAX:
-        size = sum(len(key) + len(value) for _, key, value in records) + len(records) * RECORD_OVERHEAD
-        if not records:
-            return EMPTY
-        if size <= LEAF_BYTES or len(records) == 1 or depth == DEPTH_MAX:
-            return Leaf({key: value for _, key, value in records}, size)
-    return Inner(tuple(_build(records[low:high], depth + 1) for low, high in _split(records, depth)))
+        leaf = _leaf({key: value for _, key, value in records}, depth)
+        if leaf is not None:
+            return leaf
+    a, b, c, d = (_build(records[low:high], depth + 1) for low, high in _split(records, depth))
+    return Inner((a, b, c, d))
+
+
+def _leaf(records: dict[bytes, bytes], depth: int) -> Node | None:
+    """The leaf of `records`, None if they are too much for one."""
+    if not records:
+        return EMPTY
+    size = sum(map(len, records)) + sum(map(len, records.values())) + len(records) * RECORD_OVERHEAD
+    return Leaf(records, size) if size <= LEAF_BYTES or len(records) == 1 or depth == DEPTH_MAX else None
 
 
 def _split(records: list[Placed] | list[Change], depth: int) -> list[tuple[int, int]]:
     """Bounds of the four children's shares of `records`, which are in order of place and belong to one node."""
     shift = 62 - 2 * depth
     base = records[0][0] >> (shift + 2) << 2
-    cuts = [bisect_left(records, ((base + child) << shift,)) for child in range(1, FANOUT)]
-    return list(zip([0, *cuts], [*cuts, len(records)], strict=True))
+    a, b, c = (bisect_left(records, ((base + child) << shift,)) for child in (1, 2, 3))
+    return [(0, a), (a, b), (b, c), (c, len(records))]
 
 
 def update(root: Node, changes: Mapping[bytes, bytes | None]) -> Node:
     """The tree after `changes` (None removes). What is not touched is shared with `root`."""
     if not changes:
         return root
-    # Keys are distinct, so sorting never comes to compare values.
     return _update(root, sorted((place_of(key), key, value) for key, value in changes.items()), 0)
 
 
@@ -154,32 +157,45 @@ def _update(node: Node, changes: list[Change], depth: int) -> Node:
     if not isinstance(node, Inner):
         return _update_leaf(node, changes, depth)
     children = list(node.children)
-    for child, (low, high) in enumerate(_split(changes, depth)):
-        if low < high:
-            children[child] = _update(children[child], changes[low:high], depth + 1)
-    count, size = sum(child.count for child in children), sum(child.size for child in children)
-    if count > 1 and size > LEAF_BYTES:
-        return Inner(tuple(children))
-    return _build(sorted((place_of(key), key, value) for child in children for key, value in records_of(child)), depth)
+    if len(changes) == 1:
+        child = changes[0][0] >> (62 - 2 * depth) & 3
+        children[child] = _update(children[child], changes, depth + 1)
+    else:
+        for child, (low, high) in enumerate(_split(changes, depth)):
+            if low < high:
+                children[child] = _update(children[child], changes[low:high], depth + 1)
+    a, b, c, d = children
+    after = Inner((a, b, c, d))
+    if after.count > 1 and after.size > LEAF_BYTES:
+        return after
+    leaf = _leaf(records_of(after), depth)
+    return after if leaf is None else leaf
 
 
-def _update_leaf(leaf: Node, changes: list[Change], depth: int) -> Node:
-    records = dict(records_of(leaf))
+def _update_leaf(node: Node, changes: list[Change], depth: int) -> Node:
+    records = records_of(node)
     for _, key, value in changes:
         if value is None:
             records.pop(key, None)
         else:
             records[key] = value
-    return _build(sorted((place_of(key), key, value) for key, value in records.items()), depth)
+    leaf = _leaf(records, depth)
+    return _build(_placed(records), depth) if leaf is None else leaf
 
 
-def records_of(node: Node) -> Iterator[tuple[bytes, bytes]]:
-    """All records below `node`, in no order that means anything but always the same one."""
-    if isinstance(node, Inner):
+def records_of(node: Node) -> dict[bytes, bytes]:
+    """All records below `node`, in no order that means anything."""
+    records: dict[bytes, bytes] = {}
+    _collect(node, records)
+    return records
+
+
+def _collect(node: Node, into: dict[bytes, bytes]) -> None:
+    if isinstance(node, Leaf):
+        into.update(_decode_records(node.raw))
+    elif isinstance(node, Inner):
         for child in node.children:
-            yield from records_of(child)
-    elif isinstance(node, Leaf):
-        yield from node.records().items()
+            _collect(child, into)
 
 
 def find(root: Node, key: bytes) -> bytes | None:
@@ -188,7 +204,7 @@ def find(root: Node, key: bytes) -> bytes | None:
     while isinstance(node, Inner):
         node = node.children[place >> shift & 3]
         shift -= 2
-    return node.records().get(key) if isinstance(node, Leaf) else None
+    return records_of(node).get(key)
 
 
 def differences(old: Node, new: Node) -> Iterator[tuple[bytes, bytes | None]]:
@@ -199,7 +215,7 @@ def differences(old: Node, new: Node) -> Iterator[tuple[bytes, bytes | None]]:
         for before, after in zip(old.children, new.children, strict=True):
             yield from differences(before, after)
         return
-    earlier, later = dict(records_of(old)), dict(records_of(new))
+    earlier, later = records_of(old), records_of(new)
     yield from ((key, None) for key in earlier if key not in later)
     yield from ((key, value) for key, value in later.items() if earlier.get(key) != value)
 
@@ -228,16 +244,24 @@ def whole_key(key: bytes) -> bytes:
 
 def join(root: Node, key: bytes) -> bytes | None:
     """The value that `cut` has cut."""
-    chunk = value = find(root, key)
+    value = chunk = find(root, key)
     number = 0
-    chunks = []
-    while chunk is not None:
-        chunks.append(chunk)
-        if len(chunk) < CHUNK_BYTES:
-            break
+    while value is not None and chunk is not None and len(chunk) == CHUNK_BYTES:
         number += 1
         chunk = find(root, _part_key(key, number))
-    return value if len(chunks) <= 1 else b"".join(chunks)
+        value += chunk or b""
+    return value
+
+
+def value_differences(old: Node, new: Node) -> Iterator[tuple[bytes, bytes | None]]:
+    """As `differences`, of whole values."""
+    cut_keys = set()
+    for key, value in differences(old, new):
+        if key[:1] == b"\xc1" or (value is not None and len(value) == CHUNK_BYTES):
+            cut_keys.add(whole_key(key))
+        elif value is not None or key not in cut_keys:
+            yield key, value
+    yield from ((key, join(new, key)) for key in sorted(cut_keys))
 
 
 # --------------------------------------------------------------------------------------------------------------- parts
@@ -258,7 +282,7 @@ def _below(root: Node, number: int) -> Node | None:
 
 
 def _page(node: Node) -> bytes:
-    return node.data() if isinstance(node, Leaf) else _encode(dict(sorted(records_of(node))))
+    return node.data() if isinstance(node, Leaf) else _encode(dict(sorted(records_of(node).items())))
 
 
 def _part_of(number: int, node: Node) -> int:
@@ -316,15 +340,16 @@ def _walk(node: Node, since: Node | None, number: int) -> Iterator[tuple[int, by
 
 
 class _Hole:
-    """A node that is known by its digest alone. `local`: what stands at its place in the replica's own tree."""
+    """A node that is known by its digest alone; of the root nothing else is known (-1). `local`: what stands at its
+    place in the replica's own tree. `part`: in which form it was asked for, -1 if it was not yet."""
 
     __slots__ = ("count", "size", "digest", "part", "local")
 
-    def __init__(self, count: int, size: int, digest: bytes, part: int, local: Node | None) -> None:
+    def __init__(self, count: int, size: int, digest: bytes, local: Node | None) -> None:
         self.count = count
         self.size = size
         self.digest = digest
-        self.part = part
+        self.part = -1
         self.local = local
 
 
@@ -348,16 +373,21 @@ class Assembly:
         self._known = known or {}
         self._holes: dict[int, _Hole] = {}
         self._open: dict[int, list[Node | None]] = {}
+        self._alike = self._different = 0
+        """Nodes within a page that were compared with what stands here: equal to it, or not."""
         if digest == local.digest:
             self.root = local
         elif digest in self._known:
             self.root = self._known[digest]
         else:
-            self._holes[0] = _Hole(-1, -1, digest, 0, local)
+            self._holes[0] = _Hole(-1, -1, digest, local)
 
     def wanted(self) -> tuple[int, ...]:
         """Up to WANTED_MAX parts that are asked for, the oldest first."""
-        return tuple(hole.part for hole, _ in zip(self._holes.values(), range(WANTED_MAX), strict=False))
+        for number, hole in islice(self._holes.items(), WANTED_MAX):
+            if hole.part < 0:
+                hole.part = 2 * number + self._by_page(hole)
+        return tuple(hole.part for hole in islice(self._holes.values(), WANTED_MAX))
 
     def add(self, part: int, data: bytes) -> bool:
         """Take one part. False if it is not what its digest says."""
@@ -383,15 +413,22 @@ class Assembly:
         children = [flat[0:3], flat[3:6], flat[6:9], flat[9:12]]
         found = [self._at_hand(child[2], local[i]) for i, child in enumerate(children)]
         self._open[number] = list(found)
-        # Where nothing is as it was, going down by digests would cost more than it saves.
-        strange = not any(node is not None and node.count for node in found)
         for i, (count, size, digest) in enumerate(children):
             if found[i] is None:
-                below = FANOUT * number + 1 + i
-                page = size <= PAGE_BYTES and (strange or size <= 2 * LEAF_BYTES or not isinstance(local[i], Inner))
-                self._holes[below] = _Hole(count, size, digest, 2 * below + page, local[i])
+                self._holes[FANOUT * number + 1 + i] = _Hole(count, size, digest, local[i])
+            if 0 <= hole.size <= PAGE_BYTES:
+                self._different += found[i] is None
+                self._alike += found[i] is not None
         self._close(number)
         return True
+
+    def _by_page(self, hole: _Hole) -> bool:
+        """Whether to fetch a subtree whole: where there is little of it, nothing like it here, or where nearly all that
+        was compared so far was different, so that going down by digests would cost more than it saves."""
+        if not 0 <= hole.size <= PAGE_BYTES:
+            return False
+        little = hole.size <= 2 * LEAF_BYTES or not isinstance(hole.local, Inner)
+        return little or self._different > 64 + 8 * self._alike
 
     def _add_records(self, number: int, hole: _Hole, data: bytes) -> bool:
         try:
@@ -400,7 +437,7 @@ class Assembly:
             return False
         if hole.count >= 0 and len(records) != hole.count:
             return False
-        node = _build(sorted((place_of(key), key, value) for key, value in records.items()), _depth(number))
+        node = _build(_placed(records), _depth(number))
         if node.digest != hole.digest:
             return False
         del self._holes[number]
@@ -425,10 +462,10 @@ class Assembly:
 
     def _close(self, number: int) -> None:
         children = self._open[number]
-        complete = tuple(child for child in children if child is not None)
-        if len(complete) == FANOUT:
+        a, b, c, d = children
+        if a is not None and b is not None and c is not None and d is not None:
             del self._open[number]
-            self._place(number, Inner(complete))
+            self._place(number, Inner((a, b, c, d)))
 
 
 def _depth(number: int) -> int:
