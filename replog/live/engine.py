@@ -245,7 +245,13 @@ class Engine:
         self._awake.set()
 
     def after_turns(self, call: Callable[[], None]) -> None:
+        """Have `call` called at the end of every turn, the next one soon, until `forget`."""
         self._on_turn.append(call)
+        self.wake()
+
+    def forget(self, call: Callable[[], None]) -> None:
+        if call in self._on_turn:
+            self._on_turn.remove(call)
 
     async def run(self) -> None:
         """Turns, for ever. Ends only by what is our own bug or the disk's failure: both raise out of here."""
@@ -265,7 +271,7 @@ class Engine:
             if self._timers.claim(name, generation):
                 self._step(Timeout(name))
         self._finish()
-        for call in self._on_turn:
+        for call in tuple(self._on_turn):
             call()
 
     def _take(self, sender: Principal, frame: bytes) -> None:

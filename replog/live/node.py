@@ -121,7 +121,7 @@ class Node:
             self._tasks.append(asyncio.create_task(self._dialler.keep(peer.id, peer.host, peer.port)))
 
     def _engine(self, storage: Storage, signer: Ed25519Signer) -> Engine:
-        config, spec = self.config, self.config.spec
+        spec = self.config.spec
         try:
             records = [spec.records.decode(record) for record in storage.load()]
         except BadMessage as error:

@@ -1,0 +1,523 @@
+"""The replicated log for a program: an asyncio client of a live cluster, under a registered client's key.
+
+Here: links to all replicas, packing what is ready into one signed request, futures, the log and status questions. Not
+here: time-outs of retransmission, counting of replies (`replog.client`, the same in the simulator).
+
+One process at a time uses a client's name: its session has one window of timestamps. A caller whose task is cancelled
+while it waits learns nothing, but nothing else breaks: what was not sent yet is not sent, the rest runs its course
+(HAZARDS X8).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from replog.certificates import load_signer, tls_context
+from replog.client import ClientCore, ClientLimits, Done, Failed, ToReplica, Wake
+from replog.codec import BadMessage, pack_frame, unpack_frame
+from replog.config import ClusterConfig
+from replog.errors import Compacted, ConfigError, NoCluster, NotCommitted, OutcomeUnknown, Overloaded
+from replog.interface import Entry, LoggedRequest, Result, Said
+from replog.live.engine import monotonic
+from replog.live.links import Dialler, Link
+from replog.live.locks import FolderLock, Held
+from replog.statemachine import StateMachine, decode_outcome
+from replog.types import (
+    LogEntry,
+    LogReply,
+    LogRequest,
+    Message,
+    NodeId,
+    Reply,
+    Request,
+    StatusReply,
+    StatusRequest,
+    decode_status,
+)
+
+TIMEOUT_S = 10.0
+CONNECT_S = 5.0
+PACK_OPERATIONS_MAX = 4096
+PACK_BYTES_MAX = 1024 * 1024
+"""One request holds at most this much of what is ready; a larger single operation goes alone."""
+UNDER_WAY_MAX = 32
+"""Requests under way; what comes meanwhile waits, and is packed into the next ones."""
+WAITING_MAX = 100_000
+"""Operations that wait to be sent. A further one is refused as overloaded."""
+UNSENT_MAX = 256
+"""Messages kept for a replica that is not linked yet; the oldest are dropped, retransmission mends it."""
+LOG_COUNT = 256
+LOG_WAIT_S = 0.5
+LOG_POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What became of operations that were sent together: encoded outcomes in order, from `position` on at `index`."""
+
+    index: int
+    position: int
+    outcomes: list[bytes]
+    vouchers: tuple[NodeId, ...]
+
+    def values(self) -> list[Any]:
+        """Decoded. Raises OperationFailed for the first that the application refused."""
+        return [decode_outcome(outcome) for outcome in self.outcomes]
+
+
+@dataclass
+class _Call:
+    operations: Sequence[bytes]
+    read_only: bool
+    future: asyncio.Future[Outcomes]
+    sent: bool = False
+
+
+@dataclass
+class _Question:
+    """A question that each replica answers for itself."""
+
+    message: Message
+    answers: dict[NodeId, Any] = field(default_factory=dict)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class LogClient:
+    """`replog.interface.ReplicatedLog` over links to every replica.
+
+    Invariant: every call is in `_waiting` until it is sent, then in `_under_way` until its request is answered.
+    """
+
+    def __init__(
+        self,
+        cluster: str | os.PathLike[str] | ClusterConfig,
+        name: str = "cli",
+        *,
+        timeout: float = TIMEOUT_S,
+        connect_timeout: float | None = CONNECT_S,
+        app: type[StateMachine] | None = None,
+    ) -> None:
+        """`timeout`: seconds until a call gives up. `connect_timeout`: how long entering waits for the first replica;
+        None: not at all. `app`: the application's class, by default the configured one."""
+        self.config = cluster if isinstance(cluster, ClusterConfig) else ClusterConfig.load(cluster)
+        self.name = name
+        self.timeout = timeout
+        if name not in {client.name for client in self.config.clients}:
+            known = ", ".join(client.name for client in self.config.clients)
+            raise ConfigError(f"client = {name!r}: is not registered with this cluster; registered are {known}")
+        self._connect_timeout = connect_timeout
+        self._app = app
+        spec = self.config.spec
+        self._codec = spec.messages
+        self._rules = spec.client_rules(self.config.n, self.config.f, self.config.protocol_options())
+        self._links: dict[NodeId, Link] = {}
+        self._unsent: dict[NodeId, deque[bytes]] = {node: deque(maxlen=UNSENT_MAX) for node in range(self.config.n)}
+        self._linked = asyncio.Condition()
+        self._waiting: deque[_Call] = deque()
+        self._waiting_operations = 0
+        self._under_way: dict[int, list[_Call]] = {}
+        self._flush_soon = False
+        self._questions: dict[int, _Question] = {}
+        self._token = 0
+        self._wake: asyncio.TimerHandle | None = None
+        self._keepers: list[asyncio.Task[None]] = []
+        self._closed = True
+
+    # ------------------------------------------------------------------------------------------------- begin and end
+
+    async def __aenter__(self) -> LogClient:
+        """Raises ConfigError (keys, or the name is in use) and NoCluster (no replica answers)."""
+        config, folder = self.config, self.config.client_folder(self.name)
+        signer = load_signer(folder)
+        context = tls_context(config.folder / "ca.pem", folder, server=False)
+        try:
+            self._lock = FolderLock(folder)
+        except Held as error:
+            raise ConfigError(f"client = {self.name!r}: {error}; one process at a time uses a client's name") from None
+        limits = ClientLimits(give_up_us=int(2e6 * self.timeout))
+        start = first_timestamp(folder)
+        self._core = ClientCore(self.name, config.n, self._rules, signer, config.domain, limits, start)
+        self._dialler = Dialler(config.cluster, context, self._serve)
+        self._closed = False
+        self._keepers = [
+            asyncio.create_task(self._dialler.keep(node.id, node.host, node.port)) for node in config.nodes
+        ]
+        if self._connect_timeout is not None:
+            try:
+                await self.wait_connected(1, self._connect_timeout)
+            except BaseException:
+                await self.close()
+                raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End all links. Calls still waiting end: NotCommitted if they were not sent, else OutcomeUnknown."""
+        if self._closed:
+            return
+        self._closed = True
+        self._stop_timer()
+        for call in self._waiting:
+            _fail(call, NotCommitted("the client was closed before this was sent"))
+        for calls in self._under_way.values():
+            for call in calls:
+                _fail(call, OutcomeUnknown("the client was closed before an answer came"))
+        self._waiting.clear()
+        self._under_way.clear()
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await self._dialler.close()
+        self._lock.release()
+
+    @property
+    def connected(self) -> tuple[NodeId, ...]:
+        """The replicas that are linked now."""
+        return tuple(sorted(self._links))
+
+    async def wait_connected(self, count: int, timeout: float = CONNECT_S) -> None:  # noqa: ASYNC109
+        """Until `count` replicas are linked. Raises NoCluster."""
+        try:
+            async with asyncio.timeout(timeout), self._linked:
+                await self._linked.wait_for(lambda: len(self._links) >= count)
+        except TimeoutError:
+            addresses = ", ".join(f"{node.host}:{node.port}" for node in self.config.nodes)
+            raise NoCluster(
+                f"{len(self._links)} of {self.config.n} replicas answer after {timeout:g} s, {count} are needed; "
+                f"they should be at {addresses}"
+            ) from None
+
+    @property
+    def app(self) -> type[StateMachine]:
+        if self._app is None:
+            self._app = self.config.machine()
+        return self._app
+
+    # ---------------------------------------------------------------------------------------------------- operations
+
+    async def submit(self, operation: bytes) -> Any:
+        return (await self.execute(operation)).value
+
+    async def read(self, query: bytes) -> Any:
+        return (await self.execute(query, read_only=True)).value
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """Call a command or query of the application by name; its value. Raises as `submit`, TypeError for a call that
+        does not fit."""
+        return (await self.ask(method, *arguments)).value
+
+    async def ask(self, method: str, *arguments: Any) -> Result:
+        """As `call`, with index, position and vouchers."""
+        operation = self.app.operation(method, *arguments)
+        reads = {known.name: known.reads for known in self.app.describe()}
+        return await self.execute(operation, read_only=reads[method])
+
+    async def execute(
+        self,
+        operation: bytes,
+        *,
+        read_only: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Result:
+        """Order and execute one operation, or one query; what became of it. Raises as `submit`."""
+        done = await self.submit_many([operation], read_only=read_only, timeout=timeout)
+        return Result(decode_outcome(done.outcomes[0]), done.index, done.position, done.vouchers)
+
+    async def submit_many(
+        self,
+        operations: Sequence[bytes],
+        *,
+        read_only: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Outcomes:
+        """Operations that are ordered side by side, in this order, and each answered in its own right.
+
+        Raises NotCommitted, Overloaded (none of them is executed), OutcomeUnknown; what the application refuses is an
+        outcome.
+        """
+        if self._closed:
+            raise NotCommitted("the client is closed")
+        if not operations or len(operations) > PACK_OPERATIONS_MAX:
+            raise ValueError(f"{len(operations)} operations: a request holds 1 .. {PACK_OPERATIONS_MAX}")
+        if self._waiting_operations + len(operations) > WAITING_MAX:
+            raise Overloaded(f"{self._waiting_operations} operations wait to be sent, at most {WAITING_MAX} may")
+        call = _Call(operations, read_only, asyncio.get_running_loop().create_future())
+        self._waiting.append(call)
+        self._waiting_operations += len(operations)
+        self._flush_later()
+        try:
+            async with asyncio.timeout(self.timeout if timeout is None else timeout):
+                return await call.future
+        except TimeoutError:
+            self._withdraw(call)
+            if call.sent:
+                raise OutcomeUnknown("no answer in time: it may be executed, now or later, or never") from None
+            raise NotCommitted("it could not be sent in time and will not be") from None
+        except asyncio.CancelledError:
+            self._withdraw(call)
+            raise
+
+    def _withdraw(self, call: _Call) -> None:
+        if not call.sent and call in self._waiting:
+            self._waiting.remove(call)
+            self._waiting_operations -= len(call.operations)
+
+    def _flush_later(self) -> None:
+        """Once this turn of the loop is over, so that all that is ready goes into one request."""
+        if not self._flush_soon:
+            self._flush_soon = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_soon = False
+        while self._waiting and len(self._under_way) < UNDER_WAY_MAX:
+            calls = self._next_pack()
+            operations = [operation for call in calls for operation in call.operations]
+            now = monotonic()
+            timestamp, effects = self._core.submit(now, operations, read_only=calls[0].read_only)
+            self._under_way[timestamp] = calls
+            self._carry_out(effects)
+
+    def _next_pack(self) -> list[_Call]:
+        """The oldest calls that fit into one request; a request only reads, or it does not."""
+        calls: list[_Call] = []
+        count = size = 0
+        while self._waiting and (not calls or self._waiting[0].read_only == calls[0].read_only):
+            call = self._waiting[0]
+            count += len(call.operations)
+            size += sum(map(len, call.operations))
+            if calls and (count > PACK_OPERATIONS_MAX or size > PACK_BYTES_MAX):
+                break
+            self._waiting_operations -= len(call.operations)
+            call.sent = True
+            calls.append(self._waiting.popleft())
+        return calls
+
+    # -------------------------------------------------------------------------------------------------------- links
+
+    async def _serve(self, link: Link) -> None:
+        assert isinstance(link.peer, int)
+        async with self._linked:
+            self._links[link.peer] = link
+            self._linked.notify_all()
+        try:
+            if unsent := list(self._unsent[link.peer]):
+                self._unsent[link.peer].clear()
+                link.send(pack_frame(unsent))
+            async for frame in link.frames():
+                link.handled(len(frame))
+                self._take(link.peer, frame)
+        finally:
+            if self._links.get(link.peer) is link:
+                del self._links[link.peer]
+
+    def _take(self, node: NodeId, frame: bytes) -> None:
+        """What a replica says. Nonsense is its own loss: it counts as silence."""
+        try:
+            messages = [self._codec.decode(raw) for raw in unpack_frame(frame)]
+        except BadMessage:
+            return
+        for message in messages:
+            if type(message) is Reply:
+                self._carry_out(self._core.on_message(monotonic(), node, message))
+            elif isinstance(message, LogReply | StatusReply) and message.token in self._questions:
+                question = self._questions[message.token]
+                question.answers.setdefault(node, message)
+                question.changed.set()
+
+    def _carry_out(self, effects: Iterable[Any]) -> None:
+        for effect in effects:
+            if type(effect) is ToReplica:
+                self._send(effect.to, effect.message)
+            elif type(effect) is Done:
+                self._done(effect)
+            elif type(effect) is Wake:
+                self._arm(effect.at)
+            elif type(effect) is Failed:
+                self._failed(effect)
+
+    def _done(self, done: Done) -> None:
+        position = 0
+        for call in self._under_way.pop(done.timestamp, ()):
+            count = len(call.operations)
+            outcomes = done.outcomes[position : position + count]
+            if not call.future.done():
+                if len(outcomes) == count:
+                    call.future.set_result(Outcomes(done.index, position, outcomes, done.vouchers))
+                else:
+                    _fail(call, NotCommitted("the request was malformed: " + repr(done.outcomes[:1])))
+            position += count
+        if self._waiting:
+            self._flush_later()
+
+    def _failed(self, failed: Failed) -> None:
+        """A refusal may be that of replicas which have forgotten a result; "overloaded" came before any order."""
+        error = Overloaded if failed.reason == "overloaded" else OutcomeUnknown
+        for call in self._under_way.pop(failed.timestamp, ()):
+            _fail(call, error(f"{failed.reason}: {failed.text}"))
+        self._flush_later()
+
+    def _send(self, to: Sequence[NodeId], message: Message) -> None:
+        raw = self._codec.encode(message)
+        frame = pack_frame([raw])
+        for node in to:
+            link = self._links.get(node)
+            if link is not None:
+                link.send(frame)
+            else:
+                self._unsent[node].append(raw)
+
+    def _arm(self, at: int) -> None:
+        self._stop_timer()
+        delay = max(0, at - monotonic()) / 1e6
+        self._wake = asyncio.get_running_loop().call_later(delay, self._expire)
+
+    def _stop_timer(self) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+
+    def _expire(self) -> None:
+        self._wake = None
+        self._carry_out(self._core.on_timeout(monotonic()))
+
+    # ----------------------------------------------------------------------------------- each replica's own word
+
+    async def status(self, timeout: float = 1.0) -> list[Said]:  # noqa: ASYNC109
+        """Every replica's own word, in order of node; None for those that do not answer in time."""
+        nodes = set(self._links)
+        answers = await self._gather(StatusRequest(self._next_token()), nodes, timeout)
+        return [_said(node, answers.get(node)) for node in range(self.config.n)]
+
+    async def _gather(self, message: Any, nodes: set[NodeId], wait_s: float) -> dict[NodeId, Any]:
+        """The answers of those of `nodes` that answer in time."""
+        question = self._ask(message, nodes)
+        try:
+            async with asyncio.timeout(wait_s):
+                while not nodes <= question.answers.keys():
+                    await question.changed.wait()
+                    question.changed.clear()
+        except TimeoutError:
+            pass
+        finally:
+            del self._questions[message.token]
+        return question.answers
+
+    def _ask(self, message: Any, nodes: Iterable[NodeId]) -> _Question:
+        question = self._questions[message.token] = _Question(message)
+        self._send(sorted(nodes), message)
+        return question
+
+    def _next_token(self) -> int:
+        self._token += 1
+        return self._token
+
+    # ----------------------------------------------------------------------------------------------------- the log
+
+    async def log(self, from_index: int = 1, *, follow: bool = False) -> AsyncIterator[Entry]:
+        """Entries that as many replicas show alike as a result needs. Raises Compacted, NoCluster."""
+        at = max(1, from_index)
+        while True:
+            entries = await self._log_from(at)
+            for entry in entries:
+                yield _entry(entry)
+            at += len(entries)
+            if not entries:
+                if not follow:
+                    return
+                await asyncio.sleep(LOG_POLL_S)
+
+    async def _log_from(self, first: int) -> list[LogEntry]:
+        """Entries from `first` on; none if it lies beyond the end."""
+        need = self._rules.reply_quorum
+        await self.wait_connected(need, self.timeout)
+        message = LogRequest(self._next_token(), first, LOG_COUNT)
+        nodes = set(self._links)
+        question = self._ask(message, nodes)
+        try:
+            async with asyncio.timeout(LOG_WAIT_S):
+                while not nodes <= question.answers.keys():
+                    await question.changed.wait()
+                    question.changed.clear()
+                    if agreed := agreed_entries(question.answers.values(), first, need):
+                        return agreed
+        except TimeoutError:
+            pass
+        finally:
+            del self._questions[message.token]
+        _check_kept(list(question.answers.values()), first, need)
+        return []
+
+
+def first_timestamp(folder: Path) -> int:
+    """A timestamp beyond all that this client used before: the time of day in microseconds, or what the last life noted
+    if the clock was set back. A life uses fewer timestamps than it has microseconds."""
+    path = folder / "timestamp"
+    text = path.read_text() if path.is_file() else ""
+    start = max(time.time_ns() // 1000, int(text) + 1 if text.isdigit() else 0)
+    path.write_text(str(start))
+    return start
+
+
+def agreed_entries(answers: Iterable[LogReply], first: int, need: int) -> list[LogEntry]:
+    """The entries from `first` on that at least `need` answers hold alike, without a gap. An answer whose entries are
+    not consecutive from `first` on counts for nothing."""
+    sound = [answer.entries for answer in answers if _consecutive(answer.entries, first)]
+    agreed: list[LogEntry] = []
+    while True:
+        candidates = [entries[len(agreed)] for entries in sound if len(entries) > len(agreed)]
+        chosen = next((entry for entry in candidates if candidates.count(entry) >= need), None)
+        if chosen is None:
+            return agreed
+        agreed.append(chosen)
+
+
+def _consecutive(entries: Sequence[LogEntry], first: int) -> bool:
+    return all(entry.index == first + place for place, entry in enumerate(entries))
+
+
+def _check_kept(answers: Sequence[LogReply], first: int, need: int) -> None:
+    """Raise Compacted if `need` replicas, one correct one among them, no longer hold `first`; NoCluster if fewer than
+    `need` answered."""
+    if len(answers) < need:
+        raise NoCluster(f"{len(answers)} replicas answer for their log, {need} are needed")
+    begins = sorted(answer.first for answer in answers if answer.first > first)
+    if len(begins) >= need and len(answers) - len(begins) < need:
+        raise Compacted(begins[need - 1])
+
+
+def _entry(entry: LogEntry) -> Entry:
+    return Entry(entry.index, entry.time, tuple(_logged(raw) for raw in entry.requests))
+
+
+def _logged(raw: bytes) -> LoggedRequest:
+    request = Request(raw)
+    return LoggedRequest(request.client, request.timestamp, tuple(request.operations() or ()))
+
+
+def _said(node: NodeId, answer: StatusReply | None) -> Said:
+    if answer is None:
+        return Said(node, None)
+    try:
+        return Said(node, decode_status(answer.status))
+    except msgspec.MsgspecError:
+        return Said(node, None)
+
+
+def _fail(call: _Call, error: Exception) -> None:
+    if not call.future.done():
+        call.future.set_exception(error)

@@ -1,0 +1,189 @@
+"""A whole cluster inside a program: real links and real storage, in tasks of the caller's loop or in processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from replog.apps.kv import KeyValue
+from replog.config import FILE, ClusterConfig, Durability, TraceLevel, create_cluster
+from replog.errors import ConfigError, NoCluster
+from replog.interface import Entry, Said
+from replog.live.client import LogClient
+from replog.live.links import bind
+from replog.live.node import Node
+from replog.live.processes import LocalProcesses
+from replog.protocols import find
+from replog.statemachine import StateMachine
+
+HOST = "127.0.0.1"
+SERVING_S = 20.0
+CLIENT = "cli"
+
+
+class LocalCluster:
+    """`async with LocalCluster("pbft", Counter, f=1) as cluster:` n replicas that serve until the block ends.
+
+    Invariant: after the block no task, process, socket or temporary folder of it is left.
+    """
+
+    def __init__(
+        self,
+        protocol: str,
+        app: type[StateMachine] = KeyValue,
+        *,
+        f: int | None = None,
+        n: int | None = None,
+        dir: str | os.PathLike[str] | None = None,  # noqa: A002
+        processes: bool = False,
+        port: int = 0,
+        options: dict[str, Any] | None = None,
+        clients: tuple[str, ...] = ("gateway", CLIENT),
+        durability: Durability = "always",
+        lab: bool = False,
+        trace: TraceLevel = "off",
+    ) -> None:
+        """`dir`: a cluster folder to go on with, or to make; a temporary one by default. `port`: replica K listens on
+        port + K; 0: on free ports. `processes`: one process a replica; the class must then be importable, or stand in
+        a script whose running part is under `if __name__ == "__main__"`."""
+        self._protocol = protocol
+        self._app = app
+        self._dir = dir
+        self._as_processes = processes
+        self._port = port
+        self._made: dict[str, Any] = {
+            "f": f,
+            "n": n,
+            "options": options,
+            "clients": clients,
+            "durability": durability,
+            "lab": lab,
+            "trace": trace,
+        }
+        self._stack = contextlib.AsyncExitStack()
+        self._client: LogClient
+        self.config: ClusterConfig
+        self.nodes: list[Node] = []
+        self.processes: LocalProcesses | None = None
+        self._running: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> LocalCluster:
+        async with contextlib.AsyncExitStack() as stack:
+            folder = self._dir or stack.enter_context(tempfile.TemporaryDirectory(prefix="replog-"))
+            self.config, listeners = self._configure(Path(folder))
+            if self._as_processes:
+                await self._start_processes(stack)
+            else:
+                await self._start_tasks(stack, listeners)
+            self._client = await stack.enter_async_context(LogClient(self.config, CLIENT, app=self._app))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *details: Any) -> None:
+        await self._stack.__aexit__(*details)
+
+    def _configure(self, folder: Path) -> tuple[ClusterConfig, list[socket.socket | None]]:
+        if (folder / FILE).exists():
+            config = ClusterConfig.load(folder)
+            if config.protocol != self._protocol:
+                raise ConfigError(f"protocol = {self._protocol!r}: {folder} holds a cluster of {config.protocol}")
+            return config, [None] * config.n
+        count = self._count()
+        listeners = [bind(HOST, self._port + node if self._port else 0) for node in range(count)]
+        try:
+            ports = [listener.getsockname()[1] for listener in listeners]
+            config = create_cluster(folder, self._protocol, app=self._app, port=ports, **self._made)
+        except BaseException:
+            _close(listeners)
+            raise
+        if self._as_processes:
+            _close(listeners)
+            return config, [None] * count
+        return config, list(listeners)
+
+    def _count(self) -> int:
+        n, f = self._made["n"], self._made["f"]
+        try:
+            return int(n) if n is not None else find(self._protocol).replicas(1 if f is None else f)
+        except LookupError as error:
+            raise ConfigError(f"protocol = {self._protocol!r}: {error.args[0]}") from None
+
+    async def _start_processes(self, stack: contextlib.AsyncExitStack) -> None:
+        self.processes = await stack.enter_async_context(LocalProcesses(self.config))
+        await self.processes.start()
+        await self.processes.wait_serving(SERVING_S)
+
+    async def _start_tasks(self, stack: contextlib.AsyncExitStack, listeners: list[socket.socket | None]) -> None:
+        stack.callback(_close, [listener for listener in listeners if listener is not None])
+        stack.push_async_callback(self._stop_tasks)
+        self.nodes = [
+            Node(self.config, node, machine=self._app, listener=listener) for node, listener in enumerate(listeners)
+        ]
+        for node in self.nodes:
+            await node.start()
+            self._running.append(asyncio.create_task(node.run(), name=f"replica {node.me}"))
+        await self._wait_serving()
+
+    async def _wait_serving(self) -> None:
+        serving = asyncio.Event()
+
+        def look() -> None:
+            if all(node.serving() is not None for node in self.nodes):
+                serving.set()
+
+        for node in self.nodes:
+            node.engine.after_turns(look)
+        waiting = asyncio.create_task(serving.wait())
+        try:
+            await asyncio.wait((waiting, *self._running), timeout=SERVING_S, return_when=asyncio.FIRST_COMPLETED)
+            for task in self._running:
+                if task.done():
+                    task.result()
+            if not serving.is_set():
+                raise NoCluster(f"the replicas do not serve after {SERVING_S:g} s")
+        finally:
+            waiting.cancel()
+            for node in self.nodes:
+                node.engine.forget(look)
+
+    async def _stop_tasks(self) -> None:
+        """Raises what ended a replica that should run: a bug of ours must not pass unseen."""
+        for node in self.nodes:
+            node.stop()
+        ended = await asyncio.gather(*self._running, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
+
+    # ------------------------------------------------------------------------------------------------ the log, by name
+
+    async def submit(self, operation: bytes) -> Any:
+        return await self._client.submit(operation)
+
+    async def read(self, query: bytes) -> Any:
+        return await self._client.read(query)
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """Call a command or query of the application by name."""
+        return await self._client.call(method, *arguments)
+
+    def log(self, from_index: int = 1, *, follow: bool = False) -> AsyncIterator[Entry]:
+        return self._client.log(from_index, follow=follow)
+
+    async def status(self) -> list[Said]:
+        return await self._client.status()
+
+    def client(self, name: str) -> LogClient:
+        """Another client of this cluster; enter it with `async with`."""
+        return LogClient(self.config, name, app=self._app)
+
+
+def _close(listeners: list[socket.socket]) -> None:
+    for listener in listeners:
+        listener.close()
