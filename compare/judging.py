@@ -107,14 +107,14 @@ def conclude(observed: Observed) -> Run:
     )
 
 
-def failed(scenario: Scenario, protocol: str, engine: Literal["sim", "live"], seed: int, n: int, why: str) -> Run:
-    """A run that came to no verdict."""
+def failed(scenario: Scenario, protocol: str, engine: Literal["sim", "live"], seed: int, why: str) -> Run:
+    """A run that came to no verdict; n is 0 where only the protocol would know it."""
     return Run(
         protocol=protocol,
         scenario=scenario.name,
         engine=engine,
         seed=seed,
-        n=n,
+        n=scenario.side(protocol).n or 0,
         f=scenario.f,
         faulty=[],
         verdict=Verdict.ERROR,

@@ -95,9 +95,9 @@ def many(jobs: Sequence[Job], spec: ProtocolSpec | None = None, workers: int | N
             for future in as_completed(futures):
                 yield _result(future, futures[future])
     for job in alone:
-        future: Future[Run] = Future()
-        _fulfil(future, job, spec)
-        yield _result(future, job)
+        here: Future[Run] = Future()
+        _fulfil(here, job, spec)
+        yield _result(here, job)
 
 
 def _fulfil(future: Future[Run], job: Job, spec: ProtocolSpec | None) -> None:
@@ -113,8 +113,7 @@ def _result(future: Future[Run], job: Job) -> Run:
         return future.result()
     if isinstance(error, ConfigError) or not isinstance(error, Exception):
         raise error
-    side = job.scenario.side(job.protocol)
-    return judging.failed(job.scenario, job.protocol, job.engine, job.seed, side.n or 0, _why(error))
+    return judging.failed(job.scenario, job.protocol, job.engine, job.seed, _why(error))
 
 
 def _why(error: Exception) -> str:
@@ -141,7 +140,7 @@ def run(
     from 1 on, or which. Raises ConfigError for what cannot be run; what goes wrong in a run is in its verdict.
     """
     chosen = [find(item) if isinstance(item, str) else item for item in _several(scenario)]
-    engines: list[Engine] = [engine] if isinstance(engine, str) else list(engine)  # type: ignore[list-item]
+    engines: list[Engine] = [engine] if isinstance(engine, str) else list(engine)
     numbers = list(range(1, seeds + 1)) if isinstance(seeds, int) else list(seeds)
     spec = protocol if protocol is not None and not isinstance(protocol, str) and hasattr(protocol, "core") else None
     jobs = [

@@ -5,8 +5,8 @@ says. Side B gets, at some places of the log, other requests that clients really
 that the liar says to side B fits that story: votes, and the answers to the clients whose requests they are, computed on
 a second copy of the application. Nothing is forged: each statement is valid and signed by the liar itself.
 
-Half of the seeds keep side B's requests from side A (`withhold`), so that their clients see an answer from one side
-alone, or none; the other half let them be ordered on side A too, later.
+Half of the seeds keep side B's requests from side A for good (`withhold`), so that their clients hear from one side
+alone, or from none; the other half let side A have them later, at another place.
 
 Here: what both protocols share. What is rewritten is in `equivocating_pbft` and `equivocating_raft`.
 """
@@ -46,6 +46,7 @@ class EquivocatingLeader(Attack):
         self._clients: dict[ClientId, bool] = {}
         self._shadow: Executor | None = None
         self._say: list[Effect] = []
+        self._late: list[Event] = []
         self._reached: set[tuple[NodeId, int]] = set()
 
     def _choose_side(self, chance: random.Random) -> frozenset[NodeId]:
@@ -71,6 +72,10 @@ class EquivocatingLeader(Attack):
         return []
 
     def hear(self, now: Micros, event: Event) -> list[Event]:
+        late, self._late = self._late, []
+        return late + self._hear(event)
+
+    def _hear(self, event: Event) -> list[Event]:
         if type(event) is not Received:
             return [event]
         if type(event.message) is Submit and self.leads():
@@ -93,7 +98,9 @@ class EquivocatingLeader(Attack):
             self._answer(request.client, request.timestamp, known)
         elif request.identity not in self._told_identities():
             self.pool[request.identity] = request
-        return [] if self.withhold else [event]
+        else:
+            return [] if self.withhold else [event]
+        return []
 
     def _is_for_b(self, client: ClientId) -> bool:
         """Clients are dealt to the sides in turn, as they come."""
@@ -107,12 +114,15 @@ class EquivocatingLeader(Attack):
         if index not in self.told and self.pool:
             chosen = list(self.pool)[:BATCH]
             self.told[index] = [self.pool.pop(identity) for identity in chosen]
+            if not self.withhold:
+                self._late += map(_asked, self.told[index])
         return self.told.get(index, [])
 
     def end(self, now: Micros) -> list[Event]:
         """Requests that were held back and served no lie are ordered as if they came now."""
+        late, self._late = self._late, []
         left, self.pool = list(self.pool.values()), {}
-        return [Received(request.client, Submit(request.raw)) for request in left] if self.withhold else []
+        return late + [_asked(request) for request in left]
 
     # ---------------------------------------------------------------------------------------------------- what is said
 
@@ -153,3 +163,8 @@ class EquivocatingLeader(Attack):
 
     def _answer(self, client: ClientId, timestamp: int, results: bytes) -> None:
         self._say.append(Reply(client, ReplyMessage(timestamp, Answer.DONE, results, self.view(), self.me)))
+
+
+def _asked(request: Request) -> Event:
+    """The client's request as it came."""
+    return Received(request.client, Submit(request.raw))

@@ -1,0 +1,195 @@
+"""`replog compare` and `replog demo`, joined to the command's tree through the entry point group `replog.commands`.
+
+Here: flags, files, progress, exit codes. Not here: runs (`compare.runner`) and tables (`compare.report`).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from replog.cli import options, output
+from replog.cli.exits import WrongUsage, leave
+from replog.cli.options import JsonOption, VerboseOption
+from replog.errors import ConfigError
+
+if TYPE_CHECKING:  # the laboratory is loaded when it is used
+    from compare.results import Run
+
+    OnRun = Callable[[Run, int, int], None]
+
+DEFAULT: Final = ("no-fault", "leader-crash", "equivocating-leader")
+SEEDS_MAX: Final = 1_000_000
+
+
+class EngineName(StrEnum):
+    SIM = "sim"
+    LIVE = "live"
+
+
+def app_commands(app: typer.Typer) -> None:
+    """Add our commands to the tree."""
+    app.command("compare", rich_help_panel=options.COMPARE)(compare)
+    app.command("demo", rich_help_panel=options.RUN)(demo)
+
+
+def compare(
+    scenarios: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SCENARIO...]", help="Names, or paths that end in .toml; `list WHAT` shows the names."),
+    ] = None,
+    protocol: Annotated[
+        list[str] | None, typer.Option("--protocol", help="Only this protocol; may be given several times.")
+    ] = None,
+    engine: Annotated[EngineName, typer.Option(help="Simulated world or real processes.")] = EngineName.SIM,
+    seeds: Annotated[str, typer.Option(metavar="N|A-B", help="How many seeds, from 1 on, or which.")] = "5",
+    seed: Annotated[int | None, typer.Option(help="Only this seed.", min=0)] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: runs/NAME-TIME. Never overwritten.")] = None,
+    costs: Annotated[bool, typer.Option("--costs", help="Messages, bytes, signatures, fsyncs per operation.")] = False,
+    trace: Annotated[bool, typer.Option("--trace", help="Leave the whole trace of each run in DIR/traces.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes for simulated runs.")] = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Put both protocols through the same faults and lies, and judge what they did.
+
+    Example: `replog compare equivocating-leader --seeds 20`, `replog compare list scenarios`
+    """
+    names = list(scenarios or DEFAULT)
+    if names[0] == "list":
+        _list(names[1:], json)
+    else:
+        _compare(names, protocol, engine, seeds_of(seeds, seed), out, costs, trace, workers, json, verbose)
+
+
+def _compare(
+    names: list[str],
+    protocol: list[str] | None,
+    engine: EngineName,
+    seeds: list[int],
+    out: Path | None,
+    costs: bool,
+    trace: bool,
+    workers: int | None,
+    json: bool,
+    verbose: bool,
+) -> None:
+    from compare import report, results
+    from compare.runner import run
+
+    folder = new_folder(out, names)
+    traces = folder / "traces" if trace else None
+    if traces is not None:
+        traces.mkdir()
+    with progress(quiet=json, verbose=verbose) as on_run:
+        found = run(names, protocol or None, engine.value, seeds, workers=workers, traces=traces, on_run=on_run)
+    results.save(found, folder / "results.json")
+    if json:
+        output.line(found.model_dump_json())
+    else:
+        report.show(found, costs)
+        output.remark(f"results: {folder / 'results.json'}")
+    leave(report.exit_code(found))
+
+
+def demo(
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: runs/demo-TIME. Never overwritten.")] = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Both protocols without a fault, with a crash, with a lying leader: on real processes, then simulated."""
+    from compare import demo as show
+
+    raise typer.Exit(show.run(new_folder(out, ["demo"]), verbose=verbose))
+
+
+# ------------------------------------------------------------------------------------------------------ what was asked
+
+
+def seeds_of(text: str, single: int | None = None) -> list[int]:
+    """`20` -> 1 .. 20, `100-119` -> these; `single` wins. Raises WrongUsage naming value and rule."""
+    if single is not None:
+        return [single]
+    match = re.fullmatch(r"(\d{1,12})(?:-(\d{1,12}))?", text)
+    if match is None:
+        raise WrongUsage(f"--seeds = {text!r}: must be a number, as 20, or a range, as 100-119")
+    first, last = (1, int(match[1])) if match[2] is None else (int(match[1]), int(match[2]))
+    if not 0 < last - first + 1 <= SEEDS_MAX:
+        raise WrongUsage(f"--seeds = {text!r}: must be between 1 and {SEEDS_MAX:,} seeds")
+    return list(range(first, last + 1))
+
+
+def new_folder(out: Path | None, names: list[str]) -> Path:
+    """A folder that was not there, or is empty. Raises ConfigError for one that holds something."""
+    if out is not None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            if any(out.iterdir()):
+                raise ConfigError(f"--out = {out}: holds something already, and nothing is overwritten")
+        except OSError as error:
+            raise ConfigError(f"--out = {out}: {error.strerror}") from None
+        return out
+    stem = f"{Path(names[0]).stem if len(names) == 1 else 'compare'}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    for number in range(1, 1000):
+        folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ConfigError(f"{folder}: {error.strerror}; choose another place with --out") from None
+        return folder
+    raise ConfigError(f"runs/{stem}: there are a thousand of it; choose another place with --out")
+
+
+@contextmanager
+def progress(quiet: bool, verbose: bool = False) -> Iterator[OnRun | None]:
+    """On stderr: a bar on a terminal, else a line a quarter, or a line a run if `verbose`; nothing if `quiet`."""
+    if quiet:
+        yield None
+    elif verbose:
+        yield _each
+    elif sys.stderr.isatty():
+        yield from _bar()
+    else:
+        yield _quarters
+
+
+def _bar() -> Iterator[OnRun]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("runs", total=None)
+        yield lambda _, done, total: bar.update(task, completed=done, total=total)
+
+
+def _quarters(_: Run, done: int, total: int) -> None:
+    if done * 4 // total > (done - 1) * 4 // total:
+        output.remark(f"{done} of {total} runs")
+
+
+def _each(run: Run, done: int, total: int) -> None:
+    output.remark(f"{done} of {total}: {run.protocol} {run.scenario} on {run.engine}, seed {run.seed}: {run.verdict}")
+
+
+# ------------------------------------------------------------------------------------------------------------ the lists
+
+
+def _list(what: list[str], json: bool) -> None:
+    from compare.catalogue import LISTS
+
+    if len(what) != 1 or what[0] not in LISTS:
+        raise WrongUsage(f"compare list {' '.join(what)}: must be one of {', '.join(LISTS)}")
+    rows = list(LISTS[what[0]]())
+    if json:
+        output.as_json([{"name": name, "summary": summary} for name, summary in rows])
+    else:
+        output.table(("name", "what it is"), rows)

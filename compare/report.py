@@ -1,0 +1,142 @@
+"""Results for a person: the table, what was not as expected, and what a violation looked like.
+
+Here: text made from `results.json` alone, so that an old file can be shown too. Not here: files and flags
+(`compare.cli`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from statistics import median
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from compare.results import Cell, Results, Run, Verdict
+from replog.cli.exits import ExitCode
+
+WIDTH: Final = 100
+WORST: Final = (Verdict.ERROR, Verdict.UNSAFE, Verdict.VACUOUS, Verdict.STALLED, Verdict.OK)
+_STYLES: Final = {
+    Verdict.OK: "green",
+    Verdict.UNSAFE: "bold red",
+    Verdict.STALLED: "yellow",
+    Verdict.VACUOUS: "magenta",
+    Verdict.ERROR: "reverse red",
+}
+_CODES: Final = {
+    Verdict.ERROR: ExitCode.OUR_BUG,
+    Verdict.UNSAFE: ExitCode.SAFETY_VIOLATED,
+    Verdict.VACUOUS: ExitCode.VACUOUS,
+    Verdict.STALLED: ExitCode.STALLED,
+}
+
+
+def show(results: Results, costs: bool = False, console: Console | None = None) -> None:
+    """The table, the costs if wanted, and a few lines for each cell that is not as expected."""
+    console = console if console is not None else Console(width=WIDTH, highlight=False, markup=False)
+    console.print(_table(results))
+    if costs:
+        console.print(_costs(results))
+    for line in surprises(results):
+        console.print(line, soft_wrap=True)
+
+
+def _table(results: Results) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("protocol", "scenario", "verdict"):
+        table.add_column(column, no_wrap=True)
+    for column in ("checked", "outage", "ops/s", "p50"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for cell in results.cells:
+        runs = runs_of(results, cell)
+        table.add_row(
+            cell.protocol,
+            cell.scenario,
+            verdict_text(cell),
+            f"{sum(check.checked for run in runs for check in run.checks.values()):,}",
+            f"{max((run.unavailable_s for run in runs), default=0.0):.2f} s",
+            _figure([run.throughput_ops_s for run in runs], ",.0f") + (" (sim)" if cell.engine == "sim" else ""),
+            _figure([run.latency_ms.p50 if run.latency_ms else None for run in runs], ".2f") + " ms",
+        )
+    return table
+
+
+def _costs(results: Results) -> Table:
+    table = Table(
+        box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0), title="per operation", title_justify="left"
+    )
+    for column in ("protocol", "scenario", "engine"):
+        table.add_column(column, no_wrap=True)
+    for column in ("messages", "bytes", "signatures", "fsyncs"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for cell in results.cells:
+        runs = runs_of(results, cell)
+        table.add_row(
+            cell.protocol,
+            cell.scenario,
+            cell.engine,
+            _figure([run.messages_per_op for run in runs], ",.1f"),
+            _figure([run.bytes_per_op for run in runs], ",.0f"),
+            _figure([run.signatures_per_op for run in runs], ",.1f"),
+            _figure([run.fsyncs_per_op for run in runs], ",.1f"),
+        )
+    return table
+
+
+def _figure(values: Iterable[float | None], form: str) -> str:
+    """The median of what is known."""
+    known = [value for value in values if value is not None]
+    return format(median(known), form) if known else "-"
+
+
+def runs_of(results: Results, cell: Cell) -> list[Run]:
+    key = (cell.protocol, cell.scenario, cell.engine)
+    return [run for run in results.runs if (run.protocol, run.scenario, run.engine) == key]
+
+
+def verdict_text(cell: Cell) -> Text:
+    """The gravest verdict and how many of the runs have it; an exclamation mark where it is not as expected."""
+    worst = next(verdict for verdict in WORST if cell.counts.get(verdict))
+    total = sum(cell.counts.values())
+    return Text(f"{worst} {cell.counts[worst]}/{total}{'' if cell.met else ' !'}", style=_STYLES[worst])
+
+
+def surprises(results: Results) -> Iterator[str]:
+    """For each cell that is not as expected: what was, what its first bad run says, and how to repeat it."""
+    for cell in results.cells:
+        if cell.met:
+            continue
+        counts = ", ".join(f"{verdict} {number}" for verdict, number in cell.counts.items())
+        yield f"not as expected: {cell.protocol} {cell.scenario} on {cell.engine}: {counts}, {cell.expected} expected"
+        wanted = Verdict(cell.expected.partition(" ")[2])
+        odd = next((run for run in runs_of(results, cell) if run.verdict is not wanted), None)
+        if odd is not None:
+            yield f"  seed {odd.seed}: {why(odd)}"
+            yield f"  replay: {odd.replay}"
+
+
+def why(run: Run) -> str:
+    """What a run's verdict rests on."""
+    if run.error:
+        return run.error
+    if run.verdict is Verdict.VACUOUS:
+        return "nothing was acknowledged" if not run.acknowledged else "the attack reached no correct replica"
+    failed = [f"{name}: {check.detail}" for name, check in run.checks.items() if not check.ok]
+    return "; ".join(failed) or "every judge was content"
+
+
+def exit_code(results: Results) -> ExitCode:
+    """0 if every cell is as expected; else by the gravest verdict that was not expected."""
+    if results.met:
+        return ExitCode.AS_EXPECTED
+    unexpected = {
+        verdict
+        for cell in results.cells
+        if not cell.met
+        for verdict in cell.counts
+        if verdict is not Verdict(cell.expected.partition(" ")[2])
+    }
+    return next((_CODES[verdict] for verdict in WORST if verdict in unexpected & set(_CODES)), ExitCode.NOT_AS_EXPECTED)
