@@ -1,0 +1,102 @@
+"""Options of the protocol: what an operator may set, within which bounds, and which values belong together.
+
+Not here: members, addresses, keys (`replog.config`), sessions (the executor's).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Micros = Annotated[int, Field(ge=1, le=86_400_000_000)]
+Count = Annotated[int, Field(ge=1, le=65_536)]
+Bytes = Annotated[int, Field(ge=1, le=32 * 1024 * 1024)]
+
+
+class Options(BaseModel):
+    """Every replica of a cluster runs with the same options. Times in microseconds, sizes in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    auth: Literal["signatures"] = "signatures"
+    """How replicas and clients prove what they say."""
+
+    batch_requests_max: Count = 512
+    batch_operations_max: Count = 16_384
+    batch_bytes_max: Bytes = 1024 * 1024
+    batch_delay_us: Annotated[int, Field(ge=0, le=1_000_000)] = 2_000
+    """While other batches are in flight, a batch that is not full waits this long for company. [CL99 4.2]"""
+    in_flight_max: Count = 8
+    """Sequence numbers that a primary has proposed and not yet executed."""
+
+    checkpoint_interval: Annotated[int, Field(ge=1, le=4_096)] = 128
+    """K: every so many sequence numbers the state is a checkpoint. [CL99 4.3]"""
+    log_window: Annotated[int, Field(ge=2, le=8_192)] = 256
+    """L: high watermark less low watermark. [CL99 4.3]"""
+
+    view_timeout_us: Micros = 1_000_000
+    """T: how long a backup waits for one request before it asks for the next view. [CL99 4.4]"""
+    view_timeout_cap_us: Micros = 60_000_000
+    """Where the doubling of T ends. Delays beyond it for ever would stop progress: it is the deployment's assumption
+    of synchrony. [CL99 3, 4.5.2]"""
+    status_interval_us: Micros = 100_000
+    """How often a replica that waits for something tells the others what it has; four times as long when idle."""
+    clock_bound_us: Micros = 10_000_000
+    """How far a proposed time may lie from a backup's own time of day. [CL99 4.6]"""
+
+    request_bytes_max: Bytes = 1024 * 1024
+    pending_requests_max: Annotated[int, Field(ge=1, le=1_000_000)] = 16_384
+    pending_operations_max: Annotated[int, Field(ge=1, le=10_000_000)] = 262_144
+    pending_bytes_max: Annotated[int, Field(ge=1, le=1024 * 1024 * 1024)] = 64 * 1024 * 1024
+    client_requests_max: Count = 128
+    client_operations_max: Count = 65_536
+    """What one client, and all together, may have waiting; beyond it OVERLOADED is the answer."""
+
+    @field_validator("auth", mode="before")
+    @classmethod
+    def _no_macs_yet(cls, value: object) -> object:
+        if value == "macs":
+            raise ValueError("'macs' is not built yet: use 'signatures'")
+        return value
+
+    @model_validator(mode="after")
+    def _relations(self) -> Options:
+        for holds, rule in (
+            (self.log_window % self.checkpoint_interval == 0, "log_window must be a multiple of checkpoint_interval"),
+            (self.log_window >= 2 * self.checkpoint_interval, "log_window must be at least 2 * checkpoint_interval"),
+            (self.in_flight_max <= self.log_window, "in_flight_max must not exceed log_window"),
+            (self.request_bytes_max <= self.batch_bytes_max, "request_bytes_max must not exceed batch_bytes_max"),
+            (self.request_bytes_max <= self.pending_bytes_max, "request_bytes_max must not exceed pending_bytes_max"),
+            (
+                self.client_requests_max <= self.pending_requests_max,
+                "client_requests_max must not exceed pending_requests_max",
+            ),
+            (
+                self.client_operations_max <= self.pending_operations_max,
+                "client_operations_max must not exceed pending_operations_max",
+            ),
+            (
+                self.batch_operations_max <= self.client_operations_max,
+                "batch_operations_max must not exceed client_operations_max",
+            ),
+            (self.view_timeout_us <= self.view_timeout_cap_us, "view_timeout_us must not exceed view_timeout_cap_us"),
+            (
+                8 * self.status_interval_us <= self.view_timeout_us,
+                "status_interval_us must be at most view_timeout_us / 8",
+            ),
+        ):
+            if not holds:
+                names = [word for word in rule.replace(",", "").split() if hasattr(self, word)]
+                values = ", ".join(f"{name} = {getattr(self, name)}" for name in dict.fromkeys(names))
+                raise ValueError(f"{rule} ({values})")
+        return self
+
+    @property
+    def client_retry_us(self) -> int:
+        """A client sends to all replicas well before their patience with the primary can end. [CL99 4.1]"""
+        return self.view_timeout_us // 4
+
+    @property
+    def idle_interval_us(self) -> int:
+        return 4 * self.status_interval_us

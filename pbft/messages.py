@@ -1,0 +1,258 @@
+"""Everything that replicas say to each other and write down, and what of it is signed.
+
+A certificate states view, seq and digest once and then lists who signed exactly that: votes for different things cannot
+be put into one. Lists are sorted by replica or seq, so that one meaning has one encoding (HAZARDS P30). Every integer,
+name and list is bounded by its type (HAZARDS P12, X6). Not here: who checks what (`pbft.notary`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from replog.codec import Codec, digest_of
+from replog.types import COMMON_MESSAGES, U63, Digest, Message, Request, WireDigest
+
+Signature = Annotated[bytes, msgspec.Meta(max_length=64)]
+Replica = Annotated[int, msgspec.Meta(ge=0, le=1023)]
+Raws = Annotated[list[bytes], msgspec.Meta(max_length=65_536)]
+Flags = Annotated[bytes, msgspec.Meta(max_length=8_192)]
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Vote(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One replica's signature under what the certificate around it states."""
+
+    replica: Replica
+    signature: Signature
+
+
+class Proposal(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A pre-prepare inside a NEW-VIEW, which states the view."""
+
+    seq: U63
+    digest: WireDigest
+    signature: Signature
+
+
+Votes = Annotated[list[Vote], msgspec.Meta(max_length=1024)]
+
+# -------------------------------------------------------------------------------------------------- normal case
+
+
+class PrePrepare(Message, tag="pp", frozen=True):
+    """The primary gives `digest` the place (view, seq). `time` and `requests` travel beside the signed part: their
+    digest is signed. Without them it is still a signed statement, as evidence needs it. [CL99 4.2]"""
+
+    view: U63
+    seq: U63
+    digest: WireDigest
+    signature: Signature
+    time: U63
+    requests: Raws
+
+
+class Prepare(Message, tag="pr", frozen=True):
+    """A backup has accepted the pre-prepare, and the body is on its disk. [CL99 4.2]"""
+
+    view: U63
+    seq: U63
+    digest: WireDigest
+    replica: Replica
+    signature: Signature
+
+
+class Commit(Message, tag="pc", frozen=True):
+    """A replica has prepared, and the certificate of that is on its disk. [CL99 4.2]"""
+
+    view: U63
+    seq: U63
+    digest: WireDigest
+    replica: Replica
+    signature: Signature
+
+
+class PreparedProof(Message, tag="pP", frozen=True):
+    """The primary's signature under the pre-prepare, and `quorum - 1` of distinct backups under PREPARE. [CL99 4.4]"""
+
+    view: U63
+    seq: U63
+    digest: WireDigest
+    signature: Signature
+    votes: Votes
+
+
+class CommitProof(Message, tag="pC", frozen=True):
+    """A quorum's signatures under COMMIT. Whoever holds it and the body executes. [deviates: CL99 would wait for a
+    checkpoint when an equivocating primary made this replica accept something else]"""
+
+    view: U63
+    seq: U63
+    digest: WireDigest
+    votes: Votes
+
+
+class Committed(Message, tag="pD", frozen=True):
+    """A decided batch, whole: for whoever missed it. The digest of the body is the one in the proof."""
+
+    proof: CommitProof
+    time: U63
+    requests: Raws
+
+
+# ----------------------------------------------------------------------------------------- checkpoints, view change
+
+
+class Checkpoint(Message, tag="pk", frozen=True):
+    """The state after `seq` has this digest. [CL99 4.3]"""
+
+    seq: U63
+    digest: WireDigest
+    replica: Replica
+    signature: Signature
+
+
+class CheckpointProof(Message, tag="pK", frozen=True):
+    """A quorum's signatures under CHECKPOINT. Seq 0 needs none: it is the state everybody begins with."""
+
+    seq: U63
+    digest: WireDigest
+    votes: Votes
+
+
+GENESIS: Final = CheckpointProof(0, bytes(32), [])
+
+
+class ViewChange(Message, tag="pv", frozen=True):
+    """`replica` takes no part in views below `view` any more. `checkpoint` is the latest proof it knows, `prepared` has
+    for each later seq the certificate of the highest view in which it prepared, by growing seq. [CL99 4.4]"""
+
+    view: U63
+    checkpoint: CheckpointProof
+    prepared: Annotated[list[PreparedProof], msgspec.Meta(max_length=8_192)]
+    replica: Replica
+    signature: Signature
+
+
+class NewView(Message, tag="pn", frozen=True):
+    """`view` begins: V, a quorum of view-changes by growing replica, and O, what follows from them. [CL99 4.4]"""
+
+    view: U63
+    view_changes: Annotated[list[ViewChange], msgspec.Meta(max_length=1024)]
+    pre_prepares: Annotated[list[Proposal], msgspec.Meta(max_length=8_192)]
+    signature: Signature
+
+
+# -------------------------------------------------------------------------------------------- catching up, recovery
+
+
+class Status(Message, tag="ps", frozen=True):
+    """Where the sender stands, so that others send what it lacks. Unsigned: it asks and proves nothing. [CL02 status]
+
+    `slots` has a byte for each seq from `executed + 1` on: HAS_BODY, HAS_PREPARED, HAS_COMMITTED (with its body).
+    `stalled`: nothing was executed for a while, so what is missing was lost rather than under way.
+    """
+
+    view: U63
+    active: bool
+    stable: U63
+    executed: U63
+    stalled: bool
+    slots: Flags
+
+
+HAS_BODY, HAS_PREPARED, HAS_COMMITTED = 1, 2, 4
+
+
+class FetchBatch(Message, tag="pf", frozen=True):
+    """The sender lacks the body with this digest. [CL99 4.4]"""
+
+    seq: U63
+    digest: WireDigest
+
+
+class BatchData(Message, tag="pb", frozen=True):
+    """A body; its digest is what it hashes to."""
+
+    seq: U63
+    time: U63
+    requests: Raws
+
+
+class FetchPart(Message, tag="pg", frozen=True):
+    """The sender wants one part of the state after `seq`. [CL99 4.4, CL02 partition tree]"""
+
+    seq: U63
+    part: U63
+
+
+class PartData(Message, tag="ph", frozen=True):
+    """That part, or None: not held here. What it must hash to is known to whoever asked."""
+
+    seq: U63
+    part: U63
+    data: bytes | None
+
+
+MESSAGES: Final[Codec[Any]] = Codec(
+    *COMMON_MESSAGES,
+    PrePrepare,
+    Prepare,
+    Commit,
+    Committed,
+    Checkpoint,
+    CheckpointProof,
+    ViewChange,
+    NewView,
+    Status,
+    FetchBatch,
+    BatchData,
+    FetchPart,
+    PartData,
+)
+RECORDS: Final[Codec[Any]] = Codec(
+    PrePrepare, PreparedProof, CommitProof, Committed, BatchData, CheckpointProof, ViewChange, NewView
+)
+
+# ------------------------------------------------------------------------------------------------ what is hashed
+
+
+class Batch:
+    """Requests in order under one agreed time: what a digest in the protocol stands for.
+
+    The digest covers the time and each request's own digest, so that proofs need no bodies. [CL99 4.2]
+    """
+
+    __slots__ = ("digest", "time", "requests", "raws", "size")
+
+    def __init__(self, time: int, requests: list[Request]) -> None:
+        self.time = time
+        self.requests = requests
+        self.raws = [request.raw for request in requests]
+        self.size = sum(map(len, self.raws))
+        self.digest: Digest = digest_of(_encode(("batch", time, b"".join([request.digest for request in requests]))))
+
+    @classmethod
+    def read(cls, time: int, raws: Iterable[bytes]) -> Batch:
+        """From the wire. Raises BadMessage if any of `raws` is no request."""
+        return cls(time, [Request(raw) for raw in raws])
+
+    @property
+    def operations(self) -> int:
+        return sum(request.count for request in self.requests)
+
+
+NULL: Final = Batch(0, [])
+"""The null request: goes through the protocol and does nothing. [CL99 4.4]"""
+
+
+def prepared_digest(message: ViewChange) -> Digest:
+    """What a view-change's signature stands for beside view and sender: both lists, signatures in them included."""
+    return digest_of(_encode((message.checkpoint, message.prepared)))
+
+
+def new_view_digest(message: NewView) -> Digest:
+    return digest_of(_encode((message.view_changes, message.pre_prepares)))

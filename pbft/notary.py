@@ -1,0 +1,159 @@
+"""Who may say what, how many are enough, and whether it was really said: every signature and quorum is here.
+
+Pure but for a bounded memory of signatures found good. Every place that a paper writes as 2f+1, 2f, f+1 or
+"the primary" asks this class. Not here: what follows from a certificate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from pbft.messages import (
+    CheckpointProof,
+    CommitProof,
+    NewView,
+    PreparedProof,
+    ViewChange,
+    Vote,
+    new_view_digest,
+    prepared_digest,
+)
+from replog.core import Accuse, Effect, Note, Setup
+from replog.quorum import byzantine_quorum, weak_quorum
+from replog.types import Digest, Message, NodeId
+
+MEMORY: Final = 16_384
+"""Signatures remembered as good: a view change shows again what the normal case has checked."""
+
+
+class Notary:
+    """Invariants:
+    what `_good` holds was verified with the key of its signer, or signed here
+    `_good` has at most MEMORY entries, `_accused` one for each node and kind of evidence
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self.me = setup.me
+        self.n = setup.n
+        self.f = setup.f
+        self.others = setup.others
+        self.quorum = byzantine_quorum(setup.n, setup.f)
+        self.weak_quorum = weak_quorum(setup.f)
+        self.checkpoint_interval: int = setup.config.checkpoint_interval
+        self.log_window: int = setup.config.log_window
+        self._domain = setup.domain
+        self._signer = setup.signer
+        self._verifier = setup.verifier
+        self._good: dict[tuple[NodeId, bytes], bytes] = {}
+        self._accused: dict[tuple[NodeId, str], int] = {}
+
+    def primary(self, view: int) -> NodeId:
+        """p = v mod n. [CL99 4]"""
+        return view % self.n
+
+    # ------------------------------------------------------------------------------------------------- signatures
+
+    def sign(self, kind: str, fields: tuple[int | bytes, ...]) -> bytes:
+        statement = self._domain.statement(kind, fields)
+        signature = self._signer.sign(statement)
+        self._remember(self.me, signature, statement)
+        return signature
+
+    def check(self, signer: NodeId, kind: str, fields: tuple[int | bytes, ...], signature: bytes) -> bool:
+        """Whether `signer` signed `fields` as a statement of this kind, in this cluster and epoch (P22, P24, X10)."""
+        statement = self._domain.statement(kind, fields)
+        if self._good.get((signer, signature)) == statement:
+            return True
+        if not self._verifier.verify(signer, statement, signature):
+            return False
+        self._remember(signer, signature, statement)
+        return True
+
+    def _remember(self, signer: NodeId, signature: bytes, statement: bytes) -> None:
+        if len(self._good) >= MEMORY:
+            del self._good[next(iter(self._good))]
+        self._good[signer, signature] = statement
+
+    def check_pre_prepare(self, view: int, seq: int, digest: Digest, signature: bytes) -> bool:
+        return self.check(self.primary(view), "pre-prepare", (view, seq, digest), signature)
+
+    # ------------------------------------------------------------------------------- certificates: "" or the flaw
+
+    def flaw_in_prepared(self, proof: PreparedProof) -> str:
+        """[CL99 4.4] pre-prepare of that view's primary and `quorum - 1` prepares of distinct backups (P1, P19)."""
+        view, seq, digest = proof.view, proof.seq, proof.digest
+        if any(vote.replica == self.primary(view) for vote in proof.votes):
+            return "the primary's PREPARE counts for nothing"
+        if not self.check_pre_prepare(view, seq, digest, proof.signature):
+            return "prepared: bad signature of the pre-prepare"
+        return self._flaw_in_votes("prepare", (view, seq, digest), proof.votes, self.quorum - 1)
+
+    def flaw_in_commit(self, proof: CommitProof) -> str:
+        """[CL99 4.2] commits of a quorum."""
+        return self._flaw_in_votes("commit", (proof.view, proof.seq, proof.digest), proof.votes, self.quorum)
+
+    def flaw_in_checkpoint(self, proof: CheckpointProof) -> str:
+        """[CL99 4.3] checkpoint messages of a quorum; none for the state that everybody begins with (P9)."""
+        if proof.seq == 0:
+            return "" if not any(proof.digest) and not proof.votes else "checkpoint: seq 0 needs no votes"
+        if proof.seq % self.checkpoint_interval:
+            return f"checkpoint: seq {proof.seq} is no multiple of checkpoint_interval"
+        return self._flaw_in_votes("checkpoint", (proof.seq, proof.digest), proof.votes, self.quorum)
+
+    def _flaw_in_votes(self, kind: str, fields: tuple[int | bytes, ...], votes: Sequence[Vote], needed: int) -> str:
+        """Exactly as many as needed, by growing replica, which makes them distinct (P7); then the signatures."""
+        voters = [vote.replica for vote in votes]
+        if len(voters) != needed or voters != sorted(set(voters)) or not set(voters) <= set(range(self.n)):
+            return f"{kind}: {needed} votes of distinct replicas are a certificate, these are of {voters}"
+        for vote in votes:
+            if not self.check(vote.replica, kind, (*fields, vote.replica), vote.signature):
+                return f"{kind}: bad signature of node {vote.replica}"
+        return ""
+
+    def sign_view_change(self, message: ViewChange) -> bytes:
+        return self.sign("view-change", (message.view, message.replica, prepared_digest(message)))
+
+    def check_view_change(self, message: ViewChange) -> bool:
+        fields = (message.view, message.replica, prepared_digest(message))
+        return self.check(message.replica, "view-change", fields, message.signature)
+
+    def flaw_in_view_change(self, message: ViewChange) -> str:
+        """Shape, then its signature, then every certificate in it (P1, P2). [CL99 4.4]"""
+        low = message.checkpoint.seq
+        seqs = [proof.seq for proof in message.prepared]
+        if message.replica >= self.n or message.view < 1:
+            return "view-change: no such replica or view"
+        if seqs != sorted(set(seqs)) or (seqs and not low < seqs[0] <= seqs[-1] <= low + self.log_window):
+            return "view-change: prepared seqs must grow within the window above its checkpoint"
+        if any(proof.view >= message.view for proof in message.prepared):
+            return "view-change: prepared in a view that has not been"
+        if not self.check_view_change(message):
+            return "view-change: bad signature"
+        flaw = self.flaw_in_checkpoint(message.checkpoint)
+        for proof in message.prepared:
+            flaw = flaw or self.flaw_in_prepared(proof)
+        return flaw
+
+    def sign_new_view(self, message: NewView) -> bytes:
+        return self.sign("new-view", (message.view, new_view_digest(message)))
+
+    def check_new_view(self, message: NewView) -> bool:
+        return self.check(
+            self.primary(message.view), "new-view", (message.view, new_view_digest(message)), message.signature
+        )
+
+    # --------------------------------------------------------------------------------------------------- evidence
+
+    def accuse(self, culprit: NodeId, kind: str, place: int, first: Message, second: Message) -> list[Effect]:
+        """Two statements that no correct node signs both; both signatures were checked. Once for each culprit, kind and
+        place (a view or seq, the last one is remembered): one is proof enough, and nobody can make this grow."""
+        if self._accused.get((culprit, kind)) == place:
+            return []
+        self._accused[culprit, kind] = place
+        return [Accuse(culprit, kind, first, second), nonsense(culprit, kind)]
+
+
+def nonsense(sender: Any, rule: str) -> Note:
+    """A peer's input that was refused, and why. Counted by the worlds; never an exception."""
+    return Note("nonsense", {"sender": sender, "rule": rule})

@@ -1,0 +1,467 @@
+"""Slots: what this replica has seen, promised and decided for each sequence number in its window.
+
+Here: the three phases and their certificates [CL99 4.2]. Not here: which proposals are acceptable and when a decided
+batch is executed (`pbft.core`), how a new view chooses (`pbft.view_change`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from pbft.messages import (
+    HAS_BODY,
+    HAS_COMMITTED,
+    HAS_PREPARED,
+    NULL,
+    Batch,
+    BatchData,
+    Commit,
+    CommitProof,
+    Committed,
+    Prepare,
+    PreparedProof,
+    PrePrepare,
+    Proposal,
+    Vote,
+)
+from pbft.notary import Notary, nonsense
+from replog.core import Effect, Persist, Send
+from replog.quorum import VoteSet
+from replog.types import Digest, Message, NodeId
+
+BODIES_MAX: Final = 8
+"""Bodies kept for one seq: those voted for in the last views. One that was prepared elsewhere may be chosen again."""
+
+
+class Tally:
+    """The votes of one phase for one (view, seq), at most one a replica.
+
+    A vote is held until it is needed, then its signature is checked: votes beyond the quorum never are, unless they
+    contradict (HAZARDS P7, P17).
+
+    Invariants:
+      a replica's vote is in `good` or in `held`, not in both, and what is in `good` is never replaced
+      every vote in `good` was verified
+    """
+
+    __slots__ = ("good", "held")
+
+    def __init__(self) -> None:
+        self.good: VoteSet[Digest, bytes] = VoteSet()
+        self.held: dict[NodeId, tuple[Digest, bytes]] = {}
+
+    def said(self, voter: NodeId) -> tuple[Digest, bytes] | None:
+        return self.good.get(voter) or self.held.get(voter)
+
+    def possible(self, digest: Digest) -> int:
+        """How many votes there would be for `digest` if all that are held were good."""
+        return self.good.count(digest) + sum(1 for held, _ in self.held.values() if held == digest)
+
+    def settle(self, digest: Digest, needed: int, check: Callable[[NodeId, bytes], bool]) -> list[NodeId]:
+        """Verify held votes for `digest` until `needed` are good. Gives the replicas whose signature is bad."""
+        bad: list[NodeId] = []
+        for voter in sorted(self.held):
+            if self.good.count(digest) >= needed:
+                break
+            said, signature = self.held[voter]
+            if said != digest:
+                continue
+            del self.held[voter]
+            if check(voter, signature):
+                self.good.add(voter, digest, signature)
+            else:
+                bad.append(voter)
+        return bad
+
+    def votes(self, digest: Digest, count: int) -> list[Vote]:
+        """`count` good votes as a certificate lists them."""
+        return [Vote(voter, signature) for voter, signature in self.good.witnesses(digest)[:count]]
+
+
+class Slot:
+    """One sequence number.
+
+    Invariants:
+      `digest`, `signature` and both tallies belong to the present view; `digest` is never replaced by another in it
+      `prepared` is the certificate of the highest view in which this replica prepared         [CL99 4.4]
+      `committed`, once there, stands: no later one has another digest                         [CL99 4.5.1]
+      an own COMMIT was sent in this view only if `prepared` is of this view                   (HAZARDS P25)
+    """
+
+    __slots__ = (
+        "seq",
+        "digest",
+        "signature",
+        "prepares",
+        "commits",
+        "prepared",
+        "committed",
+        "bodies",
+        "holders",
+        "asked",
+    )
+
+    def __init__(self, seq: int) -> None:
+        self.seq = seq
+        self.prepared: PreparedProof | None = None
+        self.committed: CommitProof | None = None
+        self.bodies: dict[Digest, Batch] = {}
+        self.asked = 0
+        self.holders: list[NodeId] = []
+        self.begin_view()
+
+    def begin_view(self) -> None:
+        self.digest: Digest | None = None
+        self.signature = b""
+        self.prepares = Tally()
+        self.commits = Tally()
+
+    @property
+    def body(self) -> Batch | None:
+        """The body of what is accepted in this view."""
+        return None if self.digest is None else self.bodies.get(self.digest)
+
+    @property
+    def decided(self) -> Batch | None:
+        """The batch to execute, once its commit certificate and its body are here."""
+        return None if self.committed is None else self.bodies.get(self.committed.digest)
+
+    def keep(self, batch: Batch) -> None:
+        self.bodies[batch.digest] = batch
+        if len(self.bodies) > BODIES_MAX:
+            needed = {self.digest, self.committed and self.committed.digest, self.prepared and self.prepared.digest}
+            del self.bodies[next(digest for digest in self.bodies if digest not in needed)]
+
+    def lacking(self) -> list[tuple[Digest, list[NodeId]]]:
+        """Digests of bodies that are needed to go on, each with the replicas that said they have it. [CL99 4.4]"""
+        wanted = []
+        if self.committed is not None and self.committed.digest not in self.bodies:
+            wanted.append((self.committed.digest, [vote.replica for vote in self.committed.votes]))
+        if self.digest is not None and self.digest not in self.bodies:
+            wanted.append((self.digest, self.holders))
+        return wanted
+
+
+class Ordering:
+    """The window of slots, and the view in which votes count.
+
+    Invariants:
+      `active`: this replica votes in `view`; not active: it has asked for `view` and votes in none
+      low < seq <= high for every slot                                                         [CL99 4.2]
+      `next_seq`, at the primary, is above every seq that this replica has proposed in this view
+    """
+
+    def __init__(self, notary: Notary) -> None:
+        self._notary = notary
+        self.view = 0
+        self.active = True
+        self.low = 0
+        self.high = notary.log_window
+        self.next_seq = 1
+        self.slots: dict[int, Slot] = {}
+        self._unsaved: list[Message] = []
+
+    # ----------------------------------------------------------------------------------------------------- the window
+
+    def slot(self, seq: int) -> Slot:
+        """The slot of a seq within the window."""
+        slot = self.slots.get(seq)
+        if slot is None:
+            slot = self.slots[seq] = Slot(seq)
+        return slot
+
+    def in_window(self, seq: int) -> bool:
+        """low < seq <= high: a faulty primary cannot exhaust the numbers (P20). [CL99 4.2]"""
+        return self.low < seq <= self.high
+
+    def above(self, seq: int) -> Iterator[Slot]:
+        """Slots beyond `seq` in order."""
+        return (self.slots[number] for number in sorted(self.slots) if number > seq)
+
+    def discard(self, upto: int) -> None:
+        """A stable checkpoint covers everything up to `upto`, and this replica has the state. [CL99 4.3]"""
+        for seq in [seq for seq in self.slots if seq <= upto]:
+            del self.slots[seq]
+        self._unsaved = [record for record in self._unsaved if _seq(record) > upto]
+        self.low = max(self.low, upto)
+        self.raise_high(upto)
+        self.next_seq = max(self.next_seq, upto + 1)
+
+    def raise_high(self, stable: int) -> None:
+        """A checkpoint at `stable` is proved, whether this replica has reached it or not."""
+        self.high = max(self.high, stable + self._notary.log_window)
+
+    # --------------------------------------------------------------------------------------------------- normal case
+
+    def propose(self, batch: Batch) -> list[Effect]:
+        """The primary gives `batch` the next number: on disk first, since it must never say another. [CL99 4.2]"""
+        seq, self.next_seq = self.next_seq, self.next_seq + 1
+        signature = self._notary.sign("pre-prepare", (self.view, seq, batch.digest))
+        message = PrePrepare(self.view, seq, batch.digest, signature, batch.time, batch.raws)
+        slot = self.slot(seq)
+        slot.digest, slot.signature = batch.digest, signature
+        slot.keep(batch)
+        return [*self.save(), Persist(message, seq), Send(self._notary.others, message), *self._advance(slot)]
+
+    def accept(self, message: PrePrepare, batch: Batch) -> list[Effect]:
+        """A backup takes a checked pre-prepare: the first for its (view, seq), the only one. [CL99 4.2] (P16, P17)"""
+        slot = self.slot(message.seq)
+        slot.digest, slot.signature = message.digest, message.signature
+        slot.keep(batch)
+        return [*self.save(), Persist(message, message.seq), *self._send_prepare(slot), *self._advance(slot)]
+
+    def _send_prepare(self, slot: Slot) -> list[Effect]:
+        if slot.digest is None or self._notary.me == self._notary.primary(self.view):
+            return []
+        signature = self._notary.sign("prepare", (self.view, slot.seq, slot.digest, self._notary.me))
+        slot.prepares.good.add(self._notary.me, slot.digest, signature)
+        return [Send(self._notary.others, Prepare(self.view, slot.seq, slot.digest, self._notary.me, signature))]
+
+    def on_prepare(self, message: Prepare) -> list[Effect]:
+        """A backup's vote in this view and window. The primary's counts for nothing: it has its pre-prepare (P19)."""
+        if message.replica == self._notary.primary(message.view):
+            return [nonsense(message.replica, "the primary sends no PREPARE")]
+        slot = self.slot(message.seq)
+        effects = self._hear(slot.prepares, message, "prepare")
+        return effects + self._advance(slot)
+
+    def on_commit(self, message: Commit) -> list[Effect]:
+        slot = self.slot(message.seq)
+        effects = self._hear(slot.commits, message, "commit")
+        if message.digest != slot.digest and self.may_be_decided(slot, message.digest):
+            effects += self._settle(slot, slot.commits, "commit", message.digest, self._notary.quorum)
+            self._decide(slot, message.digest)
+        return effects + self._advance(slot)
+
+    def may_be_decided(self, slot: Slot, digest: Digest) -> bool:
+        """A quorum of others commits what this replica has not accepted: their votes are worth checking."""
+        return slot.committed is None and slot.commits.possible(digest) >= self._notary.quorum
+
+    def is_prepared(self, slot: Slot) -> bool:
+        """prepared(m, v, n, i): body, pre-prepare, and `quorum - 1` prepares of distinct backups. [CL99 4.2]"""
+        return slot.body is not None and slot.prepares.good.count(slot.body.digest) >= self._notary.quorum - 1
+
+    def is_committed(self, slot: Slot, digest: Digest) -> bool:
+        """A quorum of commits for `digest`. [CL99 4.2] (P25)"""
+        return slot.commits.good.count(digest) >= self._notary.quorum
+
+    def _advance(self, slot: Slot) -> list[Effect]:
+        """Whatever follows from what is known of this slot in this view."""
+        if slot.digest is None or not self.active:
+            return []
+        effects: list[Effect] = []
+        if slot.prepared is None or slot.prepared.view < self.view:
+            effects += self._settle(slot, slot.prepares, "prepare", slot.digest, self._notary.quorum - 1)
+            if self.is_prepared(slot):
+                effects += self._send_commit(slot)
+        if slot.committed is None:
+            effects += self._settle(slot, slot.commits, "commit", slot.digest, self._notary.quorum)
+            self._decide(slot, slot.digest)
+        return effects
+
+    def _send_commit(self, slot: Slot) -> list[Effect]:
+        """Prepared: the certificate is on disk before COMMIT leaves, for the next view's sake. [CL99 4.2] (P16)"""
+        digest = slot.digest or b""
+        votes = slot.prepares.votes(digest, self._notary.quorum - 1)
+        slot.prepared = PreparedProof(self.view, slot.seq, digest, slot.signature, votes)
+        signature = self._notary.sign("commit", (self.view, slot.seq, digest, self._notary.me))
+        slot.commits.good.add(self._notary.me, digest, signature)
+        message = Commit(self.view, slot.seq, digest, self._notary.me, signature)
+        return [Persist(slot.prepared, slot.seq), Send(self._notary.others, message)]
+
+    def _decide(self, slot: Slot, digest: Digest) -> None:
+        if slot.committed is None and self.is_committed(slot, digest):
+            votes = slot.commits.votes(digest, self._notary.quorum)
+            slot.committed = CommitProof(self.view, slot.seq, digest, votes)
+            self._unsaved.append(slot.committed)
+
+    def decide_by(self, message: Committed, batch: Batch) -> None:
+        """A checked certificate with its body, whatever was accepted here. [deviates: see CommitProof] (P27)"""
+        slot = self.slot(message.proof.seq)
+        if slot.committed is None:
+            slot.committed = message.proof
+        slot.keep(batch)
+        self._unsaved.append(message)
+
+    def save(self) -> list[Effect]:
+        """Commit certificates not yet on disk. They are kept for laggards and archives and are no promise: they ride
+        with the next record that somebody waits for, or with the status tick."""
+        records, self._unsaved = self._unsaved, []
+        return [Persist(record, _seq(record)) for record in records]
+
+    # --------------------------------------------------------------------------------------------------------- bodies
+
+    def supply(self, seq: int, batch: Batch) -> list[Effect]:
+        """A body that was asked for by digest. It is on disk before any vote on it leaves (P15, P18)."""
+        slot = self.slots.get(seq)
+        if slot is None or batch.digest not in [digest for digest, _ in slot.lacking()]:
+            return []
+        slot.keep(batch)
+        effects: list[Effect] = [Persist(BatchData(seq, batch.time, batch.raws), seq)]
+        if self.active and batch.digest == slot.digest:
+            effects += self._send_prepare(slot) + self._advance(slot)
+        return effects
+
+    def complete(self) -> bool:
+        """Whether the body of everything accepted in this view is here."""
+        return all(slot.body is not None for slot in self.slots.values() if slot.digest is not None)
+
+    # ---------------------------------------------------------------------------------------------------------- views
+
+    def leave(self, view: int) -> None:
+        """Ask for `view`: from now on no vote of an older one. [CL99 4.4]"""
+        self.view = view
+        self.active = False
+
+    def enter(self, view: int, low: int, proposals: list[Proposal], holders: dict[int, list[NodeId]]) -> list[Effect]:
+        """Begin `view` with O, whose seqs follow `low`; a backup votes for each whose body it has. [CL99 4.4]
+
+        `holders`: by seq, the replicas whose votes are in the certificate that chose it: they have the body.
+        """
+        self.view = view
+        self.active = True
+        self.raise_high(low)
+        for slot in self.slots.values():
+            slot.begin_view()
+        effects: list[Effect] = []
+        for proposal in proposals:
+            if self.in_window(proposal.seq):
+                slot = self.slot(proposal.seq)
+                slot.digest, slot.signature = proposal.digest, proposal.signature
+                slot.holders = holders.get(proposal.seq, [])
+                if proposal.digest == NULL.digest:
+                    slot.keep(NULL)
+                if slot.body is not None:
+                    effects += self._send_prepare(slot)
+        self.next_seq = max([low, self.low] + [proposal.seq for proposal in proposals]) + 1
+        return effects
+
+    # ----------------------------------------------------------------------------------------------------- votes held
+
+    def _hear(self, tally: Tally, message: Prepare | Commit, kind: str) -> list[Effect]:
+        """Hold a vote. One that contradicts an earlier one is checked at once, both are: that is evidence (P17)."""
+        earlier = tally.said(message.replica)
+        if earlier is None or (earlier[0] == message.digest and message.replica in tally.held):
+            tally.held[message.replica] = (message.digest, message.signature)
+            return []
+        if earlier[0] == message.digest:
+            return []
+        fields = (message.view, message.seq)
+        if not self._notary.check(message.replica, kind, (*fields, message.digest, message.replica), message.signature):
+            return [nonsense(message.replica, f"bad signature of {kind}")]
+        if not self._notary.check(message.replica, kind, (*fields, earlier[0], message.replica), earlier[1]):
+            tally.held[message.replica] = (message.digest, message.signature)
+            return []
+        first = type(message)(*fields, earlier[0], message.replica, earlier[1])
+        return self._notary.accuse(message.replica, f"two-{kind}s", message.view, first, message)
+
+    def _settle(self, slot: Slot, tally: Tally, kind: str, digest: Digest, needed: int) -> list[Effect]:
+        if not tally.held:
+            return []
+
+        def check(voter: NodeId, signature: bytes) -> bool:
+            return self._notary.check(voter, kind, (self.view, slot.seq, digest, voter), signature)
+
+        return [nonsense(voter, f"bad signature of {kind}") for voter in tally.settle(digest, needed, check)]
+
+    def contradict(self, message: PrePrepare) -> list[Effect]:
+        """A second pre-prepare for a (view, seq): refused, and, both signatures good, a proof against the primary."""
+        slot = self.slot(message.seq)
+        view, seq, primary = message.view, message.seq, self._notary.primary(message.view)
+        if slot.digest is None:
+            return []
+        if not self._notary.check_pre_prepare(view, seq, message.digest, message.signature):
+            return [nonsense(primary, "bad signature of pre-prepare")]
+        first = PrePrepare(view, seq, slot.digest, slot.signature, 0, [])
+        second = PrePrepare(view, seq, message.digest, message.signature, 0, [])
+        return self._notary.accuse(primary, "two-pre-prepares", view, first, second)
+
+    # ----------------------------------------------------------------------------------------------------------- status
+
+    def flags(self, executed: int) -> bytes:
+        """A byte a slot from `executed + 1` to the last that is not empty: what this replica has of it."""
+        last = max(self.slots, default=executed)
+        return bytes(self._flag(self.slots.get(seq)) for seq in range(executed + 1, last + 1))
+
+    def _flag(self, slot: Slot | None) -> int:
+        if slot is None:
+            return 0
+        prepared = slot.prepared is not None and slot.prepared.view == self.view
+        body, committed = slot.body is not None, slot.decided is not None
+        return HAS_BODY * body | HAS_PREPARED * prepared | HAS_COMMITTED * committed
+
+    def own_words(self, slot: Slot, flag: int) -> list[Message]:
+        """What this replica has said about `slot` in this view and a peer with `flag` lacks."""
+        me, view, seq, digest = self._notary.me, self.view, slot.seq, slot.digest
+        if digest is None or slot.body is None:
+            return []
+        words: list[Message] = []
+        if me == self._notary.primary(view):
+            if not flag & HAS_BODY:
+                body = slot.body
+                words.append(PrePrepare(view, seq, digest, slot.signature, body.time, body.raws))
+        elif not flag & HAS_PREPARED and (vote := slot.prepares.good.get(me)) is not None:
+            words.append(Prepare(view, seq, digest, me, vote[1]))
+        if not flag & HAS_COMMITTED and (vote := slot.commits.good.get(me)) is not None:
+            words.append(Commit(view, seq, digest, me, vote[1]))
+        return words
+
+    # --------------------------------------------------------------------------------------------------------- restart
+
+    def recall(self, record: Message) -> None:
+        """One record from this replica's own disk, in the order of writing (P16)."""
+        if type(record) is PrePrepare:
+            slot = self.slot(record.seq)
+            if record.view == self.view and self.active:
+                slot.digest, slot.signature = record.digest, record.signature
+                self.next_seq = max(self.next_seq, record.seq + 1)
+            slot.keep(Batch.read(record.time, record.requests))
+        elif type(record) is BatchData:
+            self.slot(record.seq).keep(Batch.read(record.time, record.requests))
+        elif type(record) is PreparedProof:
+            self.slot(record.seq).prepared = record
+        elif type(record) is CommitProof:
+            self.slot(record.seq).committed = record
+        elif type(record) is Committed:
+            slot = self.slot(record.proof.seq)
+            slot.committed = record.proof
+            slot.keep(Batch.read(record.time, record.requests))
+
+    def revote(self, executed: int) -> list[Effect]:
+        """After a restart: say again what was said about everything beyond `executed`, so that a cluster which was
+        killed as a whole goes on. Also makes the own votes again, which are not on disk as such."""
+        effects: list[Effect] = []
+        for slot in self.above(self.low):
+            if slot.digest is None or slot.body is None:
+                continue
+            prepared = slot.prepared if slot.prepared is not None and slot.prepared.view == self.view else None
+            said = self._send_prepare(slot)
+            if self._notary.me == self._notary.primary(self.view):
+                body = slot.body
+                message = PrePrepare(self.view, slot.seq, slot.digest, slot.signature, body.time, body.raws)
+                said.append(Send(self._notary.others, message))
+            if prepared is not None:
+                for vote in prepared.votes:
+                    slot.prepares.good.add(vote.replica, slot.digest, vote.signature)
+                said += [effect for effect in self._send_commit(slot) if type(effect) is Send]
+            if slot.seq > executed:
+                effects += said
+        return effects
+
+    # ------------------------------------------------------------------------------------------------------ invariants
+
+    def check_invariants(self) -> None:
+        for seq, slot in self.slots.items():
+            assert self.low < seq <= self.high, f"slot {seq} lies within ({self.low}, {self.high}]"
+            assert slot.prepared is None or slot.prepared.view <= self.view, f"slot {seq} prepared in a view to come"
+            if self.active and self._notary.me in slot.commits.good:
+                assert slot.prepared is not None, f"own COMMIT at {seq} without being prepared"
+                assert slot.prepared.view == self.view, f"own COMMIT at {seq} without being prepared in this view"
+            if slot.committed is not None and slot.prepared is not None and slot.prepared.view >= slot.committed.view:
+                assert slot.prepared.digest == slot.committed.digest, f"slot {seq} prepared against what is decided"
+            assert len(slot.bodies) <= BODIES_MAX, f"slot {seq} keeps {len(slot.bodies)} bodies"
+
+
+def _seq(record: Any) -> int:
+    return int(record.proof.seq if type(record) is Committed else record.seq)

@@ -1,0 +1,255 @@
+"""Clients' requests from arrival to execution, and the patience with a primary that does not get them executed.
+
+Here: what waits, in order of arrival and within bounds; batches for the primary; the timer of a backup
+[CL99 4.1, 4.4, 4.5.2]. Not here: execution and what has been executed (`Sessions`, the executor's).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pbft.messages import Batch
+from replog.codec import Domain
+from replog.core import CancelTimer, Effect, Result, Sessions, SetTimer
+from replog.keys import Verifier
+from replog.types import ClientId, Micros, Request
+
+if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
+    from pbft.config import Options
+
+Identity = tuple[ClientId, int]
+
+
+class Requests:
+    """Verified requests that this replica waits for, by (client, timestamp).
+
+    A second request under the identity of one that waits is dropped: whichever is executed ends the wait for both,
+    since an identity executes once (HAZARDS P32).
+
+    Invariants:
+      every request in `pending` was verified; none of them is known to be executed
+      the totals and each client's share are what `pending` holds, and within their limits
+      `proposed` holds the identities that this view has given a number and that are not executed
+    """
+
+    def __init__(self, options: Options, domain: Domain, verifier: Verifier, sessions: Sessions) -> None:
+        self._options = options
+        self._domain = domain
+        self._verifier = verifier
+        self._sessions = sessions
+        self.pending: dict[Identity, Request] = {}
+        self.proposed: set[Identity] = set()
+        self.operations = 0
+        self.size = 0
+        self._shares: dict[ClientId, dict[int, Request]] = {}
+        self._queue: deque[Request] = deque()
+        self._queued_operations = 0
+        self._queued_size = 0
+
+    # -------------------------------------------------------------------------------------------------------- arrival
+
+    def refusal(self, request: Request) -> str:
+        """Why this request can never be ordered here; "" if it can. Cheap: no signature is checked."""
+        options = self._options
+        if request.size > options.request_bytes_max:
+            return f"request of {request.size} bytes, request_bytes_max is {options.request_bytes_max}"
+        if request.count > options.batch_operations_max:
+            return f"request of {request.count} operations, batch_operations_max is {options.batch_operations_max}"
+        if not self._verifier.knows(request.client):
+            return f"unknown client {request.client}"
+        return ""
+
+    def admits(self, request: Request) -> bool:
+        """Whether it could execute now, by this replica's state and the request's own word about `low`."""
+        return self._sessions.admits(request.client, request.timestamp, request.low)
+
+    def is_over(self, request: Request) -> bool:
+        """Whether its identity was executed or given up: it can never execute again (P33)."""
+        return not self._sessions.admits(request.client, request.timestamp)
+
+    def crowded(self, request: Request) -> bool:
+        """Whether its client, or all together, have as much waiting as is allowed (P36)."""
+        options, share = self._options, self._shares.get(request.client, {})
+        return (
+            len(self.pending) >= options.pending_requests_max
+            or self.operations + request.count > options.pending_operations_max
+            or self.size + request.size > options.pending_bytes_max
+            or len(share) >= options.client_requests_max
+            or sum(other.count for other in share.values()) + request.count > options.client_operations_max
+        )
+
+    def vouches(self, request: Request) -> bool:
+        """Whether its client signed it. What waits here was checked when it came: same bytes, same answer."""
+        known = self.pending.get(request.identity)
+        if known is not None and known.digest == request.digest:
+            return True
+        return self._verifier.verify(request.client, request.statement(self._domain), request.auth)
+
+    def add(self, request: Request) -> None:
+        """Wait for a verified request."""
+        self.pending[request.identity] = request
+        self._shares.setdefault(request.client, {})[request.timestamp] = request
+        self.operations += request.count
+        self.size += request.size
+
+    # -------------------------------------------------------------------------------------------------------- the end
+
+    def executed(self, batch: Batch, results: Iterable[Result]) -> None:
+        """A batch was executed. Whatever became of a request, the wait for its identity is over, and for those that its
+        client has given up by its word about `low` (P32)."""
+        for result in results:
+            self.proposed.discard((result.client, result.timestamp))
+            if self.pending:
+                self.remove(result.client, result.timestamp)
+        for request in batch.requests if self._shares else ():
+            share = self._shares.get(request.client)
+            if share and min(share) <= request.low:
+                for timestamp in [timestamp for timestamp in share if timestamp <= request.low]:
+                    self.remove(request.client, timestamp)
+
+    def remove(self, client: ClientId, timestamp: int) -> None:
+        request = self.pending.pop((client, timestamp), None)
+        if request is None:
+            return
+        self.operations -= request.count
+        self.size -= request.size
+        share = self._shares[client]
+        del share[timestamp]
+        if not share:
+            del self._shares[client]
+
+    def sweep(self) -> list[Request]:
+        """The state has jumped: take out what can never execute any more."""
+        gone = [request for request in self.pending.values() if self.is_over(request)]
+        for request in gone:
+            self.remove(*request.identity)
+        return gone
+
+    # ------------------------------------------------------------------------------------------------------ the primary
+
+    def begin_view(self, bodies: Iterable[Batch], leads: bool) -> None:
+        """`bodies` have their numbers in the new view; its primary queues all else that waits, in order of arrival."""
+        self.proposed = {request.identity for batch in bodies for request in batch.requests}
+        self._queue.clear()
+        self._queued_operations = self._queued_size = 0
+        for request in self.pending.values() if leads else ():
+            self.queue(request)
+
+    def queue(self, request: Request) -> None:
+        """To be proposed when there is room. [CL99 4.2]"""
+        if request.identity not in self.proposed:
+            self._queue.append(request)
+            self._queued_operations += request.count
+            self._queued_size += request.size
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    def full(self) -> bool:
+        """Whether what is queued makes a full batch by requests, operations or bytes."""
+        options = self._options
+        return (
+            len(self._queue) >= options.batch_requests_max
+            or self._queued_operations >= options.batch_operations_max
+            or self._queued_size >= options.batch_bytes_max
+        )
+
+    def next_batch(self) -> list[Request]:
+        """The oldest that fit into one batch. Those that ended their wait while queued, or do not fit their client's
+        session, are passed by (P33)."""
+        options, operations, size = self._options, 0, 0
+        chosen: list[Request] = []
+        while self._queue and len(chosen) < options.batch_requests_max:
+            request = self._queue[0]
+            if operations + request.count > options.batch_operations_max:
+                break
+            if size + request.size > options.batch_bytes_max:
+                break
+            self._queue.popleft()
+            self._queued_operations -= request.count
+            self._queued_size -= request.size
+            if self.pending.get(request.identity) is request and request.identity not in self.proposed:
+                self.proposed.add(request.identity)
+                chosen.append(request)
+                operations += request.count
+                size += request.size
+        return chosen
+
+    def check_invariants(self) -> None:
+        options = self._options
+        assert self.operations == sum(request.count for request in self.pending.values()), "operations that wait"
+        assert self.size == sum(request.size for request in self.pending.values()), "bytes that wait"
+        assert len(self.pending) == sum(map(len, self._shares.values())), "each request is in its client's share"
+        assert len(self.pending) <= options.pending_requests_max, "requests that wait are bounded"
+
+
+class Patience:
+    """The timer of a backup: it waits for one thing at a time, a request or a seq, and gives each the same time.
+
+    Starts when there is something to wait for and none runs; stops when nothing is left; starts anew when what it
+    waited for is done and something else waits. [CL99 4.4] Between VIEW-CHANGE and NEW-VIEW it waits for the latter,
+    once a quorum has asked for it. [CL99 4.5.2] (P13)
+
+    Invariants:
+      the time-out is view_timeout_us doubled for each view change since the last progress, at most the cap  (P14)
+      at most one of the two timers is armed
+    """
+
+    REQUEST, NEW_VIEW = "request", "new-view"
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self.target: Identity | int | None = None
+        """What the request timer waits for: the identity of a request, or a seq."""
+        self.awaited = 0
+        """The view whose NEW-VIEW is due, 0 if none."""
+        self.armed_at: Micros = 0
+        self.failures = 0
+        """View changes in a row without progress."""
+        self._progressed = True
+
+    @property
+    def timeout(self) -> Micros:
+        cap = self._options.view_timeout_cap_us
+        return min(self._options.view_timeout_us << min(self.failures, 40), cap)
+
+    def wait_for(self, now: Micros, target: Identity | int) -> list[Effect]:
+        self.target, self.armed_at = target, now
+        return [SetTimer(self.REQUEST, self.timeout)]
+
+    def rest(self) -> list[Effect]:
+        """Nothing to wait for, or nobody to blame."""
+        if self.target is None:
+            return []
+        self.target = None
+        return [CancelTimer(self.REQUEST)]
+
+    def leave_view(self) -> list[Effect]:
+        """A view is given up: the next one gets twice the time, unless this one had made progress. [CL99 4.5.2]"""
+        self.failures = 0 if self._progressed else self.failures + 1
+        self._progressed = False
+        return [*self.rest(), *self.stop_awaiting()]
+
+    def await_new_view(self, now: Micros, view: int) -> list[Effect]:
+        if self.awaited == view:
+            return []
+        self.awaited, self.armed_at = view, now
+        return [SetTimer(self.NEW_VIEW, self.timeout)]
+
+    def stop_awaiting(self) -> list[Effect]:
+        if not self.awaited:
+            return []
+        self.awaited = 0
+        return [CancelTimer(self.NEW_VIEW)]
+
+    def progress(self) -> None:
+        """Something new was executed in this view."""
+        self.failures = 0
+        self._progressed = True
+
+    def check_invariants(self) -> None:
+        assert self.target is None or not self.awaited, "at most one timer runs"
+        assert self.timeout <= self._options.view_timeout_cap_us, "the back-off is capped"

@@ -1,0 +1,49 @@
+"""PBFT as the worlds, the command and the comparison know it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from pbft.core import PbftCore
+from pbft.messages import MESSAGES, RECORDS
+from replog.core import ClientRules, Core, ProtocolSpec, Setup
+from replog.quorum import byzantine_quorum, weak_quorum
+
+if TYPE_CHECKING:
+    from pbft.config import Options
+
+
+class Pbft:
+    """`replog.core.ProtocolSpec`."""
+
+    name = "pbft"
+    leader_word = "primary"
+    view_word = "view"
+    messages = MESSAGES
+    records = RECORDS
+
+    def replicas(self, f: int) -> int:
+        """n = 3f + 1. [CL99 2]"""
+        return 3 * f + 1
+
+    def faults(self, n: int) -> int:
+        return max(0, (n - 1) // 3)
+
+    def check_size(self, n: int, f: int) -> None:
+        """Raise ValueError unless n >= 3f + 1 and f >= 0."""
+        byzantine_quorum(n, f)
+
+    def options(self, given: dict[str, Any]) -> Options:
+        from pbft.config import Options
+
+        return Options.model_validate(given)
+
+    def core(self, setup: Setup) -> Core:
+        return PbftCore(setup)
+
+    def client_rules(self, n: int, f: int, options: Any) -> ClientRules:
+        """f + 1 matching replies; on a time-out to all, at most a quarter of the view time-out later. [CL99 4.1]"""
+        return ClientRules(reply_quorum=weak_quorum(f), retry_all=True, retry_us=options.client_retry_us)
+
+
+SPEC: Final[ProtocolSpec] = Pbft()

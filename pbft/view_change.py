@@ -1,0 +1,173 @@
+"""Changing the view: what to say on leaving one, when to follow others, and what the next one must begin with.
+
+Here: the view-changes heard, the choice that follows from a quorum of them, and the checks of both messages
+[CL99 4.4, 4.5.2]. Not here: the timers (`pbft.requests`), what entering means for slots (`pbft.ordering`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pbft.messages import (
+    NULL,
+    CheckpointProof,
+    NewView,
+    PreparedProof,
+    Proposal,
+    ViewChange,
+)
+from pbft.notary import Notary, nonsense
+from pbft.ordering import Ordering
+from replog.core import Effect
+from replog.types import NodeId
+
+
+class ViewChanges:
+    """Invariants:
+    `heard` has at most one view-change a replica, valid, of the highest view it asked for       (HAZARDS P6)
+    `own` is the last view-change this replica signed; `new_view` began the view that is active  (HAZARDS P16)
+    """
+
+    def __init__(self, notary: Notary) -> None:
+        self._notary = notary
+        self.heard: dict[NodeId, ViewChange] = {}
+        self.own: ViewChange | None = None
+        self.new_view: NewView | None = None
+
+    # ------------------------------------------------------------------------------------------------------- leaving
+
+    def ask(self, view: int, checkpoint: CheckpointProof, ordering: Ordering) -> ViewChange:
+        """VIEW-CHANGE for `view`: the checkpoint proof, and P, the certificates above it. [CL99 4.4]"""
+        prepared = [slot.prepared for slot in ordering.above(checkpoint.seq) if slot.prepared is not None]
+        unsigned = ViewChange(view, checkpoint, prepared, self._notary.me, b"")
+        signature = self._notary.sign_view_change(unsigned)
+        self.own = ViewChange(view, checkpoint, prepared, self._notary.me, signature)
+        self.heard[self._notary.me] = self.own
+        return self.own
+
+    def flaw(self, message: ViewChange) -> str:
+        """Why a view-change must be refused; "" if it is valid. What was found valid before is not checked again."""
+        known = self.heard.get(message.replica)
+        return "" if known == message else self._notary.flaw_in_view_change(message)
+
+    def on_view_change(self, message: ViewChange) -> list[Effect]:
+        """Keep it if it is valid and of a higher view than the sender's last. Another one for the same view is refused,
+        and proves a lie: a correct replica's is on its disk before it leaves (P6, P16)."""
+        known = self.heard.get(message.replica)
+        if known is not None and (message.view < known.view or message == known):
+            return []
+        if known is not None and message.view == known.view:
+            if not self._notary.check_view_change(message):
+                return [nonsense(message.replica, "view-change: bad signature")]
+            return self._notary.accuse(message.replica, "two-view-changes", message.view, known, message)
+        flaw = self.flaw(message)
+        if flaw:
+            return [nonsense(message.replica, flaw)]
+        self.heard[message.replica] = message
+        return []
+
+    def wanted(self, view: int) -> int | None:
+        """The view to join, if more than f others ask for one above `view`: of these the smallest, which at least one
+        correct replica stands behind (P11, P12). [CL99 4.5.2]"""
+        views = sorted((message.view for node, message in self.heard.items() if node != self._notary.me), reverse=True)
+        enough = self._notary.weak_quorum
+        return views[enough - 1] if len(views) >= enough and views[enough - 1] > view else None
+
+    def asking(self, view: int) -> list[ViewChange]:
+        """The view-changes for exactly `view`, by replica."""
+        return [self.heard[node] for node in sorted(self.heard) if self.heard[node].view == view]
+
+    def enough(self, view: int) -> bool:
+        """2f+1 replicas want `view` or a later one: now its NEW-VIEW is due. [CL99 4.5.2]"""
+        return sum(1 for message in self.heard.values() if message.view >= view) >= self._notary.quorum
+
+    # ------------------------------------------------------------------------------------------------------ beginning
+
+    def choose(self, view_changes: Sequence[ViewChange]) -> tuple[CheckpointProof, list[PreparedProof | int]]:
+        """What a view must begin with: min-s with its proof, and for each seq from there to max-s the certificate of
+        the highest view, or the bare seq where none is prepared: a null request (P3, P8, P9). [CL99 4.4]"""
+        low = max((message.checkpoint for message in view_changes), key=lambda proof: (proof.seq, proof.digest))
+        best: dict[int, PreparedProof] = {}
+        for message in view_changes:
+            for proof in message.prepared:
+                known = best.get(proof.seq)
+                if known is None or (proof.view, proof.digest) > (known.view, known.digest):
+                    best[proof.seq] = proof
+        last = max(best, default=low.seq)
+        return low, [best.get(seq, seq) for seq in range(low.seq + 1, last + 1)]
+
+    def make(self, view: int) -> NewView | None:
+        """NEW-VIEW of its primary, once a quorum asks for `view`, its own among them. [CL99 4.4]"""
+        asking = self.asking(view)
+        own = [message for message in asking if message.replica == self._notary.me]
+        if not own or len(asking) < self._notary.quorum:
+            return None
+        others = [message for message in asking if message.replica != self._notary.me]
+        chosen = sorted(own + others[: self._notary.quorum - 1], key=lambda message: message.replica)
+        proposals = [
+            Proposal(seq, digest, self._notary.sign("pre-prepare", (view, seq, digest)))
+            for seq, digest in map(_place, self.choose(chosen)[1])
+        ]
+        unsigned = NewView(view, chosen, proposals, b"")
+        return NewView(view, chosen, proposals, self._notary.sign_new_view(unsigned))
+
+    def flaw_in_new_view(self, message: NewView) -> str:
+        """Why a NEW-VIEW must be refused: signature, V (a quorum of distinct senders, one view, each valid in all its
+        certificates), O recomputed from V and equal, each pre-prepare signed (P1, P4). [CL99 4.4]"""
+        view, senders = message.view, [part.replica for part in message.view_changes]
+        if len(senders) != self._notary.quorum or senders != sorted(set(senders)):
+            return (
+                f"new-view: V must be view-changes of {self._notary.quorum} distinct replicas, these are of {senders}"
+            )
+        if any(part.view != view for part in message.view_changes):
+            return "new-view: V is for another view"
+        if not self._notary.check_new_view(message):
+            return "new-view: bad signature"
+        for part in message.view_changes:
+            if flaw := self.flaw(part):
+                return f"new-view: {flaw}"
+        return self.flaw_in_choice(message)
+
+    def flaw_in_choice(self, message: NewView) -> str:
+        wanted = [_place(item) for item in self.choose(message.view_changes)[1]]
+        if [(proposal.seq, proposal.digest) for proposal in message.pre_prepares] != wanted:
+            return "new-view: O is not what follows from V"
+        for proposal in message.pre_prepares:
+            if not self._notary.check_pre_prepare(message.view, proposal.seq, proposal.digest, proposal.signature):
+                return "new-view: bad signature of a pre-prepare"
+        return ""
+
+    def on_second(self, message: NewView) -> list[Effect]:
+        """A NEW-VIEW for the view that is active already: the first stands, another one proves a lie (P5)."""
+        first = self.new_view
+        if first is None or message == first or message.view != first.view:
+            return []
+        primary = self._notary.primary(message.view)
+        if not self._notary.check_new_view(message):
+            return [nonsense(primary, "new-view: bad signature")]
+        return self._notary.accuse(primary, "two-new-views", message.view, first, message)
+
+    def enter(self, message: NewView) -> tuple[CheckpointProof, dict[int, list[NodeId]]]:
+        """`message` was checked and begins its view. Gives min-s, and by seq who has the body, if it is not null."""
+        self.new_view = message
+        low, chosen = self.choose(message.view_changes)
+        proofs = [item for item in chosen if isinstance(item, PreparedProof)]
+        return low, {proof.seq: [vote.replica for vote in proof.votes] for proof in proofs}
+
+    def recall(self, record: ViewChange | NewView) -> None:
+        """From this replica's own disk (P16)."""
+        if isinstance(record, NewView):
+            self.new_view = record
+        else:
+            self.own = record
+            self.heard[self._notary.me] = record
+
+    def check_invariants(self) -> None:
+        for node, message in self.heard.items():
+            assert message.replica == node, f"the view-change kept for {node} is of {message.replica}"
+        assert len(self.heard) <= self._notary.n, "one view-change a replica"
+
+
+def _place(item: PreparedProof | int) -> tuple[int, bytes]:
+    """(seq, digest) to be proposed again."""
+    return (item, NULL.digest) if isinstance(item, int) else (item.seq, item.digest)
