@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from replog import protocols
 from replog.apps.kv import KeyValue
 from replog.config import FILE, ClusterConfig, Durability, TraceLevel, create_cluster
 from replog.errors import ConfigError, NoCluster
@@ -19,8 +20,8 @@ from replog.live.client import LogClient
 from replog.live.links import bind
 from replog.live.node import Node
 from replog.live.processes import LocalProcesses
-from replog.protocols import find
 from replog.statemachine import StateMachine
+from replog.types import NodeId
 
 HOST = "127.0.0.1"
 SERVING_S = 20.0
@@ -110,7 +111,7 @@ class LocalCluster:
     def _count(self) -> int:
         n, f = self._made["n"], self._made["f"]
         try:
-            return int(n) if n is not None else find(self._protocol).replicas(1 if f is None else f)
+            return int(n) if n is not None else protocols.find(self._protocol).replicas(1 if f is None else f)
         except LookupError as error:
             raise ConfigError(f"protocol = {self._protocol!r}: {error.args[0]}") from None
 
@@ -178,6 +179,12 @@ class LocalCluster:
 
     async def status(self) -> list[Said]:
         return await self._client.status()
+
+    def kill(self, node: NodeId) -> None:
+        """End a replica's process at once, as a crash would. Only with `processes`."""
+        if self.processes is None:
+            raise ConfigError("processes = False: only a replica in a process of its own can be killed")
+        self.processes.kill(node)
 
     def client(self, name: str) -> LogClient:
         """Another client of this cluster; enter it with `async with`."""
