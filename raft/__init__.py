@@ -1,1 +1,12 @@
-"""Raft: the protocol, nothing else."""
+"""Raft: the protocol, nothing else. [Raft: Ongaro and Ousterhout, extended version; Ongaro14: the thesis]
+
+`raft.SPEC` is what the rest of the house needs; `RaftCore` is one server without any I/O, driven by `step`.
+"""
+
+from __future__ import annotations
+
+from raft.config import RaftConfig
+from raft.core import RaftCore
+from raft.spec import SPEC, RaftSpec
+
+__all__ = ["SPEC", "RaftConfig", "RaftCore", "RaftSpec"]

@@ -1,0 +1,102 @@
+"""Raft's options: what may be chosen, its defaults, and the relations that must hold between them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(ge=1)]
+Period = Annotated[int, Field(ge=1_000, le=600_000_000)]
+
+
+class RaftConfig(BaseModel):
+    """broadcastTime << election timeout << time between failures [Raft 5.6]: the first relation is checked here as far
+    as a configuration can know it, by the heartbeat."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    election_timeout_min_us: Period = 300_000
+    """A follower that hears nothing stands for election after a time drawn from [min, max]. The paper's 150-300 ms are
+    doubled: replicas of a laboratory share one machine, and a pause of its scheduler must not look like a crash."""
+    election_timeout_max_us: Period = 600_000
+    heartbeat_us: Period = 50_000
+
+    pre_vote: bool = True
+    """Ask before raising the term: a server that was cut off disturbs nobody when it returns. [Ongaro14 9.6]"""
+    check_quorum: bool = True
+    """A leader that hears no majority for an election timeout steps down. [Ongaro14 6.2]"""
+    leader_stickiness: bool = True
+    """Whoever hears a leader gives no votes. [Raft 6, Ongaro14 4.2.3]"""
+
+    batch_requests_max: Positive = 1_024
+    """Most requests in one entry."""
+    batch_operations_max: Positive = 16_384
+    """Most operations in one entry, a single larger request excepted."""
+    batch_bytes_max: Positive = 1_048_576
+    """Most bytes in one entry, and in one AppendEntries; a single larger request or entry excepted."""
+    append_entries_max: Positive = 256
+    """Most entries in one AppendEntries."""
+    uncommitted_max: Positive = 8
+    """Entries that a leader has under way; while there are so many, requests wait and fill the next batch."""
+    window: Positive = 64
+    """AppendEntries with entries under way to one follower, unanswered."""
+
+    pending_requests_max: Positive = 16_384
+    """Requests that wait for a batch; beyond it the answer is OVERLOADED."""
+    pending_bytes_max: Positive = 64 * 1_048_576
+    request_bytes_max: Positive = 8 * 1_048_576
+    """A larger request is refused."""
+
+    apply_entries_max: Positive = 1_024
+    """Most entries applied in one step: a long log does not keep a server from its heartbeats."""
+
+    snapshot_entries: Positive = 4_096
+    """A snapshot is taken after this many applied entries, or ..."""
+    snapshot_bytes: Positive = 16 * 1_048_576
+    """... after this many bytes of them."""
+    log_tail: Annotated[int, Field(ge=0)] = 1_024
+    """Entries before the snapshot that are kept for followers a little behind."""
+    log_bytes_max: Positive = 256 * 1_048_576
+    """A log longer than this is cut at the newest snapshot, even if that ends a transfer to a slow follower."""
+    snapshot_chunk_bytes: Annotated[int, Field(ge=1, le=32 * 1_048_576)] = 1_048_576
+    snapshot_window: Annotated[int, Field(ge=1, le=64)] = 8
+    """Parts of a snapshot under way to one follower, unanswered."""
+    snapshot_part_bytes_max: Positive = 64 * 1_048_576
+    """A part that is larger is refused by its receiver."""
+    snapshot_retry_us: Period = 500_000
+    """Ask again if a transfer has heard nothing for so long ..."""
+    snapshot_timeout_us: Period = 10_000_000
+    """... and give it up after this long without progress: the log need not be held for it any more."""
+
+    client_retry_us: Period = 1_000_000
+
+    @model_validator(mode="after")
+    def _relations(self) -> RaftConfig:
+        low, high, beat = self.election_timeout_min_us, self.election_timeout_max_us, self.heartbeat_us
+        if high < low:
+            raise ValueError(f"election_timeout_max_us = {high} is below election_timeout_min_us = {low}")
+        if 2 * beat > low:
+            raise ValueError(
+                f"heartbeat_us = {beat} is more than half of election_timeout_min_us = {low}: "
+                "one lost heartbeat would depose a working leader"
+            )
+        if (self.pre_vote or self.leader_stickiness) and not self.check_quorum:
+            raise ValueError(
+                "check_quorum = false: pre_vote and leader_stickiness need it, or a leader that is heard and hears "
+                "nobody stays for ever"
+            )
+        if self.log_tail >= self.snapshot_entries:
+            raise ValueError(f"log_tail = {self.log_tail} is not below snapshot_entries = {self.snapshot_entries}")
+        if self.pending_bytes_max < self.request_bytes_max:
+            raise ValueError(
+                f"pending_bytes_max = {self.pending_bytes_max} is below request_bytes_max = {self.request_bytes_max}"
+            )
+        if self.log_bytes_max < self.snapshot_bytes:
+            raise ValueError(f"log_bytes_max = {self.log_bytes_max} is below snapshot_bytes = {self.snapshot_bytes}")
+        if self.snapshot_timeout_us < self.snapshot_retry_us:
+            raise ValueError(
+                f"snapshot_timeout_us = {self.snapshot_timeout_us} is below "
+                f"snapshot_retry_us = {self.snapshot_retry_us}"
+            )
+        return self

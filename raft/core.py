@@ -1,0 +1,648 @@
+"""One Raft server: events in, effects out. [Raft fig. 2, fig. 13]
+
+Here: dispatch, the follower's side of replication, commit and apply, clients, when snapshots are taken. The parts with
+a state of their own are objects that only they themselves change:
+
+    log.Log                    entries                       election.Election   term, vote, role, the known leader
+    replication.Replication    next_index, match_index       requests.Requests   a leader's clients
+    snapshot.Sender, Receiver  snapshots on the way
+
+The last three on the leader's side live for one term. Raft trusts its servers: what a leader says is believed after
+checks of form. Clients are vouched for by their links, so that no signature is made or checked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from raft.config import RaftConfig
+from raft.configuration import Configuration
+from raft.election import ELECTION, VOTE_RETRY, Election, Role
+from raft.log import recover
+from raft.messages import (
+    AppendEntries,
+    AppendReply,
+    Entries,
+    Entry,
+    HardState,
+    InstallSnapshot,
+    LogStart,
+    PreVote,
+    PreVoteReply,
+    RequestVote,
+    SnapshotReply,
+    VoteReply,
+)
+from raft.replication import Replication
+from raft.requests import Requests
+from raft.snapshot import Receiver, Sender, Snapshot
+from replog.codec import BadMessage, digest_of
+from replog.core import (
+    Applied,
+    Apply,
+    CancelTimer,
+    Checkpoint,
+    Checkpointed,
+    Command,
+    Effect,
+    Event,
+    Note,
+    Part,
+    Persist,
+    Queried,
+    Received,
+    Reply,
+    Saved,
+    Send,
+    SetTimer,
+    Setup,
+    Started,
+    Timeout,
+    Trim,
+    Wanted,
+)
+from replog.types import NOBODY, Answer, ClientId, Micros, NodeId, Principal, Request, Status, Submit
+from replog.types import Reply as ClientReply
+
+HEARTBEAT: Final = "heartbeat"
+APPLY: Final = "apply"
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class RaftCore:
+    """Invariants:
+    last_applied <= commit_index <= last_log_index, and none of the first two ever falls      [Raft fig. 2]
+    nothing at or below commit_index is ever cut from the log                                 (HAZARDS R11)
+    a leader's objects exist exactly while this server leads, and are of its current term     (HAZARDS R12)
+    nothing is acknowledged on top of an installed state that is not on disk                  (HAZARDS R2)
+    """
+
+    election_class: ClassVar[type[Election]] = Election
+    replication_class: ClassVar[type[Replication]] = Replication
+
+    def __init__(self, setup: Setup) -> None:
+        self.me: NodeId = setup.me
+        self.config: RaftConfig = setup.config
+        self._cluster = setup.domain.cluster
+        self._sessions = setup.sessions
+        self._wall = setup.wall
+        hard, self.log = recover(setup.stored, Configuration.of(setup.n))
+        self.election = self.election_class(self.me, self.config, setup.rng, hard, self.log)
+        self.commit_index = setup.stored.index
+        """Known to be committed: what the saved state holds; the rest a leader tells again. [Raft 5.2]"""
+        self.last_applied = setup.stored.index
+        self.snapshot: Snapshot | None = None
+        self.saved_index = setup.stored.index
+        if setup.stored.index:
+            index = setup.stored.index
+            at = self.log.term(index), self.log.configuration_at(index)
+            self.snapshot = Snapshot(index, *at, setup.stored.digest)
+        self.installing = 0
+        """Index of an installed state that is not on disk yet, 0 if there is none."""
+        self.receiver = Receiver(self.config)
+        self.replication: Replication | None = None
+        self.sender: Sender | None = None
+        self.requests: Requests | None = None
+        self.nonsense = 0
+        self._noted: tuple[int, Role, NodeId] = (-1, Role.FOLLOWER, NOBODY)
+        self._handlers: dict[type[Any], Any] = {
+            Started: self._on_started,
+            Received: self._on_received,
+            Timeout: self._on_timeout,
+            Applied: self._on_applied,
+            Checkpointed: self._on_checkpointed,
+            Saved: self._on_saved,
+            Part: self._on_part,
+            Wanted: self._on_wanted,
+            Queried: self._on_queried,
+            Command: self._on_command,
+        }
+        self._receivers: dict[type[Any], Any] = {
+            AppendEntries: self._on_append_entries,
+            AppendReply: self._on_append_reply,
+            RequestVote: self._on_request_vote,
+            VoteReply: self._on_vote_reply,
+            PreVote: self._on_pre_vote,
+            PreVoteReply: self._on_pre_vote_reply,
+            InstallSnapshot: self._on_install_snapshot,
+            SnapshotReply: self._on_snapshot_reply,
+        }
+
+    @property
+    def current_term(self) -> int:
+        return self.election.current_term
+
+    @property
+    def voted_for(self) -> NodeId:
+        return self.election.voted_for
+
+    @property
+    def role(self) -> Role:
+        return self.election.role
+
+    @property
+    def leader(self) -> NodeId:
+        return self.election.leader
+
+    # ------------------------------------------------------------------------------------------------------- dispatch
+
+    def step(self, now: Micros, event: Event) -> list[Effect]:
+        effects: list[Effect] = self._handlers[type(event)](now, event)
+        election = self.election
+        if (election.current_term, election.role, election.leader) != self._noted:
+            effects = [*effects, *self._enter(now)]
+        return effects
+
+    def _enter(self, now: Micros) -> list[Effect]:
+        """Term, role or leader have changed."""
+        election = self.election
+        leads = election.role is Role.LEADER
+        effects: list[Effect] = []
+        if self.replication is not None and (not leads or self.replication.current_term != election.current_term):
+            effects += self._end_term()
+        if leads and self.replication is None:
+            effects += self._begin_term(now)
+        if (election.current_term, election.role, election.leader) == self._noted:
+            return effects
+        self._noted = election.current_term, election.role, election.leader
+        detail = {
+            "term": election.current_term,
+            "role": election.role.value,
+            "leader": election.leader,
+            "reason": election.reason,
+        }
+        return [*effects, Note("term", detail)]
+
+    def _on_started(self, now: Micros, event: Started) -> list[Effect]:
+        return self.election.start(now)
+
+    def _on_timeout(self, now: Micros, event: Timeout) -> list[Effect]:
+        if event.name == ELECTION:
+            return self.election.on_election_timeout(now, eligible=not self.installing)
+        if event.name == VOTE_RETRY:
+            return self.election.on_vote_retry()
+        if event.name == HEARTBEAT:
+            return self._on_heartbeat(now)
+        if event.name == APPLY:
+            return self._apply()
+        raise ValueError(f"timer {event.name!r} was never set")
+
+    def _on_received(self, now: Micros, event: Received) -> list[Effect]:
+        sender, message = event.sender, event.message
+        if type(message) is Submit:
+            return self._on_submit(sender, message)
+        handler = self._receivers.get(type(message))
+        if handler is None or not isinstance(sender, int) or sender == self.me:
+            return self._nonsense(sender, f"{type(message).__name__} from {sender!r}")
+        effects: list[Effect] = handler(now, sender, message)
+        return effects
+
+    def _nonsense(self, sender: Principal, rule: str) -> list[Effect]:
+        self.nonsense += 1
+        return [Note("nonsense", {"sender": sender, "rule": rule})]
+
+    # ------------------------------------------------------------------------------------------------------ elections
+
+    def _on_request_vote(self, now: Micros, sender: NodeId, message: RequestVote) -> list[Effect]:
+        if message.candidate_id != sender:
+            return self._nonsense(sender, "candidate_id is not the sender")
+        return self.election.on_request_vote(now, sender, message)
+
+    def _on_vote_reply(self, now: Micros, sender: NodeId, message: VoteReply) -> list[Effect]:
+        return self.election.on_vote_reply(now, sender, message)
+
+    def _on_pre_vote(self, now: Micros, sender: NodeId, message: PreVote) -> list[Effect]:
+        if message.candidate_id != sender:
+            return self._nonsense(sender, "candidate_id is not the sender")
+        return self.election.on_pre_vote(now, sender, message)
+
+    def _on_pre_vote_reply(self, now: Micros, sender: NodeId, message: PreVoteReply) -> list[Effect]:
+        return self.election.on_pre_vote_reply(now, sender, message)
+
+    def _begin_term(self, now: Micros) -> list[Effect]:
+        """Leadership begins with a no-op: only an entry of its own term tells a leader what is committed. [Raft 8]"""
+        term = self.current_term
+        self.receiver.stop()
+        self.replication = self.replication_class(self.me, term, self.config, self.log, now)
+        self.sender = Sender(self.me, term, self.config)
+        self.requests = Requests(self.config)
+        record = self._append([Entry(term, self._wall(), [])], [()])
+        announced = self.replication.announce(self.commit_index)
+        return [SetTimer(HEARTBEAT, self.config.heartbeat_us), *announced, record, *self._commit()]
+
+    def _end_term(self) -> list[Effect]:
+        """Clients whose requests are under way learn from the next leader what became of them (HAZARDS R23)."""
+        self.replication = self.sender = self.requests = None
+        return [CancelTimer(HEARTBEAT)]
+
+    def _on_heartbeat(self, now: Micros) -> list[Effect]:
+        replication, sender = self.replication, self.sender
+        if replication is None or sender is None:
+            return []
+        patience = self.config.election_timeout_max_us
+        heard = replication.heard_since(now - patience)
+        if self.config.check_quorum and not self.log.configuration.has_quorum(heard):
+            return self.election.step_down(now, f"heard no majority for {patience / 1e6:.1f} s")
+        return [
+            SetTimer(HEARTBEAT, self.config.heartbeat_us),
+            *replication.heartbeat(self.commit_index),
+            *sender.tick(now),
+            *self._start_transfers(now),
+        ]
+
+    # ------------------------------------------------------------------------------------------------------ followers
+
+    def _from_leader(self, sender: NodeId, message: AppendEntries | InstallSnapshot) -> str:
+        """What is wrong with a leader's message by its form alone, "" if nothing."""
+        if message.leader_id != sender:
+            return "leader_id is not the sender"
+        if message.term == self.current_term and self.leader not in (NOBODY, sender):
+            return f"a second leader in term {message.term}"
+        return ""
+
+    def _on_append_entries(self, now: Micros, sender: NodeId, message: AppendEntries) -> list[Effect]:
+        """[Raft fig. 2, AppendEntries receiver]"""
+        wrong = self._from_leader(sender, message) or malformed(message)
+        if wrong:
+            return self._nonsense(sender, wrong)
+        if message.term < self.current_term:
+            return [self._append_reply(sender, message, False)]
+        effects = self.election.follow(now, message.term, sender)
+        return [*effects, *self._accept(sender, message)]
+
+    def _accept(self, sender: NodeId, message: AppendEntries) -> list[Effect]:
+        log, prev, entries = self.log, message.prev_log_index, message.entries
+        verified = prev + len(entries)
+        if prev < log.start_index:
+            # What is compacted is committed, and every leader has it: only what comes after is to be looked at.
+            skipped = log.start_index - prev
+            if len(entries) >= skipped and entries[skipped - 1].term != log.start_term:
+                return self._nonsense(sender, f"contradicts the committed entry {log.start_index}")
+            prev, entries = log.start_index, entries[skipped:]
+        elif not log.matches(prev, message.prev_log_term):
+            return self._reject(sender, message)
+        position = log.first_new(prev, entries)
+        stored: list[Effect] = []
+        if position is not None:
+            first, new = prev + 1 + position, entries[position:]
+            if first <= self.commit_index:
+                return self._nonsense(sender, f"contradicts the committed entry {first}")
+            try:
+                requests = [[Request(raw) for raw in entry.requests] for entry in new]
+            except BadMessage as error:
+                return self._nonsense(sender, f"entry: {error}")
+            log.cut(first)
+            stored = [self._append(new, requests)]
+        reply = self._append_reply(sender, message, True, verified)
+        return [*stored, reply, *self._follow_commit(message.leader_commit, verified)]
+
+    def _reject(self, sender: NodeId, message: AppendEntries) -> list[Effect]:
+        """Tell the leader where the logs may agree. [Raft 5.3]"""
+        log, prev = self.log, message.prev_log_index
+        if prev > log.last_index:
+            return [self._append_reply(sender, message, False, conflict=(0, log.last_index + 1))]
+        if prev <= self.commit_index:
+            return self._nonsense(sender, f"contradicts the committed entry {prev}")
+        return [self._append_reply(sender, message, False, conflict=(log.term(prev), log.first_index_of_term_at(prev)))]
+
+    def _append_reply(
+        self,
+        to: NodeId,
+        message: AppendEntries,
+        success: bool,
+        match_index: int = 0,
+        conflict: tuple[int, int] = (0, 0),
+    ) -> Send:
+        """While an installed state is not on disk nothing is: "up to 0" is true, and keeps the leader asking."""
+        durable = 0 if self.installing else match_index
+        reply = AppendReply(self.current_term, success, message.prev_log_index, durable, *conflict, message.round)
+        return Send((to,), reply)
+
+    def _follow_commit(self, leader_commit: int, verified: int) -> list[Effect]:
+        """Only as far as this message has shown that the logs agree (HAZARDS R10)."""
+        index = min(leader_commit, verified)
+        return self._commit_to(index) if index > self.commit_index else []
+
+    # ------------------------------------------------------------------------------------- leader: append and commit
+
+    def _append(self, entries: list[Entry], requests: Sequence[Sequence[Request]]) -> Persist:
+        """Put entries behind the log, and on disk; the record replaces whatever was there."""
+        log = self.log
+        first, prev_term = log.last_index + 1, log.last_term
+        for entry, parsed in zip(entries, requests, strict=True):
+            log.append(entry, parsed)
+        return Persist(Entries(first, prev_term, entries), log.last_index)
+
+    def _on_append_reply(self, now: Micros, sender: NodeId, message: AppendReply) -> list[Effect]:
+        if message.term > self.current_term:
+            return self.election.observe(now, message.term, f"node {sender} is in term {message.term}")
+        replication = self.replication
+        if replication is None or message.term < self.current_term or sender not in replication.progress:
+            return []
+        replication.heard(sender, now)
+        if not message.success:
+            asked = replication.rejected(sender, message)
+            return replication.probe(sender, self.commit_index) if asked else self._start_transfers(now)
+        return self._accepted(now, sender, message.match_index)
+
+    def _accepted(self, now: Micros, sender: NodeId, match_index: int) -> list[Effect]:
+        replication = self.replication
+        if replication is None or not replication.accepted(sender, match_index):
+            return self._nonsense(sender, f"match_index = {match_index} is beyond the leader's log")
+        return self._pump()
+
+    def _pump(self) -> list[Effect]:
+        """Commit what a quorum has, order what waits, send what followers lack."""
+        if self.replication is None:
+            return []
+        effects = self._commit()
+        while proposed := self._propose():
+            effects += proposed
+            effects += self._commit()
+        return effects + self.replication.send_entries(self.commit_index)
+
+    def _propose(self) -> list[Effect]:
+        """New entries for waiting requests. Sent before the own disk write: behind it, the next ones wait, and with
+        them every word that these are committed (HAZARDS R2, [Ongaro14 10.2.1])."""
+        requests, replication = self.requests, self.replication
+        if requests is None or replication is None or not requests.pending:
+            return []
+        room = self.config.uncommitted_max - (self.log.last_index - self.commit_index)
+        batches: list[Sequence[Request]] = []
+        while requests.pending and len(batches) < room:
+            batches.append(requests.take_batch())
+        if not batches:
+            return []
+        term, time = self.current_term, self._wall()
+        record = self._append([Entry(term, time, [request.raw for request in batch]) for batch in batches], batches)
+        return [*replication.send_entries(self.commit_index), record]
+
+    def _commit(self) -> list[Effect]:
+        """[Raft fig. 2, leaders, last rule]"""
+        if self.replication is None:
+            return []
+        index = self.log.configuration.agreed(self.replication.match_index())
+        return self._commit_to(index) if index > self.commit_index and self.may_commit(index) else []
+
+    def may_commit(self, index: int) -> bool:
+        """Counting replicas commits entries of the own term only; older ones are committed below them.
+        [Raft 5.4.2, fig. 8] (HAZARDS R8)"""
+        return self.log.term(index) == self.current_term
+
+    def _commit_to(self, index: int) -> list[Effect]:
+        self.commit_index = index
+        if self.receiver.snapshot is not None and self.receiver.snapshot.index <= index:
+            self.receiver.stop()
+        return self._apply()
+
+    # ---------------------------------------------------------------------------------------------- apply and snapshot
+
+    def _apply(self) -> list[Effect]:
+        """[Raft fig. 2, all servers] A few entries at a time: the timer comes after what has arrived meanwhile."""
+        effects: list[Effect] = []
+        upto = min(self.commit_index, self.last_applied + self.config.apply_entries_max)
+        while self.last_applied < upto:
+            index = self.last_applied + 1
+            entry, requests = self.log.entry(index), self.log.requests(index)
+            effects.append(Apply(index, requests, entry.time, self._seed(index, entry, requests)))
+            self.last_applied = index
+            if self._snapshot_due():
+                effects.append(Checkpoint(index))
+        if self.last_applied < self.commit_index:
+            effects.append(SetTimer(APPLY, 1))
+        return effects
+
+    def _seed(self, index: int, entry: Entry, requests: Sequence[Request]) -> bytes:
+        place = _encode((self._cluster, index, entry.term, entry.time))
+        return digest_of(place + b"".join([request.digest for request in requests]))
+
+    def _snapshot_due(self) -> bool:
+        since = self.snapshot.index if self.snapshot is not None else 0
+        if self.last_applied - since >= self.config.snapshot_entries:
+            return True
+        return self.log.bytes_between(since, self.last_applied) >= self.config.snapshot_bytes
+
+    def _on_checkpointed(self, now: Micros, event: Checkpointed) -> list[Effect]:
+        received = self.receiver.snapshot
+        if received is not None and received.index == event.index:
+            return self._install(received)
+        index = event.index
+        self.snapshot = Snapshot(index, self.log.term(index), self.log.configuration_at(index), event.digest)
+        return self._compact(self.snapshot)
+
+    def _compact(self, snapshot: Snapshot) -> list[Effect]:
+        """Forget what the snapshot holds, except a tail for followers that are a little behind and what a follower
+        that is being sent an older snapshot needs after it. [Raft 7]"""
+        upto = snapshot.index - self.config.log_tail
+        if self.sender is not None and self.sender.oldest is not None:
+            upto = min(upto, self.sender.oldest)
+        if self.log.size > self.config.log_bytes_max:
+            upto = snapshot.index
+            if self.sender is not None:
+                self.sender.stop_before(upto)
+        return self._forget(self.log.discard_before(upto)) if upto > self.log.start_index else []
+
+    def _forget(self, start: LogStart) -> list[Effect]:
+        """The new beginning is written anew, and belongs behind what is cut off. `Trim` waits for the saved state."""
+        hard = HardState(self.current_term, self.voted_for)
+        return [Persist(hard, start.index + 1), Persist(start, start.index + 1), Trim(start.index)]
+
+    def _on_saved(self, now: Micros, event: Saved) -> list[Effect]:
+        self.saved_index = max(self.saved_index, event.index)
+        if not self.installing or event.index < self.installing:
+            return []
+        installed, self.installing = self.installing, 0
+        return self._snapshot_in_place(self.leader, installed) if self.leader not in (NOBODY, self.me) else []
+
+    # ----------------------------------------------------------------------------------------- snapshots to followers
+
+    def _start_transfers(self, now: Micros) -> list[Effect]:
+        """To followers that need one and can be heard."""
+        replication, sender, snapshot = self.replication, self.sender, self.snapshot
+        if replication is None or sender is None or snapshot is None:
+            return []
+        heard = replication.heard_since(now - self.config.election_timeout_max_us)
+        needing = [node for node in replication.lagging() if node not in sender and node in heard]
+        return [effect for node in needing for effect in sender.start(now, node, snapshot)]
+
+    def _on_part(self, now: Micros, event: Part) -> list[Effect]:
+        if self.sender is None:
+            return []
+        if event.data is None and event.token in self.sender and self.snapshot is not None:
+            held = self.snapshot.index
+            if event.index == held < self.last_applied:
+                return [*self.sender.on_part(event), Checkpoint(self.last_applied)]
+        return self.sender.on_part(event)
+
+    def _on_snapshot_reply(self, now: Micros, sender: NodeId, message: SnapshotReply) -> list[Effect]:
+        if message.term > self.current_term:
+            return self.election.observe(now, message.term, f"node {sender} is in term {message.term}")
+        replication, transfers = self.replication, self.sender
+        if replication is None or transfers is None or message.term < self.current_term:
+            return []
+        if sender not in replication.progress:
+            return []
+        replication.heard(sender, now)
+        if not message.done:
+            return transfers.on_reply(now, sender, message)
+        transfers.stop(sender)
+        return self._accepted(now, sender, message.last_included_index)
+
+    # ---------------------------------------------------------------------------------------- snapshot from the leader
+
+    def _on_install_snapshot(self, now: Micros, sender: NodeId, message: InstallSnapshot) -> list[Effect]:
+        """[Raft fig. 13]"""
+        wrong = self._from_leader(sender, message)
+        if not 0 < message.last_included_term <= message.term or not message.last_included_index:
+            wrong = wrong or "a snapshot of no possible entry"
+        if wrong:
+            return self._nonsense(sender, wrong)
+        if message.term < self.current_term:
+            reply = SnapshotReply(self.current_term, message.last_included_index, [], False)
+            return [Send((sender,), reply)]
+        effects = self.election.follow(now, message.term, sender)
+        if message.last_included_index <= self.commit_index:
+            # Older than what this server has: ignored, and the leader is told why (HAZARDS R14).
+            return [*effects, *self._snapshot_in_place(sender, message.last_included_index)]
+        return [*effects, *self.receiver.on_chunk(message)]
+
+    def _snapshot_in_place(self, leader: NodeId, index: int) -> list[Effect]:
+        return [Send((leader,), SnapshotReply(self.current_term, index, [], not self.installing))]
+
+    def _on_wanted(self, now: Micros, event: Wanted) -> list[Effect]:
+        if self.leader in (NOBODY, self.me):
+            return []
+        return self.receiver.on_wanted(self.current_term, self.leader, event)
+
+    def _install(self, snapshot: Snapshot) -> list[Effect]:
+        """The state is in place in memory. The leader is told when it is on disk (`_on_saved`); until then a crash
+        takes this server back to what it was, and nobody may have counted on more (HAZARDS R13, R16)."""
+        self.receiver.stop()
+        self.log.install(snapshot.log_start)
+        self.commit_index = self.last_applied = self.installing = snapshot.index
+        self.snapshot = snapshot
+        return self._forget(snapshot.log_start)
+
+    # -------------------------------------------------------------------------------------------------------- clients
+
+    def _on_submit(self, sender: Principal, message: Submit) -> list[Effect]:
+        """A request, from the client that it names: the link has proved who that is. Nobody forwards."""
+        try:
+            request = Request(message.request)
+        except BadMessage as error:
+            return self._nonsense(sender, str(error))
+        if request.client != sender:
+            return self._nonsense(sender, f"a request of {request.client}")
+        requests = self.requests
+        if requests is None:
+            return [self._answer(request.client, request.timestamp, Answer.REDIRECT)]
+        if requests.awaits(request):
+            return []
+        results = self._sessions.results(request.client, request.timestamp)
+        if results is not None:
+            return [self._answer(request.client, request.timestamp, Answer.DONE, results)]
+        refused = self._refusal(request)
+        if refused:
+            return [self._answer(request.client, request.timestamp, Answer.REFUSED, refused.encode())]
+        if not requests.add(request):
+            return [self._answer(request.client, request.timestamp, Answer.OVERLOADED)]
+        return self._pump()
+
+    def _refusal(self, request: Request) -> str:
+        if request.size > self.config.request_bytes_max:
+            return f"request of {request.size} bytes: request_bytes_max = {self.config.request_bytes_max}"
+        if not self._sessions.admits(request.client, request.timestamp, request.low):
+            return "the session admits this timestamp no more"
+        return ""
+
+    def _on_applied(self, now: Micros, event: Applied) -> list[Effect]:
+        """Answers go by client and timestamp, to those who asked in this term: whatever index a request got, and
+        however often it was appended, this is its one outcome (HAZARDS R22, R23)."""
+        requests = self.requests
+        if requests is None:
+            return []
+        effects: list[Effect] = []
+        for result in event.results:
+            if not requests.answered(result.client, result.timestamp):
+                continue
+            results = result.results or self._sessions.results(result.client, result.timestamp)
+            if results is not None:
+                effects.append(self._answer(result.client, result.timestamp, Answer.DONE, results))
+            else:
+                text = b"the session admits this timestamp no more"
+                effects.append(self._answer(result.client, result.timestamp, Answer.REFUSED, text))
+        return effects
+
+    def _answer(self, client: ClientId, timestamp: int, answer: Answer, results: bytes = b"") -> Reply:
+        return Reply(client, ClientReply(timestamp, answer, results, self.current_term, self.leader))
+
+    def _on_queried(self, now: Micros, event: Queried) -> list[Effect]:
+        return []
+
+    def _on_command(self, now: Micros, event: Command) -> list[Effect]:
+        if event.name == "snapshot":
+            taken = self.snapshot.index if self.snapshot is not None else 0
+            return [Checkpoint(self.last_applied)] if self.last_applied > taken else []
+        return [Note("command-refused", {"command": event.name, "rule": "raft knows the command snapshot"})]
+
+    # -------------------------------------------------------------------------------------------------- its own word
+
+    def status(self) -> Status:
+        election, log = self.election, self.log
+        behind = self.receiver.snapshot is not None or self.installing or self.last_applied < self.commit_index
+        role = "candidate" if election.role is Role.PRE_CANDIDATE else election.role.value
+        if self.receiver.snapshot is not None or self.installing:
+            role += " fetching state"
+        return Status(
+            node=self.me,
+            protocol="raft",
+            role=role,
+            view=election.current_term,
+            leader=election.leader,
+            index=self.last_applied,
+            stable=self.saved_index,
+            in_sync=election.leader != NOBODY and not behind,
+            reason=election.reason,
+            detail={
+                "commit_index": self.commit_index,
+                "log_first": log.start_index + 1,
+                "log_last": log.last_index,
+                "log_bytes": log.size,
+                "pending": self.requests.pending if self.requests is not None else 0,
+                "nonsense": self.nonsense,
+            },
+        )
+
+    def check_invariants(self) -> None:
+        log, election = self.log, self.election
+        log.check_invariants()
+        election.check_invariants()
+        assert self.last_applied <= self.commit_index, "last_applied <= commit_index"
+        assert self.commit_index <= log.last_index, "commit_index <= last_log_index"
+        assert log.start_index <= self.last_applied, "only what is applied is compacted"
+        assert self.snapshot is None or log.start_index <= self.snapshot.index, "the log goes on after the snapshot"
+        leads = election.role is Role.LEADER
+        assert leads == (self.replication is not None), "a leader's objects exist while it leads"
+        self.receiver.check_invariants()
+        if self.replication is not None and self.requests is not None and self.sender is not None:
+            assert self.replication.current_term == election.current_term, "a leader's objects are of its term"
+            assert not self.installing, "a leader's own log is on disk"
+            self.replication.check_invariants()
+            self.requests.check_invariants()
+            self.sender.check_invariants()
+
+
+def malformed(message: AppendEntries) -> str:
+    """What is wrong with the entries whoever sent them, "" if nothing: terms never fall, nor pass the leader's."""
+    term = message.prev_log_term
+    if (message.prev_log_index == 0) != (term == 0):
+        return "prev_log_index and prev_log_term: one is 0 and the other is not"
+    for entry in message.entries:
+        if entry.term < max(term, 1):
+            return "terms of entries fall"
+        term = entry.term
+    return "" if term <= message.term else "an entry is of a later term than its leader"

@@ -1,0 +1,238 @@
+"""Terms, votes and roles: who may lead, and when to try. [Raft 5.2, 5.4.1; Ongaro14 4.2.3, 6.2, 9.6]
+
+Here: current_term, voted_for, role, the known leader, the election timer and the tally. Not here: what a leader does
+with its term (`raft.replication`), nor the log (`raft.log`), which is only looked at.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from raft.config import RaftConfig
+from raft.log import Log
+from raft.messages import HardState, PreVote, PreVoteReply, RequestVote, VoteReply
+from replog.core import CancelTimer, Effect, Note, Persist, Rng, Send, SetTimer
+from replog.types import NOBODY, Message, Micros, NodeId
+
+ELECTION: Final = "election"
+VOTE_RETRY: Final = "vote-retry"
+
+
+class Role(StrEnum):
+    FOLLOWER = "follower"
+    PRE_CANDIDATE = "pre-candidate"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+class Election:
+    """Invariants:
+    current_term never falls; voted_for changes only from nobody to somebody within a term     [Raft 5.2]
+    both are listed for the disk before anything that rests on them is sent                     (HAZARDS R1)
+    a leader was elected by a quorum of votes of its own term, its own vote among them
+    """
+
+    def __init__(self, me: NodeId, config: RaftConfig, rng: Rng, hard: HardState, log: Log) -> None:
+        self.me = me
+        self.config = config
+        self.log = log
+        self.current_term = hard.current_term
+        self.voted_for = hard.voted_for
+        self.role = Role.FOLLOWER
+        self.leader: NodeId = NOBODY
+        self.reason = "just started"
+        self._rng = rng
+        self._granted: set[NodeId] = set()
+        self._answered: set[NodeId] = set()
+        self._timeout_us = self._draw()
+        self._quiet_since: Micros = 0  # the last event that speaks against an election
+        self._heard_leader_at: Micros = 0
+        self._armed_until: Micros = 0
+
+    # ------------------------------------------------------------------------------------------------- the timer
+
+    def _draw(self) -> Micros:
+        return self._rng.randint(self.config.election_timeout_min_us, self.config.election_timeout_max_us)
+
+    def start(self, now: Micros) -> list[Effect]:
+        """Arm the timer. The only voter of a cluster need not wait for anybody."""
+        self._quiet_since = now
+        if self.log.configuration.has_quorum((self.me,)):
+            return self._stand(now, "the only voter")
+        return self._arm(now)
+
+    def _arm(self, now: Micros) -> list[Effect]:
+        """Wait until the present deadline. An armed timer that comes too early is armed again then, not on every
+        heartbeat."""
+        self._armed_until = self._quiet_since + self._timeout_us
+        return [SetTimer(ELECTION, max(self._armed_until - now, 1))]
+
+    def _wait_anew(self, now: Micros) -> list[Effect]:
+        """A new time-out, drawn by chance. [Raft 5.2]"""
+        self._timeout_us = self._draw()
+        self._quiet_since = now
+        return self._arm(now) if now + self._timeout_us < self._armed_until or self._armed_until <= now else []
+
+    def on_election_timeout(self, now: Micros, eligible: bool) -> list[Effect]:
+        """`eligible` is false while this server could not lead: then it keeps waiting."""
+        if self.role is Role.LEADER:
+            return []
+        if now < self._quiet_since + self._timeout_us:
+            return self._arm(now)
+        if not eligible or not self.log.configuration.votes(self.me):
+            self._quiet_since = now
+            return self._arm(now)
+        silent = f"{(now - self._quiet_since) / 1e6:.1f} s"
+        if self.leader != NOBODY:
+            return self._stand(now, f"no heartbeat from node {self.leader} for {silent}")
+        return self._stand(now, f"no leader for {silent}")
+
+    # ------------------------------------------------------------------------------------------------- candidates
+
+    def _stand(self, now: Micros, reason: str) -> list[Effect]:
+        self.reason = reason
+        self.leader = NOBODY
+        if self.config.pre_vote:
+            return self._ask(now, Role.PRE_CANDIDATE)
+        return self._campaign(now)
+
+    def _campaign(self, now: Micros) -> list[Effect]:
+        """Begin a term of one's own. [Raft fig. 2, candidates]"""
+        self.current_term += 1
+        self.voted_for = self.me
+        return [self._promise(), *self._ask(now, Role.CANDIDATE)]
+
+    def _ask(self, now: Micros, role: Role) -> list[Effect]:
+        self.role = role
+        self._granted, self._answered = {self.me}, {self.me}
+        if self.log.configuration.has_quorum(self._granted):
+            return self._won(now)
+        return [*self._wait_anew(now), *self.on_vote_retry()]
+
+    def on_vote_retry(self) -> list[Effect]:
+        """Ask those who have not answered; a lost request must not cost a whole election. [Raft 5.1]"""
+        if self.role is not Role.PRE_CANDIDATE and self.role is not Role.CANDIDATE:
+            return []
+        voters = (node for node in self.log.configuration.members if self.log.configuration.votes(node))
+        silent = tuple(node for node in voters if node not in self._answered)
+        if not silent:
+            return []
+        last = self.log.last_index, self.log.last_term
+        ask: Message
+        if self.role is Role.PRE_CANDIDATE:
+            ask = PreVote(self.current_term + 1, self.me, *last)
+        else:
+            ask = RequestVote(self.current_term, self.me, *last)
+        return [Send(silent, ask), SetTimer(VOTE_RETRY, self.config.heartbeat_us)]
+
+    def _won(self, now: Micros) -> list[Effect]:
+        if self.role is Role.PRE_CANDIDATE:
+            return self._campaign(now)
+        self.role = Role.LEADER
+        self.leader = self.me
+        self._armed_until = 0
+        return [CancelTimer(ELECTION), CancelTimer(VOTE_RETRY)]
+
+    def on_pre_vote_reply(self, now: Micros, sender: NodeId, message: PreVoteReply) -> list[Effect]:
+        if message.term > self.current_term:
+            return self.observe(now, message.term, f"node {sender} is in term {message.term}")
+        if self.role is not Role.PRE_CANDIDATE or message.asked != self.current_term + 1:
+            return []
+        return self._count(now, sender, message.vote_granted)
+
+    def on_vote_reply(self, now: Micros, sender: NodeId, message: VoteReply) -> list[Effect]:
+        if message.term > self.current_term:
+            return self.observe(now, message.term, f"node {sender} is in term {message.term}")
+        if self.role is not Role.CANDIDATE or message.term != self.current_term:
+            return []
+        return self._count(now, sender, message.vote_granted)
+
+    def _count(self, now: Micros, sender: NodeId, granted: bool) -> list[Effect]:
+        """Votes are counted by who gave them (HAZARDS R7)."""
+        self._answered.add(sender)
+        if not granted:
+            return []
+        self._granted.add(sender)
+        return self._won(now) if self.log.configuration.has_quorum(self._granted) else []
+
+    # ------------------------------------------------------------------------------------------------------ voters
+
+    def hears_leader(self, now: Micros) -> bool:
+        """Whether a leader of this term was heard within the least election time-out; a leader hears itself."""
+        if self.role is Role.LEADER:
+            return True
+        return self.leader != NOBODY and now - self._heard_leader_at < self.config.election_timeout_min_us
+
+    def on_pre_vote(self, now: Micros, sender: NodeId, message: PreVote) -> list[Effect]:
+        """A promise of nothing: neither term nor vote nor timer changes. [Ongaro14 9.6]"""
+        granted = (
+            message.term > self.current_term
+            and not self.hears_leader(now)
+            and self.log.up_to_date(message.last_log_index, message.last_log_term)
+        )
+        return [Send((sender,), PreVoteReply(self.current_term, message.term, granted))]
+
+    def on_request_vote(self, now: Micros, sender: NodeId, message: RequestVote) -> list[Effect]:
+        """[Raft fig. 2, RequestVote receiver]"""
+        if self.config.leader_stickiness and message.term > self.current_term and self.hears_leader(now):
+            # Not even the term is taken over: a removed or returning server cannot depose a leader (HAZARDS R5, R19).
+            return [Note("vote-ignored", {"candidate": sender, "term": message.term, "leader": self.leader})]
+        changed, timer = False, list[Effect]()
+        if message.term > self.current_term:
+            changed, timer = True, self._adopt(now, message.term, f"node {sender} stands for election")
+        granted = self.grants(message)
+        if granted:
+            changed = changed or self.voted_for == NOBODY
+            self.voted_for = sender
+            self._quiet_since = now
+        promise = [self._promise()] if changed else []
+        return [*promise, *timer, Send((sender,), VoteReply(self.current_term, granted))]
+
+    def grants(self, message: RequestVote) -> bool:
+        """One vote a term, first come, and only for a log that is not behind. [Raft 5.2, 5.4.1]"""
+        return (
+            message.term == self.current_term
+            and self.voted_for in (NOBODY, message.candidate_id)
+            and self.log.up_to_date(message.last_log_index, message.last_log_term)
+        )
+
+    # ------------------------------------------------------------------------------------------------ terms and roles
+
+    def observe(self, now: Micros, term: int, reason: str) -> list[Effect]:
+        """A higher term makes a follower of anybody. [Raft fig. 2, all servers]"""
+        if term <= self.current_term:
+            return []
+        timer = self._adopt(now, term, reason)
+        return [self._promise(), *timer]
+
+    def follow(self, now: Micros, term: int, leader: NodeId) -> list[Effect]:
+        """A leader of `term` (not below the own one) was heard."""
+        effects = self.observe(now, term, f"node {leader} leads")
+        if self.role is not Role.FOLLOWER:
+            effects = [*effects, *self.step_down(now, f"node {leader} leads")]
+        self.leader = leader
+        self._heard_leader_at = self._quiet_since = now
+        return effects
+
+    def step_down(self, now: Micros, reason: str) -> list[Effect]:
+        """A follower again, in the same term. A leader's timer did not run; the others' goes on."""
+        timer = self._wait_anew(now) if self.role is Role.LEADER else []
+        self.role = Role.FOLLOWER
+        self.leader = NOBODY
+        self.reason = reason
+        return timer
+
+    def _adopt(self, now: Micros, term: int, reason: str) -> list[Effect]:
+        self.current_term = term
+        self.voted_for = NOBODY
+        return self.step_down(now, reason)
+
+    def _promise(self) -> Persist:
+        return Persist(HardState(self.current_term, self.voted_for), 0)
+
+    def check_invariants(self) -> None:
+        assert self.role is not Role.LEADER or self.leader == self.me, "a leader knows itself"
+        assert self.role is not Role.LEADER or self.voted_for == self.me, "a leader has voted for itself"
+        assert self.role is not Role.LEADER or self.me in self._granted, "its own vote is among its votes"
+        assert self.current_term >= self.log.last_term, "no entry is of a later term"

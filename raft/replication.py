@@ -1,0 +1,207 @@
+"""A leader's term: who has what, and what to send next. [Raft 5.3; Ongaro14 10.2.1]
+
+Here: next_index and match_index of each follower, pipelining, back-tracking, heartbeats, who was heard lately. Not
+here: what is committed (`raft.core`), nor the transfer of snapshots (`raft.snapshot`). A new object for each term, so
+that nothing of an older term can be taken for this one's (HAZARDS R12).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from enum import StrEnum
+
+from raft.config import RaftConfig
+from raft.log import Log
+from raft.messages import AppendEntries, AppendReply, Entry
+from replog.core import Effect, Send
+from replog.types import Micros, NodeId
+
+
+class Mode(StrEnum):
+    PROBE = "probe"  # where the logs agree is not known: one question at a time
+    REPLICATE = "replicate"  # they agree up to next_index - 1, unless something was lost on the way: stream
+    SNAPSHOT = "snapshot"  # what comes next is compacted away: state first, no entries
+
+
+class Progress:
+    """What a leader knows of one follower.
+
+    Invariants:
+      match_index never falls                                                  (HAZARDS R12)
+      match_index < next_index
+      unanswered holds at most `window` numbers, ascending, all above match_index; it is empty unless replicating
+    """
+
+    __slots__ = ("heard_at", "match_index", "mode", "next_index", "unanswered")
+
+    def __init__(self, next_index: int, now: Micros) -> None:
+        self.next_index = next_index
+        self.match_index = 0
+        self.mode = Mode.PROBE
+        self.unanswered: deque[int] = deque()
+        """Last index of each message with entries that was sent and not answered yet."""
+        self.heard_at = now
+
+    def advance(self, match_index: int) -> None:
+        """The follower's log is the leader's up to `match_index`, at least."""
+        if match_index > self.match_index:
+            self.match_index = match_index
+            self.next_index = max(self.next_index, match_index + 1)
+            while self.unanswered and self.unanswered[0] <= match_index:
+                self.unanswered.popleft()
+        if self.mode is Mode.PROBE and match_index >= self.next_index - 1:
+            self.mode = Mode.REPLICATE
+
+    def back_to(self, next_index: int) -> None:
+        """Ask whether the logs agree before `next_index`."""
+        self.next_index = max(next_index, self.match_index + 1)
+        self.mode = Mode.PROBE
+        self.unanswered.clear()
+
+    def is_late(self, rejected: AppendReply) -> bool:
+        """Whether a rejection is one of an older question, or of what is known to match by now (HAZARDS R12)."""
+        if self.mode is Mode.PROBE:
+            return rejected.prev_log_index != self.next_index - 1
+        return self.mode is Mode.SNAPSHOT or not self.match_index < rejected.prev_log_index < self.next_index
+
+
+class Replication:
+    """Volatile state on leaders, made anew after each election. [Raft fig. 2]"""
+
+    def __init__(self, me: NodeId, current_term: int, config: RaftConfig, log: Log, now: Micros) -> None:
+        self.me = me
+        self.current_term = current_term
+        self.config = config
+        self.log = log
+        self.round = 0
+        self.progress = {node: Progress(log.last_index + 1, now) for node in log.configuration.members if node != me}
+
+    # ---------------------------------------------------------------------------------------------------- sending
+
+    def announce(self, leader_commit: int) -> list[Effect]:
+        """The first message of a term carries its first entry: where the logs already agree it costs no question."""
+        first = self.log.last_index
+        return self._send(list(self.progress), first, self._entries_from(first), leader_commit)
+
+    def send_entries(self, leader_commit: int) -> list[Effect]:
+        """What the followers that keep up lack, as far as their windows allow; the same goes to several at once."""
+        effects: list[Effect] = []
+        while groups := self._by_next_index(self._hungry()):
+            for next_index, nodes in groups.items():
+                entries = self._entries_from(next_index)
+                effects += self._send(nodes, next_index, entries, leader_commit)
+                for node in nodes:
+                    progress = self.progress[node]
+                    progress.next_index += len(entries)
+                    progress.unanswered.append(progress.next_index - 1)
+        return effects
+
+    def heartbeat(self, leader_commit: int) -> list[Effect]:
+        """To all, without entries. It asks at the same time whether what was sent has come through: a follower that
+        lacks the entry before next_index says so, whatever was lost."""
+        self.round += 1
+        effects: list[Effect] = []
+        for next_index, nodes in self._by_next_index(list(self.progress)).items():
+            effects += self._send(nodes, next_index, [], leader_commit)
+        return effects
+
+    def probe(self, node: NodeId, leader_commit: int) -> list[Effect]:
+        """Ask now."""
+        return self._send([node], self.progress[node].next_index, [], leader_commit)
+
+    def _hungry(self) -> list[NodeId]:
+        last_index, window = self.log.last_index, self.config.window
+        return [
+            node
+            for node, progress in self.progress.items()
+            if progress.next_index <= last_index
+            and progress.mode is Mode.REPLICATE
+            and len(progress.unanswered) < window
+            and not self._compacted(progress)
+        ]
+
+    def _by_next_index(self, nodes: list[NodeId]) -> dict[int, list[NodeId]]:
+        """Those that are sent the same, together. A follower whose next entry is compacted is only kept aware of the
+        leader: index 0 is before every log."""
+        groups: dict[int, list[NodeId]] = {}
+        for node in nodes:
+            progress = self.progress[node]
+            groups.setdefault(1 if self._compacted(progress) else progress.next_index, []).append(node)
+        return groups
+
+    def _entries_from(self, index: int) -> list[Entry]:
+        return self.log.slice(index, self.config.append_entries_max, self.config.batch_bytes_max)
+
+    def _send(self, nodes: list[NodeId], next_index: int, entries: list[Entry], leader_commit: int) -> list[Effect]:
+        if not nodes:
+            return []
+        prev = next_index - 1
+        prev_term = self.log.term(prev) if prev else 0
+        message = AppendEntries(self.current_term, self.me, prev, prev_term, entries, leader_commit, self.round)
+        return [Send(tuple(nodes), message)]
+
+    def _compacted(self, progress: Progress) -> bool:
+        """Whether the entry before the next one is gone, and with it the question whether the logs agree there."""
+        if progress.next_index > self.log.start_index:
+            return False
+        progress.mode = Mode.SNAPSHOT
+        progress.unanswered.clear()
+        return True
+
+    # ---------------------------------------------------------------------------------------------------- answers
+
+    def heard(self, node: NodeId, now: Micros) -> None:
+        self.progress[node].heard_at = now
+
+    def accepted(self, node: NodeId, match_index: int) -> bool:
+        """The follower has everything up to `match_index` on disk. False if no log of this term can say so."""
+        if match_index > self.log.last_index:
+            return False
+        progress = self.progress[node]
+        progress.advance(match_index)
+        if progress.mode is Mode.SNAPSHOT and progress.match_index >= self.log.start_index:
+            progress.mode = Mode.REPLICATE
+            progress.next_index = progress.match_index + 1
+        return True
+
+    def rejected(self, node: NodeId, message: AppendReply) -> bool:
+        """The follower lacks or contradicts the entry before. Whether a new question is to be asked. [Raft 5.3]
+
+        If the leader has entries of the conflicting term the logs may agree at the last of them; otherwise the whole
+        term goes. Each question is before the one it follows, so that one question a term is enough.
+        """
+        progress = self.progress[node]
+        if progress.is_late(message):
+            return False
+        following = message.conflict_index
+        if message.conflict_term:
+            last = self.log.last_index_of_term(message.conflict_term, message.prev_log_index)
+            following = last + 1 if last is not None else following
+        progress.back_to(max(min(following, message.prev_log_index), 1))
+        return not self._compacted(progress)
+
+    def match_index(self) -> dict[NodeId, int]:
+        """Of everyone. The leader counts its own log as soon as it is listed for the disk: whatever would tell others
+        that an entry is committed is listed behind it, and waits (HAZARDS R2)."""
+        reached = {node: progress.match_index for node, progress in self.progress.items()}
+        reached[self.me] = self.log.last_index
+        return reached
+
+    def heard_since(self, since: Micros) -> list[NodeId]:
+        """Followers that answered in this term at or after `since`, and the leader itself."""
+        return [self.me, *(node for node, progress in self.progress.items() if progress.heard_at >= since)]
+
+    def lagging(self) -> Iterator[NodeId]:
+        """Followers that need a snapshot."""
+        return (node for node, progress in self.progress.items() if progress.mode is Mode.SNAPSHOT)
+
+    def check_invariants(self) -> None:
+        for node, progress in self.progress.items():
+            assert progress.match_index < progress.next_index, f"match_index[{node}] < next_index[{node}]"
+            assert progress.match_index <= self.log.last_index, f"match_index[{node}] <= last_log_index"
+            assert progress.next_index <= self.log.last_index + 1, f"next_index[{node}] <= last_log_index + 1"
+            assert len(progress.unanswered) <= self.config.window, f"unanswered of {node} within the window"
+            assert list(progress.unanswered) == sorted(progress.unanswered), f"unanswered of {node} in order"
+            assert not progress.unanswered or progress.unanswered[0] > progress.match_index, f"unanswered of {node}"
+            assert progress.mode is Mode.REPLICATE or not progress.unanswered, f"{node} is not replicating"

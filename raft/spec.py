@@ -1,0 +1,43 @@
+"""Raft as the worlds, the command and the comparison know it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from raft.config import RaftConfig
+from raft.core import RaftCore
+from raft.messages import MESSAGES, RECORDS
+from replog.core import ClientRules, Core, Setup
+
+
+class RaftSpec:
+    """n servers stand f crashes as long as a majority of them is up: n >= 2f + 1. [Raft 2]"""
+
+    name: Final = "raft"
+    leader_word: Final = "leader"
+    view_word: Final = "term"
+    messages: Final = MESSAGES
+    records: Final = RECORDS
+
+    def replicas(self, f: int) -> int:
+        return 2 * f + 1
+
+    def faults(self, n: int) -> int:
+        return (n - 1) // 2
+
+    def check_size(self, n: int, f: int) -> None:
+        if f < 0 or n < 2 * f + 1:
+            raise ValueError(f"n = {n}, f = {f}: Raft needs f >= 0 and n >= 2f + 1 = {2 * max(f, 0) + 1}")
+
+    def options(self, given: dict[str, Any]) -> RaftConfig:
+        return RaftConfig(**given)
+
+    def core(self, setup: Setup) -> Core:
+        return RaftCore(setup)
+
+    def client_rules(self, n: int, f: int, options: RaftConfig) -> ClientRules:
+        """One answer is enough: Raft's servers do not lie. [Raft 8]"""
+        return ClientRules(reply_quorum=1, retry_all=False, retry_us=options.client_retry_us)
+
+
+SPEC: Final = RaftSpec()
