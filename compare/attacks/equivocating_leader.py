@@ -51,6 +51,8 @@ class EquivocatingLeader(Attack):
 
     def _choose_side(self, chance: random.Random) -> frozenset[NodeId]:
         """Side B: as many of the others as side A and the liar can do without."""
+        if "side_b" in self.power.options:
+            return frozenset(self.power.options["side_b"])
         others = [node for node in range(self.power.n) if node not in self.power.members]
         return frozenset(chance.sample(others, self.spare()))
 

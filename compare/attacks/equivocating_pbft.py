@@ -2,6 +2,9 @@
 
 A correct backup accepts the first for its (view, seq) and says so to everybody in PREPARE. Only one digest can gather
 a quorum, so side B cannot execute its own: it learns the commit certificate of the other, or a view change settles it.
+
+Options: `side_b`, the nodes of that side; `favoured`, the nodes of side A that hear the liar's COMMIT where it lied,
+all by default: with only one of them the others have prepared, and the next view must find what this one has executed.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ class EquivocatingPrimary(EquivocatingLeader):
 
     def __init__(self, me: NodeId, inner: Replica, power: Power) -> None:
         super().__init__(me, inner, power)
+        self._favoured = frozenset(power.options.get("favoured", range(power.n)))
         self._lies: dict[tuple[int, int], PrePrepare] = {}
         self._shown: set[tuple[int, int]] = set()
 
@@ -31,19 +35,33 @@ class EquivocatingPrimary(EquivocatingLeader):
             return [effect]
         side_b = tuple(node for node in effect.to if node in self.side_b)
         lie = self._lie(effect.message) if side_b else effect.message
-        if lie is effect.message:
-            return [effect]
         side_a = tuple(node for node in effect.to if node not in self.side_b)
+        if self._tells(effect.message):
+            side_a = tuple(node for node in side_a if node in self._favoured)
         said: list[Effect] = [Send(side_a, effect.message)] if side_a else []
-        return [*said, Send(side_b, lie)] if lie is not None else said
+        if lie is not None and side_b:
+            said.append(Send(side_b, lie))
+            if type(lie) is PrePrepare and lie is not effect.message:
+                said.append(Send(side_b, self._commit(lie)))
+        return said
+
+    def _commit(self, lie: PrePrepare) -> Commit:
+        """A liar waits for nobody's PREPARE: side B shall have its vote before it hears of side A's."""
+        signature = self._sign("commit", (lie.view, lie.seq, lie.digest, self.me))
+        return Commit(lie.view, lie.seq, lie.digest, self.me, signature)
+
+    def _tells(self, message: Message) -> bool:
+        """Whether it tells that something was decided at a place of which side B knows otherwise."""
+        if type(message) is Commit:
+            return (message.view, message.seq) in self._lies
+        return type(message) is Committed and (message.proof.view, message.proof.seq) in self._lies
 
     def _lie(self, message: Message) -> Message | None:
         """What side B gets instead: the same, something else, or nothing."""
         if type(message) is PrePrepare:
             return self._pre_prepare(message)
         if type(message) is Commit and (lie := self._lies.get((message.view, message.seq))) is not None:
-            signature = self._sign("commit", (message.view, message.seq, lie.digest, self.me))
-            return Commit(message.view, message.seq, lie.digest, self.me, signature)
+            return self._commit(lie)
         if type(message) is Committed and (message.proof.view, message.proof.seq) in self._lies:
             return None
         return message

@@ -1,0 +1,69 @@
+"""PBFT with one rule taken out each time. Overrides of the real core: what is not named here is the honest code."""
+
+from __future__ import annotations
+
+from compare.mutants.base import Mutant, MutantSpec
+from pbft import SPEC
+from pbft.core import PbftCore
+from pbft.messages import PreparedProof
+from pbft.notary import Notary
+from pbft.ordering import Ordering, Slot
+from replog.core import Setup
+
+
+class _TwoAreEnough(Notary):
+    """P28: two of four do not share a correct replica with every other two."""
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.quorum = 2
+
+
+class QuorumOfTwo(PbftCore):
+    def _make_notary(self, setup: Setup) -> Notary:
+        return _TwoAreEnough(setup)
+
+
+class _OnePrepare(Notary):
+    """P1, P25: the certificate of one backup alone, its own, counts as prepared."""
+
+    def flaw_in_prepared(self, proof: PreparedProof) -> str:
+        if not proof.votes:
+            return "prepared: no votes"
+        if not self.check_pre_prepare(proof.view, proof.seq, proof.digest, proof.signature):
+            return "prepared: bad signature of the pre-prepare"
+        return self._flaw_in_votes("prepare", (proof.view, proof.seq, proof.digest), proof.votes, len(proof.votes))
+
+
+class _PreparedByOne(Ordering):
+    def is_prepared(self, slot: Slot) -> bool:
+        return slot.body is not None and slot.prepares.good.count(slot.body.digest) >= 1
+
+
+class WeakPrepare(PbftCore):
+    def _make_notary(self, setup: Setup) -> Notary:
+        return _OnePrepare(setup)
+
+    def _recall(self) -> None:
+        self.ordering = _PreparedByOne(self.notary)
+        super()._recall()
+
+
+MUTANTS = (
+    Mutant(
+        "pbft-quorum-two",
+        "P28",
+        "two replicas are a quorum everywhere",
+        "equivocating-leader",
+        20,
+        MutantSpec(SPEC, QuorumOfTwo),
+    ),
+    Mutant(
+        "pbft-weak-prepare",
+        "P1",
+        "one PREPARE makes a batch prepared; commits still need a quorum",
+        "equivocation-view-change",
+        20,
+        MutantSpec(SPEC, WeakPrepare),
+    ),
+)
