@@ -4,8 +4,8 @@ One replica of a protocol is a `Core`: `step(now, event) -> list[Effect]`. It ha
 randomness of its own; all of it is handed in by `Setup` or comes as an event. `replog.replica.Replica` carries out the
 effects that concern the application; the two worlds, `replog.live` and `replog.sim`, carry out the rest.
 
-The order of the list is the order of durability: no Send, Reply, Accuse or Trim that is listed after a Persist leaves
-before that record is on disk. Timers, notes and applying act at once.
+The order of the list is the order of durability: no Send, Reply, Accuse, Trim or Save that is listed after a Persist
+is carried out before that record is on disk. Timers, notes and applying act at once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
 """The durability barrier: one first-in first-out queue over all steps of a replica.
 
-`add` takes the effects of a step in order. A Persist joins the next write; every Send, Reply, Accuse and Trim behind
-it waits until that write is durable. Both worlds use this class; they differ in how long a write takes.
+`add` takes the effects of a step in order. A Persist joins the next write; every Send, Reply, Accuse, Trim and Save
+behind it waits until that write is durable. Both worlds use this class; they differ in how long a write takes.
+
+A Save waits since a state may hold what this replica has ordered and nobody else has yet: on disk before its log, it
+would remember after a crash what the cluster never agreed on.
 """
 
 from __future__ import annotations
@@ -9,9 +12,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from replog.core import Accuse, Effect, Persist, Reply, Send, Trim
+from replog.core import Accuse, Effect, Persist, Reply, Save, Send, Trim
 
-VISIBLE = (Send, Reply, Accuse, Trim)
+VISIBLE = (Send, Reply, Accuse, Trim, Save)
 
 
 class Outbox:

@@ -299,8 +299,6 @@ class Engine:
                 self._timers.set(effect.name, effect.delay)
             elif type(effect) is CancelTimer:
                 self._timers.cancel(effect.name)
-            elif type(effect) is Save:
-                self.disk.save(effect.snapshot)
             elif type(effect) is Note:
                 self._note(effect)
 
@@ -326,6 +324,8 @@ class Engine:
                 out.setdefault(effect.client, []).append(encode(effect.message))
             elif type(effect) is Trim:
                 self.disk.trim(effect.upto)
+            elif type(effect) is Save:
+                self.disk.save(effect.snapshot)
             elif type(effect) is Accuse:
                 self.counts["accusations"] += 1
                 log.warning("node %d is a liar: %s", effect.culprit, effect.kind)

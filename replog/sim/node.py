@@ -64,7 +64,6 @@ class SimNode(Process):
             Reply: self._reply,
             Apply: self._apply,
             Query: self._query,
-            Save: self._save,
         }
 
     # ------------------------------------------------------------------------------------------------------- steps
@@ -135,9 +134,6 @@ class SimNode(Process):
         for request in effect.requests:
             self._operations += request.count
 
-    def _save(self, effect: Save) -> None:
-        self.disk.save(effect.snapshot, self._saved)
-
     def _saved(self, index: int) -> None:
         self.do(lambda: self.step(Saved(index)))
 
@@ -165,6 +161,8 @@ class SimNode(Process):
                 sends.append(((effect.client,), effect.message))
             elif type(effect) is Accuse:
                 self.accusations.append(effect)
+            elif type(effect) is Save:
+                self.disk.save(effect.snapshot, self._saved)
             else:
                 self.disk.trim(effect.upto)  # type: ignore[union-attr]
         if sends:
