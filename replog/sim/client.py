@@ -17,6 +17,7 @@ from replog.types import (
     LogReply,
     LogRequest,
     Message,
+    Micros,
     NodeId,
     Principal,
     Status,
@@ -64,8 +65,9 @@ class SimClient(Process):
         operations: Iterator[Sequence[bytes]],
         outstanding: int = 1,
         on_done: Callable[[int, Sequence[bytes], Done | Failed], None] | None = None,
+        pause_us: Micros = 0,
     ) -> None:
-        """A closed loop: keep `outstanding` requests under way until `operations` ends.
+        """A closed loop: keep `outstanding` requests under way until `operations` ends, `pause_us` after each answer.
 
         `on_done(invoked, operations, end)`: `invoked` is the world's time of the submission.
         """
@@ -79,7 +81,10 @@ class SimClient(Process):
             def ended(end: Done | Failed) -> None:
                 if on_done is not None:
                     on_done(invoked, request, end)
-                following()
+                if pause_us:
+                    self.world.at(self.world.now + pause_us, lambda _: following())
+                else:
+                    following()
 
             self.submit(request, ended)
 

@@ -6,6 +6,7 @@ A story never counts as told when nothing was committed: each check gives or dem
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -15,7 +16,9 @@ from replog.client import Done, Failed
 from replog.sim import SimCluster
 from replog.statemachine import decode_outcome
 from replog.trace import Recorder
-from replog.types import NodeId
+from replog.types import Micros, NodeId
+
+READS = 32
 
 
 def put(key: str, value: str) -> bytes:
@@ -29,16 +32,16 @@ def get(key: str) -> bytes:
 class Load:
     """Closed-loop writers with keys of their own, so that what was acknowledged can be looked for afterwards."""
 
-    def __init__(self, cluster: SimCluster, outstanding: int = 4, limit: int = 1_000_000) -> None:
+    def __init__(self, cluster: SimCluster, outstanding: int = 4, pause_us: Micros = 0) -> None:
         self.cluster = cluster
         self.acknowledged: dict[str, str] = {}
         self.failed: list[Failed] = []
         self._stopped = False
         for name, client in cluster.clients.items():
-            client.load(self._requests(name, limit), outstanding, self._ended)
+            client.load(self._requests(name), outstanding, self._ended, pause_us)
 
-    def _requests(self, name: str, limit: int) -> Iterator[list[bytes]]:
-        for number in range(limit):
+    def _requests(self, name: str) -> Iterator[list[bytes]]:
+        for number in count():
             if self._stopped:
                 return
             yield [put(f"{name}/{number}", f"{number}")]
@@ -63,16 +66,21 @@ class Load:
 
     def check_kept(self) -> int:
         """Every acknowledged write can be read; how many were looked at. AssertionError names the first lost."""
-        client = next(iter(self.cluster.clients.values()))
-        for key, value in self.acknowledged.items():
-            answers: list[Done | Failed] = []
-            client.submit([get(key)], answers.append)
-            self.cluster.run_until(lambda answers=answers: bool(answers))
-            end = answers[0]
-            assert isinstance(end, Done), f"read of {key}: {end}"
-            found = decode_outcome(end.outcomes[0])
-            assert found == value, f"acknowledged write lost: {key} is {found!r}, {value!r} was acknowledged"
+        written = list(self.acknowledged.items())
+        for start in range(0, len(written), READS):
+            self._check(written[start : start + READS])
         return len(self.acknowledged)
+
+    def _check(self, written: list[tuple[str, str]]) -> None:
+        client = next(iter(self.cluster.clients.values()))
+        answers: list[Done | Failed] = []
+        client.submit([get(key) for key, _ in written], answers.append)
+        self.cluster.run_until(lambda: bool(answers))
+        end = answers[0]
+        assert isinstance(end, Done), f"read of {written[0][0]} and others: {end}"
+        for (key, value), outcome in zip(written, end.outcomes, strict=True):
+            found = decode_outcome(outcome)
+            assert found == value, f"acknowledged write lost: {key} is {found!r}, {value!r} was acknowledged"
 
 
 def settle(cluster: SimCluster, limit_us: int = 20_000_000) -> int:
