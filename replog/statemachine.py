@@ -269,10 +269,11 @@ class StateMachine:
         own = cls.snapshot is not StateMachine.snapshot, cls.restore is not StateMachine.restore
         if own[0] != own[1]:
             raise TypeError(f"{cls.__name__}: snapshot and restore are overridden both or neither")
-        if not all(own):
+        if all(own):
+            cls._whole, cls._fields, cls._tables = True, {}, {}
+        else:
             _refuse_undeclared(cls)
             cls._fields, cls._tables = _fields_of(cls)
-        cls._whole = all(own)
         if "name" not in vars(cls):
             cls.name = cls.__name__.lower()
         cls.version = str(cls.version)
