@@ -82,8 +82,8 @@ class EquivocatingLeader(Attack):
             return [event]
         if type(event.message) is Submit and self.leads():
             return self._on_submit(event, event.message)
-        if isinstance(event.sender, int) and event.sender in self.side_b:
-            return [event] if self.on_answer(event.sender, event.message) else []
+        if isinstance(event.sender, int) and not self.on_message(event.sender, event.message):
+            return []
         return [event]
 
     def _on_submit(self, event: Received, message: Submit) -> list[Event]:
@@ -142,9 +142,13 @@ class EquivocatingLeader(Attack):
         """One effect as it leaves: for side B it may be another one."""
         raise NotImplementedError
 
-    def on_answer(self, sender: NodeId, message: Message) -> bool:
-        """A message from side B. Counts it if it shows that a lie arrived; whether the replica inside is to hear it."""
+    def on_message(self, sender: NodeId, message: Message) -> bool:
+        """A replica's message. Counts a lie that it shows to have arrived; whether the replica inside is to hear it."""
         raise NotImplementedError
+
+    def tell(self, effect: Effect) -> None:
+        """Say something of one's own, behind what the replica inside says at this step."""
+        self._say.append(effect)
 
     def reached(self, node: NodeId, index: int) -> None:
         """`node` has shown that it took the lie at `index`."""

@@ -26,6 +26,7 @@ class EquivocatingPrimary(EquivocatingLeader):
         self._favoured = frozenset(power.options.get("favoured", range(power.n)))
         self._lies: dict[tuple[int, int], PrePrepare] = {}
         self._shown: set[tuple[int, int]] = set()
+        self._digests: dict[int, list[bytes]] = {}
 
     def spare(self) -> int:
         return self.power.n - byzantine_quorum(self.power.n, self.power.f)
@@ -45,10 +46,19 @@ class EquivocatingPrimary(EquivocatingLeader):
                 said.append(Send(side_b, self._commit(lie)))
         return said
 
-    def _commit(self, lie: PrePrepare) -> Commit:
+    def _commit(self, lie: PrePrepare | Commit) -> Commit:
         """A liar waits for nobody's PREPARE: side B shall have its vote before it hears of side A's."""
         signature = self._sign("commit", (lie.view, lie.seq, lie.digest, self.me))
         return Commit(lie.view, lie.seq, lie.digest, self.me, signature)
+
+    def _second(self, message: Message) -> None:
+        """In a later view that has taken up a lie, the liar votes for it: for the replica inside it is settled."""
+        if type(message) is not Commit or (message.view, message.seq) in self._shown:
+            return
+        if message.digest in self._digests.get(message.seq, ()):
+            self._shown.add((message.view, message.seq))
+            others = tuple(node for node in range(self.power.n) if node != self.me)
+            self.tell(Send(others, self._commit(message)))
 
     def _tells(self, message: Message) -> bool:
         """Whether it tells that something was decided at a place of which side B knows otherwise."""
@@ -73,6 +83,7 @@ class EquivocatingPrimary(EquivocatingLeader):
             requests = self.take(message.seq)
             batch = Batch(message.time, requests)
             if requests and batch.digest != message.digest:
+                self._digests.setdefault(message.seq, []).append(batch.digest)
                 signature = self._sign("pre-prepare", (*place, batch.digest))
                 self._lies[place] = PrePrepare(*place, batch.digest, signature, batch.time, batch.raws)
         return self._lies.get(place, message)
@@ -80,9 +91,10 @@ class EquivocatingPrimary(EquivocatingLeader):
     def _sign(self, kind: str, fields: tuple[int | bytes, ...]) -> bytes:
         return self.power.signers[self.me].sign(self.power.domain.statement(kind, fields))
 
-    def on_answer(self, sender: NodeId, message: Message) -> bool:
+    def on_message(self, sender: NodeId, message: Message) -> bool:
         """A vote for the lie shows that it arrived; the replica inside would take it for a contradiction."""
-        if type(message) not in (Prepare, Commit):
+        self._second(message)
+        if sender not in self.side_b or type(message) not in (Prepare, Commit):
             return True
         lie = self._lies.get((message.view, message.seq))  # type: ignore[attr-defined]
         if lie is None or lie.digest != message.digest:  # type: ignore[attr-defined]

@@ -57,8 +57,8 @@ class EquivocatingRaftLeader(EquivocatingLeader):
         lie = self.take(index) if fresh else self.told.get(index, [])
         return Entry(entry.term, entry.time, [request.raw for request in lie]) if lie else entry
 
-    def on_answer(self, sender: NodeId, message: Message) -> bool:
-        if type(message) is AppendReply and message.success:
+    def on_message(self, sender: NodeId, message: Message) -> bool:
+        if sender in self.side_b and type(message) is AppendReply and message.success:
             for index in sorted(self.told):
                 if index <= message.match_index:
                     self.reached(sender, index)

@@ -47,8 +47,8 @@ class MutantSpec:
 
 @dataclass(frozen=True)
 class Mutant:
-    """`hazard`: the row of HAZARDS whose rule is taken out. `scenario`: where it must be caught, within how many `seeds`
-    from 1 on."""
+    """`hazard`: the row of HAZARDS whose rule is taken out. `scenario`: where it must be caught. `seeds`: within how
+    many, from 1 on."""
 
     name: str
     hazard: str
