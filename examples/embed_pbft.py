@@ -17,7 +17,9 @@ class Accounts(StateMachine):
 
     @query
     def balance(self, owner: str) -> int:
-        return self.balances[owner] if owner in self.balances else 0
+        if owner not in self.balances:
+            raise KeyError(owner)
+        return self.balances[owner]
 
 
 async def main() -> None:

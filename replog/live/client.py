@@ -48,7 +48,7 @@ from replog.types import (
 TIMEOUT_S = 10.0
 CONNECT_S = 5.0
 PACK_OPERATIONS_MAX = 4096
-PACK_BYTES_MAX = 1024 * 1024
+PACK_BYTES_MAX = 256 * 1024
 """One request holds at most this much of what is ready; a larger single operation goes alone."""
 UNDER_WAY_MAX = 32
 """Requests under way; what comes meanwhile waits, and is packed into the next ones."""

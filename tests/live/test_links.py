@@ -1,0 +1,232 @@
+"""Who gets a link and who does not, and what becomes of one on which nonsense is said. Real sockets, real TLS."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from replog import LocalCluster
+from replog.apps.counter import Counter
+from replog.certificates import Authority, tls_context
+from replog.codec import pack_frame
+from replog.config import ClusterConfig
+from replog.errors import ConfigError
+from replog.live.links import PATH, Dialler, Link, Listener, Refused, bind
+from replog.types import Principal
+
+CLUSTER = "ab" * 16
+pytestmark = pytest.mark.live
+
+
+class Ends:
+    """One listener and its dialler, and the links that they hand out."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.accepted: asyncio.Queue[Link] = asyncio.Queue()
+        self.dialled: asyncio.Queue[Link] = asyncio.Queue()
+        self.frames: asyncio.Queue[bytes] = asyncio.Queue()
+        self.ended = asyncio.Event()
+        self.rule: str | None = None
+        self.port = 0
+
+    async def accept(self, link: Link) -> None:
+        await self.accepted.put(link)
+        try:
+            async for frame in link.frames():
+                link.handled(len(frame))
+                await self.frames.put(frame)
+        finally:
+            self.ended.set()
+
+    async def dialled_link(self, link: Link) -> None:
+        await self.dialled.put(link)
+        async for _ in link.frames():
+            pass
+
+    def admit(self, peer: Principal) -> str | None:
+        return self.rule
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    authority = Authority.make(tmp_path, CLUSTER)
+    for node in range(3):
+        authority.enroll(tmp_path / f"node-{node}", node)
+    return tmp_path
+
+
+@asynccontextmanager
+async def listening(root: Path) -> AsyncIterator[Ends]:
+    ends = Ends(root)
+    listener = Listener(CLUSTER, tls_context(root / "ca.pem", root / "node-0", server=True), ends.admit, ends.accept)
+    bound = bind("127.0.0.1", 0)
+    ends.port = bound.getsockname()[1]
+    await listener.start(bound)
+    try:
+        yield ends
+    finally:
+        await listener.stop()
+
+
+@asynccontextmanager
+async def dialler(ends: Ends, folder: Path, cluster: str = CLUSTER) -> AsyncIterator[Dialler]:
+    one = Dialler(cluster, tls_context(folder.parent / "ca.pem", folder, server=False), ends.dialled_link)
+    try:
+        yield one
+    finally:
+        await one.close()
+
+
+async def test_a_link_knows_both_ends_and_keeps_the_order(root: Path) -> None:
+    async with listening(root) as ends, dialler(ends, root / "node-2") as dial:
+        keeping = asyncio.create_task(dial.keep(0, "127.0.0.1", ends.port))
+        link, other = await ends.dialled.get(), await ends.accepted.get()
+        assert (link.peer, other.peer) == (0, 2)
+        sent = [b"%d" % number * 1000 for number in range(200)]
+        assert all(link.send(frame) for frame in sent)
+        assert [await ends.frames.get() for _ in sent] == sent
+        keeping.cancel()
+
+
+async def test_a_lost_link_comes_back(root: Path) -> None:
+    async with listening(root) as ends, dialler(ends, root / "node-1") as dial:
+        keeping = asyncio.create_task(dial.keep(0, "127.0.0.1", ends.port))
+        first = await ends.accepted.get()
+        await first.close()
+        second = await ends.accepted.get()
+        assert second is not first
+        keeping.cancel()
+
+
+async def test_no_certificate_no_link(root: Path) -> None:
+    bare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    bare.check_hostname = False
+    bare.load_verify_locations(root / "ca.pem")
+    async with listening(root) as ends, aiohttp.ClientSession() as session:
+        with pytest.raises((aiohttp.ClientError, OSError)):
+            await session.ws_connect(f"https://127.0.0.1:{ends.port}{PATH}", ssl=bare)
+        assert ends.accepted.empty()
+
+
+async def test_a_certificate_of_another_cluster_no_link(root: Path, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    Authority.make(foreign, CLUSTER).enroll(foreign / "node-1", 1)
+    async with listening(root) as ends, dialler(ends, foreign / "node-1") as dial:
+        with pytest.raises((aiohttp.ClientError, OSError)):
+            await dial._once(0, "127.0.0.1", ends.port)
+        assert ends.accepted.empty()
+
+
+async def test_the_dialler_refuses_the_wrong_node(root: Path) -> None:
+    async with listening(root) as ends, dialler(ends, root / "node-2") as dial:
+        with pytest.raises(Refused, match="names 0, not node 1"):
+            await dial._once(1, "127.0.0.1", ends.port)
+        assert ends.dialled.empty()
+
+
+async def test_the_listener_refuses_whom_it_does_not_admit(root: Path) -> None:
+    async with listening(root) as ends, dialler(ends, root / "node-2") as dial:
+        ends.rule = "not today"
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await dial._once(0, "127.0.0.1", ends.port)
+        assert caught.value.status == 403
+        assert ends.accepted.empty()
+
+
+async def test_a_text_frame_ends_the_link(root: Path) -> None:
+    async with listening(root) as ends, aiohttp.ClientSession() as session:
+        context = tls_context(root / "ca.pem", root / "node-1", server=False)
+        connection = await session.ws_connect(f"https://127.0.0.1:{ends.port}{PATH}", ssl=context)
+        await connection.send_str("hello")
+        await ends.ended.wait()
+        assert ends.frames.empty()
+
+
+async def test_what_a_link_holds_back_is_bounded(root: Path) -> None:
+    """A peer that does not read: the queue fills to its bound, then frames are refused and counted."""
+    async with listening(root) as ends, aiohttp.ClientSession() as session:
+        context = tls_context(root / "ca.pem", root / "node-1", server=False)
+        await session.ws_connect(f"https://127.0.0.1:{ends.port}{PATH}", ssl=context)
+        link = await ends.accepted.get()
+        link._out_bytes_max = 1_000_000
+        sent = [link.send(bytes(100_000)) for _ in range(30)]
+        assert sent == [True] * 10 + [False] * 20
+        assert link.dropped == 20
+
+
+def test_a_port_in_use_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"port {port} on 127.0.0.1: Address already in use"):
+            bind("127.0.0.1", port)
+
+
+# --------------------------------------------------------------------------------------- nonsense at a whole replica
+
+
+@asynccontextmanager
+async def stranger(
+    config: ClusterConfig, folder: Path, node: int = 0
+) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    """A link to a replica by hand, under the keys of `folder`."""
+    context = tls_context(config.folder / "ca.pem", folder, server=False)
+    async with aiohttp.ClientSession() as session:
+        place = config.nodes[node]
+        yield await session.ws_connect(f"https://{place.host}:{place.port}{PATH}", ssl=context)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"\xff" * 100,
+        b"\x91",
+        b"\xc1",
+        pack_frame([b"no message"]),
+        pack_frame([b"\x92\xa1S\xc4\x01"]),
+        b"\x91" * 5000,
+        b"\xdd\xff\xff\xff\xff",
+        b"\x91\xc6\xff\xff\xff\xff",
+    ],
+)
+async def test_a_frame_of_garbage_ends_the_link_and_nothing_else(frame: bytes) -> None:
+    async with LocalCluster("pbft", Counter, f=1) as cluster:
+        async with stranger(cluster.config, cluster.config.client_folder("gateway")) as link:
+            await link.send_bytes(frame)
+            assert (await link.receive()).type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
+        assert cluster.nodes[0].engine.counts["bad frames"] == 1
+        assert await cluster.call("add") == 1
+
+
+async def test_whom_a_replica_does_not_admit() -> None:
+    async with LocalCluster("pbft", Counter, f=1) as cluster:
+        config = cluster.config
+        Authority.load(config.folder, config.cluster).enroll(config.folder / "client-nobody", "nobody")
+        for folder, node, rule in (
+            (config.client_folder("nobody"), 0, "client nobody is not registered"),
+            (config.node_folder(1), 2, "node 1 does not dial node 2"),
+            (config.node_folder(1), 1, "node 1 does not dial node 1"),
+        ):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+                async with stranger(config, folder, node):
+                    pytest.fail(rule)
+            assert caught.value.status == 403
+
+
+async def test_a_replica_is_linked_once(root: Path) -> None:
+    """A second link under the same identity takes the place of the first: one voice a replica (HAZARDS X9)."""
+    async with (
+        LocalCluster("pbft", Counter, f=1) as cluster,
+        stranger(cluster.config, cluster.config.node_folder(3)),
+    ):
+        assert cluster.nodes[0].linked == 3
+        assert await cluster.call("add") == 1
