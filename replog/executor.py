@@ -234,10 +234,8 @@ class Executor:
         saved = dict(parts)
         assembly = merkle.Assembly(digest, merkle.EMPTY)
         while assembly.root is None:
-            wanted = assembly.wanted()
-            for part in wanted:
-                # A walk may have taken the same node in its other form.
-                data = saved.get(part, saved.get(part ^ 1))
+            for part in assembly.wanted():
+                data = saved.get(part)
                 if data is None:
                     raise StateCorrupt(f"saved state of index {index}: part {part} is missing")
                 if not assembly.add(part, data):

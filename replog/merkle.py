@@ -287,7 +287,7 @@ def _page(node: Node) -> bytes:
 
 def _part_of(number: int, node: Node) -> int:
     """The part by which node `number` travels in a walk over everything."""
-    return 2 * number + (1 if number and isinstance(node, Inner) and node.size <= PAGE_BYTES else 0)
+    return 2 * number + (1 if number and node.size <= PAGE_BYTES else 0)
 
 
 def read_part(root: Node, part: int) -> bytes | None:
@@ -318,7 +318,11 @@ def following(root: Node, part: int) -> int:
 
 
 def walk(root: Node, since: Node | None = None) -> Iterator[tuple[int, bytes]]:
-    """All parts in the order of `following`, or only those that differ from the tree `since`."""
+    """All parts in the order of `following`, or only those that differ from the tree `since`.
+
+    Which of its two parts stands for a node depends on its size alone, and the walk is what an assembly that begins
+    with nothing asks for: parts of older walks may lie about without being taken for new ones.
+    """
     yield from _walk(root, since, 0)
 
 

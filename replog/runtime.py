@@ -134,7 +134,9 @@ class Runtime:
             return failure(
                 "UnknownMethod", f"{self.machine.name} has no method {name[:64]!a}; it has {known}"[:TEXT_MAX]
             )
-        return failure("WrongArguments", f"the signature is {method.signature}"[:TEXT_MAX])
+        # Names without types: how a type is printed differs between versions of Python.
+        takes = ", ".join(parameter.name for parameter in method.parameters)
+        return failure("WrongArguments", f"these are no arguments of {name}({takes})"[:TEXT_MAX])
 
     # ---------------------------------------------------------------------------------------------------------- undo
 

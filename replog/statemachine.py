@@ -115,6 +115,8 @@ class Method:
 
 
 def _type_name(type_: Any) -> str:
+    if type_ is type(None):
+        return "None"
     return type_.__name__ if type(type_) is type else str(type_).replace("typing.", "")
 
 
