@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
-
-from replog.types import NodeId
+from typing import Final, Literal
 
 Engine = Literal["sim", "live"]
-Verb = Literal["crash", "restart", "pause", "resume", "isolate", "join", "split", "heal", "lose", "deliver"]
-
-
-class Lab(Protocol):
-    """What an engine can do to its replicas."""
-
-    n: int
-
-    def do(self, verb: Verb, nodes: tuple[NodeId, ...], options: Mapping[str, float]) -> None: ...
+Verb = Literal[
+    "crash",
+    "restart",
+    "pause",
+    "resume",
+    "isolate",
+    "join",
+    "split",
+    "heal",
+    "lose",
+    "deliver",
+    "figure-eight",
+    "release",
+]
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,13 @@ FAULTS: Final[Mapping[str, Fault]] = {
         Fault("pause", "the process stands still, its timers run out unseen", "pause", "resume"),
         Fault("isolate", "cut the replica's links to other replicas, clients reach it", "isolate", "join", ("sim",)),
         Fault("split", "cut the links between the targets together and all other replicas", "split", "heal", ("sim",)),
+        Fault(
+            "figure-eight",
+            "crashes and losses in the order of Raft's figure 8, five servers or more",
+            "figure-eight",
+            "release",
+            ("sim",),
+        ),
         Fault("loss", "every link loses frames with chance `loss`", "lose", "deliver", ("sim",), ("loss",)),
     )
 }

@@ -17,6 +17,7 @@ from compare.faults import FAULTS, Verb
 from compare.history import Call, Refusal
 from compare.judging import Costs, Observed
 from compare.scenario import Delay, Happening, Network, Scenario
+from compare.schedules import FigureEight
 from replog.apps.kv import KeyValue
 from replog.client import Done, Failed
 from replog.core import ProtocolSpec
@@ -76,6 +77,7 @@ class Trial:
         self._all_wrapped: list[Byzantine] = []
         self._struck: dict[int, tuple[NodeId, ...]] = {}
         self._chance = random.Random(f"{seed}/timeline")
+        self._schedules: list[FigureEight] = []
         self.began: Micros = 0
         self.ended: Micros = 0
         self.cluster = self._cluster()
@@ -236,25 +238,21 @@ class Trial:
     def _do(self, verb: Verb, nodes: tuple[NodeId, ...], options: Mapping[str, float]) -> None:
         cluster = self.cluster
         rest = [node for node in range(cluster.n) if node not in nodes]
-        match verb:
-            case "crash":
-                cluster.crash(*nodes)
-            case "restart":
-                cluster.restart(*nodes)
-            case "pause":
-                cluster.pause(*nodes)
-            case "resume":
-                cluster.resume(*nodes)
-            case "isolate":
-                cluster.partition(*([node] for node in nodes), rest)
-            case "split":
-                cluster.partition(nodes, rest)
-            case "join" | "heal":
-                cluster.heal()
-            case "lose":
-                cluster.network.change(loss=options.get("loss", 0.1))
-            case "deliver":
-                cluster.network.change(loss=self.scenario.network.loss)
+        verbs: dict[Verb, Callable[[], object]] = {
+            "crash": lambda: cluster.crash(*nodes),
+            "restart": lambda: cluster.restart(*nodes),
+            "pause": lambda: cluster.pause(*nodes),
+            "resume": lambda: cluster.resume(*nodes),
+            "isolate": lambda: cluster.partition(*([node] for node in nodes), rest),
+            "join": cluster.heal,
+            "split": lambda: cluster.partition(nodes, rest),
+            "heal": cluster.heal,
+            "lose": lambda: cluster.network.change(loss=options.get("loss", 0.1)),
+            "deliver": lambda: cluster.network.change(loss=self.scenario.network.loss),
+            "figure-eight": lambda: self._schedules.append(FigureEight(cluster, nodes[0])),
+            "release": lambda: self._schedules.pop().release(),
+        }
+        verbs[verb]()
 
 
 class _Process:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from replog.codec import Codec
 from replog.core import ClientRules, Core, ProtocolSpec, Setup
 
 
@@ -17,11 +18,11 @@ class MutantSpec:
         self._honest = honest
         self._make = make
         self._quorum = quorum
-        self.name = honest.name
-        self.leader_word = honest.leader_word
-        self.view_word = honest.view_word
-        self.messages = honest.messages
-        self.records = honest.records
+        self.name: str = honest.name
+        self.leader_word: str = honest.leader_word
+        self.view_word: str = honest.view_word
+        self.messages: Codec[Any] = honest.messages
+        self.records: Codec[Any] = honest.records
 
     def replicas(self, f: int) -> int:
         return self._honest.replicas(f)
