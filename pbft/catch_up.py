@@ -106,11 +106,9 @@ class Hearing:
 def answer(status: Status, ordering: Ordering, checkpoints: Checkpoints, view_changes: ViewChanges) -> list[Message]:
     """What a peer with this status lacks and this replica has."""
     messages: list[Message] = []
-    if status.view < ordering.view or (status.view == ordering.view and not status.active):
-        if ordering.active and view_changes.new_view is not None:
-            messages.append(view_changes.new_view)
-        elif not ordering.active and view_changes.own is not None:
-            messages.append(view_changes.own)
+    lags = status.view < ordering.view or (status.view == ordering.view and not status.active)
+    if lags and ordering.active and view_changes.new_view is not None:
+        messages.append(view_changes.new_view)
     if status.stable < checkpoints.proven.seq:
         messages.append(checkpoints.proven)
     messages.extend(checkpoints.own_votes(status.stable))

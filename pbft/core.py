@@ -71,6 +71,8 @@ FORWARDS: Final = 1024
 """Requests sent on to the primary of a new view; of the rest, clients remind us."""
 FETCHES: Final = 16
 """Bodies asked for at one tick."""
+REPEATS: Final = 4
+"""So many times VIEW-CHANGE is repeated at every tick, then at every so manyth."""
 
 
 class PbftCore:
@@ -80,17 +82,26 @@ class PbftCore:
     nothing is executed while a state is being fetched                                            (HAZARDS P26, P45)
     """
 
+    notary_type: type[Notary] = Notary
+    ordering_type: type[Ordering] = Ordering
+    checkpoints_type: type[Checkpoints] = Checkpoints
+    view_changes_type: type[ViewChanges] = ViewChanges
+    transfer_type: type[StateTransfer] = StateTransfer
+    requests_type: type[Requests] = Requests
+    patience_type: type[Patience] = Patience
+    """The parts: a core that is broken on purpose, in a test, has one of its own."""
+
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.options: Options = setup.config
         self.me = setup.me
-        self.notary = self._make_notary(setup)
-        self.ordering = Ordering(self.notary)
-        self.checkpoints = Checkpoints(self.notary)
-        self.view_changes = ViewChanges(self.notary)
-        self.transfer = StateTransfer(self.notary)
-        self.requests = Requests(self.options, setup.domain, setup.verifier, setup.sessions)
-        self.patience = Patience(self.options)
+        self.notary = self.notary_type(setup)
+        self.ordering = self.ordering_type(self.notary)
+        self.checkpoints = self.checkpoints_type(self.notary)
+        self.view_changes = self.view_changes_type(self.notary)
+        self.transfer = self.transfer_type(self.notary)
+        self.requests = self.requests_type(self.options, setup.domain, setup.verifier, setup.sessions)
+        self.patience = self.patience_type(self.options)
         self.hearing = Hearing(self.notary)
         self.early = Early()
         self.executed = setup.stored.index
@@ -100,6 +111,7 @@ class PbftCore:
         self._cut_off = False
         self._batch_timer = False
         self._ticked_at = -1
+        self._repeats = 0
         self._reason = "start" if setup.stored.empty else "restart"
         period = self.options.status_interval_us
         self._answers = Allowance(ANSWERS, period)
@@ -135,9 +147,6 @@ class PbftCore:
             PartData: self.transfer.on_part,
         }
         self._recall()
-
-    def _make_notary(self, setup: Setup) -> Notary:
-        return Notary(setup)
 
     # -------------------------------------------------------------------------------------------------------- the plug
 
@@ -202,26 +211,33 @@ class PbftCore:
     # ----------------------------------------------------------------------------------------------- start and restart
 
     def _recall(self) -> None:
-        """Recovery is construction: what was promised is on this replica's disk (P16)."""
-        stored, proofs = self.setup.stored, []
+        """Recovery is construction: what was promised is on this replica's disk (P16).
+
+        Views first, then slots: hard state is written anew now and then, so a NEW-VIEW may stand behind pre-prepares
+        of its view.
+        """
+        stored = self.setup.stored
+        self._recall_view([record for record in stored.records if type(record) in (ViewChange, NewView)])
         for record in stored.records:
-            if type(record) is CheckpointProof:
-                proofs.append(record)
-            elif type(record) is ViewChange:
-                self.view_changes.recall(record)
-                self.ordering.leave(record.view)
-            elif type(record) is NewView:
-                self.view_changes.recall(record)
-                low, holders = self.view_changes.enter(record)
-                self.ordering.enter(record.view, low.seq, record.pre_prepares, holders)
-            else:
-                self.ordering.recall(record)
+            self.ordering.recall(record)
+        proofs = [record for record in stored.records if type(record) is CheckpointProof]
         for proof in sorted(proofs, key=lambda proof: proof.seq):
             if proof.seq <= stored.index:
                 self.checkpoints.adopt(proof)
             self.checkpoints.learn(proof)
         self.ordering.discard(self.checkpoints.stable.seq)
         self.ordering.raise_high(self.checkpoints.proven.seq)
+
+    def _recall_view(self, records: list[Any]) -> None:
+        """The last view that was asked for or begun: a NEW-VIEW ends the wait for its view."""
+        for record in records:
+            self.view_changes.recall(record)
+        begun, asked = self.view_changes.new_view, self.view_changes.own
+        if begun is not None:
+            low, holders = self.view_changes.enter(begun)
+            self.ordering.enter(begun.view, low.seq, begun.pre_prepares, holders)
+        if asked is not None and asked.view > self.ordering.view:
+            self.ordering.leave(asked.view)
 
     def _on_started(self, event: Started) -> list[Effect]:
         self.hearing.begin(self._now)
@@ -509,17 +525,25 @@ class PbftCore:
         return self._stand()
 
     def _stand(self) -> list[Effect]:
-        """After a proof: raise the high watermark; if this replica has that state, the low one too. [CL99 4.3]"""
-        self.ordering.raise_high(self.checkpoints.proven.seq)
-        if self.checkpoints.diverged() and not self.transfer.running:
-            note = Note("diverged", {"index": self.checkpoints.proven.seq})
-            return [note, *self._fetch_state()]
+        """After a proof: raise the high watermark; if this replica has that state, the low one too. [CL99 4.3]
+
+        A proof beyond the own state is written down, since slots are accepted on its strength.
+        """
         proof = self.checkpoints.reached(self.executed)
-        return [] if proof is None else self._cut(proof)
+        if proof is not None:
+            return self._cut(proof)
+        proven = self.checkpoints.proven
+        effects: list[Effect] = []
+        if proven.seq + self.options.log_window > self.ordering.high:
+            self.ordering.raise_high(proven.seq)
+            effects.append(Persist(proven, 0))
+        if self.checkpoints.diverged() and not self.transfer.running:
+            effects += [Note("diverged", {"index": proven.seq}), *self._fetch_state()]
+        return effects + self._replay() if effects else []
 
     def _cut(self, proof: CheckpointProof) -> list[Effect]:
-        """Stable: discard what lies below. Hard state is written anew first, since the cut takes the old copy with it
-        (P44). Then the window is open for what came early."""
+        """Stable: discard what lies below. Hard state is written anew first, beyond the cut, since the cut takes the
+        old copy with it (P44). Then the window is open for what came early."""
         self.checkpoints.adopt(proof)
         self.ordering.discard(proof.seq)
         records: list[Message] = [self.checkpoints.proven]
@@ -529,7 +553,8 @@ class PbftCore:
             records.append(self.view_changes.new_view)
         if not self.ordering.active and self.view_changes.own is not None:
             records.append(self.view_changes.own)
-        return [*(Persist(record, 0) for record in records), Trim(proof.seq), *self._replay(), *self._propose()]
+        anew = [Persist(record, proof.seq + 1) for record in records]
+        return [*anew, Trim(proof.seq), *self._replay(), *self._propose()]
 
     def _replay(self) -> list[Effect]:
         effects: list[Effect] = []
@@ -593,12 +618,12 @@ class PbftCore:
         for bodies and state that are missing, send waiting requests to its primary. [CL99 4.4]"""
         low, holders = self.view_changes.enter(message)
         self.checkpoints.learn(low)
+        self._harvest(message)
         effects = self.patience.stop_awaiting()
-        effects += self._stand()
-        effects += self._harvest(message)
         effects += self.ordering.enter(message.view, low.seq, message.pre_prepares, holders)
         effects.append(self._note_view())
         self._begin_requests()
+        effects += self._stand()
         if not self.leads:
             for request in list(self.requests.pending.values())[:FORWARDS]:
                 effects += self._forward(request)
@@ -606,7 +631,7 @@ class PbftCore:
             effects += self._fetch_state()
         return effects + self._fetch_bodies() + self._replay() + self._execute() + self._propose()
 
-    def _harvest(self, message: NewView) -> list[Effect]:
+    def _harvest(self, message: NewView) -> None:
         """Requests that the old view had given a number and the new one has not: they wait again."""
         kept = {proposal.digest for proposal in message.pre_prepares}
         for slot in self.ordering.above(self.executed):
@@ -617,7 +642,6 @@ class PbftCore:
                 waits = request.identity in self.requests.pending or self.requests.is_over(request)
                 if not waits and not self.requests.crowded(request):
                     self.requests.add(request)
-        return []
 
     def _begin_requests(self) -> None:
         bodies = [slot.body for slot in self.ordering.above(self.executed) if slot.body is not None]
@@ -651,8 +675,7 @@ class PbftCore:
         """What a backup waits for: the oldest request, else the next seq if a later one has a proposal."""
         for identity in self.requests.pending:
             return identity
-        open_slots = (slot.digest is not None for seq, slot in self.ordering.slots.items() if seq > self.executed)
-        return self.executed + 1 if any(open_slots) else None
+        return self.executed + 1 if self.ordering.latest > self.executed else None
 
     def _on_timeout(self, event: Timeout) -> list[Effect]:
         if event.name == "status":
@@ -697,13 +720,22 @@ class PbftCore:
         waits = bool(flags or self.requests.pending) or not self.ordering.active or proven != self.checkpoints.stable
         interval = self.options.status_interval_us if waits else self.options.idle_interval_us
         effects: list[Effect] = [SetTimer("status", interval), Send(self.notary.others, status), *self.ordering.save()]
-        if not self.ordering.active and self.view_changes.own is not None:
-            effects.append(Send(self.notary.others, self.view_changes.own))
+        effects += self._repeat_view_change()
         if self.transfer.running:
             effects += self._push_transfer()
         elif stuck and self.executed < proven.seq:
             effects += self._fetch_state()
         return effects + self._fetch_bodies() + self._remind()
+
+    def _repeat_view_change(self) -> list[Effect]:
+        """VIEW-CHANGE is sent again until its view or a later one begins, less often after a while. [CL99 6] (P10)"""
+        if self.ordering.active or self.view_changes.own is None:
+            self._repeats = 0
+            return []
+        self._repeats += 1
+        if self._repeats > REPEATS and self._repeats % REPEATS:
+            return []
+        return [Send(self.notary.others, self.view_changes.own)]
 
     def _remind(self) -> list[Effect]:
         """The request that the timer waits for is sent to the primary again: it may have been full (P35)."""
@@ -763,7 +795,7 @@ class PbftCore:
         """Get the state of the highest proved checkpoint from those that have it. [CL99 4.4] (P41, P45)"""
         proof = self.checkpoints.proven
         begin = Note("fetch-state", {"index": proof.seq, "executed": self.executed})
-        return [begin, Persist(proof, 0), *self.transfer.start(proof)]
+        return [begin, *self.transfer.start(proof)]
 
     def _push_transfer(self) -> list[Effect]:
         """At each tick: ask others for what is late; if nobody has it any more, go for a later checkpoint."""

@@ -159,6 +159,8 @@ class Ordering:
         self.low = 0
         self.high = notary.log_window
         self.next_seq = 1
+        self.latest = 0
+        """The highest seq that has a proposal in this view."""
         self.slots: dict[int, Slot] = {}
         self._unsaved: list[Message] = []
 
@@ -200,16 +202,20 @@ class Ordering:
         signature = self._notary.sign("pre-prepare", (self.view, seq, batch.digest))
         message = PrePrepare(self.view, seq, batch.digest, signature, batch.time, batch.raws)
         slot = self.slot(seq)
-        slot.digest, slot.signature = batch.digest, signature
+        self._give(slot, batch.digest, signature)
         slot.keep(batch)
         return [*self.save(), Persist(message, seq), Send(self._notary.others, message), *self._advance(slot)]
 
     def accept(self, message: PrePrepare, batch: Batch) -> list[Effect]:
         """A backup takes a checked pre-prepare: the first for its (view, seq), the only one. [CL99 4.2] (P16, P17)"""
         slot = self.slot(message.seq)
-        slot.digest, slot.signature = message.digest, message.signature
+        self._give(slot, message.digest, message.signature)
         slot.keep(batch)
         return [*self.save(), Persist(message, message.seq), *self._send_prepare(slot), *self._advance(slot)]
+
+    def _give(self, slot: Slot, digest: Digest, signature: bytes) -> None:
+        slot.digest, slot.signature = digest, signature
+        self.latest = max(self.latest, slot.seq)
 
     def _send_prepare(self, slot: Slot) -> list[Effect]:
         if slot.digest is None or self._notary.me == self._notary.primary(self.view):
@@ -322,13 +328,14 @@ class Ordering:
         self.view = view
         self.active = True
         self.raise_high(low)
+        self.latest = 0
         for slot in self.slots.values():
             slot.begin_view()
         effects: list[Effect] = []
         for proposal in proposals:
             if self.in_window(proposal.seq):
                 slot = self.slot(proposal.seq)
-                slot.digest, slot.signature = proposal.digest, proposal.signature
+                self._give(slot, proposal.digest, proposal.signature)
                 slot.holders = holders.get(proposal.seq, [])
                 if proposal.digest == NULL.digest:
                     slot.keep(NULL)
@@ -414,7 +421,7 @@ class Ordering:
         if type(record) is PrePrepare:
             slot = self.slot(record.seq)
             if record.view == self.view and self.active:
-                slot.digest, slot.signature = record.digest, record.signature
+                self._give(slot, record.digest, record.signature)
                 self.next_seq = max(self.next_seq, record.seq + 1)
             slot.keep(Batch.read(record.time, record.requests))
         elif type(record) is BatchData:

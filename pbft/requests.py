@@ -22,6 +22,19 @@ if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
 Identity = tuple[ClientId, int]
 
 
+class Share:
+    """What one client has waiting."""
+
+    __slots__ = ("timestamps", "operations")
+
+    def __init__(self) -> None:
+        self.timestamps: set[int] = set()
+        self.operations = 0
+
+
+_NOTHING = Share()
+
+
 class Requests:
     """Verified requests that this replica waits for, by (client, timestamp).
 
@@ -43,7 +56,7 @@ class Requests:
         self.proposed: set[Identity] = set()
         self.operations = 0
         self.size = 0
-        self._shares: dict[ClientId, dict[int, Request]] = {}
+        self._shares: dict[ClientId, Share] = {}
         self._queue: deque[Request] = deque()
         self._queued_operations = 0
         self._queued_size = 0
@@ -71,13 +84,14 @@ class Requests:
 
     def crowded(self, request: Request) -> bool:
         """Whether its client, or all together, have as much waiting as is allowed (P36)."""
-        options, share = self._options, self._shares.get(request.client, {})
+        options = self._options
+        share = self._shares.get(request.client, _NOTHING)
         return (
             len(self.pending) >= options.pending_requests_max
             or self.operations + request.count > options.pending_operations_max
             or self.size + request.size > options.pending_bytes_max
-            or len(share) >= options.client_requests_max
-            or sum(other.count for other in share.values()) + request.count > options.client_operations_max
+            or len(share.timestamps) >= options.client_requests_max
+            or share.operations + request.count > options.client_operations_max
         )
 
     def vouches(self, request: Request) -> bool:
@@ -90,7 +104,11 @@ class Requests:
     def add(self, request: Request) -> None:
         """Wait for a verified request."""
         self.pending[request.identity] = request
-        self._shares.setdefault(request.client, {})[request.timestamp] = request
+        share = self._shares.get(request.client)
+        if share is None:
+            share = self._shares[request.client] = Share()
+        share.timestamps.add(request.timestamp)
+        share.operations += request.count
         self.operations += request.count
         self.size += request.size
 
@@ -105,9 +123,10 @@ class Requests:
                 self.remove(result.client, result.timestamp)
         for request in batch.requests if self._shares else ():
             share = self._shares.get(request.client)
-            if share and min(share) <= request.low:
-                for timestamp in [timestamp for timestamp in share if timestamp <= request.low]:
-                    self.remove(request.client, timestamp)
+            if share is not None and min(share.timestamps) <= request.low:
+                for timestamp in sorted(share.timestamps):
+                    if timestamp <= request.low:
+                        self.remove(request.client, timestamp)
 
     def remove(self, client: ClientId, timestamp: int) -> None:
         request = self.pending.pop((client, timestamp), None)
@@ -116,8 +135,9 @@ class Requests:
         self.operations -= request.count
         self.size -= request.size
         share = self._shares[client]
-        del share[timestamp]
-        if not share:
+        share.operations -= request.count
+        share.timestamps.discard(timestamp)
+        if not share.timestamps:
             del self._shares[client]
 
     def sweep(self) -> list[Request]:
@@ -182,7 +202,9 @@ class Requests:
         options = self._options
         assert self.operations == sum(request.count for request in self.pending.values()), "operations that wait"
         assert self.size == sum(request.size for request in self.pending.values()), "bytes that wait"
-        assert len(self.pending) == sum(map(len, self._shares.values())), "each request is in its client's share"
+        assert len(self.pending) == sum(len(share.timestamps) for share in self._shares.values()), (
+            "each request is in its client's share"
+        )
         assert len(self.pending) <= options.pending_requests_max, "requests that wait are bounded"
 
 

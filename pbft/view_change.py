@@ -155,10 +155,11 @@ class ViewChanges:
         return low, {proof.seq: [vote.replica for vote in proof.votes] for proof in proofs}
 
     def recall(self, record: ViewChange | NewView) -> None:
-        """From this replica's own disk (P16)."""
+        """From this replica's own disk, the highest of each (P16)."""
         if isinstance(record, NewView):
-            self.new_view = record
-        else:
+            if self.new_view is None or record.view > self.new_view.view:
+                self.new_view = record
+        elif self.own is None or record.view > self.own.view:
             self.own = record
             self.heard[self._notary.me] = record
 

@@ -75,10 +75,21 @@ class Disk:
     records: list[tuple[int, bytes]] = field(default_factory=list)
     saved: Any = None
 
+    upto: int = 0
+
+    def save(self, snapshot: Any) -> None:
+        self.saved = snapshot
+        self.cut()
+
     def trim(self, upto: int) -> None:
-        assert self.saved is not None and self.saved.index >= upto, "cut before the state was saved"
-        while self.records and self.records[0][0] <= upto:
-            self.records.pop(0)
+        self.upto = max(self.upto, upto)
+        self.cut()
+
+    def cut(self) -> None:
+        """The longest run of oldest records up to `upto`, once the state is saved there."""
+        if self.saved is not None and self.saved.index >= self.upto:
+            while self.records and self.records[0][0] <= self.upto:
+                self.records.pop(0)
 
 
 class Cluster:
@@ -188,7 +199,7 @@ class Cluster:
         elif isinstance(effect, Persist):
             disk.records.append((effect.index, RECORDS.encode(effect.record)))
         elif isinstance(effect, Save):
-            disk.saved = effect.snapshot
+            disk.save(effect.snapshot)
         elif isinstance(effect, Trim):
             disk.trim(effect.upto)
         elif isinstance(effect, SetTimer):
@@ -265,7 +276,9 @@ class Cluster:
 
     def isolate(self, *nodes: int) -> None:
         """Cut these replicas off from all others."""
-        self.blocked = lambda packet: (packet.sender in nodes) != (packet.to in nodes) and isinstance(packet.sender, int)
+        self.blocked = lambda packet: (
+            (packet.sender in nodes) != (packet.to in nodes) and isinstance(packet.sender, int)
+        )
 
     def heal(self) -> None:
         self.blocked = lambda packet: False

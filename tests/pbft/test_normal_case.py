@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.pbft.harness import SMALL, Cluster, phase_messages
+from tests.pbft.harness import Cluster, phase_messages
 
 
 @pytest.mark.parametrize(("n", "wanted"), [(4, 24), (7, 84), (10, 180)])
