@@ -21,7 +21,7 @@ import msgspec
 from raft.config import RaftConfig
 from raft.configuration import Configuration
 from raft.election import ELECTION, VOTE_RETRY, Election, Role
-from raft.log import recover
+from raft.log import Log, recover
 from raft.messages import (
     AppendEntries,
     AppendReply,
@@ -81,6 +81,7 @@ class RaftCore:
     nothing is acknowledged on top of an installed state that is not on disk                  (HAZARDS R2)
     """
 
+    log_class: ClassVar[type[Log]] = Log
     election_class: ClassVar[type[Election]] = Election
     replication_class: ClassVar[type[Replication]] = Replication
 
@@ -90,7 +91,7 @@ class RaftCore:
         self._cluster = setup.domain.cluster
         self._sessions = setup.sessions
         self._wall = setup.wall
-        hard, self.log = recover(setup.stored, Configuration.of(setup.n))
+        hard, self.log = recover(setup.stored, Configuration.of(setup.n), self.log_class)
         self.election = self.election_class(self.me, self.config, setup.rng, hard, self.log)
         self.commit_index = setup.stored.index
         """Known to be committed: what the saved state holds; the rest a leader tells again. [Raft 5.2]"""
@@ -525,7 +526,7 @@ class RaftCore:
         self.log.install(snapshot.log_start)
         self.commit_index = self.last_applied = self.installing = snapshot.index
         self.snapshot = snapshot
-        return self._forget(snapshot.log_start)
+        return [Note("state-installed", {"index": snapshot.index}), *self._forget(snapshot.log_start)]
 
     # -------------------------------------------------------------------------------------------------------- clients
 

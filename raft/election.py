@@ -211,7 +211,9 @@ class Election:
         effects = self.observe(now, term, f"node {leader} leads")
         if self.role is not Role.FOLLOWER:
             effects = [*effects, *self.step_down(now, f"node {leader} leads")]
-        self.leader = leader
+        if self.leader != leader:
+            self.leader = leader
+            effects = [*effects, *self._wait_anew(now)]
         self._heard_leader_at = self._quiet_since = now
         return effects
 

@@ -199,7 +199,7 @@ def _term_of(entry: Entry) -> int:
     return entry.term
 
 
-def recover(stored: Stored, genesis: Configuration) -> tuple[HardState, Log]:
+def recover(stored: Stored, genesis: Configuration, log_class: type[Log] = Log) -> tuple[HardState, Log]:
     """Term, vote and log from the records of a disk. `genesis` is in force before index 1.
 
     Raises ValueError if the saved application state is ahead of the log: such a disk is not one that this protocol
@@ -211,7 +211,7 @@ def recover(stored: Stored, genesis: Configuration) -> tuple[HardState, Log]:
             start = record
         elif isinstance(record, HardState):
             hard = record
-    log = Log(start)
+    log = log_class(start)
     for record in stored.records:
         if isinstance(record, Entries):
             log.replay(record)

@@ -1,0 +1,181 @@
+"""Random schedules: loss, doubling, reordering, cuts, crashes that lose what was not synced, slow disks and saves.
+
+One seed gives one schedule. The cluster itself checks figure 3 after every step; at the end all is healed, clients ask
+again, and everything asked must be done once, the same everywhere.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from raft import RaftCore
+from raft.election import Role
+from replog.types import Answer
+from tests.raft.harness import MS, SECOND, Cluster
+
+SMALL = {
+    "snapshot_entries": 6,
+    "log_tail": 2,
+    "window": 2,
+    "uncommitted_max": 3,
+    "batch_requests_max": 2,
+    "append_entries_max": 2,
+    "apply_entries_max": 3,
+    "snapshot_chunk_bytes": 64,
+    "snapshot_window": 2,
+}
+"""Options under which a few requests reach every bound."""
+
+
+@dataclass
+class Outcome:
+    cluster: Cluster
+    asked: int
+    leaders: int
+    crashes: int
+    installs: int
+    compared: int
+
+
+class Schedule:
+    def __init__(self, seed: int, n: int, core: type[RaftCore] = RaftCore, options: dict[str, Any] | None = None):
+        self.chance = random.Random(seed)
+        self.cluster = Cluster(n, {**SMALL, **(options or {})}, core, seed=seed)
+        self.asked: dict[str, int] = {}
+        self.crashes = 0
+        self.compared = 0
+        self.acts = [
+            (self.deliver, 160), (self.pass_time, 12), (self.sync, 80), (self.ask, 16), (self.double, 4),
+            (self.lose, 4), (self.save, 6), (self.crash, 1), (self.start, 3), (self.cut, 1), (self.heal, 2),
+            (self.take_snapshot, 1),
+        ]  # fmt: skip
+
+    def run(self, steps: int) -> Outcome:
+        acts, weights = zip(*self.acts, strict=True)
+        for count in range(steps):
+            self.chance.choices(acts, weights)[0]()
+            if count % 50 == 0:
+                self.compared += self.cluster.check_logs()
+        self.end()
+        installs = sum(note.kind == "state-installed" for _, note in self.cluster.notes)
+        asked = sum(self.asked.values())
+        return Outcome(self.cluster, asked, len(self.cluster.leaders), self.crashes, installs, self.compared)
+
+    # ------------------------------------------------------------------------------------------------------------ acts
+
+    def deliver(self) -> None:
+        """Mostly in order, now and then from the middle."""
+        network = self.cluster.network
+        if network:
+            late = self.chance.random() < 0.2
+            self.cluster.deliver(self.chance.randrange(len(network)) if late else 0)
+
+    def double(self) -> None:
+        if self.cluster.network:
+            self.cluster.deliver(self.chance.randrange(len(self.cluster.network)), keep=True)
+
+    def lose(self) -> None:
+        if self.cluster.network:
+            self.cluster.network.pop(self.chance.randrange(len(self.cluster.network)))
+
+    def pass_time(self) -> None:
+        cluster = self.cluster
+        due = [(at, node, name) for node, server in cluster.servers.items() for name, at in server.timers.items()]
+        if due:
+            _, node, name = min(due) if self.chance.random() < 0.8 else self.chance.choice(sorted(due))
+            cluster.fire(node, name)
+
+    def sync(self) -> None:
+        self.cluster.sync(self.node())
+
+    def save(self) -> None:
+        self.cluster.save(self.node())
+
+    def ask(self) -> None:
+        client = self.chance.choice(("ann", "bob"))
+        timestamp = self.asked.get(client, 0) + 1
+        if self.chance.random() < 0.3 and timestamp > 1:
+            timestamp -= 1
+        if all(self.cluster.done(client, before) for before in range(max(1, timestamp - 40), timestamp - 20)):
+            self.asked[client] = max(timestamp, self.asked.get(client, 0))
+            self.send(client, timestamp)
+
+    def send(self, client: str, timestamp: int) -> None:
+        self.cluster.submit(self.node(), client, timestamp)
+
+    def take_snapshot(self) -> None:
+        self.cluster.command(self.node(), "snapshot")
+
+    def crash(self) -> None:
+        if len(self.cluster.servers) > 1:
+            self.crashes += 1
+            self.cluster.crash(self.node())
+
+    def start(self) -> None:
+        down = [node for node in range(self.cluster.n) if node not in self.cluster.servers]
+        if down:
+            self.cluster.start(self.chance.choice(down))
+
+    def cut(self) -> None:
+        side = {node for node in range(self.cluster.n) if self.chance.random() < 0.5}
+        one_way = self.chance.random() < 0.3
+        self.cluster.lost = lambda packet: packet[0] in side and packet[1] not in side or (
+            not one_way and packet[1] in side and packet[0] not in side
+        )
+
+    def heal(self) -> None:
+        self.cluster.heal()
+
+    def node(self) -> int:
+        return self.chance.choice(sorted(self.cluster.servers))
+
+    # ------------------------------------------------------------------------------------------------------------- end
+
+    def end(self) -> None:
+        """Everything is up, connected and on disk: everything asked is answered, and all are the same."""
+        cluster = self.cluster
+        cluster.heal()
+        cluster.by_hand = False
+        for node in range(cluster.n):
+            if node not in cluster.servers:
+                cluster.start(node)
+            cluster.sync(node)
+            cluster.save(node)
+        for _ in range(60):
+            cluster.run(SECOND // 2)
+            open_ = self.unanswered()
+            if not open_ and self.settled():
+                break
+            for node in [node for node in range(cluster.n) if cluster.core(node).role is Role.LEADER]:
+                for client, timestamp in open_:
+                    cluster.submit(node, client, timestamp)
+        assert not self.unanswered(), f"never answered: {self.unanswered()}"
+        assert self.settled(), "servers are not the same in the end"
+        self.compared += cluster.check_logs()
+        for client, last in self.asked.items():
+            for timestamp in range(1, last + 1):
+                answers = cluster.done(client, timestamp)
+                assert all(answer == answers[0] for answer in answers), f"two outcomes of {client}#{timestamp}"
+
+    def unanswered(self) -> list[tuple[str, int]]:
+        cluster = self.cluster
+        asked = [(client, ts) for client, last in sorted(self.asked.items()) for ts in range(1, last + 1)]
+        refused = {
+            key for key, replies in cluster.replies.items() if any(reply.answer == Answer.REFUSED for reply in replies)
+        }
+        assert not refused, f"refused: {refused}"
+        return [key for key in asked if not cluster.done(*key)]
+
+    def settled(self) -> bool:
+        servers = self.cluster.servers.values()
+        states = {(server.core.last_applied, server.replica.executor.digest()) for server in servers}
+        return len(states) == 1 and len({server.core.current_term for server in servers}) == 1
+
+
+def run(seed: int, n: int = 3, steps: int = 1_500, core: type[RaftCore] = RaftCore, **options: Any) -> Outcome:
+    return Schedule(seed, n, core, options).run(steps)
+
+
+__all__ = ["MS", "Outcome", "Schedule", "run"]
