@@ -17,6 +17,7 @@ from nacl.exceptions import BadSignatureError, CryptoError
 from replog.types import Principal
 
 SIGNATURE_BYTES = 64
+PUBLIC_KEY_BYTES = 32
 
 
 class Signer(Protocol):
@@ -47,10 +48,13 @@ class Ed25519Signer:
 
 
 class Ed25519Verifier:
-    """Public keys (32 bytes each) of nodes and clients."""
+    """Public keys (32 bytes each) of nodes and clients. Raises ValueError for one of another length."""
 
     def __init__(self, keys: Mapping[Principal, bytes]) -> None:
         self.keys: dict[Principal, bytes] = dict(keys)
+        for signer, key in self.keys.items():
+            if len(key) != PUBLIC_KEY_BYTES:  # libsodium reads that many, whatever it is given
+                raise ValueError(f"public key of {signer!r}: {len(key)} bytes, must be {PUBLIC_KEY_BYTES}")
 
     def knows(self, signer: Principal) -> bool:
         return signer in self.keys

@@ -84,8 +84,11 @@ class Request:
         try:
             envelope = _open_envelope(raw)
             body = _open_body(envelope.body)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise BadMessage(f"request: {error}") from None
+        if _encode(envelope) != raw or _encode(body) != envelope.body:
+            # Else whoever passes it on could give one signed request many digests (HAZARDS P23, P30).
+            raise BadMessage("request: not in its canonical encoding")
         if body.low >= body.timestamp:
             raise BadMessage(f"request: low {body.low} is not below timestamp {body.timestamp}")
         self.raw: bytes = raw
