@@ -14,11 +14,11 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -27,7 +27,7 @@ from replog.client import ClientCore, ClientLimits, Done, Failed, ToReplica, Wak
 from replog.codec import BadMessage, pack_frame, unpack_frame
 from replog.config import ClusterConfig
 from replog.errors import Compacted, ConfigError, NoCluster, NotCommitted, OutcomeUnknown, Overloaded
-from replog.interface import Entry, LoggedRequest, Result, Said
+from replog.interface import Entry, LoggedRequest, ReplicatedLog, Result, Said
 from replog.live.engine import monotonic
 from replog.live.links import Dialler, Link
 from replog.live.locks import FolderLock, Held
@@ -59,6 +59,8 @@ UNSENT_MAX = 256
 LOG_COUNT = 256
 LOG_WAIT_S = 0.5
 LOG_POLL_S = 0.1
+SETTLED_S = 1.0
+"""After this long without a link a replica is not waited for."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,6 @@ class _Call:
 class _Question:
     """A question that each replica answers for itself."""
 
-    message: Message
     answers: dict[NodeId, Any] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -140,15 +141,13 @@ class LogClient:
         config, folder = self.config, self.config.client_folder(self.name)
         signer = load_signer(folder)
         context = tls_context(config.folder / "ca.pem", folder, server=False)
-        try:
-            self._lock = FolderLock(folder)
-        except Held as error:
-            raise ConfigError(f"client = {self.name!r}: {error}; one process at a time uses a client's name") from None
+        self._lock = await self._take_lock(folder)
         limits = ClientLimits(give_up_us=int(2e6 * self.timeout))
         start = first_timestamp(folder)
         self._core = ClientCore(self.name, config.n, self._rules, signer, config.domain, limits, start)
         self._dialler = Dialler(config.cluster, context, self._serve)
         self._closed = False
+        self._opened = time.monotonic()
         self._keepers = [
             asyncio.create_task(self._dialler.keep(node.id, node.host, node.port)) for node in config.nodes
         ]
@@ -159,6 +158,19 @@ class LogClient:
                 await self.close()
                 raise
         return self
+
+    async def _take_lock(self, folder: Path) -> FolderLock:
+        """The name is this process's own until `close`; another that uses it for a moment is waited for."""
+        begin = time.monotonic()
+        while True:
+            try:
+                return FolderLock(folder, patience_s=0)
+            except Held as error:
+                if time.monotonic() >= begin + (self._connect_timeout or 0):
+                    raise ConfigError(
+                        f"client = {self.name!r}: {error}; one process at a time uses a client's name"
+                    ) from None
+            await asyncio.sleep(0.02)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -399,16 +411,19 @@ class LogClient:
 
     async def status(self, timeout: float = 1.0) -> list[Said]:  # noqa: ASYNC109
         """Every replica's own word, in order of node; None for those that do not answer in time."""
-        nodes = set(self._links)
-        answers = await self._gather(StatusRequest(self._next_token()), nodes, timeout)
+        answers = await self._gather(StatusRequest(self._next_token()), timeout, lambda _: False)
         return [_said(node, answers.get(node)) for node in range(self.config.n)]
 
-    async def _gather(self, message: Any, nodes: set[NodeId], wait_s: float) -> dict[NodeId, Any]:
-        """The answers of those of `nodes` that answer in time."""
-        question = self._ask(message, nodes)
+    async def _gather(
+        self, message: Any, wait_s: float, enough: Callable[[dict[NodeId, Any]], bool]
+    ) -> dict[NodeId, Any]:
+        """Ask all; their answers when they are `enough`, all are there, or the time is over."""
+        nodes = self._reachable()
+        question = self._questions[message.token] = _Question()
+        self._send(sorted(nodes), message)
         try:
             async with asyncio.timeout(wait_s):
-                while not nodes <= question.answers.keys():
+                while not nodes <= question.answers.keys() and not enough(question.answers):
                     await question.changed.wait()
                     question.changed.clear()
         except TimeoutError:
@@ -417,10 +432,10 @@ class LogClient:
             del self._questions[message.token]
         return question.answers
 
-    def _ask(self, message: Any, nodes: Iterable[NodeId]) -> _Question:
-        question = self._questions[message.token] = _Question(message)
-        self._send(sorted(nodes), message)
-        return question
+    def _reachable(self) -> set[NodeId]:
+        """Whose answers to wait for: the linked, or all while links are still being made."""
+        settled = time.monotonic() > self._opened + SETTLED_S
+        return set(self._links) if settled else set(range(self.config.n))
 
     def _next_token(self) -> int:
         self._token += 1
@@ -445,22 +460,15 @@ class LogClient:
         """Entries from `first` on; none if it lies beyond the end."""
         need = self._rules.reply_quorum
         await self.wait_connected(need, self.timeout)
-        message = LogRequest(self._next_token(), first, LOG_COUNT)
-        nodes = set(self._links)
-        question = self._ask(message, nodes)
-        try:
-            async with asyncio.timeout(LOG_WAIT_S):
-                while not nodes <= question.answers.keys():
-                    await question.changed.wait()
-                    question.changed.clear()
-                    if agreed := agreed_entries(question.answers.values(), first, need):
-                        return agreed
-        except TimeoutError:
-            pass
-        finally:
-            del self._questions[message.token]
-        _check_kept(list(question.answers.values()), first, need)
-        return []
+        answers = await self._gather(
+            LogRequest(self._next_token(), first, LOG_COUNT),
+            LOG_WAIT_S,
+            lambda answers: bool(agreed_entries(answers.values(), first, need)),
+        )
+        agreed = agreed_entries(answers.values(), first, need)
+        if not agreed:
+            _check_kept(list(answers.values()), first, need)
+        return agreed
 
 
 def first_timestamp(folder: Path) -> int:
@@ -521,3 +529,7 @@ def _said(node: NodeId, answer: StatusReply | None) -> Said:
 def _fail(call: _Call, error: Exception) -> None:
     if not call.future.done():
         call.future.set_exception(error)
+
+
+if TYPE_CHECKING:
+    _: type[ReplicatedLog] = LogClient

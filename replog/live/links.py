@@ -46,7 +46,7 @@ class Refused(Exception):
 class Link:
     """One connection whose other end is proved to be `peer`.
 
-    Invariants: frames leave in the order of `send`, each whole; `waiting` <= out_bytes_max; `unread` counts the bytes
+    Invariants: frames leave in the order of `send`, each whole; `waiting` <= out_bytes_max, or one frame; `unread` counts the bytes
     handed out by `frames` for which `handled` was not called yet.
     """
 
@@ -61,15 +61,15 @@ class Link:
         self.unread = 0
         self.dropped = 0
         self._connection = connection
-        self._out_bytes_max = out_bytes_max
+        self.out_bytes_max = out_bytes_max
         self._frames: deque[bytes] = deque()
         self._more = asyncio.Event()
         self._read = asyncio.Event()
         self._writer = asyncio.create_task(self._write(), name=f"write to {peer}")
 
     def send(self, frame: bytes) -> bool:
-        """Send soon. False if too much waits already: the frame is dropped and counted."""
-        if self.waiting + len(frame) > self._out_bytes_max:
+        """Send soon. False if too much waits already: the frame is dropped and counted. A lone frame always goes."""
+        if self.waiting and self.waiting + len(frame) > self.out_bytes_max:
             self.dropped += 1
             return False
         self.waiting += len(frame)

@@ -24,13 +24,13 @@ class Held(Exception):
 class FolderLock:
     """Held from construction to `release`."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises Held."""
+    def __init__(self, folder: Path, patience_s: float = PATIENCE_S) -> None:
+        """Raises Held if another holds it all of `patience_s`."""
         path = folder / FILE
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         begin = time.monotonic()
         while not _try(self._descriptor):
-            if time.monotonic() > begin + PATIENCE_S:
+            if time.monotonic() >= begin + patience_s:
                 pid = _pid(self._descriptor)
                 os.close(self._descriptor)
                 raise Held(path, pid)

@@ -53,6 +53,8 @@ log = logging.getLogger("replog.node")
 
 CLIENT_LINKS_MAX = 16
 """Links that one client may hold at once."""
+CLIENT_OUT_BYTES_MAX = 32 * 1024 * 1024
+"""Replies that wait for a client to read; one that lets more wait loses its link."""
 LOG_BYTES_MAX = 8 * 1024 * 1024
 
 
@@ -210,6 +212,7 @@ class Node:
 
     def _enter(self, link: Link) -> None:
         if isinstance(link.peer, str):
+            link.out_bytes_max = CLIENT_OUT_BYTES_MAX
             self._clients.setdefault(link.peer, []).append(link)
             return
         older = self._peers.get(link.peer)

@@ -229,6 +229,13 @@ class Silent:
 
 def silence(node, replica, words):
     return Silent(replica, words)
+
+class Broken(Silent):
+    def step(self, now, event):
+        raise RuntimeError("a bug of our own")
+
+def broken(node, replica):
+    return Broken(replica, ())
 """
 
 
@@ -260,3 +267,16 @@ async def test_a_wrap_outside_a_laboratory_is_refused_by_parent_and_process(
     _, errors = await process.communicate()
     assert process.returncode == 2
     assert b"only a cluster made for the laboratory takes a wrap" in errors
+
+
+async def test_a_bug_of_our_own_ends_the_process_with_its_traceback(
+    make: Callable[..., ClusterConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "liar.py").write_text(LIAR)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = make("pbft", lab=True)
+    async with LocalProcesses(config) as processes:
+        await processes.start([0], wraps={0: ("liar:broken", {})})
+        with pytest.raises(NodeDied, match=r"exit code 70:\n(.*\n)*RuntimeError: a bug of our own"):
+            await processes.wait_serving()
+    assert "Traceback" in (config.node_folder(0) / "node.log").read_text()

@@ -16,8 +16,9 @@ from replog.certificates import Authority, tls_context
 from replog.codec import pack_frame
 from replog.config import ClusterConfig
 from replog.errors import ConfigError
+from replog.live import node as node_module
 from replog.live.links import PATH, Dialler, Link, Listener, Refused, bind
-from replog.types import Principal
+from replog.types import LogRequest, Principal
 
 CLUSTER = "ab" * 16
 pytestmark = pytest.mark.live
@@ -155,7 +156,7 @@ async def test_what_a_link_holds_back_is_bounded(root: Path) -> None:
         context = tls_context(root / "ca.pem", root / "node-1", server=False)
         await session.ws_connect(f"https://127.0.0.1:{ends.port}{PATH}", ssl=context)
         link = await ends.accepted.get()
-        link._out_bytes_max = 1_000_000
+        link.out_bytes_max = 1_000_000
         sent = [link.send(bytes(100_000)) for _ in range(30)]
         assert sent == [True] * 10 + [False] * 20
         assert link.dropped == 20
@@ -230,3 +231,19 @@ async def test_a_replica_is_linked_once(root: Path) -> None:
     ):
         assert cluster.nodes[0].linked == 3
         assert await cluster.call("add") == 1
+
+
+async def test_a_client_that_does_not_read_loses_its_link_and_harms_only_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(node_module, "CLIENT_OUT_BYTES_MAX", 300_000)
+    async with LocalCluster("pbft", f=1) as cluster:
+        for n in range(20):
+            await cluster.call("put", f"k{n}", "v" * 100_000)
+        async with stranger(cluster.config, cluster.config.client_folder("gateway")) as link:
+            for token in range(10):
+                await link.send_bytes(pack_frame([cluster.config.spec.messages.encode(LogRequest(token, 1, 1024))]))
+                assert await cluster.call("get", "k7") == "v" * 100_000
+            async for message in link:
+                assert message.type is aiohttp.WSMsgType.BINARY
+        assert await cluster.call("get", "k8") == "v" * 100_000
