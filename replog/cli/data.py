@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from replog.live.client import LogClient
     from replog.statemachine import Method
 
-CLIENT = "cli"
-"""The name under which the command's own key is registered."""
+CLIENTS = "cli"
+"""Names of clients that begin so are the command's own: one process at a time uses a name, several commands may run."""
 KEY_VALUE = ("get", "put", "delete", "cas", "scan")
 
 T = TypeVar("T")
@@ -35,7 +35,8 @@ def add_to(app: typer.Typer) -> None:
     for name, command in (("put", put), ("get", get), ("delete", delete), ("cas", cas), ("scan", scan)):
         kv.command(name)(command)
     app.add_typer(kv, name="kv", rich_help_panel=options.RUN)
-    app.command("call", rich_help_panel=options.RUN)(call)
+    negative_numbers = {"ignore_unknown_options": True}
+    app.command("call", rich_help_panel=options.RUN, context_settings=negative_numbers)(call)
     app.command("log", rich_help_panel=options.RUN)(log)
 
 
@@ -119,7 +120,7 @@ def _kv(cluster: Path | None, name: str, *arguments: str) -> Result:
         known = ", ".join(methods)
         rule = f"use replog call with one of {known}"
         raise WrongUsage(f"kv: this cluster runs {config.app_name}, not a key-value store; {rule}")
-    return _asked(folder, lambda client: client.call(name, *arguments))
+    return asked(folder, lambda client: client.ask(name, *arguments))
 
 
 def _pairs(value: Any) -> list[Any]:
@@ -140,14 +141,13 @@ def call(
 
     Example: replog call transfer ann bob 5
 
-    Arguments are JSON where they parse and the declared type takes them, else text. Put `--` before one that begins
-    with a hyphen.
+    Arguments are JSON where they parse and the declared type takes them, else text.
     """
     from replog.live.arguments import of_texts
 
     config, folder = _running(cluster)
     given = of_texts(_method(config, method), arguments or [])
-    result = _asked(folder, lambda client: client.call(method, *given))
+    result = asked(folder, lambda client: client.ask(method, *given))
     _show(result, json, lambda result: output.text_of(result.value))
 
 
@@ -183,7 +183,7 @@ def log(
                 output.line(shown)
 
     try:
-        _asked(folder, read)
+        asked(folder, read)
     except KeyboardInterrupt:
         if not follow:
             raise
@@ -237,15 +237,26 @@ def _running(cluster: Path | None) -> tuple[ClusterConfig, Path]:
     return ClusterConfig.load(folder), folder
 
 
-def _asked(folder: Path, ask: Callable[[LogClient], Coroutine[Any, Any, T]]) -> T:
-    """One conversation with the cluster under the command's own key."""
+def asked(folder: Path, ask: Callable[[LogClient], Coroutine[Any, Any, T]]) -> T:
+    """One conversation with the cluster under one of the command's own keys."""
+    from replog.config import ClusterConfig
     from replog.live.client import LogClient
 
+    config = ClusterConfig.load(folder)
+
     async def talk() -> T:
-        async with LogClient(folder, CLIENT) as client:
+        async with LogClient(config, free_name(config)) as client:
             return await ask(client)
 
     return asyncio.run(talk())
+
+
+def free_name(config: ClusterConfig) -> str:
+    """The first of the command's own clients that no other process uses now, else the first."""
+    from replog.live.locks import holder
+
+    names = [client.name for client in config.clients if client.name.startswith(CLIENTS)] or [CLIENTS]
+    return next((name for name in names if holder(config.client_folder(name)) is None), names[0])
 
 
 def _show(result: Result, json: bool, text: Callable[[Result], str]) -> None:

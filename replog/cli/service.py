@@ -24,6 +24,10 @@ OWN_FILES = ("node-*", "client-*", "ca.*", running.FILE, running.LOCK, "up.log",
 """What `--fresh` removes, the file that makes it a cluster last; anything else makes the folder foreign."""
 
 
+CLIENTS = ("gateway", "cli", *(f"cli-{number}" for number in range(2, 9)))
+"""Who may connect to a new cluster: the gateway, and as many commands at a time."""
+
+
 class Durability(enum.StrEnum):
     ALWAYS = "always"
     MEMORY = "memory"
@@ -79,7 +83,7 @@ def up(
     }
     config = prepare(folder, protocol, wanted, fresh=fresh)
     supervisor.check_ports(config)
-    output.remark(f"starting {config.n} replicas of {config.protocol} in {folder}")
+    output.remark(f"starting {counted(config.n)} of {config.protocol} in {folder}")
 
     def announce(known: dict[str, Any]) -> None:
         _announce(folder, config, known, json=json, stays=detach)
@@ -102,7 +106,7 @@ def down(cluster: ClusterOption = None, json: JsonOption = False, verbose: Verbo
     if json:
         output.as_json({"cluster": str(folder), "stopped": known.get("nodes", [])})
     else:
-        output.line(f"stopped {len(known.get('nodes', []))} replicas of {folder}")
+        output.line(f"stopped {counted(len(known.get('nodes', [])))} of {folder}")
 
 
 # ----------------------------------------------------------------------------------------------------- the folder
@@ -125,7 +129,7 @@ def prepare(folder: Path, protocol: str, wanted: dict[str, Any], *, fresh: bool)
     port = asked.setdefault("port", PORT)
     if not 1 <= port <= 65535 - 100:
         raise WrongUsage(f"--port = {port}: must be within 1 .. 65435, the gateway listens 100 above")
-    return create_cluster(folder, protocol, **asked)
+    return create_cluster(folder, protocol, clients=CLIENTS, **asked)
 
 
 def _check_same(folder: Path, config: ClusterConfig, wanted: dict[str, Any]) -> None:
@@ -168,13 +172,17 @@ def _announce(folder: Path, config: ClusterConfig, known: dict[str, Any], *, jso
     rows = [(node["node"], node["pid"], node["address"], node["role"], _history(node)) for node in known["nodes"]]
     gateway = known["gateway"]
     output.table(
-        ("node", "pid", "address", "role", ""), [*rows, ("-", gateway["pid"], gateway["address"], "gateway", "")]
+        ("node", "pid", "address", "role", "state"), [*rows, ("-", gateway["pid"], gateway["address"], "gateway", "")]
     )
     output.line("\nTry next:")
     for command in _try_next(folder, config, gateway["address"].replace("127.0.0.1", "localhost")):
         output.line(f"  {command}")
     if not stays:
         output.remark("\nCtrl-C stops it.")
+
+
+def counted(replicas: int) -> str:
+    return f"{replicas} replica{'' if replicas == 1 else 's'}"
 
 
 def _history(node: dict[str, Any]) -> str:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from replog.cli import clusters, options, output
-from replog.cli.data import CLIENT
+from replog.cli.data import asked
 from replog.cli.exits import ExitCode, WrongUsage, leave
 from replog.cli.options import ClusterOption, JsonOption, VerboseOption
+from replog.errors import NoCluster
 
 if TYPE_CHECKING:
     from replog.config import ClusterConfig
+    from replog.interface import Said
+    from replog.live.client import LogClient
+
+LINK_S = 1.0
+"""How long a replica whose process runs may take to let the command in before it counts as silent."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -45,15 +52,17 @@ def status(cluster: ClusterOption = None, json: JsonOption = False, verbose: Ver
 
 def current(config: ClusterConfig) -> dict[str, Any]:
     """Ask every replica, now."""
-    from replog.live.client import LogClient
     from replog.live.processes import LocalProcesses
     from replog.live.report import report
 
-    async def ask() -> Any:
-        async with LogClient(config.folder, CLIENT) as client:
-            return await client.status()
+    pids = LocalProcesses(config).pids()
 
-    return report(config, list(asyncio.run(ask())), LocalProcesses(config.folder).pids())
+    async def ask(client: LogClient) -> Sequence[Said]:
+        with contextlib.suppress(NoCluster):
+            await client.wait_connected(len(pids) or config.n, LINK_S)
+        return await client.status()
+
+    return report(config, asked(config.folder, ask), pids)
 
 
 def rows_of(config: ClusterConfig, report: dict[str, Any], verbose: bool) -> tuple[list[str], list[list[object]]]:

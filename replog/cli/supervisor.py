@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from replog.cli import output, running
 from replog.cli.exits import WrongUsage
 from replog.config import ClusterConfig
@@ -26,6 +28,7 @@ from replog.live.links import bind
 from replog.live.processes import LocalProcesses, NodeExit
 
 STOP_S = 20.0
+SETTLE_S = 2.0
 RESTART_MIN_S, RESTART_MAX_S = 0.2, 10.0
 ENDING_S = 4.0
 """How long children of a killed supervisor may still hold their ports."""
@@ -78,6 +81,7 @@ class Supervisor:
             await self._processes.start()
             await self._gateway_process.start()
             if await self._serving():
+                await self._settle()
                 announce(self._tell(serving=True))
                 await self._stopping.wait()
         finally:
@@ -104,6 +108,23 @@ class Supervisor:
             self._take(node, word)
         self.gateway["pid"] = gateway["pid"]
         return True
+
+    async def _settle(self) -> None:
+        """Ask the gateway until every resumed replica has an index: in Raft only the leader tells what is committed."""
+        deadline = time.monotonic() + SETTLE_S
+        async with aiohttp.ClientSession() as session:
+            while time.monotonic() < deadline:
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.get(f"http://{self.gateway['address']}/status") as response:
+                        for word in (await response.json())["replicas"]:
+                            self._take_index(word)
+                if all(node["index"] or not node["resumed"] for node in self.nodes):
+                    return
+                await asyncio.sleep(0.02)
+
+    def _take_index(self, word: dict[str, Any]) -> None:
+        if word["last_index"] is not None:
+            self.nodes[word["node"]].update(role=word["role"], index=word["last_index"])
 
     def _take(self, node: int, word: dict[str, Any]) -> None:
         self.nodes[node].update({name: word[name] for name in ("pid", "role", "resumed", "index", "view")})

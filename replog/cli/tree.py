@@ -7,8 +7,10 @@ is asked for that is not ours, or when all are listed. Our own names cannot be t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import entry_points
-from typing import Any, cast
+from importlib.metadata import version as version_of
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -59,6 +61,20 @@ class Tree(TyperGroup):
             self.commands.setdefault(name, command)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        output.line(f"replog {version_of('replog')}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Nothing of its own: every command stands for itself."""
+
+
 def command() -> Any:
     """The whole tree, ready to be called with a list of arguments."""
     app = typer.Typer(
@@ -69,26 +85,29 @@ def command() -> Any:
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["--help", "-h"]},
     )
-    app.callback()(_version)
+    app.callback()(_root)
     for module in (service, state, data, measure):
         module.add_to(app)
     return get_command(app)
 
 
-def _version(version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True)) -> None:
-    if version:
-        from importlib.metadata import version as version_of
-
-        typer.echo(f"replog {version_of('replog')}")
-        raise typer.Exit
-
-
-def one_line(error: Exception) -> str:
-    """A usage error as one line that names the place where help is."""
+def one_line(error: Exception, arguments: Sequence[str]) -> str:
+    """A usage error as one line that names value and rule, and the place where help is."""
     message = " ".join(str(getattr(error, "format_message", error.__str__)()).split()).rstrip(".")
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "replog"
-    return f"{message} (see: {path} --help)"
+    given = _given(getattr(getattr(error, "param", None), "opts", ()), arguments)
+    rule = getattr(error, "message", message)
+    return f"{message if given is None else f'{given}: {rule}'} (see: {path} --help)"
+
+
+def _given(options: Sequence[str], arguments: Sequence[str]) -> str | None:
+    """`--f = many`, for an option that is among the arguments with its value."""
+    for option, value in zip(arguments, (*arguments[1:], ""), strict=True):
+        name, equals, joined = option.partition("=")
+        if name in options:
+            return f"{name} = {joined if equals else value}"
+    return None
 
 
 def hint_for(error: ReplogError) -> str:

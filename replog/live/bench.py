@@ -255,7 +255,7 @@ async def _measure(plan: Plan, folder: Path, say: Callable[[str], None]) -> dict
         await processes.start()
         await processes.wait_serving()
         say(f"{plan.clients} clients, {plan.outstanding} outstanding each, {plan.seconds:g} s after a warm-up")
-        pids = tuple(processes.pids.values())
+        pids = tuple(processes.pids().values())
         tally, cpu_s = await _load(config, plan, lambda: pids)
     return figures(plan, config.n, tally, cpu_s)
 

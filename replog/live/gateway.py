@@ -38,6 +38,7 @@ from replog.live.client import LogClient
 from replog.live.gateway_process import NAME, gateway_port
 from replog.live.links import bind
 from replog.live.openapi import description
+from replog.live.processes import LocalProcesses
 from replog.statemachine import Method
 
 log = logging.getLogger("replog.gateway")
@@ -113,6 +114,7 @@ class Gateway:
     def __init__(self, config: ClusterConfig, client: LogClient) -> None:
         self._config = config
         self._client = client
+        self._processes = LocalProcesses(config)
         self._methods = {method.name: method for method in config.machine().describe()}
         self._quorum = report.quorum_of(config)
         self._meters = Meters()
@@ -164,20 +166,20 @@ class Gateway:
         if not self._has_kv:
             rule = f"/kv is for a key-value application; use POST /call/METHOD with one of {', '.join(self._methods)}"
             raise Refusal(404, "NoSuchRoute", f"this cluster runs {self._config.app_name}", rule)
-        return await self._client.call(name, *arguments)
+        return await self._client.ask(name, *arguments)
 
     async def _call(self, request: web.Request) -> web.Response:
         method = self._methods.get(request.match_info["method"])
         if method is None:
             known = f"methods: {', '.join(self._methods)}"
             raise Refusal(404, "NoSuchMethod", f"no method {request.match_info['method']!r}", known)
-        return _answer(await self._client.call(method.name, *await _arguments(request, method)))
+        return _answer(await self._client.ask(method.name, *await _arguments(request, method)))
 
     # -------------------------------------------------------------------------------------------------- observation
 
     async def _status(self, request: web.Request) -> web.Response:
         said = list(await self._client.status())
-        return _json(report.report(self._config, said, {}))
+        return _json(report.report(self._config, said, self._processes.pids()))
 
     async def _metrics(self, request: web.Request) -> web.Response:
         said = list(await self._client.status())
@@ -291,10 +293,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def serve(config: ClusterConfig, *, with_parent: bool) -> None:
-    """Take the port, connect to the replicas, serve until SIGTERM, SIGINT or the end of the parent."""
+    """Take the port and serve until SIGTERM, SIGINT or the parent's end. Replicas may come and go: /healthz tells."""
     host, port = config.nodes[0].host, gateway_port(config)
     stopping = _stopping(with_parent=with_parent)
-    async with LogClient(config.folder, NAME) as client:
+    async with LogClient(config, NAME, connect_timeout=None) as client:
         runner = web.AppRunner(Gateway(config, client).application(), access_log=None)
         await runner.setup()
         try:

@@ -46,7 +46,8 @@ def test_more_than_one_to_spare() -> None:
 def test_no_quorum_names_who_is_missing_and_why() -> None:
     given = {0: status(0), 1: None, 2: None, 3: status(3, in_sync=False, role="fetching state", index=4)}
     assert pbft(given) == (
-        "1 of 4 in sync, no quorum (3 needed), writes wait; nodes 1 and 2 do not answer, node 3 is fetching state at index 4"
+        "1 of 4 in sync, no quorum (3 needed), writes wait; "
+        "nodes 1 and 2 do not answer, node 3 is fetching state at index 4"
     )
 
 

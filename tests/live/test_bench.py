@@ -1,0 +1,74 @@
+"""The load generator: its arithmetic, and one short measurement of each protocol."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from replog.cli import run
+from replog.live.bench import Plan, Tally, cpu_seconds, figures, percentiles
+
+
+def test_percentiles_count_operations_not_requests() -> None:
+    assert percentiles([(1000, 98), (5000, 1), (9000, 1)], (0.5, 0.98, 0.99, 1.0)) == [1.0, 1.0, 5.0, 9.0]
+
+
+def test_percentiles_of_one_and_of_none() -> None:
+    assert percentiles([(1234, 1)], (0.0, 0.5, 1.0)) == [1.234] * 3
+    assert percentiles([], (0.5, 0.99)) == [None, None]
+
+
+def test_warm_up_and_what_comes_late_do_not_count() -> None:
+    tally = Tally(begin=1_000_000, end=3_000_000)
+    tally.done(999_999, 900_000, 7)
+    tally.done(1_000_000, 900_000, 10)
+    tally.done(3_000_000, 2_000_000, 20)
+    tally.done(3_000_001, 2_000_000, 40)
+    told = figures(Plan("raft", clients=2, outstanding=5), 3, tally, 0.06)
+    assert told["acknowledged"] == 30
+    assert told["throughput_ops_s"] == 15
+    assert told["latency_ms"] == {"p50": 1000.0, "p99": 1000.0, "max": 1000.0}
+    assert told["replica_cpu_s_per_1000_ops"] == 2.0
+    assert (told["protocol"], told["n"], told["f"], told["clients"], told["outstanding"]) == ("raft", 3, 1, 2, 5)
+
+
+def test_nothing_answered_gives_no_invented_figures() -> None:
+    told = figures(Plan("raft"), 3, Tally(begin=0, end=1_000_000), 0.5)
+    assert told["throughput_ops_s"] == 0
+    assert told["latency_ms"] == {"p50": None, "p99": None, "max": None}
+    assert told["replica_cpu_s_per_1000_ops"] is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc here")
+def test_cpu_of_a_process_grows_with_its_work() -> None:
+    before = cpu_seconds([os.getpid()])
+    assert before is not None
+    spent = before
+    while spent <= before:
+        sum(range(100_000))
+        now = cpu_seconds([os.getpid()])
+        assert now is not None
+        spent = now
+
+
+def test_cpu_of_a_process_that_is_gone_is_unknown() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert cpu_seconds([gone.pid]) is None
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(("protocol", "n"), [("pbft", 4), ("raft", 3)])
+def test_a_measurement(protocol: str, n: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "figures.json"
+    load = ["--clients", "3", "--outstanding", "7", "--seconds", "0.5", "--durability", "memory"]
+    assert run(["bench", protocol, *load, "--json", str(file)]) == 0
+    told = json.loads(file.read_text())
+    assert told["acknowledged"] > 0
+    assert told["failed"] == 0
+    assert told["n"] == n
+    assert told["latency_ms"]["p50"] <= told["latency_ms"]["p99"] <= told["latency_ms"]["max"]
+    assert f"acknowledged\t{told['acknowledged']}" in capsys.readouterr().out

@@ -1,0 +1,390 @@
+"""The command as a user meets it: real processes, real sockets, exit codes, one line for each error."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from replog import cli
+from replog.cli import exits, tree
+from tests.live.command import ROOT, Shell, alive, free_port, until
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    shell = Shell(tmp_path)
+    yield shell
+    shell.close()
+
+
+BANK = """
+from replog.statemachine import StateMachine, Table, command, query
+
+class Bank(StateMachine):
+    accounts: Table[str, int]
+
+    @command
+    def pay(self, owner: str, amount: int, labels: list[str] = []) -> int:
+        if amount < 0:
+            raise ValueError("amount must not be negative")
+        self.accounts[owner] = self.accounts.get(owner, 0) + amount
+        return self.accounts[owner]
+
+    @query
+    def balance(self, owner: str) -> int:
+        return self.accounts.get(owner, 0)
+"""
+
+
+# ------------------------------------------------------------------------------------------------------------ stories
+
+
+@pytest.mark.parametrize(("protocol", "n", "word"), [("pbft", 4, "view"), ("raft", 3, "term")])
+def test_from_up_to_down_and_up_again(shell: Shell, protocol: str, n: int, word: str) -> None:
+    with shell.cluster(protocol, "--f", "1", count=n) as known:
+        assert [node["node"] for node in known["nodes"]] == list(range(n))
+        assert not any(node["resumed"] for node in known["nodes"])
+        assert "vouched for by" in shell.said("kv", "put", "x", "1")
+        assert shell.said("kv", "get", "x") == "1"
+        shell.run("kv", "cas", "x", "1", "2")
+        shell.run("kv", "cas", "x", "1", "3", code=1)
+        shell.run("kv", "put", "y/1", "one")
+        assert shell.json("kv", "scan")["value"] == [["x", "2"], ["y/1", "one"]]
+        shell.run("kv", "delete", "y/1")
+        shell.run("kv", "get", "y/1", code=1)
+        assert shell.said("call", "append", "x", "0") == "20"
+        log = [line.split("\t")[2] for line in shell.said("log").splitlines()]
+        assert [entry for entry in log if entry.startswith("put")] == ['put("x", "1")', 'put("y/1", "one")']
+        status = shell.json("status")
+        assert [replica["node"] for replica in status["replicas"]] == list(range(n))
+        assert all({"node", "pid", "role", "address", word, "last_index"} <= set(one) for one in status["replicas"])
+        assert {one["pid"] for one in status["replicas"]} == {node["pid"] for node in known["nodes"]}
+        assert shell.said("status").splitlines()[-1].startswith(f"{n} of {n} in sync, quorum ok")
+        assert f"stopped {n} replicas" in shell.said("down")
+        assert not any(alive(node["pid"]) for node in known["nodes"])
+    shell.complaint("kv", "get", "x", code=3)
+    again = shell.json("up", protocol, "--detach")
+    try:
+        assert all(node["resumed"] and node["index"] > 0 for node in again["nodes"])
+        assert shell.said("kv", "get", "x") == "20"
+    finally:
+        shell.run("down")
+
+
+def test_up_in_the_foreground_until_ctrl_c(shell: Shell) -> None:
+    process = shell.begin("up", "toy", "--port", str(free_port(1)))
+    assert process.stdout is not None
+    lines = [process.stdout.readline().rstrip("\n") for _ in range(8)]
+    assert lines[0].split("\t") == ["node", "pid", "address", "role", "state"]
+    assert lines[1].endswith("\tserver\tnew")
+    assert lines[4] == "Try next:"
+    for command in lines[5:]:
+        done = subprocess.run(command, shell=True, cwd=shell.folder, env=shell.environment, capture_output=True)
+        assert done.returncode == 0, command
+    pids = [int(line.split("\t")[1]) for line in lines[1:3]]
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert not any(map(alive, pids))
+
+
+def test_nothing_outlives_a_killed_parent(shell: Shell) -> None:
+    process = shell.begin("up", "toy", "--port", str(free_port(1)), "--json")
+    assert process.stdout is not None
+    known = json.loads(process.stdout.readline())
+    pids = [known["nodes"][0]["pid"], known["gateway"]["pid"]]
+    assert all(map(alive, pids))
+    process.kill()
+    process.communicate(timeout=30)
+    until(lambda: not any(map(alive, pids)), "children of a killed parent end")
+    assert "no cluster runs" in shell.complaint("status", code=3)
+    shell.run("up", "toy", "--detach")
+    shell.run("down")
+
+
+def test_a_dying_replica_is_reported_and_left(shell: Shell) -> None:
+    process = shell.begin("up", "toy", "--port", str(free_port(1)), "--json")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    known = json.loads(process.stdout.readline())
+    os.kill(known["nodes"][0]["pid"], signal.SIGKILL)
+    errors = iter(process.stderr.readline, "")
+    report = next(line for line in errors if "killed by signal 9" in line)
+    assert f"node 0 (pid {known['nodes'][0]['pid']})" in report
+    assert "--restart" in report
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_a_dying_replica_is_started_again_when_asked(shell: Shell) -> None:
+    with shell.cluster("toy", "--restart", count=1) as known:
+        shell.run("kv", "put", "x", "1")
+        first = known["nodes"][0]["pid"]
+        os.kill(first, signal.SIGKILL)
+        until(lambda: not alive(first), "the killed replica ends")
+        until(lambda: _serves(shell), "the replica serves again")
+        assert shell.said("kv", "get", "x") == "1"
+        assert shell.json("status")["replicas"][0]["pid"] not in (first, None)
+
+
+def _serves(shell: Shell) -> bool:
+    process = shell.begin("status")
+    process.communicate(timeout=30)
+    return process.returncode == 0
+
+
+def test_status_of_a_cluster_without_quorum_is_not_as_expected(shell: Shell) -> None:
+    with shell.cluster("raft", "--f", "1", count=3) as known:
+        for node in known["nodes"][1:]:
+            os.kill(node["pid"], signal.SIGKILL)
+        until(lambda: not any(alive(node["pid"]) for node in known["nodes"][1:]), "two replicas end")
+        last = shell.said("status", code=1).splitlines()[-1]
+        assert "no quorum (2 needed), writes wait; nodes 1 and 2 do not answer" in last
+
+
+def test_the_log_can_be_followed(shell: Shell) -> None:
+    with shell.cluster("toy", count=1):
+        shell.run("kv", "put", "x", "1")
+        process = shell.begin("log", "--follow")
+        assert process.stdout is not None
+        assert 'put("x", "1")' in process.stdout.readline()
+        shell.run("kv", "put", "x", "2")
+        assert 'put("x", "2")' in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert [json.loads(line)["index"] for line in shell.said("log", "--from", "2", "--json").splitlines()] == [2]
+
+
+def test_an_application_of_ones_own(shell: Shell) -> None:
+    (shell.folder / "bank.py").write_text(BANK)
+    with shell.cluster("toy", "--app", "bank.py:Bank", count=1):
+        assert shell.said("call", "pay", "ann", "5") == "5"
+        assert shell.said("call", "pay", "ann", "5", '["gift"]') == "10"
+        assert shell.said("call", "balance", "ann") == "10"
+        assert "pay(owner: str, amount: int" in shell.complaint("call", "pay", "ann")
+        assert "amount = 'much': must be int" in shell.complaint("call", "pay", "ann", "much")
+        assert "amount must not be negative" in shell.complaint("call", "pay", "ann", "-5", code=1)
+        assert "it has balance" in shell.complaint("call", "rob", "ann")
+        assert "not a key-value store" in shell.complaint("kv", "put", "x", "1")
+    shell.complaint("call", "balance", "ann", code=3)
+
+
+def test_what_a_node_had_to_say(shell: Shell) -> None:
+    with shell.cluster("raft", "--f", "1", count=3):
+        assert "linked with node" in shell.said("logs", "0")
+        assert "must be 0 .. 2 or gateway" in shell.complaint("logs", "3")
+        shell.run("logs", "gateway")
+
+
+# ------------------------------------------------------------------------------------------------------------- refusals
+
+
+class Complaint(Protocol):
+    def __call__(self, *arguments: str, code: int = 2) -> str: ...
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Complaint:
+    """The one line on stderr of a command that is refused before it starts anything, run in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REPLOG_CLUSTER", raising=False)
+
+    def complaint(*arguments: str, code: int = 2) -> str:
+        assert cli.run(list(arguments)) == code
+        told = capsys.readouterr()
+        assert told.out == ""
+        (line,) = told.err.splitlines()
+        assert line.startswith("replog: ")
+        return line
+
+    return complaint
+
+
+def test_two_clusters_and_none_named(shell: Shell) -> None:
+    with shell.cluster("toy", "--cluster", "replog-a", count=1), shell.cluster("toy", "--cluster", "replog-b", count=1):
+        line = shell.complaint("status")
+        assert "--cluster replog-a or --cluster replog-b" in line
+        shell.run("status", "--cluster", "replog-b")
+        shell.environment["REPLOG_CLUSTER"] = "replog-a"
+        assert shell.json("status")["cluster"] == "replog-a"
+
+
+def test_a_port_in_use(shell: Shell) -> None:
+    with shell.cluster("toy", count=1) as known:
+        port = known["nodes"][0]["address"].rpartition(":")[2]
+        line = shell.complaint("up", "toy", "--cluster", "other", "--port", port)
+        assert f"port {port}" in line
+        assert "--port" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("up", "pbft", "--f", "-1"), ("f = -1", "0 .. 1024")),
+        (("up", "pbft", "--f", "1", "--replicas", "3"), ("3", "3f")),
+        (("up", "raft", "--f", "2", "--replicas", "4"), ("4", "2f")),
+        (("up", "pbft", "--f", "many"), ("--f", "many")),
+        (("up", "paxos"), ("paxos", "pbft, raft")),
+        (("up", "pbft", "--port", "65500"), ("65500", "65435")),
+        (("up", "pbft", "--app", "none.py:App"), ("none.py", "no file")),
+        (("up", "pbft", "--durability", "never"), ("never", "always")),
+        (("up",), ("protocol", "--help")),
+        (("fly",), ("fly", "--help")),
+        (("kv", "put", "x"), ("VALUE", "replog kv put --help")),
+        (("schema", "poem"), ("poem",)),
+        (("bench", "pbft", "--auth", "macs"), ("macs", "not supported yet")),
+        (("bench", "pbft", "--clients", "0"), ("clients", "0")),
+    ],
+)
+def test_wrong_usage_names_value_and_rule(here: Complaint, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    line = here(*arguments)
+    assert all(word in line for word in words), line
+    assert not list(Path().iterdir())
+
+
+def test_a_foreign_folder_is_left_alone(here: Complaint) -> None:
+    mine = Path("mine")
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    for options in ((), ("--fresh",)):
+        assert "thesis.txt" in here("up", "raft", "--cluster", "mine", *options)
+    assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
+
+
+def test_a_cluster_is_resumed_as_it_was_made(shell: Shell) -> None:
+    with shell.cluster("toy", count=1):
+        shell.run("kv", "put", "x", "1")
+        assert "runs already" in shell.complaint("up", "toy")
+        assert "is running" in shell.complaint("up", "toy", "--fresh")
+    line = shell.complaint("up", "toy", "--durability", "memory")
+    assert "durability = memory" in line
+    assert "made with always" in line
+    assert "protocol = raft" in shell.complaint("up", "raft", "--cluster", "replog-toy")
+    with shell.cluster("toy", "--fresh", "--durability", "memory", count=1) as known:
+        assert not known["nodes"][0]["resumed"]
+        shell.run("kv", "get", "x", code=1)
+
+
+def test_no_cluster(here: Complaint) -> None:
+    for arguments in (("status",), ("down",), ("kv", "get", "x"), ("call", "get", "x"), ("log",), ("logs", "0")):
+        assert "replog up" in here(*arguments, code=3)
+    assert "nowhere" in here("status", "--cluster", "nowhere", code=3)
+
+
+def test_our_own_bug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken() -> None:
+        raise RuntimeError("a wire came loose")
+
+    monkeypatch.setattr(tree, "command", broken)
+    assert cli.run(["status"]) == exits.ExitCode.OUR_BUG
+    assert "internal error, please report it: RuntimeError: a wire came loose" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["raft", "compare"])
+def test_a_package_that_hides_ours(shell: Shell, name: str) -> None:
+    (shell.folder / name).mkdir()
+    (shell.folder / name / "__init__.py").write_text("raise SystemExit('run by accident')\n")
+    line = shell.complaint("--version", code=1)
+    assert f"{name!r} in {shell.folder / name}" in line
+    assert "not replog's" in line
+
+
+# ---------------------------------------------------------------------------------------------------------------- form
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    code = f"import sys; from replog.cli import run; run({list(arguments)!r}); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in done.stderr.split()}
+
+
+HEAVY = {"aiohttp", "cryptography", "nacl", "prometheus_client", "sqlite3"}
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("kv", "--help"), ("up", "--help"), ("--version",)])
+def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    assert not loaded_by(*arguments) & HEAVY
+
+
+def test_heavy_modules_are_noticed() -> None:
+    assert loaded_by("status", "--cluster", "nowhere") | loaded_by("up", "raft", "--f", "-1") >= {
+        "cryptography",
+        "nacl",
+    }
+
+
+def said_here(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert cli.run(list(arguments)) == 0
+    return capsys.readouterr().out
+
+
+def test_every_command_has_help_and_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    everything = said_here(capsys, "--help")
+    for name in ("up", "down", "status", "kv", "call", "log", "logs", "compare", "demo", "bench", "schema"):
+        assert f" {name} " in everything
+    for name in ("up", "down", "status", "kv put", "kv cas", "call", "log", "logs", "bench", "schema"):
+        assert f"Example: replog {name}" in said_here(capsys, *name.split(), "--help")
+
+
+@pytest.mark.parametrize("name", ["cluster", "results", "scenario"])
+def test_schemas(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    schema = json.loads(said_here(capsys, "schema", name))
+    assert schema["type"] == "object"
+    assert schema["properties"]
+
+
+def on_a_terminal(shell: Shell, *arguments: str) -> str:
+    """What the command writes when its output is a terminal."""
+    ours, theirs = pty.openpty()
+    process = shell.begin(*arguments, stdout=theirs)
+    os.close(theirs)
+    read = b""
+    while True:
+        try:
+            more = os.read(ours, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not more:
+            break
+        read += more
+    process.communicate(timeout=30)
+    os.close(ours)
+    return read.decode()
+
+
+def test_colour_only_where_it_is_wanted(shell: Shell) -> None:
+    shell.environment["TERM"] = "xterm-256color"
+    with shell.cluster("toy", count=1):
+        piped = shell.run("status").stdout
+        plain = on_a_terminal(shell, "status")
+        del shell.environment["NO_COLOR"]
+        coloured = on_a_terminal(shell, "status")
+    assert "\x1b" not in piped
+    assert "\t" in piped
+    assert "\x1b[3" not in plain
+    assert "\x1b[" in coloured
+
+
+def test_a_reader_that_goes_away_ends_the_command_quietly(shell: Shell) -> None:
+    with shell.cluster("toy", count=1):
+        shell.run("kv", "put", "x", "1")
+        process = shell.begin("log", "--follow")
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        shell.run("kv", "put", "x", "2")
+        assert process.stderr is not None
+        errors = process.stderr.read()
+        assert process.wait(timeout=30) == 0
+        assert errors == ""

@@ -1,0 +1,205 @@
+"""The HTTP API: over a real cluster in this loop, and over clients whose answers a test decides."""
+
+import io
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from replog import LocalCluster
+from replog.config import ClusterConfig, create_cluster
+from replog.errors import NoCluster, NotCommitted, OperationFailed, OutcomeUnknown, Overloaded, ReplogError
+from replog.interface import Result, Said
+from replog.live.client import LogClient
+from replog.live.gateway import BODY_BYTES_MAX, Gateway
+from replog.types import Status
+
+Http = TestClient[web.Request, web.Application]
+pytestmark = pytest.mark.live
+
+
+async def served(config: ClusterConfig, client: Any) -> Http:
+    http: Http = TestClient(TestServer(Gateway(config, client).application()))
+    await http.start_server()
+    return http
+
+
+@pytest.fixture(params=["pbft", "raft"])
+async def http(request: pytest.FixtureRequest) -> AsyncIterator[Http]:
+    """A gateway over a real cluster of the protocol, as its own client."""
+    async with LocalCluster(request.param, f=1) as cluster, LogClient(cluster.config, "gateway") as client:
+        served_ = await served(cluster.config, client)
+        try:
+            await client.wait_connected(cluster.config.n)
+            yield served_
+        finally:
+            await served_.close()
+
+
+async def told(response: Awaitable[aiohttp.ClientResponse], status: int = 200) -> Any:
+    answer = await response
+    assert answer.status == status, await answer.text()
+    assert answer.content_type == "application/json"
+    return await answer.json()
+
+
+async def test_a_key_from_put_to_delete(http: Http) -> None:
+    put = await told(http.put("/kv/x", data="1"))
+    assert put["index"] >= 1
+    quorum = (await told(http.get("/status")))["f"] + 1 if len(put["vouchers"]) > 1 else 1
+    assert len(set(put["vouchers"])) >= quorum
+    assert (await told(http.get("/kv/x")))["value"] == "1"
+    await told(http.put("/kv/a/b%20c", data="ä"))
+    assert (await told(http.get("/kv/a/b%20c")))["value"] == "ä"
+    assert (await told(http.get("/kv", params={"prefix": "a/"})))["value"] == [["a/b c", "ä"]]
+    assert (await told(http.delete("/kv/x")))["value"] is True
+    assert (await told(http.get("/kv/x"), 404))["value"] is None
+
+
+async def test_methods_are_called_in_order_or_by_name(http: Http) -> None:
+    assert (await told(http.post("/call/append", json=["x", "a"])))["value"] == "a"
+    assert (await told(http.post("/call/append", json={"value": "b", "key": "x"})))["value"] == "ab"
+    assert (await told(http.post("/call/scan")))["value"] == [["x", "ab"]]
+    assert (await told(http.post("/call/cas", json=["x", "nothing", "c"])))["value"] is False
+
+
+async def test_what_operators_ask(http: Http) -> None:
+    await told(http.put("/kv/x", data="1"))
+    health = await told(http.get("/healthz"))
+    assert health["has_quorum"]
+    assert health["in_sync"] >= health["quorum"]
+    status = await told(http.get("/status"))
+    assert [replica["node"] for replica in status["replicas"]] == list(range(status["n"]))
+    assert "in sync, quorum ok" in status["sentence"]
+    metrics = await (await http.get("/metrics")).text()
+    assert 'replog_gateway_requests_total{route="PUT /kv/{key}",status="200"} 1.0' in metrics
+    assert "replog_has_quorum 1.0" in metrics
+    assert metrics.count("replog_replica_index{") == status["n"]
+
+
+# ------------------------------------------------------------------------------------------------------------- errors
+
+
+class Scripted:
+    """A client whose next answer a test decides; the gateway must not need more than this."""
+
+    def __init__(self) -> None:
+        self.error: ReplogError | None = None
+        self.statuses: list[Status | None] = [None] * 4
+
+    async def ask(self, method: str, *arguments: Any) -> Result:
+        if self.error is not None:
+            raise self.error
+        return Result([method, *arguments], 7, 2, (0, 3))
+
+    async def status(self) -> list[Said]:
+        return [Said(node, status) for node, status in enumerate(self.statuses)]
+
+
+Pair = tuple[Http, Scripted]
+
+
+@pytest.fixture
+async def scripted(tmp_path: Path) -> AsyncIterator[Pair]:
+    client = Scripted()
+    http = await served(create_cluster(tmp_path / "cluster", "pbft", f=1), client)
+    yield http, client
+    await http.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind"),
+    [
+        (OperationFailed("ValueError", "amount < 0"), 422, "ValueError"),
+        (OperationFailed("Conflict", "taken"), 409, "Conflict"),
+        (Overloaded("too much"), 503, "Overloaded"),
+        (NotCommitted("not sent"), 503, "NotCommitted"),
+        (OutcomeUnknown("no answer"), 504, "OutcomeUnknown"),
+        (NoCluster("nobody there"), 503, "NoCluster"),
+    ],
+)
+async def test_each_end_of_a_call_has_a_status(scripted: Pair, error: ReplogError, status: int, kind: str) -> None:
+    http, client = scripted
+    client.error = error
+    problem = await told(http.put("/kv/x", data="1"), status)
+    assert problem["error"] == kind
+    assert problem["message"]
+
+
+async def test_answers_name_place_and_vouchers(scripted: Pair) -> None:
+    http, _ = scripted
+    answer = await told(http.post("/call/put", json=["x", "1"]))
+    assert answer == {"value": ["put", "x", "1"], "index": 7, "position": 2, "vouchers": [0, 3]}
+
+
+Send = Callable[[Http], Awaitable[aiohttp.ClientResponse]]
+
+
+@pytest.mark.parametrize(
+    ("send", "status", "words"),
+    [
+        (lambda http: http.post("/call/fly"), 404, ("fly", "append, cas")),
+        (lambda http: http.post("/call/put", data=b"{"), 400, ("not JSON", "put(key: str")),
+        (lambda http: http.post("/call/put", json=5), 400, ("array", "put(key: str")),
+        (lambda http: http.post("/call/put", json=["x"]), 422, ("1 arguments", "2")),
+        (lambda http: http.post("/call/put", json=["x", 1]), 422, ("value", "must be str")),
+        (lambda http: http.post("/call/put", json={"key": "x", "worth": "1"}), 422, ("worth", "no such argument")),
+        (lambda http: http.post("/call/put", json={"key": "x"}), 422, ("value", "missing")),
+        (lambda http: http.post("/call/put", data=b"[" * 100_000), 400, ("not JSON",)),
+        (lambda http: http.put("/kv/x", data=b"\xff"), 400, ("UTF-8",)),
+        (lambda http: http.put("/kv/x", data=io.BytesIO(bytes(BODY_BYTES_MAX + 1))), 413, (str(BODY_BYTES_MAX),)),
+        (lambda http: http.get("/nowhere"), 404, ("NotFound",)),
+        (lambda http: http.post("/kv/x"), 405, ("MethodNotAllowed",)),
+    ],
+)
+async def test_what_is_wrong_is_named(scripted: Pair, send: Send, status: int, words: tuple[str, ...]) -> None:
+    http, _ = scripted
+    problem = json.dumps(await told(send(http), status))
+    assert all(word in problem for word in words), problem
+
+
+async def test_health_follows_the_quorum(scripted: Pair) -> None:
+    http, client = scripted
+    assert (await told(http.get("/healthz"), 503))["has_quorum"] is False
+    client.statuses[:3] = [Status(node, "pbft", "backup", 0, 0, 5, 0, True) for node in range(3)]
+    assert (await told(http.get("/healthz")))["in_sync"] == 3
+    metrics = await (await http.get("/metrics")).text()
+    assert 'replog_replica_up{node="3"} 0.0' in metrics
+
+
+async def test_the_description_covers_every_method(scripted: Pair) -> None:
+    http, _ = scripted
+    described = await told(http.get("/openapi.json"))
+    assert described["openapi"].startswith("3.1")
+    assert {"/call/put", "/call/cas", "/kv/{key}", "/kv", "/status", "/healthz", "/metrics"} <= set(described["paths"])
+    in_order, by_name = described["paths"]["/call/cas"]["post"]["requestBody"]["content"]["application/json"]["schema"][
+        "oneOf"
+    ]
+    assert in_order["minItems"] == in_order["maxItems"] == 3
+    assert by_name["required"] == ["key", "expected", "value"]
+    assert by_name["properties"]["key"] == {"type": "string"}
+    names = _references(described)
+    assert names == {"Answer", "Problem"} == set(described["components"]["schemas"])
+
+
+def _references(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        own = {value["$ref"].rpartition("/")[2]} if "$ref" in value else set()
+        return own.union(*map(_references, value.values()))
+    return set().union(*map(_references, value)) if isinstance(value, list) else set()
+
+
+async def test_an_application_without_keys_has_no_kv(tmp_path: Path) -> None:
+    config = create_cluster(tmp_path / "cluster", "pbft", f=1, app="replog.apps.counter:Counter")
+    http = await served(config, Scripted())
+    try:
+        problem = await told(http.put("/kv/x", data="1"), 404)
+        assert "POST /call/METHOD" in problem["rule"]
+        assert "/kv/{key}" not in (await told(http.get("/openapi.json")))["paths"]
+    finally:
+        await http.close()
