@@ -63,9 +63,9 @@ def observe(job: Job, spec: ProtocolSpec | None = None) -> Observed:
     """Make the run, without judging it."""
     spec = spec if spec is not None else protocols.find(job.protocol)
     if job.engine == "live":
-        from compare import live
+        from compare.live import run as run_live
 
-        return live.run(job.scenario, spec, job.seed, job.trace_file)
+        return run_live(job.scenario, spec, job.seed, job.trace_file)
     recorder = Recorder("all" if job.trace_file is not None else "decisions")
     observed = Trial(job.scenario, spec, job.seed, recorder).run()
     if job.trace_file is not None:

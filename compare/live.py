@@ -1,0 +1,333 @@
+"""One run with real processes: a fresh cluster, clients, the timeline, the end of faults, probes; nothing stays behind.
+
+Here: the run, and the liar inside a node's process. Not here: judging it (`compare.judging`), what attacks do
+(`compare.attacks`), processes and links (`replog.live`).
+
+A replica that may have to lie runs with `lie` around it, which does nothing until the file `begin-K.json` appears in
+the control folder, lies until `end-K.json` does, and keeps the number of its acts in `actions-K`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from compare import workloads
+from compare.attacks import ATTACKS, Byzantine, Power
+from compare.faults import FAULTS, Verb
+from compare.history import Call
+from compare.judging import Costs, Observed
+from compare.live_client import LabClient
+from compare.scenario import Happening, Scenario
+from compare.sim import choose
+from replog import trace
+from replog.apps.kv import KeyValue
+from replog.certificates import load_signer
+from replog.config import ClusterConfig, create_cluster
+from replog.core import Effect, Event, ProtocolSpec
+from replog.errors import ConfigError
+from replog.keys import Ed25519Verifier
+from replog.live.engine import monotonic
+from replog.live.processes import LocalProcesses
+from replog.replica import Replica
+from replog.types import Micros, NodeId, Status
+
+HOST: Final = "127.0.0.1"
+LOOK_S: Final = 0.02
+CONTROL_US: Final = 10_000
+"""How often a liar looks for orders."""
+OBSERVER: Final = "observer"
+"""A client that asks for status and nothing else."""
+
+
+def run(scenario: Scenario, spec: ProtocolSpec, seed: int, trace_file: Path | None = None) -> Observed:
+    """Make the run; raises ConfigError, NodeDied. The seed fixes what is asked and who is struck, not the timing."""
+    with tempfile.TemporaryDirectory(prefix="replog-compare-") as folder:
+        trial = _Trial(scenario, spec, seed, Path(folder), "all" if trace_file is not None else "decisions")
+        observed = asyncio.run(trial.run())
+        lines = sorted(trial.lines(), key=lambda line: (line["t"], line["node"]))
+    if trace_file is not None:
+        with trace_file.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(trace.to_text(line) + "\n" for line in lines)
+    observed.lines = lines
+    return observed
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on just now."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind((HOST, 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+
+
+class _Trial:
+    def __init__(self, scenario: Scenario, spec: ProtocolSpec, seed: int, folder: Path, level: trace.Level) -> None:
+        self._scenario = scenario
+        self._spec = spec
+        self._seed = seed
+        self._control = folder / "control"
+        self._control.mkdir()
+        side = scenario.side(spec.name)
+        count = side.n if side.n is not None else spec.replicas(scenario.f)
+        names = [f"c{number}" for number in range(scenario.workload.clients)]
+        self._config: ClusterConfig = create_cluster(
+            folder / "cluster",
+            spec.name,
+            f=scenario.f,
+            n=count,
+            port=free_ports(count),
+            options=dict(side.options),
+            clients=(*names, OBSERVER),
+            lab=True,
+            trace=level,
+        )
+        self._clients = [LabClient(self._config, name) for name in names]
+        self._observer = LabClient(self._config, OBSERVER)
+        self._processes = LocalProcesses(self._config)
+        self._chance = random.Random(f"{seed}/timeline")
+        self._liars: set[NodeId] = set()
+        self._gone: set[NodeId] = set()
+        self._began: Micros = 0
+        self._ended: Micros = 0
+
+    def _wraps(self) -> dict[NodeId, tuple[str, dict[str, Any]]]:
+        if not self._scenario.attacked:
+            return {}
+        names = [name for name in self._scenario.attack_names if self._spec.name in ATTACKS[name].makes]
+        arguments = {"cluster": str(self._config.folder), "control": str(self._control), "seed": self._seed}
+        return {
+            node: ("compare.live:lie", {**arguments, "attack": names[0] if names else None})
+            for node in range(self._config.n)
+        }
+
+    # --------------------------------------------------------------------------------------------------------- the run
+
+    async def run(self) -> Observed:
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self._processes)
+            await self._processes.start(wraps=self._wraps())
+            await self._processes.wait_serving()
+            for client in (*self._clients, self._observer):
+                await stack.enter_async_context(client)
+            async with asyncio.timeout(10):
+                await asyncio.gather(*(client.connected() for client in (*self._clients, self._observer)))
+            await self._work()
+            probes = await self._settle()
+        return self._observed(probes)
+
+    async def _work(self) -> None:
+        self._began = monotonic()
+        self._ended = self._began + _us(self._scenario.duration_s)
+        tasks = [asyncio.create_task(self._happen(happening)) for happening in self._scenario.timeline]
+        callers = [
+            asyncio.create_task(self._call(client, place))
+            for client in self._clients
+            for place in range(self._scenario.workload.outstanding)
+        ]
+        try:
+            await _until(self._ended)
+            await asyncio.gather(*tasks)
+        finally:
+            for task in (*tasks, *callers):
+                task.cancel()
+            await asyncio.gather(*tasks, *callers, return_exceptions=True)
+
+    async def _call(self, client: LabClient, place: int) -> None:
+        """One sequential caller, as in the simulated run."""
+        name = f"{client.name}/{place}"
+        chance = random.Random(f"{self._seed}/{name}")
+        load = workloads.KeyValueLoad(self._scenario.workload, name, chance)
+        while monotonic() < self._ended:
+            await asyncio.sleep(chance.expovariate(1.0) * self._scenario.workload.pause_ms / 1000)
+            plans = [load.following() for _ in range(self._scenario.workload.operations)]
+            for call in await client.ask(name, plans):
+                if call.known:
+                    load.learned((call.method, call.args), call.outcome)
+
+    async def _settle(self) -> list[Call]:
+        """Probes, and the wait until all correct replicas have come to the same index."""
+        before = {client.name: len(client.calls) for client in self._clients}
+        probing = [
+            asyncio.create_task(client.ask(f"{client.name}/probe", [workloads.probe(client.name)]))
+            for client in self._clients
+        ]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._scenario.settle_s):
+                await asyncio.gather(*probing)
+                await self._converged()
+        for task in probing:
+            task.cancel()
+        await asyncio.gather(*probing, return_exceptions=True)
+        return [call for client in self._clients for call in client.calls[before[client.name] :]]
+
+    async def _converged(self) -> None:
+        """Until all correct replicas that run say that they have applied the same index."""
+        up = [node for node in range(self._config.n) if node not in self._liars | self._gone]
+        while True:
+            statuses = await self._observer.statuses()
+            if all(node in statuses for node in up) and len({statuses[node].index for node in up}) == 1:
+                return
+            await asyncio.sleep(LOOK_S)
+
+    def _observed(self, probes: list[Call]) -> Observed:
+        calls = sorted(
+            (call for client in self._clients for call in client.calls),
+            key=lambda call: (call.invoke, call.client, call.timestamp, call.position),
+        )
+        return Observed(
+            scenario=self._scenario,
+            protocol=self._spec.name,
+            engine="live",
+            seed=self._seed,
+            n=self._config.n,
+            lines=(),
+            calls=calls,
+            probes=probes,
+            began=self._began,
+            ended=self._ended,
+            liars=tuple(sorted(self._liars)),
+            gone=tuple(sorted(self._gone)),
+            attack_actions=sum(int(path.read_text()) for path in self._control.glob("actions-*")),
+            costs=Costs(),
+        )
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """The trace of every replica. A line that a kill cut short says nothing."""
+        for node in range(self._config.n):
+            path = self._config.node_folder(node) / "trace.jsonl"
+            if path.is_file():
+                for text in path.read_text(encoding="utf-8").splitlines():
+                    with contextlib.suppress(ValueError):
+                        yield json.loads(text)
+
+    # ------------------------------------------------------------------------------------------------------- timeline
+
+    async def _happen(self, happening: Happening) -> None:
+        await _until(self._began + _us(happening.start_s))
+        nodes = await self._choose(happening)
+        if happening.attack is not None:
+            self._liars |= set(nodes)
+            self._order("begin", nodes, {"members": list(nodes), "options": happening.options})
+        else:
+            await self._do(FAULTS[happening.name].begin, nodes)
+            if happening.end_s is None:
+                self._gone |= set(nodes)
+        if happening.end_s is not None:
+            await _until(self._began + _us(happening.end_s))
+            if happening.attack is not None:
+                self._order("end", nodes, {})
+            else:
+                await self._do(FAULTS[happening.name].end, nodes)
+
+    async def _choose(self, happening: Happening) -> tuple[NodeId, ...]:
+        while True:
+            leader = leader_of(await self._observer.statuses())
+            if leader is not None or happening.target not in ("leader", "backup", "f backups"):
+                return choose(happening.target, self._config.n, self._scenario.f, leader, self._chance)
+            await asyncio.sleep(LOOK_S)
+
+    def _order(self, word: str, nodes: tuple[NodeId, ...], content: dict[str, Any]) -> None:
+        for node in nodes:
+            path = self._control / f"{word}-{node}.json"
+            path.with_suffix(".new").write_text(json.dumps(content))
+            path.with_suffix(".new").replace(path)
+
+    async def _do(self, verb: Verb, nodes: tuple[NodeId, ...]) -> None:
+        wraps = self._wraps()
+        for node in nodes:
+            match verb:
+                case "crash":
+                    self._processes.kill(node, signal.SIGKILL)
+                    await self._processes.wait_exit(node)
+                case "restart":
+                    await self._processes.start([node], wraps=wraps)
+                case "pause":
+                    self._processes.kill(node, signal.SIGSTOP)
+                case "resume":
+                    self._processes.kill(node, signal.SIGCONT)
+                case _:
+                    raise ConfigError(f"fault {verb!r}: cannot be made with live processes")
+
+
+def leader_of(statuses: dict[NodeId, Status]) -> NodeId | None:
+    """Who leads in the highest view or term that a replica knows of; None if unknown."""
+    best = max(statuses.values(), key=lambda status: (status.view, status.leader), default=None)
+    return None if best is None or best.leader < 0 else best.leader
+
+
+async def _until(moment: Micros) -> None:
+    await asyncio.sleep(max(0.0, (moment - monotonic()) / 1e6))
+
+
+def _us(seconds: float) -> Micros:
+    return round(seconds * 1_000_000)
+
+
+# ------------------------------------------------------------------------------------------ inside a node's process
+
+
+def lie(node: NodeId, replica: Replica, cluster: str, control: str, seed: int, attack: str | None) -> Ordered:
+    """The wrap of a replica that may be told to lie."""
+    return Ordered(node, replica, ClusterConfig.load(cluster), Path(control), seed, attack)
+
+
+class Ordered:
+    """A `Byzantine` that takes its orders from a folder. It reads its own node's key, and no other's."""
+
+    def __init__(
+        self, node: NodeId, replica: Replica, config: ClusterConfig, control: Path, seed: int, attack: str | None
+    ) -> None:
+        make: Any = ATTACKS[attack].makes[config.protocol] if attack is not None else None
+        self._byzantine = Byzantine(replica, make, node)
+        self._node = node
+        self._config = config
+        self._control = control
+        self._seed = seed
+        self._looked: Micros = 0
+        self._told = 0
+        self._state = "honest"
+
+    def step(self, now: Micros, event: Event) -> list[Effect]:
+        if now - self._looked >= CONTROL_US:
+            self._looked = now
+            self._look(now)
+        return self._byzantine.step(now, event)
+
+    def status(self) -> Status:
+        return self._byzantine.status()
+
+    def _look(self, now: Micros) -> None:
+        if self._state == "honest" and (self._control / f"begin-{self._node}.json").exists():
+            self._state = "lying"
+            self._byzantine.begin(now, self._power())
+        elif self._state == "lying" and (self._control / f"end-{self._node}.json").exists():
+            self._state = "done"
+            self._byzantine.end(now)
+        if self._byzantine.actions != self._told:
+            self._told = self._byzantine.actions
+            (self._control / f"actions-{self._node}").write_text(str(self._told))
+
+    def _power(self) -> Power:
+        order = json.loads((self._control / f"begin-{self._node}.json").read_text())
+        config = self._config
+        return Power(
+            members=tuple(order["members"]),
+            signers={self._node: load_signer(config.node_folder(self._node))},
+            verifier=Ed25519Verifier(config.public_keys()),
+            domain=config.domain,
+            n=config.n,
+            f=config.f,
+            machine=KeyValue,
+            seed=self._seed,
+            options=order["options"],
+        )

@@ -1,0 +1,151 @@
+"""A client of a live cluster for the laboratory: one request a call, its timestamp known, every answer written down.
+
+Here: links and bookkeeping. Not here: what makes a result (`replog.client`, as everywhere), nor what is asked
+(`compare.workloads`). Programs use `replog.live.client`, which packs calls into requests and so hides which call is
+which request from a judge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from compare.history import Call
+from compare.sim import learn
+from compare.workloads import Plan, encode
+from replog.certificates import load_signer, tls_context
+from replog.client import ClientCore, Done, Failed, ToReplica, Wake
+from replog.codec import BadMessage, pack_frame, unpack_frame
+from replog.config import ClusterConfig
+from replog.live.engine import monotonic
+from replog.live.links import Dialler, Link
+from replog.types import Message, NodeId, Reply, Status, StatusReply, StatusRequest, decode_status
+
+STATUS_S = 0.5
+
+
+class LabClient:
+    """Invariant: every call is in `calls` from the moment it is made, whatever becomes of it."""
+
+    def __init__(self, config: ClusterConfig, name: str) -> None:
+        spec = config.spec
+        rules = spec.client_rules(config.n, config.f, config.protocol_options())
+        folder = config.client_folder(name)
+        self.name = name
+        self.calls: list[Call] = []
+        self._config = config
+        self._core = ClientCore(name, config.n, rules, load_signer(folder), config.domain)
+        self._codec = spec.messages
+        self._context = tls_context(config.folder / "ca.pem", folder, server=False)
+        self._links: dict[NodeId, Link] = {}
+        self._linked = asyncio.Event()
+        self._waiting: dict[int, tuple[list[Call], asyncio.Future[None]]] = {}
+        self._statuses: dict[NodeId, Status] = {}
+        self._told = asyncio.Event()
+        self._wake: asyncio.TimerHandle | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> LabClient:
+        self._dialler = Dialler(self._config.cluster, self._context, self._serve)
+        self._tasks = [
+            asyncio.create_task(self._dialler.keep(node.id, node.host, node.port)) for node in self._config.nodes
+        ]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._dialler.close()
+
+    async def connected(self) -> None:
+        """Until every replica is linked."""
+        await self._linked.wait()
+
+    async def ask(self, process: str, plans: Sequence[Plan]) -> list[Call]:
+        """One request with these operations; ends when its outcome is known, or it is known that there is none."""
+        now = monotonic()
+        calls = [
+            Call(self.name, process, method, args, now, position=place) for place, (method, args) in enumerate(plans)
+        ]
+        self.calls += calls
+        timestamp, effects = self._core.submit(now, [encode(plan) for plan in plans])
+        for call in calls:
+            call.timestamp = timestamp
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[timestamp] = (calls, done)
+        self._carry_out(effects)
+        await done
+        return calls
+
+    async def statuses(self) -> dict[NodeId, Status]:
+        """Each replica's own word, of those that answer in time."""
+        self._statuses = {}
+        self._told.clear()
+        self._send(sorted(self._links), StatusRequest(0))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STATUS_S):
+                await self._told.wait()
+        return dict(self._statuses)
+
+    # ---------------------------------------------------------------------------------------------------------- links
+
+    async def _serve(self, link: Link) -> None:
+        if not isinstance(link.peer, int):
+            return
+        self._links[link.peer] = link
+        if len(self._links) == self._config.n:
+            self._linked.set()
+        try:
+            async for frame in link.frames():
+                link.handled(len(frame))
+                self._take(link.peer, frame)
+        finally:
+            if self._links.get(link.peer) is link:
+                del self._links[link.peer]
+
+    def _take(self, node: NodeId, frame: bytes) -> None:
+        """A replica that talks nonsense counts as silent."""
+        try:
+            messages = [self._codec.decode(raw) for raw in unpack_frame(frame)]
+        except BadMessage:
+            return
+        for message in messages:
+            if type(message) is Reply:
+                self._carry_out(self._core.on_message(monotonic(), node, message))
+            elif type(message) is StatusReply:
+                self._statuses[node] = decode_status(message.status)
+                if len(self._statuses) >= len(self._links):
+                    self._told.set()
+
+    def _carry_out(self, effects: Iterable[Any]) -> None:
+        for effect in effects:
+            if type(effect) is ToReplica:
+                self._send(effect.to, effect.message)
+            elif type(effect) is Wake:
+                self._arm(effect.at)
+            elif isinstance(effect, (Done, Failed)):
+                calls, done = self._waiting.pop(effect.timestamp)
+                learn(calls, effect, monotonic())
+                if not done.done():
+                    done.set_result(None)
+
+    def _send(self, to: Iterable[NodeId], message: Message) -> None:
+        frame = pack_frame([self._codec.encode(message)])
+        for node in to:
+            link = self._links.get(node)
+            if link is not None:
+                link.send(frame)
+
+    def _arm(self, at: int) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+        self._wake = asyncio.get_running_loop().call_later(max(0, at - monotonic()) / 1e6, self._expire)
+
+    def _expire(self) -> None:
+        self._wake = None
+        self._carry_out(self._core.on_timeout(monotonic()))
