@@ -46,8 +46,8 @@ class Refused(Exception):
 class Link:
     """One connection whose other end is proved to be `peer`.
 
-    Invariants: frames leave in the order of `send`, each whole; `waiting` <= out_bytes_max, or one frame; `unread` counts the bytes
-    handed out by `frames` for which `handled` was not called yet.
+    Invariants: frames leave in the order of `send`, each whole; `waiting` <= out_bytes_max, or one frame; `unread`
+    counts the bytes handed out by `frames` for which `handled` was not called yet.
     """
 
     def __init__(
