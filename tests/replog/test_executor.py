@@ -375,6 +375,9 @@ class TestTransfer:
             transfer(source, target, source.index, digest)
             (found,) = target.query([request(9, KeyValue.operation("get", "big"))])
             assert values_of(found) == ["v" * size]
+        for executor in (source, target):
+            apply(executor, request(7, put("big", "small"), KeyValue.operation("delete", "other")))
+        assert source.digest() == target.digest() == loaded(source).digest()
         source.rollback(2)
         assert source.digest() == source.snapshot(2).digest
         apply(source, request(7, KeyValue.operation("delete", "big"), KeyValue.operation("delete", "other")))
