@@ -23,7 +23,9 @@ class Outbox:
     an effect leaves `ready` only when every Persist listed before it is durable, and in the order of listing
     """
 
-    def __init__(self) -> None:
+    def __init__(self, also: tuple[type, ...] = ()) -> None:
+        """`also`: further kinds of effects that are to come out of `ready` in their place."""
+        self._let_out = VISIBLE + also
         self._added = 0
         self._started = 0
         self._durable = 0
@@ -35,7 +37,7 @@ class Outbox:
             if type(effect) is Persist:
                 self._added += 1
                 self._unwritten.append(effect)
-            elif type(effect) in VISIBLE:
+            elif type(effect) in self._let_out:
                 self._queue.append((self._added, effect))
 
     def write(self) -> list[Persist]:

@@ -14,8 +14,11 @@ A line has "t" (microseconds of the world's clock), "node" (the replica) and one
     Save      {"kind", "index", "digest"}
 
 Level "all" keeps everything. Level "decisions" keeps what judges may read of a correct replica: Apply, Accuse and the
-notes "checkpoint", "view" and "term". Lines of one seed are the same bytes in any process: keys are sorted, nothing
-depends on hashes.
+notes "checkpoint", "view" and "term". These decisions are told when the records listed before them are on disk: a
+replica may count its own vote before that, holding back all that rests on it, and what a crash undoes then was never
+decided (HAZARDS R2). All other effects are told in the step that made them.
+
+Lines of one seed are the same bytes in any process: keys are sorted, nothing depends on hashes.
 """
 
 from __future__ import annotations
@@ -35,7 +38,8 @@ Level = Literal["all", "decisions"]
 Line = dict[str, Any]
 
 DECISIVE_NOTES: Final = frozenset({"checkpoint", "view", "term"})
-_DECISIVE: Final = (Apply, Accuse, Note)
+TOLD_LATE: Final = (Apply, Note)
+"""What a world that records lets through its outbox besides the effects that are visible anyway."""
 
 
 class Recorder:
@@ -54,9 +58,16 @@ class Recorder:
             self._take({"t": now, "node": node, "event": plain(event)})
 
     def effects(self, now: Micros, node: NodeId, effects: Iterable[Effect]) -> None:
-        for effect in effects:
-            if self._all or (type(effect) in _DECISIVE and _decisive(effect)):
-                self._take({"t": now, "node": node, "effect": plain(effect)})
+        """What a step did, decisions left out: they go through the outbox, and then to `decision`."""
+        if self._all:
+            for effect in effects:
+                if not is_decision(effect):
+                    self._take({"t": now, "node": node, "effect": plain(effect)})
+
+    def decision(self, now: Micros, node: NodeId, effect: Effect) -> None:
+        """An effect that came out of the outbox; passed by if it is no decision."""
+        if is_decision(effect):
+            self._take({"t": now, "node": node, "effect": plain(effect)})
 
     def world(self, now: Micros, node: NodeId, kind: str, **detail: Any) -> None:
         """Something happened to the replica: crash, restart, pause, a frame that was none."""
@@ -75,8 +86,9 @@ class Recorder:
             file.writelines(to_text(line) + "\n" for line in self.lines)
 
 
-def _decisive(effect: Effect) -> bool:
-    return type(effect) is not Note or effect.kind in DECISIVE_NOTES
+def is_decision(effect: Effect) -> bool:
+    kind = type(effect)
+    return kind is Apply or kind is Accuse or (isinstance(effect, Note) and effect.kind in DECISIVE_NOTES)
 
 
 def to_text(line: Line) -> str:

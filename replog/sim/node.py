@@ -26,12 +26,13 @@ from replog.core import (
     SetTimer,
     Started,
     Timeout,
+    Trim,
 )
 from replog.node import Plug
 from replog.outbox import Outbox
 from replog.sim.disk import Disk
 from replog.sim.process import Process
-from replog.trace import Recorder
+from replog.trace import TOLD_LATE, Recorder
 from replog.types import Message, NodeId, Principal
 
 Build = Callable[["SimNode"], Plug]
@@ -48,7 +49,7 @@ class SimNode(Process):
         self.operation_us = self._costs.operation_us
         self.disk = disk
         self.plug: Plug | None = None
-        self.outbox = Outbox()
+        self.outbox = self._new_outbox(recorder)
         self.accusations: list[Accuse] = []
         self._build = build
         self._recorder = recorder
@@ -65,6 +66,10 @@ class SimNode(Process):
             Apply: self._apply,
             Query: self._query,
         }
+
+    @staticmethod
+    def _new_outbox(recorder: Recorder | None) -> Outbox:
+        return Outbox() if recorder is None else Outbox(TOLD_LATE)
 
     # ------------------------------------------------------------------------------------------------------- steps
 
@@ -154,6 +159,9 @@ class SimNode(Process):
         if not ready:
             return
         sends: list[tuple[tuple[Principal, ...], Message]] = []
+        if self._recorder is not None:
+            for effect in ready:
+                self._recorder.decision(self.world.now, self.name, effect)
         for effect in ready:
             if type(effect) is Send:
                 sends.append((effect.to, effect.message))
@@ -163,8 +171,8 @@ class SimNode(Process):
                 self.accusations.append(effect)
             elif type(effect) is Save:
                 self.disk.save(effect.snapshot, self._saved)
-            else:
-                self.disk.trim(effect.upto)  # type: ignore[union-attr]
+            elif type(effect) is Trim:
+                self.disk.trim(effect.upto)
         if sends:
             self.transmit(sends)
 
@@ -190,7 +198,7 @@ class SimNode(Process):
     def start(self) -> None:
         """Build the replica from its disk and tell it that it started."""
         super().start()
-        self.outbox = Outbox()
+        self.outbox = self._new_outbox(self._recorder)
         self.plug = self._build(self)
         self._tell("start", index=self.plug.status().index)
         self.do(lambda: self.step(Started()))

@@ -222,6 +222,20 @@ class TestCounting:
         assert total.syncs < total.acknowledged * 0.8
 
 
+class TestTelling:
+    def test_what_a_crash_undoes_was_never_decided(self) -> None:
+        recorder = Recorder()
+        cluster = server(recorder=recorder, disk=DiskModel(sync=Constant(5_000)))
+        cluster.client("c0").submit([put("x", "1")])
+        cluster.run_until(lambda: cluster.replica(0).executor.index == 1)
+        cluster.run_for(1_000)
+        cluster.crash(0)
+        assert recorder.lines == []
+        cluster.restart(0)
+        cluster.run_until(lambda: cluster.client("c0").outstanding == 0)
+        assert [line["effect"]["kind"] for line in recorder.lines] == ["Apply"]
+
+
 class TestWrapping:
     def test_the_wrapper_is_what_is_driven(self) -> None:
         heard: list[str] = []

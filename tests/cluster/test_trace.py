@@ -27,10 +27,17 @@ EVERYTHING: list[Any] = [
 ]
 
 
+def tell(recorder: Recorder) -> None:
+    """As a world does: the step's effects, and those that come out of the outbox."""
+    recorder.effects(2, 0, EVERYTHING)
+    for effect in EVERYTHING:
+        recorder.decision(2, 0, effect)
+
+
 def test_everything_is_told_by_class_and_field() -> None:
     recorder = Recorder("all")
     recorder.event(1, 0, Received(2, Submit(b"\x01")))
-    recorder.effects(2, 0, EVERYTHING)
+    tell(recorder)
     recorder.world(3, 0, "crash")
     lines = recorder.lines
     assert lines[0] == {
@@ -38,16 +45,17 @@ def test_everything_is_told_by_class_and_field() -> None:
         "node": 0,
         "event": {"kind": "Received", "sender": 2, "message": {"message": "Submit", "request": "01"}},
     }
-    assert [line["effect"]["kind"] for line in lines[1:-1]] == [type(effect).__name__ for effect in EVERYTHING]
+    kinds = [line["effect"]["kind"] for line in lines[1:-1]]
+    assert kinds == ["SetTimer", "Persist", "Send", "Note", "Apply", "Note", "Note", "Accuse"]
     assert lines[2]["effect"] == {"kind": "Persist", "index": 4, "record": {"message": "StatusRequest", "token": 1}}
-    assert lines[7]["effect"]["note"] == "nonsense"
+    assert lines[4]["effect"]["note"] == "nonsense"
     assert lines[8]["effect"]["rule"] == "two-pre-prepares"
     assert lines[-1] == {"t": 3, "node": 0, "world": {"kind": "crash"}}
 
 
 def test_an_apply_tells_who_and_what_but_no_bodies() -> None:
     recorder = Recorder()
-    recorder.effects(2, 0, EVERYTHING)
+    tell(recorder)
     apply = recorder.lines[0]["effect"]
     assert apply["requests"] == [{"client": "ann", "timestamp": 3, "digest": REQUEST.digest.hex(), "count": 2}]
     assert REQUEST.raw.hex() not in to_text(recorder.lines[0])
@@ -56,7 +64,7 @@ def test_an_apply_tells_who_and_what_but_no_bodies() -> None:
 def test_decisions_are_what_judges_may_read_and_no_more() -> None:
     recorder = Recorder("decisions")
     recorder.event(1, 0, Started())
-    recorder.effects(2, 0, EVERYTHING)
+    tell(recorder)
     recorder.world(3, 0, "crash")
     kept = [(line["effect"]["kind"], line["effect"].get("note")) for line in recorder.lines]
     assert kept == [("Apply", None), ("Note", "checkpoint"), ("Note", "view"), ("Accuse", None)]
@@ -64,7 +72,7 @@ def test_decisions_are_what_judges_may_read_and_no_more() -> None:
 
 def test_a_file_gives_back_the_lines(tmp_path: Path) -> None:
     recorder = Recorder("all")
-    recorder.effects(2, 0, EVERYTHING)
+    tell(recorder)
     recorder.write(tmp_path / "trace.jsonl")
     assert list(read(tmp_path / "trace.jsonl")) == recorder.lines
 
@@ -73,7 +81,7 @@ def test_a_sink_gets_the_same_bytes(tmp_path: Path) -> None:
     sink = io.StringIO()
     streaming, keeping = Recorder("all", sink), Recorder("all")
     for recorder in (streaming, keeping):
-        recorder.effects(2, 0, EVERYTHING)
+        tell(recorder)
     keeping.write(tmp_path / "trace.jsonl")
     assert sink.getvalue() == (tmp_path / "trace.jsonl").read_text()
     assert streaming.lines == []
