@@ -38,7 +38,7 @@ from replog.core import (
 from replog.node import Plug
 from replog.outbox import Outbox
 from replog.storage import Storage
-from replog.trace import Recorder
+from replog.trace import TOLD_LATE, Recorder
 from replog.types import Micros, NodeId, Principal
 
 log = logging.getLogger("replog.node")
@@ -111,8 +111,15 @@ class Disk:
     that were listed before it.
     """
 
-    def __init__(self, storage: Storage, encode: Callable[[Any], bytes], progress: Callable[[], None]) -> None:
-        self.outbox = Outbox()
+    def __init__(
+        self,
+        storage: Storage,
+        encode: Callable[[Any], bytes],
+        progress: Callable[[], None],
+        also: tuple[type, ...] = (),
+    ) -> None:
+        """`also`: kinds of effects that the outbox lets out besides the visible ones."""
+        self.outbox = Outbox(also)
         self.commits = 0
         self._storage = storage
         self._encode = encode
@@ -225,7 +232,7 @@ class Engine:
         recorder: Recorder | None = None,
     ) -> None:
         self.replica = replica
-        self.disk = Disk(storage, spec.records.encode, self.wake)
+        self.disk = Disk(storage, spec.records.encode, self.wake, TOLD_LATE if recorder is not None else ())
         self.counts: Counter[str] = Counter()
         self._me = me
         self._spec = spec
@@ -316,6 +323,8 @@ class Engine:
         out: dict[Principal, list[bytes]] = {}
         encode = self._spec.messages.encode
         for effect in self.disk.outbox.ready():
+            if self._recorder is not None:
+                self._recorder.decision(monotonic(), self._me, effect)
             if type(effect) is Send:
                 raw = encode(effect.message)
                 for node in effect.to:
