@@ -234,6 +234,7 @@ class LogFile:
             ("DELETE FROM log WHERE number <= ?", [(number,)]),
             ("UPDATE mark SET number = ?, hash = ? WHERE name = ?", [(number, hash_, "anchor"), (upto, b"", "floor")]),
         )
+        self._marks.update(anchor=(number, hash_), floor=(upto, b""))
 
     def close(self) -> None:
         self._file.close()
