@@ -350,7 +350,7 @@ class PbftCore:
 
     def _propose_batch(self) -> list[Effect]:
         chosen = self.requests.next_batch()
-        return self.ordering.propose(Batch(self.setup.wall(), chosen)) if chosen else []
+        return self.ordering.propose(Batch(self.setup.wall(), chosen)) + self._execute() if chosen else []
 
     def _delay_batch(self) -> list[Effect]:
         if self._batch_timer:
