@@ -244,4 +244,12 @@ class Results(msgspec.Struct, array_like=True, frozen=True, gc=False):
 encode_results = _encode
 decode_results = msgspec.msgpack.Decoder(Results).decode
 encode_status = _encode
-decode_status = msgspec.msgpack.Decoder(Status).decode
+_decode_status = msgspec.msgpack.Decoder(Status).decode
+
+
+def decode_status(data: bytes) -> Status:
+    """What a replica says of itself. Raises msgspec.MsgspecError, whatever the bytes."""
+    try:
+        return _decode_status(data)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from None

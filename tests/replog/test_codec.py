@@ -15,9 +15,12 @@ from replog.types import (
     LogRequest,
     Message,
     Reply,
+    Status,
     StatusReply,
     StatusRequest,
     Submit,
+    decode_status,
+    encode_status,
 )
 
 quick = settings(deadline=None, max_examples=200)
@@ -157,3 +160,18 @@ class TestDomains:
 def test_digests_are_32_bytes() -> None:
     assert len(digest_of(b"")) == 32
     assert digest_of(b"a") != digest_of(b"b")
+
+
+@quick
+@given(st.binary(max_size=40) | JSON_LIKE.map(msgspec.msgpack.encode))
+def test_any_bytes_are_a_status_or_a_decoding_error(raw: bytes) -> None:
+    try:
+        decode_status(raw)
+    except msgspec.MsgspecError:
+        return
+
+
+def test_text_that_is_none_is_no_status() -> None:
+    status = encode_status(Status(1, "x", "y", 0, 0, 0, 0, True))
+    with pytest.raises(msgspec.MsgspecError):
+        decode_status(status.replace(b"\xa1x", b"\xa1\xff"))
