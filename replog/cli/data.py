@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -239,6 +238,8 @@ def _running(cluster: Path | None) -> tuple[ClusterConfig, Path]:
 
 def asked(folder: Path, ask: Callable[[LogClient], Coroutine[Any, Any, T]]) -> T:
     """One conversation with the cluster under one of the command's own keys."""
+    import asyncio
+
     from replog.config import ClusterConfig
     from replog.live.client import LogClient
 

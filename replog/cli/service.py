@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import shutil
 from pathlib import Path
@@ -70,6 +69,8 @@ def up(
 
     Example: replog up pbft --f 1
     """
+    import asyncio
+
     from replog.cli import supervisor
 
     folder = clusters.folder_for(cluster, protocol)

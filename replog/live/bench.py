@@ -89,8 +89,16 @@ def cpu_seconds(pids: Sequence[int]) -> float | None:
     return sum(int(fields[11]) + int(fields[12]) for fields in stats) / os.sysconf("SC_CLK_TCK")
 
 
-def figures(plan: Plan, n: int, tally: Tally, cpu_s: float | None) -> dict[str, Any]:
-    """The result, as it is printed and written. `cpu_s`: of all replicas during the measured time."""
+@dataclass(frozen=True)
+class Cpu:
+    """CPU seconds during the measured time: of all replicas together, and of this process, which is the load."""
+
+    replicas: float
+    load: float
+
+
+def figures(plan: Plan, n: int, tally: Tally, cpu: Cpu | None) -> dict[str, Any]:
+    """The result, as it is printed and written. `cpu` is None where it cannot be told."""
     seconds = (tally.end - tally.begin) / 1e6
     done = tally.acknowledged
     p50, p99, longest = percentiles(tally.samples, (0.5, 0.99, 1.0))
@@ -108,7 +116,8 @@ def figures(plan: Plan, n: int, tally: Tally, cpu_s: float | None) -> dict[str, 
         "failed": tally.failed,
         "throughput_ops_s": round(done / seconds),
         "latency_ms": {"p50": p50, "p99": p99, "max": longest},
-        "replica_cpu_s_per_1000_ops": None if cpu_s is None or not done else round(cpu_s / done * 1000, 5),
+        "replica_cpu_s_per_1000_ops": None if cpu is None or not done else round(cpu.replicas / done * 1000, 5),
+        "load_cpu_s_per_1000_ops": None if cpu is None or not done else round(cpu.load / done * 1000, 5),
     }
 
 
@@ -218,8 +227,8 @@ class LoadClient:
         self.refill()
 
 
-async def _load(config: ClusterConfig, plan: Plan, pids: Callable[[], Sequence[int]]) -> tuple[Tally, float | None]:
-    """Connect all clients, load for warm-up and measured time; the tally and the replicas' CPU seconds."""
+async def _load(config: ClusterConfig, plan: Plan, pids: Sequence[int]) -> tuple[Tally, Cpu | None]:
+    """Connect all clients, load for warm-up and measured time. `pids`: of the replicas."""
     tally = Tally(begin=0, end=0)
     clients = [LoadClient(config, client.name, plan.outstanding, tally) for client in config.clients]
     tasks = [asyncio.create_task(client.run()) for client in clients]
@@ -231,14 +240,15 @@ async def _load(config: ClusterConfig, plan: Plan, pids: Callable[[], Sequence[i
         for client in clients:
             client.refill()
         await _until(tally.begin)
-        before = cpu_seconds(pids())
+        before = cpu_seconds(pids), cpu_seconds([os.getpid()])
         await _until(tally.end)
-        after = cpu_seconds(pids())
+        after = cpu_seconds(pids), cpu_seconds([os.getpid()])
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return tally, None if before is None or after is None else after - before
+    spent = [None if b is None or a is None else a - b for b, a in zip(before, after, strict=True)]
+    return tally, None if spent[0] is None or spent[1] is None else Cpu(spent[0], spent[1])
 
 
 async def _until(moment: Micros) -> None:
@@ -255,9 +265,8 @@ async def _measure(plan: Plan, folder: Path, say: Callable[[str], None]) -> dict
         await processes.start()
         await processes.wait_serving()
         say(f"{plan.clients} clients, {plan.outstanding} outstanding each, {plan.seconds:g} s after a warm-up")
-        pids = tuple(processes.pids().values())
-        tally, cpu_s = await _load(config, plan, lambda: pids)
-    return figures(plan, config.n, tally, cpu_s)
+        tally, cpu = await _load(config, plan, tuple(processes.pids().values()))
+    return figures(plan, config.n, tally, cpu)
 
 
 def run(plan: Plan, progress: Callable[[str], None] | None = None) -> dict[str, Any]:

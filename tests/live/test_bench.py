@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from replog.cli import run
-from replog.live.bench import Plan, Tally, cpu_seconds, figures, percentiles
+from replog.live.bench import Cpu, Plan, Tally, cpu_seconds, figures, percentiles
 
 
 def test_percentiles_count_operations_not_requests() -> None:
@@ -27,16 +27,17 @@ def test_warm_up_and_what_comes_late_do_not_count() -> None:
     tally.done(1_000_000, 900_000, 10)
     tally.done(3_000_000, 2_000_000, 20)
     tally.done(3_000_001, 2_000_000, 40)
-    told = figures(Plan("raft", clients=2, outstanding=5), 3, tally, 0.06)
+    told = figures(Plan("raft", clients=2, outstanding=5), 3, tally, Cpu(replicas=0.06, load=0.03))
     assert told["acknowledged"] == 30
     assert told["throughput_ops_s"] == 15
     assert told["latency_ms"] == {"p50": 1000.0, "p99": 1000.0, "max": 1000.0}
     assert told["replica_cpu_s_per_1000_ops"] == 2.0
+    assert told["load_cpu_s_per_1000_ops"] == 1.0
     assert (told["protocol"], told["n"], told["f"], told["clients"], told["outstanding"]) == ("raft", 3, 1, 2, 5)
 
 
 def test_nothing_answered_gives_no_invented_figures() -> None:
-    told = figures(Plan("raft"), 3, Tally(begin=0, end=1_000_000), 0.5)
+    told = figures(Plan("raft"), 3, Tally(begin=0, end=1_000_000), Cpu(0.5, 0.5))
     assert told["throughput_ops_s"] == 0
     assert told["latency_ms"] == {"p50": None, "p99": None, "max": None}
     assert told["replica_cpu_s_per_1000_ops"] is None
