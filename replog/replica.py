@@ -8,6 +8,7 @@ that were carried out here are returned too, for traces; the worlds pass them by
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from replog.core import (
@@ -74,7 +75,8 @@ class Journal:
         if not self.first <= first <= self.last:
             return []
         start = first - self.first
-        entries, size = [], 0
+        entries: list[LogEntry] = []
+        size = 0
         for offset in range(start, min(start + count, len(self._entries))):
             entry = self._entries[offset]
             size += sum(map(len, entry.requests))
@@ -92,7 +94,7 @@ class Replica:
         self.core = core
         self.executor = executor
         self.journal = Journal(executor.index, log_keep)
-        self._carry_out = {
+        self._carry_out: dict[type[Any], Callable[[Any], list[Any]]] = {
             Apply: self._apply,
             Query: self._query,
             Checkpoint: self._checkpoint,
@@ -153,7 +155,7 @@ class Replica:
         return self._restored(self.executor.write_part(effect.index, effect.part, effect.data))
 
     def _restored(self, answer: Wanted | Checkpointed) -> list[Any]:
-        if type(answer) is Wanted:
+        if isinstance(answer, Wanted):
             return [answer]
         self.journal.reset(answer.index)
         return [self._saved(answer.index, answer.digest), answer, self._save(answer.index)]
