@@ -60,10 +60,10 @@ class RaftConfig(BaseModel):
     log_bytes_max: Positive = 256 * 1_048_576
     """A log longer than this is cut at the newest snapshot, even if that ends a transfer to a slow follower."""
     snapshot_chunk_bytes: Annotated[int, Field(ge=1, le=32 * 1_048_576)] = 1_048_576
-    snapshot_window: Annotated[int, Field(ge=1, le=64)] = 8
+    snapshot_window: Annotated[int, Field(ge=1, le=64)] = 32
     """Parts of a snapshot under way to one follower, unanswered."""
-    snapshot_part_bytes_max: Positive = 64 * 1_048_576
-    """A part that is larger is refused by its receiver."""
+    snapshot_part_bytes_max: Positive = 16 * 1_048_576
+    """Bytes of unfinished parts that a receiver keeps; a larger part is refused."""
     snapshot_retry_us: Period = 500_000
     """Ask again if a transfer has heard nothing for so long ..."""
     snapshot_timeout_us: Period = 10_000_000

@@ -16,7 +16,6 @@ from replog.codec import Codec
 from replog.types import COMMON_MESSAGES, U63, Message, WireDigest, WireNode
 
 PARTS_WANTED_MAX: Final = 64
-PartNumber = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -111,7 +110,7 @@ class InstallSnapshot(Message, frozen=True, tag="rs"):
     last_included_term: U63
     configuration: Configuration
     digest: WireDigest
-    part: PartNumber
+    part: U63
     offset: U63
     data: bytes
     done: bool
@@ -125,7 +124,7 @@ class SnapshotReply(Message, frozen=True, tag="rt"):
 
     term: U63
     last_included_index: U63
-    wanted: Annotated[list[PartNumber], msgspec.Meta(max_length=PARTS_WANTED_MAX)]
+    wanted: Annotated[list[U63], msgspec.Meta(max_length=PARTS_WANTED_MAX)]
     done: bool
 
 

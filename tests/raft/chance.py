@@ -121,8 +121,8 @@ class Schedule:
     def cut(self) -> None:
         side = {node for node in range(self.cluster.n) if self.chance.random() < 0.5}
         one_way = self.chance.random() < 0.3
-        self.cluster.lost = lambda packet: packet[0] in side and packet[1] not in side or (
-            not one_way and packet[1] in side and packet[0] not in side
+        self.cluster.lost = lambda packet: (
+            packet[0] in side and packet[1] not in side or (not one_way and packet[1] in side and packet[0] not in side)
         )
 
     def heal(self) -> None:

@@ -16,6 +16,7 @@ from raft.configuration import Configuration
 from raft.election import Role
 from raft.messages import MESSAGES, RECORDS, Entries, Entry, HardState, LogStart
 from replog.apps.counter import Counter
+from replog.apps.kv import KeyValue
 from replog.codec import Domain
 from replog.core import (
     Apply,
@@ -41,6 +42,7 @@ from replog.executor import Executor
 from replog.keys import HashSigner, HashVerifier
 from replog.outbox import Outbox
 from replog.replica import Replica
+from replog.statemachine import StateMachine
 from replog.types import Answer, Message, Request, Submit, decode_results
 from replog.types import Reply as ClientReply
 
@@ -111,12 +113,14 @@ class Cluster:
         draws: dict[int, list[int]] | None = None,
         logs: dict[int, list[int]] | None = None,
         seed: int | None = None,
+        machine: Callable[[], StateMachine] = Counter,
     ) -> None:
         """`draws`: election time-outs in ms by server. `logs`: terms of the entries a server begins with. With `seed`
         disks are synced and states saved only when told to, and draws come from chance."""
         self.n, self.f = n, SPEC.faults(n)
         self.options = SPEC.options(options or {})
         self.core_class = core
+        self.machine = machine
         self.now = 0
         self.network: list[Packet] = []
         self.lost: Callable[[Packet], bool] = lambda packet: False
@@ -124,7 +128,9 @@ class Cluster:
         self.disks = [Disk() for _ in range(n)]
         self.servers: dict[int, Server] = {}
         self.rngs: list[Any] = [
-            random.Random(f"{seed}/{node}") if seed is not None else Draws(ms * MS for ms in (draws or {}).get(node, []))
+            random.Random(f"{seed}/{node}")
+            if seed is not None
+            else Draws(ms * MS for ms in (draws or {}).get(node, []))
             for node in range(n)
         ]
         self.replies: dict[tuple[str, int], list[ClientReply]] = {}
@@ -143,7 +149,7 @@ class Cluster:
 
     def start(self, node: int) -> list[Effect]:
         """Start, or start again from what is on the disk."""
-        disk, executor = self.disks[node], Executor(Counter())
+        disk, executor = self.disks[node], Executor(self.machine())
         records = tuple(RECORDS.decode(raw) for _, raw in disk.records)
         stored = Stored(records)
         if disk.saved is not None:
@@ -233,6 +239,9 @@ class Cluster:
 
     # ------------------------------------------------------------------------------------------------ network and time
 
+    def decode(self, packet: Packet) -> Any:
+        return MESSAGES.decode(packet[2])
+
     def deliver(self, position: int = 0, keep: bool = False) -> None:
         sender, to, raw = self.network[position] if keep else self.network.pop(position)
         if to in self.servers:
@@ -310,6 +319,12 @@ class Cluster:
 
     def submit(self, to: int, client: str, timestamp: int, amount: int = 1, low: int = 0) -> list[Effect]:
         return self.inject(client, to, Submit(request(client, timestamp, amount, low).raw))
+
+    def put(self, to: int, timestamp: int, pairs: dict[str, str]) -> None:
+        """For a cluster of KeyValue."""
+        operations = [KeyValue.operation("put", key, value) for key, value in pairs.items()]
+        raw = Request.make(SIGNER.sign, DOMAIN, "ann", timestamp, max(0, timestamp - 32), operations).raw
+        self.inject("ann", to, Submit(raw))
 
     def done(self, client: str, timestamp: int) -> list[Any]:
         """What the client was told, when it was told that it is done: index and outcomes."""

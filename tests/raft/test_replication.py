@@ -1,0 +1,328 @@
+"""Repair of logs, and what may be committed. [Raft 5.3, 5.4.2, figures 7 and 8]"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from raft import RaftCore
+from raft.configuration import Configuration
+from raft.election import Role
+from raft.log import Log
+from raft.messages import AppendEntries, AppendReply, Entry, LogStart
+from raft.replication import Mode
+from replog.core import Send
+from tests.raft.harness import MS, SECOND, Cluster, Packet
+from tests.raft.test_figure2 import PLAIN, append, entry
+
+FIGURE_7 = {
+    "leader": [1, 1, 1, 4, 4, 5, 5, 6, 6, 6],
+    "a": [1, 1, 1, 4, 4, 5, 5, 6, 6],
+    "b": [1, 1, 1, 4],
+    "c": [1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 6],
+    "d": [1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 7, 7],
+    "e": [1, 1, 1, 4, 4, 4, 4],
+    "f": [1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3],
+}
+
+
+def figure_7(core: type[RaftCore] = RaftCore) -> Cluster:
+    cluster = Cluster(7, PLAIN, core=core, logs=dict(enumerate(FIGURE_7.values())))
+    cluster.inject(4, 0, AppendEntries(7, 4, 99, 7, [], 0, 0))
+    cluster.network.clear()
+    return cluster
+
+
+def test_figure_7_all_six_followers_are_repaired() -> None:
+    cluster = figure_7()
+    cluster.elect(0)
+    cluster.run(200 * MS)
+    wanted = [*FIGURE_7["leader"], 8]
+    assert {name: cluster.terms_of(node) for node, name in enumerate(FIGURE_7)} == dict.fromkeys(FIGURE_7, wanted)
+    assert all(cluster.core(node).commit_index == 11 for node in range(7))
+    assert cluster.check_logs() > 200
+
+
+def test_figure_7_c_and_d_do_not_vote_for_this_leader() -> None:
+    cluster = figure_7()
+    cluster.elect(0)
+    assert [cluster.core(node).voted_for for node in range(7)] == [0, 0, 0, -1, -1, 0, 0]
+
+
+@pytest.mark.parametrize(("node", "questions"), [(1, 1), (2, 1), (3, 0), (4, 0), (5, 2), (6, 2)])
+def test_figure_7_back_tracking_takes_a_question_a_term(node: int, questions: int) -> None:
+    """[Raft 5.3] Not one an entry: f has eight entries of two terms that the leader never had."""
+    cluster = figure_7()
+    cluster.elect(0)
+    rejections = [send for at, send in cluster.sent_kinds(AppendReply) if at == node and not send.message.success]
+    assert len(rejections) == questions
+
+
+def stand(cluster: Cluster, node: int) -> None:
+    """Let `node` time out, again and again, until it wins."""
+    for _ in range(5):
+        if cluster.core(node).role is not Role.LEADER:
+            cluster.now += SECOND
+            cluster.servers[node].timers["election"] = cluster.now
+            cluster.fire(node)
+            cluster.settle()
+    assert cluster.core(node).role is Role.LEADER
+
+
+def figure_8(core: type[RaftCore] = RaftCore) -> Cluster:
+    """As far as (c): the entry of term 2 is on a majority under the leader of term 4."""
+    cluster = Cluster(5, {**PLAIN, "append_entries_max": 1}, core=core, logs={node: [1] for node in range(5)})
+
+    def among(nodes: set[int], stop: Callable[[int, AppendEntries], bool]) -> None:
+        def lost(packet: Packet) -> bool:
+            message = cluster.decode(packet)
+            return not {packet[0], packet[1]} <= nodes or (
+                isinstance(message, AppendEntries) and stop(packet[1], message)
+            )
+
+        cluster.lost = lost
+
+    cluster.title("(a) node 0 leads term 2 and gives entry 2 to node 1 only")
+    among({0, 1, 2}, lambda to, message: to == 2)
+    stand(cluster, 0)
+    assert [cluster.terms_of(node) for node in range(5)] == [[1, 2], [1, 2], [1], [1], [1]]
+    cluster.title("(b) node 0 crashes; node 4 leads term 3 by nodes 2 and 3 and has another entry 2")
+    cluster.crash(0)
+    among({2, 3, 4}, lambda to, message: True)
+    stand(cluster, 4)
+    assert cluster.terms_of(4) == [1, 3]
+    cluster.title("(c) node 4 crashes; node 0 leads term 4 by nodes 1 and 2 and gives entry 2 to node 2")
+    cluster.crash(4)
+    cluster.start(0)
+    among({0, 1, 2}, lambda to, message: any(entry.term == 4 for entry in message.entries))
+    stand(cluster, 0)
+    cluster.servers[1].timers.clear()
+    cluster.servers[2].timers.clear()
+    cluster.run(120 * MS)
+    assert cluster.core(0).current_term == 4
+    assert [cluster.terms_of(node) for node in range(3)] == [[1, 2, 4], [1, 2], [1, 2]]
+    progress = cluster.core(0).replication.progress
+    assert [progress[node].match_index for node in (1, 2)] == [2, 2], "a majority has it"
+    return cluster
+
+
+def test_figure_8_an_entry_of_an_older_term_is_not_committed_by_counting(core: type[RaftCore] = RaftCore) -> None:
+    """[Raft 5.4.2] (HAZARDS R8)"""
+    cluster = figure_8(core)
+    cluster.title("(d) node 0 crashes; node 4 leads by nodes 2 and 3, and its entry 2 is committed")
+    cluster.crash(0)
+    cluster.start(4)
+    cluster.only(2, 3, 4)
+    stand(cluster, 4)
+    cluster.run(100 * MS)
+    assert cluster.core(4).commit_index == 3
+    assert cluster.terms[2] == 3
+    cluster.heal()
+    cluster.run(100 * MS)
+    assert cluster.terms_of(1) == cluster.terms_of(4)
+
+
+def test_figure_8_with_an_entry_of_the_own_term_both_are_committed() -> None:
+    """(e)"""
+    cluster = figure_8()
+    cluster.only(0, 1, 2)
+    cluster.run(100 * MS)
+    assert cluster.core(0).commit_index == 3
+    cluster.crash(0)
+    cluster.start(4)
+    cluster.heal()
+    with pytest.raises(AssertionError):
+        stand(cluster, 4)
+    stand(cluster, 1)
+    cluster.run(100 * MS)
+    assert cluster.terms_of(4)[:3] == [1, 2, 4]
+
+
+# ------------------------------------------------------------------------------------------------------- flow control
+
+
+def test_a_silent_follower_is_sent_a_window_and_then_heartbeats_only() -> None:
+    cluster = Cluster(3, {"window": 4})
+    cluster.elect(0)
+    cluster.isolate(2)
+    cluster.lost = lambda packet: packet[0] == 2
+    for timestamp in range(1, 30):
+        cluster.submit(0, "ann", timestamp)
+        cluster.settle()
+    bearing = [send for _, send in cluster.sent_kinds(AppendEntries) if 2 in send.to and send.message.entries]
+    assert len(bearing) <= 4 + 1
+    cluster.heal()
+    cluster.run(200 * MS)
+    assert cluster.terms_of(2) == cluster.terms_of(0)
+
+
+def test_a_lost_message_is_noticed_by_the_next_heartbeat() -> None:
+    cluster = Cluster(3)
+    cluster.elect(0)
+    cluster.submit(0, "ann", 1)
+    cluster.drop(1, 2)
+    cluster.run(50 * MS)
+    assert cluster.done("ann", 1)
+
+
+def test_a_rejection_that_comes_late_is_ignored() -> None:
+    """Several messages after a lost one are rejected; only the first rejection is news."""
+    cluster = Cluster(3)
+    cluster.elect(0)
+    for timestamp in range(1, 5):
+        cluster.submit(0, "ann", timestamp)
+    position = next(i for i, packet in enumerate(cluster.network) if packet[1] == 1)
+    cluster.network.pop(position)
+    cluster.deliver_to(1)
+    rejections = [packet for packet in cluster.network if packet[0] == 1]
+    assert len(rejections) == 3
+    before = len(cluster.sent)
+    cluster.deliver_to(0)
+    probes = [send for node, send in cluster.sent[before:] if node == 0 and 1 in send.to]
+    assert len(probes) == 1
+    cluster.settle()
+    assert cluster.terms_of(1) == cluster.terms_of(0)
+
+
+def test_a_reply_about_entries_that_do_not_exist_is_refused() -> None:
+    cluster = Cluster(3)
+    cluster.elect(0)
+    cluster.inject(1, 0, AppendReply(1, True, 9, 10, 0, 0, 0))
+    assert cluster.rules(0) == ["match_index = 10 is beyond the leader's log"]
+    assert cluster.core(0).commit_index == 1
+
+
+def test_a_follower_that_catches_up_streams_in_batches() -> None:
+    cluster = Cluster(3, {"append_entries_max": 4, "window": 2})
+    cluster.elect(0)
+    cluster.isolate(2)
+    for timestamp in range(1, 31):
+        cluster.submit(0, "ann", timestamp)
+        cluster.settle()
+    cluster.heal()
+    cluster.run(60 * MS)
+    progress = cluster.core(0).replication.progress[2]
+    assert (progress.mode, progress.match_index) == (Mode.REPLICATE, 31)
+    sizes = [len(send.message.entries) for _, send in cluster.sent_kinds(AppendEntries) if send.to == (2,)]
+    assert max(sizes) == 4
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        append(3, (0, 0), [entry(2, 1), entry(1, 2)]),
+        append(3, (0, 0), [entry(4, 1)]),
+        append(3, (0, 0), [entry(0, 1)]),
+        append(3, (2, 3), [entry(2, 3)]),
+        append(3, (0, 2), []),
+        append(3, (2, 0), []),
+        append(3, (2, 4), []),
+    ],
+)
+def test_entries_that_no_leader_sends_are_refused(message: AppendEntries) -> None:
+    cluster = Cluster(3)
+    effects = cluster.inject(1, 0, message)
+    assert not [effect for effect in effects if isinstance(effect, Send)]
+    assert len(cluster.rules(0)) == 1
+    assert cluster.core(0).current_term == 0
+
+
+def test_an_entry_that_holds_no_request_is_refused_before_it_is_stored() -> None:
+    cluster = Cluster(3)
+    cluster.inject(1, 0, append(1, (0, 0), [Entry(1, 0, [b"nonsense"])]))
+    assert cluster.terms_of(0) == []
+    assert cluster.rules(0)[0].startswith("entry: request:")
+
+
+def test_a_long_log_is_applied_in_pieces() -> None:
+    """A server is never kept from its heartbeats for longer than a piece takes."""
+    cluster = Cluster(3, {"apply_entries_max": 10})
+    cluster.inject(1, 0, append(1, (0, 0), [entry(1, i) for i in range(1, 36)], commit=35))
+    assert cluster.core(0).last_applied == 10
+    assert cluster.core(0).commit_index == 35
+    assert not cluster.servers[0].replica.status().in_sync
+    cluster.run(10)
+    assert cluster.core(0).last_applied == 35
+
+
+# --------------------------------------------------------------------------------------------------------- the log
+
+
+def log_of(terms: list[int], start: LogStart | None = None) -> Log:
+    log = Log(start or LogStart(0, 0, Configuration.of(3)))
+    for term in terms:
+        log.append(Entry(term, 0, []))
+    return log
+
+
+def test_a_configuration_counts_as_soon_as_it_is_in_the_log_and_no_longer() -> None:
+    """[Raft 6] (HAZARDS R17, R18)"""
+    log = log_of([1, 1])
+    joint = Configuration([0, 1, 3], [0, 1, 2])
+    log.append(Entry(1, 0, [], joint))
+    log.append(Entry(2, 0, []))
+    log.append(Entry(2, 0, [], Configuration([0, 1, 3])))
+    assert log.configuration == Configuration([0, 1, 3])
+    assert log.configuration_at(4) == joint
+    log.cut(5)
+    assert log.configuration == joint
+    log.discard_before(4)
+    assert log.configuration == joint
+    log.check_invariants()
+    log = log_of([1, 1])
+    log.append(Entry(1, 0, [], joint))
+    log.cut(3)
+    assert log.configuration == Configuration.of(3)
+
+
+@pytest.mark.parametrize(
+    ("voters", "old_voters", "reached", "agreed"),
+    [
+        ([0, 1, 2], [], {0: 5, 1: 3, 2: 1}, 3),
+        ([0, 1, 2, 3], [], {0: 5, 1: 4, 2: 3, 3: 1}, 3),
+        ([0, 1, 2], [2, 3, 4], {0: 9, 1: 9, 2: 9, 3: 4, 4: 2}, 4),
+        ([1, 2], [], {0: 9, 1: 5}, 0),
+        ([0], [], {0: 7}, 7),
+    ],
+)
+def test_6_what_a_quorum_has(voters: list[int], old_voters: list[int], reached: dict[int, int], agreed: int) -> None:
+    """Joint consensus needs both majorities. [Raft 6]"""
+    assert Configuration(voters, old_voters).agreed(reached) == agreed
+
+
+def test_6_a_quorum_of_votes_needs_both_majorities() -> None:
+    joint = Configuration([0, 1, 2], [2, 3, 4])
+    assert not joint.has_quorum({0, 1, 2})
+    assert not joint.has_quorum({2, 3, 4})
+    assert joint.has_quorum({0, 2, 3})
+
+
+def test_the_log_finds_terms() -> None:
+    log = log_of([2, 2, 5, 5, 5, 7], LogStart(10, 2, Configuration.of(3)))
+    assert log.first_index_of_term_at(14) == 13
+    assert log.first_index_of_term_at(16) == 16
+    assert log.last_index_of_term(5, 16) == 15
+    assert log.last_index_of_term(5, 14) == 14
+    assert log.last_index_of_term(2, 16) == 12
+    assert log.last_index_of_term(2, 10) == 10, "the start's term is known"
+    assert log.last_index_of_term(3, 16) is None
+    assert log.last_index_of_term(7, 15) is None
+    assert log.last_index_of_term(1, 16) is None
+
+
+def test_the_log_gives_slices_within_both_limits_and_at_least_one() -> None:
+    log = Log(LogStart(5, 1, Configuration.of(3)))
+    for size in (100, 200, 300, 50):
+        log.append(Entry(1, 0, [b"x" * size]))
+    assert len(log.slice(6, 10, 1)) == 1
+    assert len(log.slice(6, 10, 132 + 232)) == 2
+    assert len(log.slice(6, 10, 132 + 232 - 1)) == 1
+    assert len(log.slice(6, 3, 10_000)) == 3
+    assert len(log.slice(9, 3, 10_000)) == 1
+    assert log.size == 650 + 4 * 32
+    log.discard_before(7)
+    assert log.size == 350 + 2 * 32
+    assert log.bytes_between(7, 8) == 332
+    log.cut(9)
+    assert log.size == 332
