@@ -107,7 +107,8 @@ def down(cluster: ClusterOption = None, json: JsonOption = False, verbose: Verbo
     if json:
         output.as_json({"cluster": str(folder), "stopped": known.get("nodes", [])})
     else:
-        output.line(f"stopped {counted(len(known.get('nodes', [])))} of {folder}")
+        ran = sum(node["pid"] is not None for node in known.get("nodes", []))
+        output.line(f"stopped {counted(ran)} of {folder}")
 
 
 # ----------------------------------------------------------------------------------------------------- the folder
@@ -130,7 +131,22 @@ def prepare(folder: Path, protocol: str, wanted: dict[str, Any], *, fresh: bool)
     port = asked.setdefault("port", PORT)
     if not 1 <= port <= 65535 - 100:
         raise WrongUsage(f"--port = {port}: must be within 1 .. 65435, the gateway listens 100 above")
+    if "app" in asked:
+        _check_app(asked["app"])
     return create_cluster(folder, protocol, clients=CLIENTS, **asked)
+
+
+def _check_app(app: str) -> None:
+    """Run the user's file once, where an error in it can be told from one of ours."""
+    from replog.config import load_app
+    from replog.errors import ConfigError
+
+    try:
+        load_app(app)
+    except ConfigError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, NameError, SyntaxError, TypeError, ValueError) as error:
+        raise WrongUsage(f"--app = {app}: it does not load: {type(error).__name__}: {error}") from error
 
 
 def _check_same(folder: Path, config: ClusterConfig, wanted: dict[str, Any]) -> None:

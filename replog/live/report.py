@@ -14,6 +14,8 @@ from replog.interface import Said
 from replog.quorum import byzantine_quorum, majority
 from replog.types import NOBODY, Status
 
+STARTED = "start"
+"""The reason of a view that is none: it is the first."""
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -98,7 +100,7 @@ def _view(working: list[Status], view_word: str) -> str:
     counts = Counter(status.view for status in working)
     view = max(counts, key=lambda view: (counts[view], view))
     reason = printable(next((status.reason for status in working if status.view == view and status.reason), ""))
-    return f"{view_word} {view}" + (f" because {reason}" if reason else "")
+    return f"{view_word} {view}" + (f" because {reason}" if reason not in ("", STARTED) else "")
 
 
 def _absent(statuses: Mapping[int, Status | None]) -> str:

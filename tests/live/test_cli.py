@@ -14,6 +14,7 @@ import pytest
 
 from replog import cli
 from replog.cli import exits, tree
+from replog.live.locks import holder
 from tests.live.command import ROOT, Shell, alive, free_port, until
 
 pytestmark = pytest.mark.live
@@ -97,6 +98,16 @@ def test_up_in_the_foreground_until_ctrl_c(shell: Shell) -> None:
     assert not any(map(alive, pids))
 
 
+def test_ctrl_c_before_it_serves(shell: Shell) -> None:
+    process = shell.begin("up", "pbft", "--port", str(free_port(4)))
+    folder = shell.folder / "replog-pbft"
+    until(lambda: any(holder(node) for node in folder.glob("node-*")), "a replica starts")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert not any(holder(node) for node in folder.glob("node-*"))
+
+
 def test_nothing_outlives_a_killed_parent(shell: Shell) -> None:
     process = shell.begin("up", "toy", "--port", str(free_port(1)), "--json")
     assert process.stdout is not None
@@ -143,6 +154,7 @@ def _serves(shell: Shell) -> bool:
     return process.returncode == 0
 
 
+@pytest.mark.slow
 def test_status_of_a_cluster_without_quorum_is_not_as_expected(shell: Shell) -> None:
     with shell.cluster("raft", "--f", "1", count=3) as known:
         for node in known["nodes"][1:]:
@@ -152,6 +164,7 @@ def test_status_of_a_cluster_without_quorum_is_not_as_expected(shell: Shell) -> 
         assert "no quorum (2 needed), writes wait; nodes 1 and 2 do not answer" in last
 
 
+@pytest.mark.slow
 def test_the_log_can_be_followed(shell: Shell) -> None:
     with shell.cluster("toy", count=1):
         shell.run("kv", "put", "x", "1")
@@ -180,6 +193,7 @@ def test_an_application_of_ones_own(shell: Shell) -> None:
     shell.complaint("call", "balance", "ann", code=3)
 
 
+@pytest.mark.slow
 def test_what_a_node_had_to_say(shell: Shell) -> None:
     with shell.cluster("raft", "--f", "1", count=3):
         assert "linked with node" in shell.said("logs", "0")
@@ -211,6 +225,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return complaint
 
 
+@pytest.mark.slow
 def test_two_clusters_and_none_named(shell: Shell) -> None:
     with shell.cluster("toy", "--cluster", "replog-a", count=1), shell.cluster("toy", "--cluster", "replog-b", count=1):
         line = shell.complaint("status")
@@ -253,6 +268,13 @@ def test_wrong_usage_names_value_and_rule(here: Complaint, arguments: tuple[str,
     assert not list(Path().iterdir())
 
 
+def test_an_application_that_does_not_load(here: Complaint) -> None:
+    Path("bank.py").write_text("class Bank(:\n")
+    assert "bank.py:Bank: it does not load: SyntaxError" in here("up", "pbft", "--app", "bank.py:Bank")
+    Path("till.py").write_text("from replog import StateMachine\nclass Till(StateMachine):\n    coins: int\n")
+    assert "Till.coins: a field needs a default" in here("up", "pbft", "--app", "till.py:Till")
+
+
 def test_a_foreign_folder_is_left_alone(here: Complaint) -> None:
     mine = Path("mine")
     mine.mkdir()
@@ -262,6 +284,7 @@ def test_a_foreign_folder_is_left_alone(here: Complaint) -> None:
     assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.slow
 def test_a_cluster_is_resumed_as_it_was_made(shell: Shell) -> None:
     with shell.cluster("toy", count=1):
         shell.run("kv", "put", "x", "1")
@@ -376,6 +399,7 @@ def test_colour_only_where_it_is_wanted(shell: Shell) -> None:
     assert "\x1b[" in coloured
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_ends_the_command_quietly(shell: Shell) -> None:
     with shell.cluster("toy", count=1):
         shell.run("kv", "put", "x", "1")
