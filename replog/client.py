@@ -42,11 +42,11 @@ class Done(msgspec.Struct, frozen=True, gc=False):
     vouchers: tuple[NodeId, ...]
 
 
-Reason = Literal["refused", "overloaded", "unknown"]
+Reason = Literal["refused", "overloaded", "unsent", "unknown"]
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False):
-    """No result. A reply quorum says `refused` or `overloaded`; `unknown`: no answer in time.
+    """No result. A reply quorum says `refused` or `overloaded`; `unknown`: no answer in time; `unsent`: it never left.
 
     Replicas may yet execute what others of them have refused. Only once a later request of this client has executed is
     it certain that this one never will: its timestamp is then below the session's window.
@@ -236,7 +236,7 @@ class ClientCore:
             pending = self._queue.popleft()
             self._queued_bytes -= pending.size
             self._end(pending.timestamp)
-            effects.append(Failed(pending.timestamp, "overloaded", f"not sent within {self._limits.give_up_us} us"))
+            effects.append(Failed(pending.timestamp, "unsent", f"not sent within {self._limits.give_up_us} us"))
         return effects
 
     def _end(self, timestamp: int) -> None:

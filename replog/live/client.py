@@ -377,8 +377,9 @@ class LogClient:
             self._flush_later()
 
     def _failed(self, failed: Failed) -> None:
-        """A refusal may be that of replicas which have forgotten a result; "overloaded" came before any order."""
-        error = Overloaded if failed.reason == "overloaded" else OutcomeUnknown
+        """Only what never left is certain not to be executed: what a reply quorum refused, others may yet order, or
+        they have executed it and forgotten the result (HAZARDS X8)."""
+        error = Overloaded if failed.reason == "unsent" else OutcomeUnknown
         for call in self._under_way.pop(failed.timestamp, ()):
             _fail(call, error(f"{failed.reason}: {failed.text}"))
         self._flush_later()

@@ -249,9 +249,7 @@ class TestTime:
             effects += client.submit(number, [b"op"])[1]
         assert 500 in wakes(effects)
         late = client.on_timeout(500 + WINDOW + 2)
-        assert [end.reason for end in ends(late) if isinstance(end, Failed)] == ["unknown"] * WINDOW + [
-            "overloaded"
-        ] * 2
+        assert [end.reason for end in ends(late) if isinstance(end, Failed)] == ["unknown"] * WINDOW + ["unsent"] * 2
         assert client.low == WINDOW + 2
 
     def test_without_a_limit_it_never_gives_up(self) -> None:
