@@ -1,0 +1,106 @@
+"""The examples run as a reader runs them, and stay as small as they claim; the bare protocols load quickly.
+
+Processor time is measured, not the clock on the wall, and the least of several runs counts: a busy machine makes runs
+slower, never faster.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+LINES_MAX = 40
+IMPORT_S_MAX = 0.150
+RUNS = 7
+
+
+def run(name: str, folder: Path) -> str:
+    """What an example prints, run in a folder that is not the project's."""
+    command = [sys.executable, str(EXAMPLES / name)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not done.stderr
+    return done.stdout
+
+
+def test_every_example_is_run_here() -> None:
+    source = Path(__file__).read_text()
+    assert not [path.name for path in EXAMPLES.glob("*.py") if f'run("{path.name}"' not in source]
+
+
+@pytest.mark.live
+def test_pbft_in_a_program(tmp_path: Path) -> None:
+    lines = run("embed_pbft.py", tmp_path).splitlines()
+    assert lines[:2] == ["ann has 50", "refused by every replica alike: ValueError: a deposit is positive"]
+    assert len(lines) == 6
+    assert all(re.match(rf"node {node}: (primary|backup)", line) for node, line in enumerate(lines[2:]))
+
+
+@pytest.mark.live
+def test_raft_in_a_program_survives_the_end_of_its_leader(tmp_path: Path) -> None:
+    lines = run("embed_raft.py", tmp_path).splitlines()
+    sums = re.fullmatch(r"sums on the way: \[(\d), (\d), (\d)\]", lines[0])
+    assert sums is not None
+    assert max(map(int, sums.groups())) == 6
+    assert lines[1:3] == ["after the leader's end: 10", "read back: 10"]
+    counts = [int(match[1]) for line in lines[3:] if (match := re.fullmatch(r"index \d+: (\d+) operations", line))]
+    assert len(counts) == len(lines) - 3
+    assert sum(counts) >= 5  # a request that was asked again may stand in the log twice; it was executed once
+
+
+def test_four_cores_driven_by_hand(tmp_path: Path) -> None:
+    """No task, no socket, no file: the same lines each time, and each phase of the paper among them."""
+    text = run("four_cores.py", tmp_path)
+    assert text == run("four_cores.py", tmp_path)
+    assert all(word in text.lower() for word in ("pre-prepare", "prepare", "commit", "reply"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_four_cores_use_no_event_loop() -> None:
+    assert not {"asyncio", "socket", "threading"} & set(re.findall(r"^\s*(?:import|from) (\w+)", four_cores(), re.M))
+
+
+def four_cores() -> str:
+    return (EXAMPLES / "four_cores.py").read_text()
+
+
+@pytest.mark.parametrize("name", ["embed_pbft.py", "embed_raft.py"])
+def test_embedding_takes_under_forty_lines(name: str) -> None:
+    assert len((EXAMPLES / name).read_text().splitlines()) < LINES_MAX
+
+
+LOAD = """
+import time
+begin = time.process_time()
+import {module}
+print(time.process_time() - begin)
+import sys
+print(*sys.modules)
+"""
+
+
+def load(module: str) -> tuple[float, set[str]]:
+    """Seconds of processor time that an import takes in a fresh interpreter, and all modules that are there then."""
+    code = LOAD.format(module=module)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    seconds, modules = done.stdout.splitlines()
+    return float(seconds), set(modules.split())
+
+
+@pytest.mark.parametrize("protocol", ["pbft", "raft"])
+def test_a_bare_protocol_loads_quickly_and_without_a_network(protocol: str) -> None:
+    runs = [load(protocol) for _ in range(RUNS)]
+    assert min(seconds for seconds, _ in runs) < IMPORT_S_MAX
+    assert not {"aiohttp", "asyncio", "replog.live"} & runs[0][1]
+
+
+def test_a_slow_and_heavy_import_would_be_noticed() -> None:
+    seconds, modules = load("replog.live.gateway")
+    assert "aiohttp" in modules
+    assert seconds > load("pbft")[0]
