@@ -12,7 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterator, MutableSequence
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, overload
 
 import msgspec
 import msgspec.inspect as inspection
@@ -21,6 +21,7 @@ from replog.merkle import KEY_BYTES_MAX
 
 K = TypeVar("K")
 V = TypeVar("V")
+D = TypeVar("D")
 
 encode: Final = msgspec.msgpack.Encoder(order="deterministic").encode
 """Canonical: maps and sets in order. Raises TypeError or OverflowError for what has no canonical form."""
@@ -183,6 +184,10 @@ class Table(Generic[K, V]):
         kept = self._data[key]
         return kept if self._unpack is None else self._unpack(kept)  # type: ignore[no-any-return]
 
+    @overload
+    def get(self, key: K) -> V | None: ...
+    @overload
+    def get(self, key: K, default: D) -> V | D: ...
     def get(self, key: K, default: Any = None) -> Any:
         kept = self._data.get(key, MISSING)
         if kept is MISSING:
