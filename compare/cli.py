@@ -84,13 +84,15 @@ def _compare(
 ) -> None:
     from compare import report, results
     from compare.runner import run
+    from compare.scenario import find
 
+    chosen = [find(name) for name in names]  # a wrong name leaves no folder behind
     folder = new_folder(out, names)
     traces = folder / "traces" if trace else None
     if traces is not None:
         traces.mkdir()
     with progress(quiet=json, verbose=verbose) as on_run:
-        found = run(names, protocol or None, engine.value, seeds, workers=workers, traces=traces, on_run=on_run)
+        found = run(chosen, protocol or None, engine.value, seeds, workers=workers, traces=traces, on_run=on_run)
     results.save(found, folder / "results.json")
     if json:
         output.line(found.model_dump_json())

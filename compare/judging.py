@@ -6,6 +6,7 @@ Here: choosing what judges may see, calling them, and the figures. Not here: mak
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -64,8 +65,8 @@ def evidence_of(observed: Observed) -> Evidence:
     )
 
 
-def replay_command(scenario: str, protocol: str, engine: str, seed: int) -> str:
-    return f"replog compare {scenario} --protocol {protocol} --engine {engine} --seed {seed}"
+def replay_command(scenario: Scenario, protocol: str, engine: str, seed: int) -> str:
+    return f"replog compare {shlex.quote(scenario.handle)} --protocol {protocol} --engine {engine} --seed {seed}"
 
 
 def conclude(observed: Observed) -> Run:
@@ -102,7 +103,7 @@ def conclude(observed: Observed) -> Run:
         bytes_per_op=_per(observed.costs.bytes, len(worked)),
         signatures_per_op=_per(observed.costs.signatures, len(worked)),
         fsyncs_per_op=_per(observed.costs.fsyncs, len(worked)),
-        replay=replay_command(observed.scenario.name, observed.protocol, observed.engine, observed.seed),
+        replay=replay_command(observed.scenario, observed.protocol, observed.engine, observed.seed),
         error=error,
     )
 
@@ -131,7 +132,7 @@ def failed(scenario: Scenario, protocol: str, engine: Literal["sim", "live"], se
         bytes_per_op=None,
         signatures_per_op=None,
         fsyncs_per_op=None,
-        replay=replay_command(scenario.name, protocol, engine, seed),
+        replay=replay_command(scenario, protocol, engine, seed),
         error=why,
     )
 

@@ -6,7 +6,6 @@ Here: the plan, the pool, the results. Not here: one run (`compare.sim`, `compar
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import platform
 import traceback
@@ -87,10 +86,9 @@ def many(jobs: Sequence[Job], spec: ProtocolSpec | None = None, workers: int | N
     """
     alone = [job for job in jobs if job.engine == "live" or spec is not None]
     pooled = [job for job in jobs if job not in alone] if alone else list(jobs)
-    context = multiprocessing.get_context("forkserver" if pooled and alone else None)
     if pooled:
         number = min(workers or len(os.sched_getaffinity(0)), len(pooled))
-        with ProcessPoolExecutor(number, mp_context=context) as pool:
+        with ProcessPoolExecutor(number) as pool:
             futures = {pool.submit(one, job): job for job in pooled}
             for future in as_completed(futures):
                 yield _result(future, futures[future])

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from compare.attacks import ATTACKS
 from compare.faults import FAULTS
@@ -131,6 +131,12 @@ class Scenario(Part):
     workload: Workload = Workload()
     network: Network = Network()
     timeline: tuple[Happening, ...] = ()
+    _file: str = PrivateAttr(default="")
+
+    @property
+    def handle(self) -> str:
+        """What to give to `replog compare` for it: its file, or its name if it is one of the package's."""
+        return self._file or self.name
 
     @model_validator(mode="after")
     def _ends_in_time(self) -> Self:
@@ -169,7 +175,9 @@ def load(path: Path) -> Scenario:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    return parse(text, str(path))
+    scenario = parse(text, str(path))
+    scenario._file = str(path)
+    return scenario
 
 
 def parse(text: str, source: str) -> Scenario:

@@ -71,6 +71,7 @@ class Trial:
         self.recorder = recorder if recorder is not None else Recorder("decisions")
         self.calls: list[Call] = []
         self.probes: list[Call] = []
+        self.powers: list[Power] = []
         self.liars: set[NodeId] = set()
         self.gone: set[NodeId] = set()
         self._wrapped: dict[NodeId, Byzantine] = {}
@@ -232,6 +233,7 @@ class Trial:
             seed=self.seed,
             options=happening.options,
         )
+        self.powers.append(power)
         for node in nodes:
             self._wrapped[node].begin(self.cluster.nodes[node].clock.monotonic(), power)
 

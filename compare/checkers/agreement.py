@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from compare.checkers.base import Check, Evidence
 from compare.decisions import Decisions, Entry
 from compare.history import Call
+from compare.models import MODELS
 from replog.types import NodeId
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """Two correct replicas, one index, different entries; and what clients accepted there."""
+    """Two correct replicas, or one before and after a restart: other entries at one index; what clients accepted."""
 
     index: int
     first: NodeId
@@ -33,9 +34,7 @@ class Divergence:
             f"index {self.index}: node {self.first} has {_names(self.first_entries)}, "
             f"node {self.second} has {_names(self.second_entries)}"
         )
-        if self.accepted:
-            text += "; accepted by clients: " + ", ".join(map(str, self.accepted))
-        return text
+        return "; ".join([text, *(f"client {call.client} accepted {call}" for call in self.accepted)])
 
 
 def _names(entries: tuple[Entry, ...]) -> str:
@@ -49,8 +48,10 @@ class Agreement:
 
     def judge(self, evidence: Evidence) -> Check:
         """`checked`: (replica, entry) pairs, checkpoints, accepted results that had another's word to meet."""
-        checked = compared(evidence.decisions)
-        texts = [str(problem) for problem in divergences(evidence.decisions, evidence.calls)]
+        checked, model = compared(evidence.decisions), MODELS[evidence.model]
+        found = list(divergences(evidence.decisions, evidence.calls))
+        found.sort(key=lambda problem: (-sum(not model.reads(call) for call in problem.accepted[:2]), problem.index))
+        texts = [str(problem) for problem in found]
         texts += [str(problem) for problem in digest_differences(evidence.decisions)]
         lies, accepted = _lies(evidence)
         texts += lies
@@ -78,8 +79,18 @@ def divergences(decisions: Mapping[NodeId, Decisions], calls: Iterable[Call] = (
             other, entries = first.setdefault(decided.index, (node, decided.entries))
             if entries != decided.entries and decided.index not in reported:
                 reported.add(decided.index)
-                told = tuple(accepted.get(decided.index, ()))
+                told = _told(accepted.get(decided.index, []), entries, decided.entries)
                 yield Divergence(decided.index, other, entries, node, decided.entries, told)
+
+
+def _told(calls: list[Call], *sides: tuple[Entry, ...]) -> tuple[Call, ...]:
+    """What clients accepted there: first one call of each side, then the others."""
+    of_sides = [
+        [call for call in calls if (call.client, call.timestamp) in {(entry.client, entry.timestamp) for entry in side}]
+        for side in sides
+    ]
+    first = [calls_of[0] for calls_of in of_sides if calls_of]
+    return tuple(first + [call for call in calls if call not in first])
 
 
 def compared(decisions: Mapping[NodeId, Decisions]) -> int:
@@ -121,7 +132,7 @@ def _lies(evidence: Evidence) -> tuple[list[str], int]:
             here.update((entry.client, entry.timestamp) for entry in decided.entries)
     lies, checked = [], 0
     for call in evidence.calls:
-        if not (call.known and call.index and call.timestamp):
+        if not (call.known and call.index and call.timestamp):  # a read that was not ordered has index 0
             continue
         for node, identities in sorted(placed.get(call.index, {}).items()):
             checked += 1

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from compare.mutants.base import Mutant, MutantSpec
 from pbft import SPEC
 from pbft.core import PbftCore
-from pbft.messages import PreparedProof
+from pbft.messages import CheckpointProof, PreparedProof, ViewChange
 from pbft.notary import Notary
 from pbft.ordering import Ordering, Slot
+from pbft.view_change import ViewChanges
 from replog.core import Setup
 
 
@@ -20,8 +23,7 @@ class _TwoAreEnough(Notary):
 
 
 class QuorumOfTwo(PbftCore):
-    def _make_notary(self, setup: Setup) -> Notary:
-        return _TwoAreEnough(setup)
+    notary_type = _TwoAreEnough
 
 
 class _OnePrepare(Notary):
@@ -41,12 +43,20 @@ class _PreparedByOne(Ordering):
 
 
 class WeakPrepare(PbftCore):
-    def _make_notary(self, setup: Setup) -> Notary:
-        return _OnePrepare(setup)
+    notary_type = _OnePrepare
+    ordering_type = _PreparedByOne
 
-    def _recall(self) -> None:
-        self.ordering = _PreparedByOne(self.notary)
-        super()._recall()
+
+class _Forgetful(ViewChanges):
+    """P3: a new view begins with null requests where something was prepared."""
+
+    def choose(self, view_changes: Sequence[ViewChange]) -> tuple[CheckpointProof, list[PreparedProof | int]]:
+        low, chosen = super().choose(view_changes)
+        return low, [item if isinstance(item, int) else item.seq for item in chosen]
+
+
+class ForgetfulNewView(PbftCore):
+    view_changes_type = _Forgetful
 
 
 MUTANTS = (
@@ -65,5 +75,13 @@ MUTANTS = (
         "equivocation-view-change",
         20,
         MutantSpec(SPEC, WeakPrepare),
+    ),
+    Mutant(
+        "pbft-new-view-forgets",
+        "P3",
+        "a new view puts null requests where the old one had prepared something",
+        "equivocation-view-change",
+        20,
+        MutantSpec(SPEC, ForgetfulNewView),
     ),
 )

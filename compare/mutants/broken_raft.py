@@ -7,7 +7,7 @@ from typing import cast
 from compare.mutants.base import Mutant, MutantSpec
 from raft import SPEC
 from raft.core import RaftCore
-from replog.core import ProtocolSpec
+from replog.core import Effect, ProtocolSpec
 
 
 class CommitsOldTerms(RaftCore):
@@ -15,6 +15,14 @@ class CommitsOldTerms(RaftCore):
 
     def may_commit(self, index: int) -> bool:
         return True
+
+
+class CommitsAlone(RaftCore):
+    """R2: what the leader has appended itself is committed, whoever else has it."""
+
+    def _commit(self) -> list[Effect]:
+        index = self.log.last_index
+        return self._commit_to(index) if self.replication is not None and index > self.commit_index else []
 
 
 MUTANTS = (
@@ -25,5 +33,13 @@ MUTANTS = (
         "figure-eight",
         20,
         MutantSpec(cast("ProtocolSpec", SPEC), CommitsOldTerms),
+    ),
+    Mutant(
+        "raft-commits-alone",
+        "R2",
+        "a leader commits what it has appended without waiting for anybody",
+        "leader-isolated",
+        20,
+        MutantSpec(cast("ProtocolSpec", SPEC), CommitsAlone),
     ),
 )
