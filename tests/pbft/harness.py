@@ -209,8 +209,8 @@ class Cluster:
             self.timers[node].pop(effect.name, None)
         elif isinstance(effect, Reply):
             message = effect.message
-            assert isinstance(message, ReplyMessage)
-            self.replies.setdefault((effect.client, message.timestamp), {})[node] = message
+            if isinstance(message, ReplyMessage):
+                self.replies.setdefault((effect.client, message.timestamp), {})[node] = message
         elif isinstance(effect, Apply):
             batch = tuple(request.raw for request in effect.requests)
             self.applied[node][effect.index] = (batch, effect.time, effect.seed)

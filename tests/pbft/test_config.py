@@ -1,0 +1,58 @@
+"""Options: defaults that fit together, and refusals that name field, value and rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from pbft import SPEC
+
+
+def test_defaults_are_the_papers_and_fit_together() -> None:
+    options = SPEC.options({})
+    assert (options.checkpoint_interval, options.log_window, options.auth) == (128, 256, "signatures")
+    rules = SPEC.client_rules(4, 1, options)
+    assert rules.reply_quorum == 2
+    assert rules.retry_all
+    assert 4 * rules.retry_us <= options.view_timeout_us
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"log_window": 300}, ["log_window = 300", "checkpoint_interval = 128", "multiple"]),
+        ({"log_window": 128}, ["log_window = 128", "at least 2"]),
+        ({"auth": "macs"}, ["auth", "'macs' is not built yet"]),
+        ({"auth": "none"}, ["auth", "signatures"]),
+        ({"colour": "red"}, ["colour", "Extra inputs"]),
+        ({"view_timeout_us": "1s"}, ["view_timeout_us", "1s", "valid integer"]),
+        ({"view_timeout_us": 0}, ["view_timeout_us", "greater than or equal to 1"]),
+        ({"view_timeout_us": 2_000_000, "view_timeout_cap_us": 1_000_000}, ["view_timeout_cap_us = 1000000"]),
+        ({"status_interval_us": 500_000}, ["status_interval_us = 500000", "view_timeout_us"]),
+        ({"request_bytes_max": 2**21}, ["request_bytes_max = 2097152", "batch_bytes_max = 1048576"]),
+        ({"in_flight_max": 257}, ["in_flight_max = 257", "log_window = 256"]),
+    ],
+)
+def test_a_wrong_option_is_refused_by_name(given: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        SPEC.options(given)
+    for word in words:
+        assert word in str(refusal.value)
+
+
+def test_options_cannot_be_changed_later() -> None:
+    with pytest.raises(ValidationError):
+        SPEC.options({}).log_window = 512
+
+
+@pytest.mark.parametrize(("n", "f"), [(3, 1), (6, 2), (4, -1), (0, 0)])
+def test_too_few_replicas_are_refused(n: int, f: int) -> None:
+    with pytest.raises(ValueError, match=f"n = {n}, f = {f}"):
+        SPEC.check_size(n, f)
+
+
+def test_sizes_by_the_paper() -> None:
+    assert [SPEC.replicas(f) for f in range(4)] == [1, 4, 7, 10]
+    assert [SPEC.faults(n) for n in (1, 3, 4, 6, 7)] == [0, 0, 1, 1, 2]

@@ -1,0 +1,156 @@
+"""[CL99 4.1] Clients' requests at a replica: who is answered what, and how much one client may have waiting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pbft import messages as m
+from replog.core import Received
+from replog.types import Answer, LogRequest, Request, Submit
+from replog.types import Reply as ReplyMessage
+from tests.pbft.harness import SECOND, Cluster
+
+BOUNDS = {"batch_delay_us": 0, "in_flight_max": 1}
+
+
+def hear(cluster: Cluster, node: int, sender: int | str, message: Any) -> list[Any]:
+    return cluster.step(node, Received(sender, message))
+
+
+def answers(effects: list[Any]) -> list[tuple[str, str]]:
+    return [
+        (Answer(effect.message.answer).name, effect.client)
+        for effect in effects
+        if type(effect).__name__ == "Reply" and isinstance(effect.message, ReplyMessage)
+    ]
+
+
+def test_4_1_a_request_that_was_executed_is_answered_from_memory() -> None:
+    """The same bytes as before, from every replica, without any ordering."""
+    cluster = Cluster()
+    request = cluster.submit("ann", 1, amount=7)
+    cluster.settle()
+    first = {node: reply.results for node, reply in cluster.replies["ann", 1].items()}
+    before = len(cluster.sent)
+    for node in range(4):
+        assert answers(hear(cluster, node, "ann", Submit(request.raw))) == [("DONE", "ann")]
+    assert {node: reply.results for node, reply in cluster.replies["ann", 1].items()} == first
+    assert len(cluster.sent) == before
+
+
+def test_4_1_a_retransmission_is_executed_once() -> None:
+    cluster = Cluster()
+    request = cluster.submit("ann", 1)
+    for _ in range(3):
+        cluster.inject("ann", range(4), Submit(request.raw))
+    cluster.settle()
+    assert cluster.executed() == [1] * 4
+    assert {replica.executor._runtime.machine.total for replica in cluster.replicas.values()} == {1}
+
+
+def test_4_1_replies_tell_the_view() -> None:
+    cluster = Cluster()
+    cluster.crash(0)
+    cluster.submit("ann", 1, range(4))
+    cluster.run(3 * SECOND)
+    assert {(reply.view, reply.leader) for reply in cluster.replies["ann", 1].values()} == {(1, 1)}
+
+
+def test_a_client_speaks_for_itself_only() -> None:
+    cluster = Cluster()
+    request = cluster.request("ann", 1)
+    assert answers(hear(cluster, 0, "bob", Submit(request.raw))) == []
+    assert "of its own" in cluster.rules(0)[-1]
+    assert answers(hear(cluster, 0, "ann", Submit(b"\x93\x01"))) == []
+    hear(cluster, 0, "ann", m.FetchPart(0, 0))
+    assert "requests only" in cluster.rules(0)[-1]
+    assert cluster.executed() == [0] * 4
+
+
+@pytest.mark.parametrize(
+    ("what", "text"),
+    [("signature", b"bad signature"), ("bytes", b"request_bytes_max"), ("operations", b"batch_operations_max")],
+)
+def test_what_can_never_be_ordered_is_refused_with_a_reason(what: str, text: bytes) -> None:
+    cluster = Cluster(options={"request_bytes_max": 400, "batch_operations_max": 20})
+    sign = cluster.signers["bob" if what == "signature" else "ann"].sign
+    operations = {"signature": [b"x"], "bytes": [b"x" * 400], "operations": [b""] * 21}[what]
+    request = Request.make(sign, cluster.domain, "ann", 1, 0, operations)
+    effects = hear(cluster, 0, "ann", Submit(request.raw))
+    assert answers(effects) == [("REFUSED", "ann")]
+    assert text in cluster.replies["ann", 1][0].results
+    assert not cluster.core(0).requests.pending
+
+
+def test_p36_refusal_is_cheap() -> None:
+    """Nothing is verified for a duplicate, an executed one, one beyond the window, one too many."""
+    cluster = Cluster(options={**BOUNDS, "client_requests_max": 2})
+    cluster.blocked = lambda packet: isinstance(packet.sender, int)
+    first = cluster.request("ann", 1)
+    hear(cluster, 0, "ann", Submit(first.raw))
+    hear(cluster, 0, "ann", Submit(cluster.request("ann", 2).raw))
+    before = cluster.verified
+    hear(cluster, 0, "ann", Submit(first.raw))
+    hear(cluster, 0, "ann", Submit(cluster.request("ann", 1, amount=9).raw))
+    assert answers(hear(cluster, 0, "ann", Submit(cluster.request("ann", 3).raw))) == [("OVERLOADED", "ann")]
+    hear(cluster, 0, "ann", Submit(cluster.request("ann", 200).raw))
+    assert cluster.verified == before
+
+
+def test_p36_one_client_cannot_take_the_others_place() -> None:
+    cluster = Cluster(options={**BOUNDS, "client_requests_max": 3})
+    cluster.blocked = lambda packet: isinstance(packet.sender, int)
+    said = [answers(hear(cluster, 0, "eve", Submit(cluster.request("eve", t).raw))) for t in range(1, 6)]
+    assert said == [[], [], [], [("OVERLOADED", "eve")], [("OVERLOADED", "eve")]]
+    assert answers(hear(cluster, 0, "ann", Submit(cluster.request("ann", 1).raw))) == []
+    assert len(cluster.core(0).requests.pending) == 4
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        {"pending_requests_max": 3, "client_requests_max": 3},
+        {"pending_operations_max": 30, "client_operations_max": 30, "batch_operations_max": 30},
+        {"pending_bytes_max": 500, "request_bytes_max": 500},
+    ],
+)
+def test_all_that_waits_is_bounded_by_requests_operations_and_bytes(limit: dict[str, int]) -> None:
+    cluster = Cluster(options={**BOUNDS, **limit})
+    cluster.blocked = lambda packet: isinstance(packet.sender, int)
+    said = [answers(hear(cluster, 0, "ann", Submit(cluster.request("ann", t, count=10).raw))) for t in range(1, 8)]
+    assert [("OVERLOADED", "ann")] in said
+    assert said[0] == []
+    cluster.replicas[0].check_invariants()
+
+
+def test_after_overload_there_is_room_again() -> None:
+    cluster = Cluster(options={**BOUNDS, "client_requests_max": 2})
+    for timestamp in range(1, 20):
+        cluster.submit("ann", timestamp, range(4))
+    cluster.settle()
+    for _ in range(20):
+        for timestamp in range(1, 20):
+            if not cluster.done("ann", timestamp):
+                cluster.submit("ann", timestamp, range(4))
+        cluster.settle()
+    assert all(cluster.done("ann", timestamp) for timestamp in range(1, 20))
+    assert set(cluster.views()) == {0}
+
+
+def test_a_clients_own_question_to_a_replica_is_answered_by_it() -> None:
+    cluster = Cluster()
+    cluster.submit("ann", 1)
+    cluster.settle()
+    (reply,) = hear(cluster, 2, "ann", LogRequest(5, 1, 10))
+    assert [entry.index for entry in reply.message.entries] == [1]
+
+
+def test_a_malformed_operation_is_an_error_at_its_place() -> None:
+    cluster = Cluster()
+    request = Request.make(cluster.signers["ann"].sign, cluster.domain, "ann", 1, 0, [b"\xc1", b"", b"add"])
+    cluster.inject("ann", 0, Submit(request.raw))
+    cluster.settle()
+    (results,) = cluster.results("ann", 1)
+    assert len(results.outcomes) == 3
