@@ -6,10 +6,13 @@ what was committed, so that a story in which nothing happened fails.
 
 import pytest
 
-from replog.core import ProtocolSpec
+from replog.core import Effect, Event, Persist, ProtocolSpec
+from replog.node import Wrap
 from replog.outbox import Outbox
+from replog.replica import Replica
 from replog.sim import Constant, DiskModel, NetworkModel, SimCluster
 from replog.trace import Recorder
+from replog.types import Micros, NodeId, Status
 from tests.cluster.story import Load, applied_by, check_agreement, settle
 
 SECOND = 1_000_000
@@ -70,6 +73,33 @@ def test_the_leader_is_cut_off_from_the_other_replicas(spec: ProtocolSpec) -> No
     finish(load, 200)
 
 
+def halves(spec: ProtocolSpec) -> None:
+    """Each half with a client of its own: at most one of them may go on."""
+    cluster = cluster_of(spec)
+    load = Load(cluster, pause_us=20_000)
+    load.more(50)
+    old = leader_of(cluster)
+    small = {old} if cluster.n == 3 else {old, (old + 1) % cluster.n}
+    cluster.partition({*small, "c0"}, {*set(range(cluster.n)) - small, "c1"})
+    cluster.run_for(8 * SECOND)
+    cluster.heal()
+    load.more(50, 60 * SECOND)
+    finish(load, 100)
+
+
+def test_the_cluster_falls_in_two(spec: ProtocolSpec) -> None:
+    halves(spec)
+
+
+def test_falling_in_two_finds_quorums_that_do_not_meet(spec: ProtocolSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    if spec.name == "pbft":
+        monkeypatch.setattr("pbft.notary.byzantine_quorum", lambda n, f: 2)
+    else:
+        monkeypatch.setattr("raft.configuration.majority", lambda n: 1)
+    with pytest.raises(AssertionError, match=r"lost|index|decided"):
+        halves(spec)
+
+
 @pytest.mark.parametrize("hears", [True, False], ids=["hears-but-is-not-heard", "is-heard-but-does-not-hear"])
 def test_the_leader_is_cut_off_in_one_direction(spec: ProtocolSpec, hears: bool) -> None:
     cluster = cluster_of(spec)
@@ -96,9 +126,9 @@ def test_the_leader_is_paused_and_goes_on(spec: ProtocolSpec) -> None:
     finish(load, 200)
 
 
-def kill_all(spec: ProtocolSpec, seed: int = 1, survives: float = 0.0) -> None:
+def kill_all(spec: ProtocolSpec, survives: float = 0.0, wrap: Wrap | None = None) -> None:
     disk = DiskModel(sync=Constant(2_000), survives=survives)
-    cluster = cluster_of(spec, seed, disk=disk)
+    cluster = cluster_of(spec, disk=disk, wrap=wrap)
     load = Load(cluster)
     for _ in range(3):
         load.more(60)
@@ -124,6 +154,24 @@ def test_killing_all_finds_a_missing_barrier(spec: ProtocolSpec, monkeypatch: py
     monkeypatch.setattr(Outbox, "ready", all_at_once)
     with pytest.raises(AssertionError, match=r"lost|index"):
         kill_all(spec)
+
+
+class Forgetful:
+    """A replica that says what it should and writes nothing down."""
+
+    def __init__(self, node: NodeId, inner: Replica) -> None:
+        self.inner = inner
+
+    def step(self, now: Micros, event: Event) -> list[Effect]:
+        return [effect for effect in self.inner.step(now, event) if not isinstance(effect, Persist)]
+
+    def status(self) -> Status:
+        return self.inner.status()
+
+
+def test_killing_all_finds_replicas_that_write_nothing_down(spec: ProtocolSpec) -> None:
+    with pytest.raises(AssertionError, match=r"lost|index|not reached"):
+        kill_all(spec, wrap=Forgetful)
 
 
 def test_one_that_was_down_for_long_catches_up_from_the_state(spec: ProtocolSpec) -> None:
