@@ -374,8 +374,8 @@ class RaftCore:
             return []
         room = self.config.uncommitted_max - (self.log.last_index - self.commit_index)
         batches: list[Sequence[Request]] = []
-        while requests.pending and len(batches) < room:
-            batches.append(requests.take_batch())
+        while len(batches) < room and (batch := requests.take_batch()):
+            batches.append(batch)
         if not batches:
             return []
         term, time = self.current_term, self._wall()

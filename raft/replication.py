@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from enum import StrEnum
+from typing import ClassVar
 
 from raft.config import RaftConfig
 from raft.log import Log
@@ -69,13 +70,16 @@ class Progress:
 class Replication:
     """Volatile state on leaders, made anew after each election. [Raft fig. 2]"""
 
+    progress_class: ClassVar[type[Progress]] = Progress
+
     def __init__(self, me: NodeId, current_term: int, config: RaftConfig, log: Log, now: Micros) -> None:
         self.me = me
         self.current_term = current_term
         self.config = config
         self.log = log
         self.round = 0
-        self.progress = {node: Progress(log.last_index + 1, now) for node in log.configuration.members if node != me}
+        followers = (node for node in log.configuration.members if node != me)
+        self.progress = {node: self.progress_class(log.last_index + 1, now) for node in followers}
 
     # ---------------------------------------------------------------------------------------------------- sending
 

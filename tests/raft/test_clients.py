@@ -57,10 +57,7 @@ def test_a_request_that_a_deposed_leader_left_behind_is_executed_once() -> None:
     cluster.deliver_to(1, 2)
     cluster.crash(0)
     cluster.network.clear()
-    cluster.now += SECOND
-    cluster.fire(1)
-    while cluster.core(1).role.value != "leader":
-        cluster.deliver()
+    cluster.elect_silently(1)
     cluster.submit(1, "ann", 1)
     cluster.settle()
     assert [result.index for result in cluster.done("ann", 1)] == [2]
@@ -70,6 +67,22 @@ def test_a_request_that_a_deposed_leader_left_behind_is_executed_once() -> None:
     cluster.submit(1, "ann", 2)
     cluster.settle()
     assert cluster.done("ann", 2)[0].outcomes == cluster_value(2)
+
+
+def test_a_request_that_waits_while_an_older_copy_is_executed_is_not_ordered_again() -> None:
+    cluster = Cluster(3, {"uncommitted_max": 2})
+    cluster.elect(0)
+    cluster.submit(0, "ann", 1)
+    cluster.deliver_to(1, 2)
+    cluster.crash(0)
+    cluster.network.clear()
+    cluster.elect_silently(1)
+    cluster.submit(1, "ann", 1)
+    assert cluster.core(1).requests.pending == 1, "two entries are under way: it waits"
+    cluster.settle()
+    assert [result.index for result in cluster.done("ann", 1)] == [2]
+    assert (cluster.core(1).log.last_index, cluster.core(1).requests.pending) == (3, 0)
+    cluster.core(1).check_invariants()
 
 
 def cluster_value(value: int) -> list[bytes]:

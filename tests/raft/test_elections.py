@@ -48,15 +48,14 @@ def test_5_2_a_split_vote_among_four_ends_with_the_next_draw(pre_vote: bool) -> 
     assert leaders(cluster) in ([0], [2])
 
 
-def test_5_4_1_a_server_that_is_behind_cannot_win(core: type[RaftCore] = RaftCore) -> None:
+def test_5_4_1_a_server_that_is_behind_cannot_win(core: type[RaftCore]) -> None:
     cluster = Cluster(3, PLAIN, core=core, logs={0: [1, 1], 1: [1, 1], 2: [1]})
     for _ in range(5):
         cluster.now += 700 * MS
-        for node in (0, 1):
-            cluster.servers[node].timers["election"] = cluster.now + SECOND
+        cluster.servers[2].timers["election"] = cluster.now
         cluster.fire(2)
         cluster.settle()
-    assert cluster.core(2).role is not Role.LEADER
+        assert cluster.core(2).role is not Role.LEADER
 
 
 def test_a_lost_request_for_a_vote_is_sent_again_to_who_is_silent() -> None:
@@ -122,7 +121,7 @@ def test_9_6_a_pre_vote_is_refused_while_a_leader_is_heard() -> None:
     assert cluster.inject(2, 1, PreVote(2, 2, 9, 9))[0].message.vote_granted
 
 
-def test_a_reply_to_a_pre_vote_is_no_vote(core: type[RaftCore] = RaftCore) -> None:
+def test_a_reply_to_a_pre_vote_is_no_vote(core: type[RaftCore]) -> None:
     """(HAZARDS R6)"""
     cluster = Cluster(5, core=core)
     cluster.fire(0)

@@ -48,7 +48,7 @@ def voted(cluster: Cluster, message: RequestVote, to: int = 0) -> VoteReply:
 # --------------------------------------------------------------------------------------------------- persistent state
 
 
-def test_state_term_and_vote_are_on_disk_before_a_vote_leaves(core: type[RaftCore] = RaftCore) -> None:
+def test_state_term_and_vote_are_on_disk_before_a_vote_leaves(core: type[RaftCore]) -> None:
     cluster = Cluster(3, core=core)
     cluster.inject(1, 0, RequestVote(5, 1, 0, 0))
     cluster.restart(0)
@@ -69,7 +69,7 @@ def test_state_term_is_on_disk_before_a_candidate_asks() -> None:
     assert [RECORDS.decode(raw) for _, raw in cluster.disks[0].records] == [HardState(1, 0)]
 
 
-def test_state_entries_are_on_disk_before_the_acknowledgement(core: type[RaftCore] = RaftCore) -> None:
+def test_state_entries_are_on_disk_before_the_acknowledgement(core: type[RaftCore]) -> None:
     cluster = Cluster(3, core=core)
     effects = cluster.inject(1, 0, append(1, (0, 0), [entry(1, 1)]))
     kinds = [type(effect) for effect in effects if isinstance(effect, (Persist, Send))]
@@ -91,7 +91,7 @@ def test_request_vote_1_false_if_the_term_is_old() -> None:
     assert voted(cluster, RequestVote(2, 1, 9, 2)) == VoteReply(3, False)
 
 
-def test_request_vote_2_one_vote_a_term(core: type[RaftCore] = RaftCore) -> None:
+def test_request_vote_2_one_vote_a_term(core: type[RaftCore]) -> None:
     cluster = Cluster(3, core=core)
     assert voted(cluster, RequestVote(1, 1, 0, 0)).vote_granted
     assert not voted(cluster, RequestVote(1, 2, 0, 0)).vote_granted
@@ -104,7 +104,7 @@ def test_request_vote_2_one_vote_a_term(core: type[RaftCore] = RaftCore) -> None
     [((3, 2), True), ((2, 3), True), ((4, 2), True), ((2, 2), False), ((9, 1), False), ((0, 0), False)],
 )
 def test_request_vote_2_only_for_a_log_as_up_to_date(
-    last: tuple[int, int], granted: bool, core: type[RaftCore] = RaftCore
+    last: tuple[int, int], granted: bool, core: type[RaftCore]
 ) -> None:
     """[Raft 5.4.1] The later last term wins; with the same, the longer log."""
     cluster = Cluster(3, core=core, logs={0: [1, 2, 2]})
@@ -146,7 +146,7 @@ def test_append_entries_3_a_conflict_deletes_it_and_all_that_follow() -> None:
     assert cluster.terms_of(0) == [1, 3], "on disk too"
 
 
-def test_append_entries_3_no_conflict_deletes_nothing(core: type[RaftCore] = RaftCore) -> None:
+def test_append_entries_3_no_conflict_deletes_nothing(core: type[RaftCore]) -> None:
     """A late message must not cut what a later one has brought (HAZARDS R9)."""
     cluster = Cluster(3, core=core)
     cluster.inject(1, 0, append(1, (0, 0), [entry(1, 1), entry(1, 2), entry(1, 3)]))
@@ -175,7 +175,7 @@ def test_append_entries_5_commit_is_the_least_of_both() -> None:
     assert cluster.core(0).commit_index == 2
 
 
-def test_append_entries_5_only_what_this_message_verified(core: type[RaftCore] = RaftCore) -> None:
+def test_append_entries_5_only_what_this_message_verified(core: type[RaftCore]) -> None:
     """Entries of its own that no leader has confirmed are not committed by a high leader_commit (HAZARDS R10)."""
     cluster = Cluster(3, logs={0: [1, 1, 2, 2]}, core=core)
     cluster.inject(1, 0, append(3, (2, 1), [], commit=4))
@@ -194,7 +194,7 @@ def test_append_entries_commit_never_falls() -> None:
 
 
 @pytest.mark.parametrize("message", [append(2, (1, 1), [entry(2, 2)], leader=2), append(2, (2, 2), [], leader=2)])
-def test_a_committed_entry_is_never_cut(message: AppendEntries, core: type[RaftCore] = RaftCore) -> None:
+def test_a_committed_entry_is_never_cut(message: AppendEntries, core: type[RaftCore]) -> None:
     """No leader does this: it is refused loudly, and not acknowledged (HAZARDS R11)."""
     cluster = Cluster(3, core=core)
     cluster.inject(1, 0, append(1, (0, 0), [entry(1, 1), entry(1, 2)], commit=2))
@@ -214,7 +214,7 @@ def test_all_servers_apply_what_is_committed_in_order() -> None:
     assert cluster.core(0).last_applied == 3
 
 
-def test_all_servers_nothing_is_applied_before_it_is_committed(core: type[RaftCore] = RaftCore) -> None:
+def test_all_servers_nothing_is_applied_before_it_is_committed(core: type[RaftCore]) -> None:
     cluster = Cluster(3, core=core)
     effects = cluster.inject(1, 0, append(1, (0, 0), [entry(1, 1), entry(1, 2)], commit=1))
     assert [effect.index for effect in effects if isinstance(effect, Apply)] == [1]
@@ -302,7 +302,7 @@ def test_candidates_win_with_a_majority(n: int, needed: int) -> None:
     assert cluster.core(0).role is Role.LEADER
 
 
-def test_candidates_count_each_voter_once(core: type[RaftCore] = RaftCore) -> None:
+def test_candidates_count_each_voter_once(core: type[RaftCore]) -> None:
     """(HAZARDS R7)"""
     cluster = Cluster(5, PLAIN, core=core)
     cluster.fire(0)
@@ -311,7 +311,7 @@ def test_candidates_count_each_voter_once(core: type[RaftCore] = RaftCore) -> No
     assert cluster.core(0).role is Role.CANDIDATE
 
 
-def test_candidates_count_votes_of_their_term_only(core: type[RaftCore] = RaftCore) -> None:
+def test_candidates_count_votes_of_their_term_only(core: type[RaftCore]) -> None:
     cluster = Cluster(3, PLAIN, core=core)
     cluster.fire(0)
     cluster.now += SECOND
@@ -410,7 +410,7 @@ def test_leaders_go_back_where_a_follower_lacks_entries() -> None:
     assert progress.match_index == cluster.core(0).log.last_index
 
 
-def test_leaders_commit_what_a_majority_has(core: type[RaftCore] = RaftCore) -> None:
+def test_leaders_commit_what_a_majority_has(core: type[RaftCore]) -> None:
     cluster = Cluster(5, core=core)
     cluster.elect(0)
     cluster.submit(0, "ann", 1)
@@ -421,7 +421,7 @@ def test_leaders_commit_what_a_majority_has(core: type[RaftCore] = RaftCore) -> 
     assert cluster.core(0).commit_index == 2
 
 
-def test_leaders_old_replies_move_nothing_back(core: type[RaftCore] = RaftCore) -> None:
+def test_leaders_old_replies_move_nothing_back(core: type[RaftCore]) -> None:
     """(HAZARDS R12)"""
     cluster = Cluster(3, core=core)
     cluster.elect(0)
@@ -434,7 +434,7 @@ def test_leaders_old_replies_move_nothing_back(core: type[RaftCore] = RaftCore) 
     assert (progress.match_index, progress.next_index, progress.mode) == before
 
 
-def test_leaders_replies_of_an_older_term_count_for_nothing(core: type[RaftCore] = RaftCore) -> None:
+def test_leaders_replies_of_an_older_term_count_for_nothing(core: type[RaftCore]) -> None:
     """A follower that had an entry in term 1 may have lost it to another leader since (HAZARDS R12)."""
     cluster = Cluster(3, core=core)
     cluster.elect(0)
@@ -453,7 +453,7 @@ def test_leaders_replies_of_an_older_term_count_for_nothing(core: type[RaftCore]
     assert cluster.core(0).commit_index < last
 
 
-def test_leaders_begin_their_term_with_a_no_op(core: type[RaftCore] = RaftCore) -> None:
+def test_leaders_begin_their_term_with_a_no_op(core: type[RaftCore]) -> None:
     """What an older term left behind becomes committed without waiting for a client. [Raft 8]"""
     cluster = Cluster(3, core=core)
     cluster.elect(0)

@@ -27,8 +27,8 @@ FIGURE_7 = {
 }
 
 
-def figure_7(core: type[RaftCore] = RaftCore) -> Cluster:
-    cluster = Cluster(7, PLAIN, core=core, logs=dict(enumerate(FIGURE_7.values())))
+def figure_7() -> Cluster:
+    cluster = Cluster(7, PLAIN, logs=dict(enumerate(FIGURE_7.values())))
     cluster.inject(4, 0, AppendEntries(7, 4, 99, 7, [], 0, 0))
     cluster.network.clear()
     return cluster
@@ -107,7 +107,7 @@ def figure_8(core: type[RaftCore] = RaftCore) -> Cluster:
     return cluster
 
 
-def test_figure_8_an_entry_of_an_older_term_is_not_committed_by_counting(core: type[RaftCore] = RaftCore) -> None:
+def test_figure_8_an_entry_of_an_older_term_is_not_committed_by_counting(core: type[RaftCore]) -> None:
     """[Raft 5.4.2] (HAZARDS R8)"""
     cluster = figure_8(core)
     cluster.title("(d) node 0 crashes; node 4 leads by nodes 2 and 3, and its entry 2 is committed")

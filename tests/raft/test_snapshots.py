@@ -24,9 +24,9 @@ def busy(cluster: Cluster, first: int, last: int, node: int = 0) -> None:
         cluster.settle()
 
 
-def big(options: dict[str, int] | None = None, core: type[RaftCore] = RaftCore, keys: int = 600) -> Cluster:
+def big(options: dict[str, int] | None = None, keys: int = 600) -> Cluster:
     """Node 0 leads a store whose state has many parts; node 2 has missed all of it, and the log is compacted."""
-    cluster = Cluster(3, {"log_tail": 0, "snapshot_window": 2, **(options or {})}, core=core, machine=KeyValue)
+    cluster = Cluster(3, {"log_tail": 0, "snapshot_window": 2, **(options or {})}, machine=KeyValue)
     cluster.elect(0)
     cluster.run(100 * MS)
     cluster.isolate(2)
@@ -83,9 +83,9 @@ def test_a_snapshot_is_of_the_state_right_after_its_entry() -> None:
     assert places[3:6] == [("Apply", 4), ("Checkpoint", 4), ("Apply", 5)]
 
 
-def test_what_must_stay_is_written_anew_before_the_prefix_is_cut() -> None:
+def test_what_must_stay_is_written_anew_before_the_prefix_is_cut(core: type[RaftCore]) -> None:
     """Term and vote, and where the log begins (HAZARDS R1, R16)."""
-    cluster = Cluster(3, {"snapshot_entries": 4, "log_tail": 1})
+    cluster = Cluster(3, {"snapshot_entries": 4, "log_tail": 1}, core=core)
     cluster.elect(0)
     busy(cluster, 1, 2)
     cluster.submit(0, "ann", 3)
@@ -256,7 +256,7 @@ def test_13_a_snapshot_of_no_possible_entry_is_refused(index: int, term: int) ->
 
 
 def test_13_6_and_7_what_follows_the_snapshot_is_kept_only_if_its_entry_is_there(
-    core: type[RaftCore] = RaftCore,
+    core: type[RaftCore],
 ) -> None:
     """(HAZARDS R13) Entries behind a conflicting one are another leader's."""
     for terms, kept in (([1, 1, 1, 1, 1], [1, 1]), ([1, 1, 2, 2, 2], []), ([1, 1], [])):
@@ -293,7 +293,7 @@ def test_13_a_snapshot_carries_its_configuration() -> None:
 # ----------------------------------------------------------------------------------------- installed, not yet on disk
 
 
-def test_nothing_is_acknowledged_on_a_state_that_is_not_on_disk(core: type[RaftCore] = RaftCore) -> None:
+def test_nothing_is_acknowledged_on_a_state_that_is_not_on_disk(core: type[RaftCore]) -> None:
     """A crash would take the state away, and the entries behind it are worth nothing without it (HAZARDS R2)."""
     cluster = Cluster(3, core=core)
     cluster.by_hand = True
@@ -352,7 +352,7 @@ def test_a_saved_state_that_a_newer_one_passed_by_counts_when_the_newer_is_saved
     assert cluster.core(0).installing == 0
 
 
-# ------------------------------------------------------------------------------------------------- keeping on, giving up
+# ------------------------------------------------------------------------------------------ keeping on, giving up
 
 
 def test_the_log_is_kept_for_a_follower_that_is_being_sent_an_older_snapshot() -> None:

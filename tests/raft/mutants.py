@@ -1,0 +1,225 @@
+"""Cores that are broken in one way each, and the rule that each breaks. Used to see the tests fail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from raft import RaftCore
+from raft.election import Election, Role
+from raft.log import Log
+from raft.messages import AppendEntries, AppendReply, Entry, HardState, LogStart, PreVoteReply, RequestVote, VoteReply
+from raft.replication import Progress, Replication
+from raft.snapshot import Snapshot
+from replog.core import Effect, Persist
+from replog.types import NOBODY, Micros, NodeId
+
+# ---------------------------------------------------------------------------------------------------------- elections
+
+
+class _VotesTwice(Election):
+    def grants(self, message: RequestVote) -> bool:
+        return message.term == self.current_term and self.log.up_to_date(message.last_log_index, message.last_log_term)
+
+
+class VotesTwice(RaftCore):
+    election_class = _VotesTwice
+
+
+class _VotesForAnyLog(Election):
+    def grants(self, message: RequestVote) -> bool:
+        return message.term == self.current_term and self.voted_for in (NOBODY, message.candidate_id)
+
+
+class VotesForAnyLog(RaftCore):
+    election_class = _VotesForAnyLog
+
+
+class _ComparesLengthOnly(Log):
+    def up_to_date(self, last_log_index: int, last_log_term: int) -> bool:
+        return last_log_index >= self.last_index
+
+
+class ComparesLengthOnly(RaftCore):
+    log_class = _ComparesLengthOnly
+
+
+class _ForgetsItsVote(Election):
+    def _promise(self) -> Persist:
+        return Persist(HardState(self.current_term, NOBODY), 0)
+
+
+class ForgetsItsVote(RaftCore):
+    election_class = _ForgetsItsVote
+
+
+class _CountsMessages(Election):
+    received = 1
+
+    def _ask(self, now: Micros, role: Role) -> list[Effect]:
+        self.received = 1
+        return super()._ask(now, role)
+
+    def _count(self, now: Micros, sender: NodeId, granted: bool) -> list[Effect]:
+        self.received += granted
+        return self._won(now) if self.received > len(self.log.configuration.voters) // 2 else []
+
+
+class CountsMessages(RaftCore):
+    election_class = _CountsMessages
+
+
+class _CountsOldVotes(Election):
+    def on_vote_reply(self, now: Micros, sender: NodeId, message: VoteReply) -> list[Effect]:
+        if self.role is not Role.CANDIDATE:
+            return super().on_vote_reply(now, sender, message)
+        return self._count(now, sender, message.vote_granted)
+
+
+class CountsOldVotes(RaftCore):
+    election_class = _CountsOldVotes
+
+
+class _CountsPreVotes(Election):
+    def on_pre_vote_reply(self, now: Micros, sender: NodeId, message: PreVoteReply) -> list[Effect]:
+        if self.role is Role.CANDIDATE and message.term <= self.current_term:
+            return self._count(now, sender, message.vote_granted)
+        return super().on_pre_vote_reply(now, sender, message)
+
+
+class CountsPreVotes(RaftCore):
+    election_class = _CountsPreVotes
+
+
+# -------------------------------------------------------------------------------------------------------- replication
+
+
+class CommitsOldTerms(RaftCore):
+    def may_commit(self, index: int) -> bool:
+        return True
+
+
+class _CutsAlways(Log):
+    def first_new(self, prev_log_index: int, entries: Sequence[Entry]) -> int | None:
+        return 0 if entries else None
+
+
+class CutsMatchingSuffix(RaftCore):
+    log_class = _CutsAlways
+
+    def _accept(self, sender: NodeId, message: AppendEntries) -> list[Effect]:
+        commit_index, self.commit_index = self.commit_index, 0
+        effects = super()._accept(sender, message)
+        self.commit_index = max(commit_index, self.commit_index)
+        return effects
+
+
+class CommitsUnverified(RaftCore):
+    def _follow_commit(self, leader_commit: int, verified: int) -> list[Effect]:
+        index = min(leader_commit, self.log.last_index)
+        return self._commit_to(index) if index > self.commit_index else []
+
+
+class AppliesBeforeCommit(RaftCore):
+    def _follow_commit(self, leader_commit: int, verified: int) -> list[Effect]:
+        return super()._follow_commit(verified, verified)
+
+
+class AcknowledgesBeforeDisk(RaftCore):
+    def _accept(self, sender: NodeId, message: AppendEntries) -> list[Effect]:
+        effects = super()._accept(sender, message)
+        return sorted(effects, key=lambda effect: isinstance(effect, Persist))
+
+
+class CutsCommitted(RaftCore):
+    def _accept(self, sender: NodeId, message: AppendEntries) -> list[Effect]:
+        commit_index, self.commit_index = self.commit_index, 0
+        effects = super()._accept(sender, message)
+        self.commit_index = max(commit_index, self.commit_index)
+        return effects
+
+
+class CountsReplicas(RaftCore):
+    """Two of five are enough for it."""
+
+    def _commit(self) -> list[Effect]:
+        if self.replication is None:
+            return []
+        reached = sorted(self.replication.match_index().values(), reverse=True)
+        index = reached[1]
+        return self._commit_to(index) if index > self.commit_index and self.may_commit(index) else []
+
+
+class _Falls(Progress):
+    __slots__ = ()
+
+    def advance(self, match_index: int) -> None:
+        super().advance(match_index)
+        self.match_index = match_index
+
+
+class _ProgressFalls(Replication):
+    progress_class = _Falls
+
+
+class MatchIndexFalls(RaftCore):
+    replication_class = _ProgressFalls
+
+
+class _BelievesLateRejections(Progress):
+    __slots__ = ()
+
+    def is_late(self, rejected: AppendReply) -> bool:
+        return False
+
+
+class _ProgressBelieves(Replication):
+    progress_class = _BelievesLateRejections
+
+
+class BelievesLateRejections(RaftCore):
+    replication_class = _ProgressBelieves
+
+
+class CountsOldReplies(RaftCore):
+    def _on_append_reply(self, now: Micros, sender: NodeId, message: AppendReply) -> list[Effect]:
+        if self.replication is None or not message.success:
+            return super()._on_append_reply(now, sender, message)
+        return self._accepted(now, sender, message.match_index)
+
+
+class BeginsWithoutNoOp(RaftCore):
+    def _append(self, entries: list[Entry], requests: Sequence[Sequence[object]]) -> Persist:  # type: ignore[override]
+        if entries and not entries[0].requests and self.role is Role.LEADER and self.log.last_index:
+            return Persist(HardState(self.current_term, self.voted_for), 0)
+        return super()._append(entries, requests)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------------------------------------------- snapshots
+
+
+class _KeepsSuffix(Log):
+    def install(self, start: LogStart) -> None:
+        if self.holds(start.index):
+            self.discard_before(start.index)
+        else:
+            self.restart(start)
+
+
+class KeepsConflictingSuffix(RaftCore):
+    log_class = _KeepsSuffix
+
+
+class AcknowledgesUnsavedState(RaftCore):
+    def _install(self, snapshot: Snapshot) -> list[Effect]:
+        effects = super()._install(snapshot)
+        self.installing = 0
+        return effects
+
+
+class TrimsItsVote(RaftCore):
+    def _forget(self, start: LogStart) -> list[Effect]:
+        return [effect for effect in super()._forget(start) if not _is_hard_state(effect)]
+
+
+def _is_hard_state(effect: Effect) -> bool:
+    return isinstance(effect, Persist) and isinstance(effect.record, HardState)

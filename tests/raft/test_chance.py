@@ -1,0 +1,111 @@
+"""Anything may arrive at any time: random schedules, and any message at any step. [Raft fig. 3]"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from raft import messages as m
+from raft.configuration import Configuration
+from replog import core as contract
+from replog.types import LogRequest, Reply, StatusRequest, Submit
+from tests.raft import chance
+from tests.raft.harness import MS, Cluster, request
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_schedules_keep_every_promise_and_end_well(seed: int) -> None:
+    """Election Safety, Log Matching, Leader Completeness, State Machine Safety after each step; all done in the end."""
+    outcome = chance.run(seed, n=(3, 4, 5, 1, 2)[seed % 5])
+    assert outcome.asked > 0
+    assert len(outcome.cluster.applied) > 1
+
+
+def test_random_schedules_reach_what_they_are_for() -> None:
+    """Not vacuous: together they crash servers, change leaders, install snapshots and compare logs."""
+    outcomes = [chance.run(seed, n=(3, 5)[seed % 2]) for seed in range(100, 120)]
+    assert sum(outcome.asked for outcome in outcomes) > 300
+    assert sum(outcome.crashes for outcome in outcomes) > 50
+    assert sum(outcome.leaders for outcome in outcomes) > 40
+    assert sum(outcome.installs for outcome in outcomes) > 3
+    assert sum(outcome.compared for outcome in outcomes) > 1_000
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(1_000, 1_000_000), n=st.integers(1, 6), steps=st.integers(10, 1_500))
+def test_schedules_that_hypothesis_draws(seed: int, n: int, steps: int) -> None:
+    chance.run(seed, n, steps)
+
+
+# ---------------------------------------------------------------------------------------------------- any message at all
+
+SMALL_NUMBERS = st.integers(0, 6)
+NUMBERS = st.one_of(SMALL_NUMBERS, st.integers(0, 2**62))
+NODES = st.integers(-1, 3)
+SERVERS = st.lists(st.integers(0, 4), max_size=3)
+CONFIGURATIONS = st.builds(Configuration, st.lists(st.integers(0, 4), min_size=1, max_size=3), SERVERS, SERVERS)
+RAW = st.sampled_from([request("ann", 1).raw, request("ann", 2).raw, request("bob", 1).raw, b"", b"\x91\xc0"])
+ENTRIES = st.lists(st.builds(m.Entry, SMALL_NUMBERS, NUMBERS, st.lists(RAW, max_size=2)), max_size=4)
+DIGESTS = st.sampled_from([bytes(32), b"d" * 32])
+MESSAGES = st.one_of(
+    st.builds(m.RequestVote, NUMBERS, NODES, NUMBERS, NUMBERS),
+    st.builds(m.VoteReply, NUMBERS, st.booleans()),
+    st.builds(m.PreVote, NUMBERS, NODES, NUMBERS, NUMBERS),
+    st.builds(m.PreVoteReply, NUMBERS, NUMBERS, st.booleans()),
+    st.builds(m.AppendEntries, NUMBERS, NODES, NUMBERS, NUMBERS, ENTRIES, NUMBERS, NUMBERS),
+    st.builds(m.AppendReply, NUMBERS, st.booleans(), NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS),
+    st.builds(
+        m.InstallSnapshot,
+        NUMBERS, NODES, NUMBERS, NUMBERS, CONFIGURATIONS, DIGESTS, NUMBERS, NUMBERS, st.binary(max_size=9), st.booleans(),
+    ),
+    st.builds(m.SnapshotReply, NUMBERS, NUMBERS, st.lists(NUMBERS, max_size=3), st.booleans()),
+    st.builds(Submit, RAW),
+    st.builds(Reply, NUMBERS, st.integers(0, 3), st.just(b""), NUMBERS, NODES),
+    st.builds(LogRequest, NUMBERS, NUMBERS, st.integers(1, 9)),
+    st.builds(StatusRequest, NUMBERS),
+)  # fmt: skip
+HAPPENINGS = st.one_of(
+    st.tuples(st.sampled_from([0, 1, 2, 3, "ann", "bob"]), MESSAGES),
+    st.sampled_from(["election", "heartbeat", "vote-retry", "apply"]),
+    st.tuples(st.just("saved"), NUMBERS),
+    st.tuples(st.just("snapshot"), NUMBERS),
+)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(happenings=st.lists(HAPPENINGS, max_size=25), begin=st.sampled_from(["fresh", "leader", "old", "snapshot"]))
+def test_no_message_raises_whatever_the_state(happenings: list[Any], begin: str) -> None:
+    """Peer nonsense yields a note, never an exception; the server's own invariants hold after each step."""
+    options = {"snapshot_entries": 3, "log_tail": 1, "apply_entries_max": 2}
+    cluster = Cluster(3, options, logs={0: [1, 1, 3, 3]} if begin == "old" else None)
+    if begin in ("leader", "snapshot"):
+        cluster.elect(0)
+    if begin == "snapshot":
+        for timestamp in range(1, 9):
+            cluster.submit(0, "carol", timestamp)
+            cluster.settle()
+    cluster.lost = lambda packet: True
+    cluster.applied.clear()
+    for happening in happenings:
+        cluster.now += 40 * MS
+        cluster.applied.clear()
+        cluster.leaders.clear()
+        cluster.terms.clear()
+        if isinstance(happening, str):
+            if happening in cluster.servers[0].timers:
+                cluster.fire(0, happening)
+        elif happening[0] == "saved":
+            cluster.step(0, contract.Saved(happening[1]))
+        elif happening[0] == "snapshot":
+            cluster.step(0, contract.Command("snapshot", {}))
+        else:
+            cluster.step(0, contract.Received(*happening))
+
+
+def test_the_schedule_is_a_function_of_its_seed() -> None:
+    assert chance.run(5).cluster.text() == chance.run(5).cluster.text()
+    assert random.Random("5/0").random() == random.Random("5/0").random()
