@@ -72,7 +72,7 @@ FORWARDS: Final = 1024
 FETCHES: Final = 16
 """Bodies asked for at one tick."""
 REPEATS: Final = 4
-"""So many times VIEW-CHANGE is repeated at every tick, then at every so manyth."""
+"""So many times VIEW-CHANGE is repeated at every tick, then at every so manyth, like a request that still waits."""
 
 
 class PbftCore:
@@ -112,6 +112,7 @@ class PbftCore:
         self._batch_timer = False
         self._ticked_at = -1
         self._repeats = 0
+        self._ticks = 0
         self._reason = "start" if setup.stored.empty else "restart"
         period = self.options.status_interval_us
         self._answers = Allowance(ANSWERS, period)
@@ -739,9 +740,12 @@ class PbftCore:
 
     def _remind(self) -> list[Effect]:
         """The request that the timer waits for is sent to the primary again: it may have been full (P35)."""
+        self._ticks += 1
         target = self.patience.target
         request = self.requests.pending.get(target) if isinstance(target, tuple) else None
-        return self._forward(request) if request is not None and self.ordering.active else []
+        if request is None or not self.ordering.active or self._ticks % REPEATS:
+            return []
+        return self._forward(request)
 
     # ----------------------------------------------------------------------------------------------------- catching up
 
