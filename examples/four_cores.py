@@ -51,6 +51,7 @@ def step(node: int, event: Event) -> None:
             network.extend((node, to, effect.message) for to in effect.to)
         elif isinstance(effect, Reply) and isinstance(effect.client, str):
             said = effect.message
+            print(f"{now / 1e6:5.2f} s  node {node}  Reply        to {effect.client}")
             results.setdefault(said.timestamp, {}).setdefault(said.results, set()).add(node)  # type: ignore[attr-defined]
         elif isinstance(effect, SetTimer):
             timers[node, effect.name] = now + effect.delay
