@@ -19,7 +19,7 @@ class KeyValue(StateMachine):
     @query
     def get(self, key: str) -> str | None:
         """The value of `key`, None if there is none."""
-        return self.data.get(key)  # type: ignore[no-any-return]
+        return self.data.get(key)
 
     @command
     def delete(self, key: str) -> bool:
