@@ -53,6 +53,7 @@ class SimNode(Process):
         self.accusations: list[Accuse] = []
         self._build = build
         self._recorder = recorder
+        self._tracer = recorder if recorder is not None and recorder.level == "all" else None
         self._encode_record = records.encode
         self._effects: list[Effect] = []  # of the turn under way: they enter the outbox when it is paid for
         self._targets: set[Principal] = set()
@@ -83,9 +84,11 @@ class SimNode(Process):
         except Exception as error:
             error.add_note(f"node {self.name} at {self.world.now} us, seed {self.world.seed}, on {event!r:.500}")
             raise
-        if self._recorder is not None:
-            self._recorder.event(self.world.now, self.name, event)
-            self._recorder.effects(self.world.now, self.name, effects)
+        if self.plug is not plug:
+            return  # it was killed by what it did itself
+        if self._tracer is not None:
+            self._tracer.event(self.world.now, self.name, event)
+            self._tracer.effects(self.world.now, self.name, effects)
         if effects:
             carry_out = self._carry_out
             for effect in effects:

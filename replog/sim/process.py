@@ -165,10 +165,12 @@ class Process:
             self._busy = False
             self._cores.release()
             return
-        self.local_now = self.clock.monotonic()
+        life, self.local_now = self.lives, self.clock.monotonic()
         inbox, decode, on_message = self._inbox, self._decode, self.on_message
         frames = messages = size = 0
         for _ in range(min(len(inbox), TURN_FRAMES)):
+            if self.lives != life:
+                break  # it was killed by what it did itself
             sender, load = inbox.popleft()
             if sender is None:
                 load()
@@ -185,9 +187,9 @@ class Process:
                     continue
                 on_message(sender, message)
         self.delivered += messages
-        self._pay(frames, messages, size)
+        self._pay(life, frames, messages, size)
 
-    def _pay(self, frames: int, messages: int, size: int) -> None:
+    def _pay(self, life: int, frames: int, messages: int, size: int) -> None:
         costs, meter = self._costs, self.meter
         signed, verified = self._charged
         self._charged = (meter.signed, meter.verified)
@@ -207,9 +209,9 @@ class Process:
         end = self.world.now + price
         if self.slow_us:
             self.world.at(end, self._cores.release)
-            self.world.at(end + self.slow_us, self._paid, (self.lives, False))
+            self.world.at(end + self.slow_us, self._paid, (life, False))
         else:
-            heapq.heappush(self.world.heap, (end, self.world.number(), self._paid, (self.lives, True)))
+            heapq.heappush(self.world.heap, (end, self.world.number(), self._paid, (life, True)))
 
     def _paid(self, turn: tuple[int, bool]) -> None:
         life, holds_core = turn
@@ -343,5 +345,4 @@ class Process:
         held, self._held = self._held, []
         for action in held:
             action()
-        if self._inbox:
-            self.wake()
+        self.wake()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from replog.codec import BadMessage
-from replog.core import Effect, Event
+from replog.core import Effect, Event, Received
 from replog.keys import SIGNATURE_BYTES
 from replog.node import Plug
 from replog.replica import Replica
@@ -96,10 +96,27 @@ class TestLifeAndDeath:
         assert one_write(cluster) == pytest.approx(500_000, abs=2_000)
 
     def test_a_client_can_be_paused_too(self) -> None:
-        cluster = server()
+        cluster = server(options={"retry_us": 10_000_000})
         cluster.pause("c0")
         cluster.at(500_000, lambda: cluster.resume("c0"))
         assert one_write(cluster) == pytest.approx(500_000, abs=2_000)
+
+    def test_a_replica_may_be_killed_in_the_middle_of_its_own_turn(self) -> None:
+        class Suicidal:
+            def __init__(self, inner: Replica) -> None:
+                self.inner = inner
+
+            def step(self, now: Micros, event: Event) -> list[Effect]:
+                if isinstance(event, Received) and cluster.nodes[0].lives < 3:
+                    cluster.restart(0)
+                return self.inner.step(now, event)
+
+            def status(self) -> Status:
+                return self.inner.status()
+
+        cluster = server(wrap=lambda node, inner: Suicidal(inner))
+        assert one_write(cluster) > 0
+        assert cluster.nodes[0].lives == 3
 
     def test_an_exception_of_a_replica_says_where_and_when(self) -> None:
         class Broken:
