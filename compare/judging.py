@@ -108,14 +108,14 @@ def conclude(observed: Observed) -> Run:
     )
 
 
-def failed(scenario: Scenario, protocol: str, engine: Literal["sim", "live"], seed: int, why: str) -> Run:
-    """A run that came to no verdict; n is 0 where only the protocol would know it."""
+def failed(scenario: Scenario, protocol: str, engine: Literal["sim", "live"], seed: int, n: int, why: str) -> Run:
+    """A run that came to no verdict."""
     return Run(
         protocol=protocol,
         scenario=scenario.name,
         engine=engine,
         seed=seed,
-        n=scenario.side(protocol).n or 0,
+        n=n,
         f=scenario.f,
         faulty=[],
         verdict=Verdict.ERROR,

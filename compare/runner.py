@@ -91,11 +91,11 @@ def many(jobs: Sequence[Job], spec: ProtocolSpec | None = None, workers: int | N
         with ProcessPoolExecutor(number) as pool:
             futures = {pool.submit(one, job): job for job in pooled}
             for future in as_completed(futures):
-                yield _result(future, futures[future])
+                yield _result(future, futures[future], spec)
     for job in alone:
         here: Future[Run] = Future()
         _fulfil(here, job, spec)
-        yield _result(here, job)
+        yield _result(here, job, spec)
 
 
 def _fulfil(future: Future[Run], job: Job, spec: ProtocolSpec | None) -> None:
@@ -105,13 +105,16 @@ def _fulfil(future: Future[Run], job: Job, spec: ProtocolSpec | None) -> None:
         future.set_exception(error)
 
 
-def _result(future: Future[Run], job: Job) -> Run:
+def _result(future: Future[Run], job: Job, spec: ProtocolSpec | None) -> Run:
     error = future.exception()
     if error is None:
         return future.result()
     if isinstance(error, ConfigError) or not isinstance(error, Exception):
         raise error
-    return judging.failed(job.scenario, job.protocol, job.engine, job.seed, _why(error))
+    size = job.scenario.side(job.protocol).n
+    if size is None:
+        size = (spec if spec is not None else protocols.find(job.protocol)).replicas(job.scenario.f)
+    return judging.failed(job.scenario, job.protocol, job.engine, job.seed, size, _why(error))
 
 
 def _why(error: Exception) -> str:

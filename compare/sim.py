@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
+from pydantic import ValidationError
+
 from compare import workloads
 from compare.attacks import ATTACKS, Byzantine, Power
 from compare.faults import FAULTS, Verb
@@ -20,6 +22,7 @@ from compare.scenario import Delay, Happening, Network, Scenario
 from compare.schedules import FigureEight
 from replog.apps.kv import KeyValue
 from replog.client import Done, Failed
+from replog.config import first_fault
 from replog.core import ProtocolSpec
 from replog.errors import ConfigError, OperationFailed
 from replog.node import Plug
@@ -100,7 +103,8 @@ class Trial:
                 recorder=self.recorder,
             )
         except ValueError as error:
-            raise ConfigError(f"scenario {scenario.name}, protocol {self.spec.name}: {error}") from None
+            rule = first_fault(error) if isinstance(error, ValidationError) else error
+            raise ConfigError(f"scenario {scenario.name}, protocol {self.spec.name}: {rule}") from None
 
     def _wrap(self, node: NodeId, replica: Replica) -> Plug:
         makes = [ATTACKS[name].makes.get(self.spec.name) for name in self.scenario.attack_names]

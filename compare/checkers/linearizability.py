@@ -5,8 +5,8 @@ The search is Wing and Gong's with Lowe's just-in-time order: walk through the r
 order at the latest when it returns, and others are placed before it only if that is needed. Visited configurations
 (place in time, calls placed early, state) are remembered, and calls on different keys are searched apart, which is
 sound because linearizability is local. A call of unknown outcome may take effect at any time after its invocation, or
-never. Calls that touch several keys (`scan`) join the keys they may see into one part; `checked` counts all calls, and
-the largest joined part is named in the detail when something is wrong.
+never. Calls that touch several keys (`scan`) join the keys that they may see into one part, which cannot be searched
+apart; the detail names the part in which something is wrong.
 """
 
 from __future__ import annotations

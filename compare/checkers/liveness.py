@@ -17,12 +17,13 @@ class Liveness:
 
     def judge(self, evidence: Evidence) -> Check:
         """`checked`: probes and replicas."""
-        texts = [f"no answer to {call}, sent after the faults had ended" for call in evidence.probes if not call.known]
-        if not evidence.probes:
+        probes = [call for call in evidence.probes if call.invoke >= evidence.faults_end]
+        texts = [f"no answer to {call}, sent after the faults had ended" for call in probes if not call.known]
+        if not probes:
             texts.append("no client came to send a probe")
         heights = {node: evidence.decisions[node].height for node in evidence.up}
         top = max(heights.values(), default=0)
         behind = [f"node {node} at index {height}" for node, height in heights.items() if height < top]
         if behind:
             texts.append(f"not caught up with index {top}: " + ", ".join(behind))
-        return Check(not texts, len(evidence.probes) + len(heights), summarise(texts))
+        return Check(not texts, len(probes) + len(heights), summarise(texts))

@@ -144,9 +144,13 @@ def test_a_state_that_was_fetched_counts_by_its_digest() -> None:
 
 
 def test_a_probe_without_an_answer_is_a_stall() -> None:
-    found = judged(Liveness(), evidence([replica(0, [A])], [put("a", 1)], [put("b", None)]))
+    found = judged(Liveness(), evidence([replica(0, [A])], [put("a", 1)], [replace(put("b", None), invoke=2000)]))
     assert not found.ok
     assert "no answer to b#1" in found.detail
+
+
+def test_a_probe_from_before_the_end_of_the_faults_is_none() -> None:
+    assert not judged(Liveness(), evidence([replica(0, [A])], [put("a", 1)], [put("b", 2)])).ok
 
 
 def test_no_probe_at_all_is_a_stall() -> None:

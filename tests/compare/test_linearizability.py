@@ -1,6 +1,7 @@
 """The judge of linearizability: against brute force on small histories, and on planted violations."""
 
 import itertools
+import random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -121,3 +122,19 @@ def test_many_concurrent_reads_of_an_impossible_value_end_soon() -> None:
     calls += [call("get", "x", at=(0, 100), outcome="0", client=f"r{n}") for n in range(20)]
     assert check(calls, KV).ok
     assert not check([*calls, call("get", "x", at=(200, 210), outcome="none", client="z")], KV).ok
+
+
+def test_a_hundred_thousand_calls_are_within_reach() -> None:
+    chance, states, calls = random.Random(1), {f"k{n}": KV.whole for n in range(100)}, []
+    for place in range(100_000):
+        key = f"k{chance.randrange(100)}"
+        method, args = chance.choice([("put", (str(place),)), ("get", ()), ("cas", (None, "1")), ("delete", ())])
+        made = call(method, key, *args, at=(10 * place - chance.randrange(200), 10 * place + chance.randrange(1, 200)))
+        states[key], made.outcome = KV.apply(states[key], made)
+        calls.append(made)
+    assert check(calls, KV).ok
+    reads = [one for one in calls if one.method == "get" and one.outcome is not None]
+    reads[len(reads) // 2].outcome = "never written"
+    found = check(calls, KV)
+    assert not found.ok
+    assert "never written" in found.detail

@@ -7,10 +7,13 @@ import pytest
 
 from compare import results
 from compare.checkers import Check
+from compare.mutants import MutantSpec
 from compare.report import exit_code, verdict_text
 from compare.results import Results, Verdict, is_met, verdict_of
 from compare.runner import run
-from compare.scenario import find
+from compare.scenario import find, parse
+from replog import protocols
+from replog.core import Core, Setup
 from replog.errors import ConfigError
 from tests.toy import SPEC
 
@@ -107,3 +110,30 @@ def test_exit_code(found: Results, expected: str, counts: dict[str, int], code: 
 def test_the_table_shows_the_gravest_verdict(found: Results) -> None:
     assert verdict_text(counted(found, "some unsafe", ok=14, unsafe=6).cells[0]).plain == "unsafe 6/20"
     assert verdict_text(counted(found, "all ok", ok=14, unsafe=6).cells[0]).plain == "unsafe 6/20 !"
+
+
+class Bug(Exception):
+    pass
+
+
+def test_a_run_that_breaks_is_an_error_with_its_place_and_no_other_run_suffers() -> None:
+    honest = protocols.find("raft")
+
+    def broken(setup: Setup) -> Core:
+        if setup.domain.cluster == "sim-2":
+            raise Bug("planted")
+        return honest.core(setup)
+
+    found = run("no-fault", MutantSpec(honest, broken), seeds=2)
+    assert [one.verdict for one in found.runs] == ["ok", "error"]
+    assert found.runs[1].n == 3
+    assert "Bug: planted at test_results.py" in found.runs[1].error
+    assert not found.met
+    assert exit_code(found) == 70
+
+
+def test_options_that_a_protocol_does_not_take_are_one_line() -> None:
+    scenario = parse('name = "x"\nsummary = "x"\n[protocols.raft]\noptions = { heartbeat_us = "often" }\n', "x.toml")
+    with pytest.raises(ConfigError, match=r"scenario x, protocol raft: .*heartbeat_us") as error:
+        run(scenario, seeds=1)
+    assert "\n" not in str(error.value)
