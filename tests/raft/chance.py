@@ -1,7 +1,7 @@
 """Random schedules: loss, doubling, reordering, cuts, crashes that lose what was not synced, slow disks and saves.
 
-One seed gives one schedule, with a mixture of acts of its own. The cluster itself checks figure 3 after every step; at the end all is healed, clients ask
-again, and everything asked must be done once, the same everywhere.
+One seed gives one schedule, with a mixture of acts of its own. The cluster itself checks figure 3 after every step;
+at the end all is healed, clients ask again, and everything asked must be done once, the same everywhere.
 """
 
 from __future__ import annotations
@@ -137,7 +137,8 @@ class Schedule:
         side = {node for node in range(self.cluster.n) if self.chance.random() < 0.5}
         one_way = self.chance.random() < 0.3
         self.cluster.lost = lambda packet: (
-            packet[0] in side and packet[1] not in side or (not one_way and packet[1] in side and packet[0] not in side)
+            (packet[0] in side and packet[1] not in side)
+            or (not one_way and packet[1] in side and packet[0] not in side)
         )
 
     def heal(self) -> None:

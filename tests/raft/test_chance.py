@@ -41,7 +41,7 @@ def test_schedules_that_hypothesis_draws(seed: int, n: int, steps: int) -> None:
     chance.run(seed, n, steps)
 
 
-# ---------------------------------------------------------------------------------------------------- any message at all
+# ------------------------------------------------------------------------------------------------- any message at all
 
 SMALL_NUMBERS = st.integers(0, 6)
 NUMBERS = st.one_of(SMALL_NUMBERS, st.integers(0, 2**62))
@@ -60,7 +60,8 @@ MESSAGES = st.one_of(
     st.builds(m.AppendReply, NUMBERS, st.booleans(), NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS),
     st.builds(
         m.InstallSnapshot,
-        NUMBERS, NODES, NUMBERS, NUMBERS, CONFIGURATIONS, DIGESTS, NUMBERS, NUMBERS, st.binary(max_size=9), st.booleans(),
+        NUMBERS, NODES, NUMBERS, NUMBERS, CONFIGURATIONS, DIGESTS, NUMBERS, NUMBERS, st.binary(max_size=9),
+        st.booleans(),
     ),
     st.builds(m.SnapshotReply, NUMBERS, NUMBERS, st.lists(NUMBERS, max_size=3), st.booleans()),
     st.builds(Submit, RAW),

@@ -1,4 +1,4 @@
-"""Recovery is construction: what a server knows after a crash is what its disk holds. [Raft fig. 2, persistent state]"""
+"""Recovery is construction: after a crash a server knows what its disk holds. [Raft fig. 2, persistent state]"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def entries(first: int, terms: list[int], prev_term: int) -> Entries:
 
 
 def recovered(*records: Message, index: int = 0) -> tuple[int, list[int]]:
-    hard, log = recover(Stored(records, index, bytes(32) if index else b""), THREE)
+    _, log = recover(Stored(records, index, bytes(32) if index else b""), THREE)
     log.check_invariants()
     return log.start_index, [log.term(at) for at in range(log.start_index + 1, log.last_index + 1)]
 
