@@ -6,6 +6,8 @@ import-linter's (`scripts/check`); here they are run on small broken packages.
 """
 
 import ast
+import importlib
+import importlib.util
 import re
 import subprocess
 import sys
@@ -15,6 +17,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+
+from replog import protocols
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("replog", "pbft", "raft", "compare")
@@ -431,3 +435,63 @@ def test_only_known_hazards_are_cited() -> None:
 
 def test_a_citation_of_a_hazard_is_read() -> None:
     assert cited_hazards_in("as said (HAZARDS P7, P17) and HAZARDS X99.") == {"P7", "P17", "X99"}
+
+
+def named_in(text: str) -> set[str]:
+    """Dotted names of ours that a page writes in backticks: `replog.core`, `compare.mutants`, `replog.keys.Signer`."""
+    return set(re.findall(rf"`((?:{'|'.join(PACKAGES)})(?:\.\w+)+)`", text))
+
+
+def leads_nowhere(name: str) -> bool:
+    """Whether a dotted name is no module, attribute or entry point group."""
+    if name in entry_points().groups:
+        return False
+    module, _, attribute = name.rpartition(".")
+    try:
+        return importlib.util.find_spec(name) is None and not hasattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError:
+        return not hasattr(importlib.import_module(module), attribute)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_names_only_what_exists(page: Path) -> None:
+    assert not [name for name in sorted(named_in(page.read_text())) if leads_nowhere(name)]
+
+
+def test_a_name_that_leads_nowhere_is_noticed() -> None:
+    assert named_in("see `replog.core`, `replog.codec.Domain` and `replog up`") == {
+        "replog.core",
+        "replog.codec.Domain",
+    }
+    assert leads_nowhere("replog.gone")
+    assert leads_nowhere("replog.codec.Gone")
+    assert not leads_nowhere("replog.codec.Domain")
+    assert not leads_nowhere("replog.protocols")
+
+
+def test_the_page_of_formats_names_every_message() -> None:
+    specs = [protocols.find(name) for name in PROTOCOLS]
+    kinds = {kind for spec in specs for codec in (spec.messages, spec.records) for kind in codec.kinds}
+    text = (ROOT / "docs" / "formats.md").read_text()
+    assert {kind.__struct_config__.tag for kind in kinds} == set(re.findall(r"`([A-Z]|[pr][a-zA-Z])`", text))
+    assert not [kind.__name__ for kind in kinds if not re.search(rf"\b{kind.__name__}\b", text)]
+
+
+def imported_from_outside() -> set[str]:
+    """Names, as distributions write them, of what the packages import that is neither ours nor Python's own."""
+    names = {"nacl": "pynacl", "prometheus_client": "prometheus-client"}
+    found = {
+        top(name)
+        for package in PACKAGES
+        for path in sources(package)
+        for _, name in imported_modules(path.read_text(), dotted(path))
+    }
+    return {names.get(name, name) for name in found - set(PACKAGES) - sys.stdlib_module_names}
+
+
+def test_what_is_imported_is_declared_and_explained() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[<>=]", line, maxsplit=1)[0] for line in project["dependencies"]}
+    assert imported_from_outside() == declared
+    explained = (ROOT / "docs" / "dependencies.md").read_text().partition("## For development")[0].lower()
+    assert not [name for name in (*declared, "uvloop") if f"[{name}]" not in explained]
