@@ -105,10 +105,10 @@ class Checkpoints:
         digest = self.own.get(self.proven.seq)
         return digest is not None and digest != self.proven.digest
 
-    def forget(self, above: int) -> None:
-        """The state went back to `above`: later own digests were of a state that is no more."""
-        for seq in [seq for seq in self.own if seq > above]:
-            del self.own[seq]
+    def restored(self, proof: CheckpointProof) -> None:
+        """The state became the one of `proof`: that digest is the own one now, later ones were of another state."""
+        self.own = {seq: digest for seq, digest in self.own.items() if seq < proof.seq}
+        self.own[proof.seq] = proof.digest
 
     def own_votes(self, stable: int) -> list[Checkpoint]:
         """What this replica has said about seqs beyond `stable` that are not proved yet, to say it again."""

@@ -62,9 +62,9 @@ from replog.types import Answer, Message, Micros, NodeId, Principal, Request, Su
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
     from pbft.config import Options
 
-ANSWERS: Final = 4
+ANSWERS: Final = 2
 VIEW_CHANGES: Final = 8
-PARTS: Final = 64
+PARTS: Final = 256
 BODIES: Final = 32
 """What one peer may have of each, in one status interval."""
 FORWARDS: Final = 1024
@@ -109,6 +109,7 @@ class PbftCore:
         self._now: Micros = 0
         self._busy = False
         self._cut_off = False
+        self._connected = True
         self._batch_timer = False
         self._ticked_at = -1
         self._repeats = 0
@@ -195,7 +196,7 @@ class PbftCore:
 
     def _in_sync(self) -> bool:
         behind = max(self.hearing.reached(), self.checkpoints.proven.seq) - self.executed
-        calm = self.ordering.active and not self.transfer.running and not self._cut_off
+        calm = self.ordering.active and not self.transfer.running and self._connected
         return calm and behind <= self.options.in_flight_max
 
     def check_invariants(self) -> None:
@@ -218,10 +219,10 @@ class PbftCore:
         of its view.
         """
         stored = self.setup.stored
-        self._recall_view([record for record in stored.records if type(record) in (ViewChange, NewView)])
+        proofs = [record for record in stored.records if type(record) is CheckpointProof]
+        proofs += self._recall_view([record for record in stored.records if type(record) in (ViewChange, NewView)])
         for record in stored.records:
             self.ordering.recall(record)
-        proofs = [record for record in stored.records if type(record) is CheckpointProof]
         for proof in sorted(proofs, key=lambda proof: proof.seq):
             if proof.seq <= stored.index:
                 self.checkpoints.adopt(proof)
@@ -229,16 +230,19 @@ class PbftCore:
         self.ordering.discard(self.checkpoints.stable.seq)
         self.ordering.raise_high(self.checkpoints.proven.seq)
 
-    def _recall_view(self, records: list[Any]) -> None:
-        """The last view that was asked for or begun: a NEW-VIEW ends the wait for its view."""
+    def _recall_view(self, records: list[Any]) -> list[CheckpointProof]:
+        """The last view that was asked for or begun: a NEW-VIEW ends the wait for its view. Gives its min-s, if any."""
         for record in records:
             self.view_changes.recall(record)
         begun, asked = self.view_changes.new_view, self.view_changes.own
+        proofs = []
         if begun is not None:
             low, holders = self.view_changes.enter(begun)
             self.ordering.enter(begun.view, low.seq, begun.pre_prepares, holders)
+            proofs.append(low)
         if asked is not None and asked.view > self.ordering.view:
             self.ordering.leave(asked.view)
+        return proofs
 
     def _on_started(self, event: Started) -> list[Effect]:
         self.hearing.begin(self._now)
@@ -714,7 +718,8 @@ class PbftCore:
         )
         stuck = self.executed == self._ticked_at
         self._ticked_at = self.executed
-        self._cut_off = self._cut_off and not self.hearing.connected(self._now - 2 * self.options.idle_interval_us)
+        self._connected = self.hearing.connected(self._now - 2 * self.options.idle_interval_us)
+        self._cut_off = self._cut_off and not self._connected
         flags = self.ordering.flags(self.executed)
         proven = self.checkpoints.proven
         status = Status(self.view, self.ordering.active, self.checkpoints.stable.seq, self.executed, stalled, flags)
@@ -814,8 +819,7 @@ class PbftCore:
         self.transfer.stop()
         self._busy = False
         self.executed = proof.seq
-        self.checkpoints.forget(proof.seq)
-        self.checkpoints.own[proof.seq] = proof.digest
+        self.checkpoints.restored(proof)
         effects = self._cut(proof)
         for request in self.requests.sweep():
             results = self.setup.sessions.results(*request.identity)

@@ -159,6 +159,7 @@ class Ordering:
         self.low = 0
         self.high = notary.log_window
         self.next_seq = 1
+        self._complete = True
         self.latest = 0
         """The highest seq that has a proposal in this view."""
         self.slots: dict[int, Slot] = {}
@@ -310,8 +311,10 @@ class Ordering:
         return effects
 
     def complete(self) -> bool:
-        """Whether the body of everything accepted in this view is here."""
-        return all(slot.body is not None for slot in self.slots.values() if slot.digest is not None)
+        """Whether the body of everything that this view began with is here; what came later came with its body."""
+        if not self._complete:
+            self._complete = all(slot.body is not None for slot in self.slots.values() if slot.digest is not None)
+        return self._complete
 
     # ---------------------------------------------------------------------------------------------------------- views
 
@@ -329,6 +332,7 @@ class Ordering:
         self.active = True
         self.raise_high(low)
         self.latest = 0
+        self._complete = False
         for slot in self.slots.values():
             slot.begin_view()
         effects: list[Effect] = []

@@ -121,7 +121,7 @@ class Chance:
         nodes = list(range(n))
         self.rng.shuffle(nodes)
         self.liars = {node: Liar(self.cluster, node, self.rng) for node in nodes[:liars]}
-        self.crashes = crashes and not self.liars
+        self.crashes = crashes
         self.correct = [node for node in range(n) if node not in self.liars]
         self.timestamp = dict.fromkeys(("ann", "bob"), 0)
         self.asked: list[tuple[str, int, bytes]] = []
@@ -201,7 +201,7 @@ class Chance:
         if gone and self.rng.random() < 0.7:
             self.cluster.start(gone[0])
         else:
-            node = self.rng.choice(sorted(self.cluster.replicas)) if self.cluster.replicas else 0
+            node = self.rng.choice(self.correct)
             if node in self.cluster.replicas:
                 self.cluster.crash(node)
 

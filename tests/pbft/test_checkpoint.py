@@ -307,7 +307,7 @@ def test_a_status_is_answered_within_a_budget() -> None:
     load(cluster, 60)
     status = m.Status(0, True, 0, 0, True, b"")
     answers = [hear(cluster, 1, 3, status) for _ in range(10)]
-    assert [sum(isinstance(effect, Send) for effect in effects) for effects in answers] == [32] * 4 + [0] * 6
+    assert [sum(isinstance(effect, Send) for effect in effects) for effects in answers] == [32] * 2 + [0] * 8
     cluster.now += cluster.options.status_interval_us
     assert hear(cluster, 1, 3, status)
 
