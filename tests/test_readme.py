@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 SESSION_S = 300
-INSTALL_S = 1200
+INSTALL_S = 600
 PORTS = (*range(4700, 4704), 4800)
 
 ELSEWHERE = ("pip install ", "scripts/demo", "scripts/test")
