@@ -22,6 +22,8 @@ from replog.types import READ_ONLY, Answer, ClientId, Message, Micros, NodeId, R
 WINDOW: Final = 64
 """W: requests sent and not yet answered lie within this many timestamps above `low` (RULES-PBFT, client sessions)."""
 BACK_OFF_MAX: Final = 8
+ELECTION_SHARE: Final = 8
+"""An unknown leader is asked for again after this part of the wait."""
 """The wait before a retransmission doubles up to this many times the first."""
 
 
@@ -209,13 +211,30 @@ class ClientCore:
             self.leader = (self.leader + 1) % self._n
         to = tuple(range(self._n)) if self._rules.retry_all else (self.leader,)
         for pending in due:
-            pending.tries += 1
+            pending.tries += not pending.follows  # it backs off from silence, not from an election
             pending.follows = 0
             pending.due = now + self._rules.retry_us * min(2**pending.tries, BACK_OFF_MAX)
             effects += self._send(to, pending)
         effects += self._fill(now)
         times = [pending.due for pending in self._sent.values()] + self._first_deadline()
         return effects + (self._wake_at(max(now + 1, min(times))) if times else [])
+
+    def on_unreachable(self, now: Micros, node: NodeId) -> list[ClientEffect]:
+        """There is no link to `node`: what went to it alone is sent elsewhere at once. Each request moves at most n
+        times a wait, so that a client without any link does not spin."""
+        if node != self.leader:
+            return []
+        moved = [p for p in self._sent.values() if p.follows < self._n and not (self._rules.retry_all and p.tries)]
+        if not moved:
+            return []
+        effects: list[ClientEffect] = []
+        if not self._rules.retry_all:
+            self.leader = (self.leader + 1) % self._n
+        to = tuple(range(self._n)) if self._rules.retry_all else (self.leader,)
+        for pending in moved:
+            pending.follows = self._n if self._rules.retry_all else pending.follows + 1
+            effects += self._send(to, pending)
+        return effects
 
     @staticmethod
     def _send(to: tuple[NodeId, ...], pending: _Pending) -> list[ClientEffect]:
@@ -257,7 +276,7 @@ class ClientCore:
         if pending is None:
             return []
         if message.answer == Answer.REDIRECT:
-            return self._redirected(sender, message.leader, pending)
+            return self._redirected(now, sender, message.leader, pending)
         vote = (message.answer, message.results if message.answer == Answer.DONE else b"")
         pending.votes[sender] = vote
         vouchers = tuple(sorted(node for node, said in pending.votes.items() if said == vote))
@@ -282,14 +301,16 @@ class ClientCore:
         reason: Reason = "overloaded" if reply.answer == Answer.OVERLOADED else "refused"
         return Failed(reply.timestamp, reason, reply.results[:500].decode("utf-8", "replace"))
 
-    def _redirected(self, sender: NodeId, leader: NodeId, pending: _Pending) -> list[ClientEffect]:
+    def _redirected(self, now: Micros, sender: NodeId, leader: NodeId, pending: _Pending) -> list[ClientEffect]:
         """Follow one replica's word about the leader only where one reply is a result too, and at most n times a
-        wait: two that name each other must not make this client a storm. [Raft 8]"""
-        if self._rules.reply_quorum > 1 or leader == sender or not 0 <= leader < self._n:
-            return []
-        if pending.follows >= self._n:
+        wait: two that name each other must not make this client a storm. A server that knows no leader is in an
+        election, which ends sooner than the wait does. [Raft 8]"""
+        if self._rules.reply_quorum > 1 or leader == sender or pending.follows >= self._n:
             return []
         pending.follows += 1
+        if not 0 <= leader < self._n:
+            pending.due = min(pending.due, now + self._rules.retry_us // ELECTION_SHARE)
+            return self._wake_at(pending.due)
         self.leader = leader
         return self._send((leader,), pending)
 

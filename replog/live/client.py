@@ -122,6 +122,7 @@ class LogClient:
         self._codec = spec.messages
         self._rules = spec.client_rules(self.config.n, self.config.f, self.config.protocol_options())
         self._links: dict[NodeId, Link] = {}
+        self._down: set[NodeId] = set()
         self._unsent: dict[NodeId, deque[bytes]] = {node: deque(maxlen=UNSENT_MAX) for node in range(self.config.n)}
         self._linked = asyncio.Condition()
         self._waiting: deque[_Call] = deque()
@@ -145,7 +146,7 @@ class LogClient:
         limits = ClientLimits(give_up_us=int(2e6 * self.timeout))
         start = first_timestamp(folder)
         self._core = ClientCore(self.name, config.n, self._rules, signer, config.domain, limits, start)
-        self._dialler = Dialler(config.cluster, context, self._serve)
+        self._dialler = Dialler(config.cluster, context, self._serve, self._unreachable)
         self._closed = False
         self._opened = time.monotonic()
         self._keepers = [
@@ -323,9 +324,12 @@ class LogClient:
 
     async def _serve(self, link: Link) -> None:
         assert isinstance(link.peer, int)
+        self._down.discard(link.peer)
         async with self._linked:
             self._links[link.peer] = link
             self._linked.notify_all()
+        for node in sorted(self._down):
+            self._unreachable(node)
         try:
             if unsent := list(self._unsent[link.peer]):
                 self._unsent[link.peer].clear()
@@ -391,8 +395,16 @@ class LogClient:
             link = self._links.get(node)
             if link is not None:
                 link.send(frame)
-            else:
-                self._unsent[node].append(raw)
+                continue
+            self._unsent[node].append(raw)
+            if node in self._down and self._links:
+                asyncio.get_running_loop().call_soon(self._unreachable, node)
+
+    def _unreachable(self, node: NodeId) -> None:
+        """Nobody is there, or no more: what only that replica was asked goes elsewhere."""
+        self._down.add(node)
+        if self._links and not self._closed:
+            self._carry_out(self._core.on_unreachable(monotonic(), node))
 
     def _arm(self, at: int) -> None:
         self._stop_timer()

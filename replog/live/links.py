@@ -187,10 +187,18 @@ async def _last(link: Link, serve: Serve) -> None:
 class Dialler:
     """Keeps a link to one replica after another, for as long as the task that runs `keep` lives."""
 
-    def __init__(self, cluster: str, context: ssl.SSLContext, serve: Serve) -> None:
+    def __init__(
+        self,
+        cluster: str,
+        context: ssl.SSLContext,
+        serve: Serve,
+        unreachable: Callable[[NodeId], None] = lambda _: None,
+    ) -> None:
+        """`unreachable` is told of every attempt that came to nothing and every link that ended."""
         self._cluster = cluster
         self._context = context
         self._serve = serve
+        self._unreachable = unreachable
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=HANDSHAKE_S),
@@ -208,6 +216,7 @@ class Dialler:
                 if said != str(error):
                     log.info("no link to node %d at %s:%d: %s", node, host, port, error)
                 said = str(error)
+            self._unreachable(node)
             await asyncio.sleep(delay * self._random.uniform(0.5, 1.0))
             delay = min(2 * delay, BACKOFF_MAX_S)
 

@@ -268,11 +268,39 @@ class TestLeader:
         assert (to, again.raw) == ((2,), sent.raw)
         assert sends(client.submit(1, [b"op"])[1])[0][0] == (2,)
 
-    def test_raft_waits_where_no_leader_is_known(self) -> None:
+    def test_raft_asks_again_soon_where_no_leader_is_known(self) -> None:
+        """An election ends long before the wait for a silent leader does."""
         client = raft()
         client.submit(0, [b"op"])
-        for leader in (NOBODY, 0, 3):
-            assert client.on_message(1, 0, said(1, Answer.REDIRECT, leader=leader)) == []
+        assert client.on_message(1, 0, said(1, Answer.REDIRECT, leader=0)) == []
+        for leader in (NOBODY, 3):
+            effects = client.on_message(1, 0, said(1, Answer.REDIRECT, leader=leader))
+            assert sends(effects) == []
+        assert [to for to, _ in sends(client.on_timeout(200))] == [(1,)]
+
+    def test_an_election_does_not_make_the_client_back_off(self) -> None:
+        client = raft()
+        client.submit(0, [b"op"])
+        now = 0
+        for turn in range(10):
+            (due,) = wakes(client.on_message(now, turn % 3, said(1, Answer.REDIRECT, leader=NOBODY)))
+            assert due == now + 125
+            now = due
+            assert sends(client.on_timeout(now))
+
+    def test_what_cannot_be_reached_is_passed_by_at_once(self) -> None:
+        """A stopped leader costs no wait where the world sees that its link is gone."""
+        client = raft()
+        ((_, sent),) = sends(client.submit(0, [b"op"])[1])
+        assert client.on_unreachable(1, 2) == []
+        ((to, again),) = sends(client.on_unreachable(1, 0))
+        assert (to, again.raw) == ((1,), sent.raw)
+        assert sum(len(sends(client.on_unreachable(1, client.leader))) for _ in range(50)) == 2
+        client = pbft()
+        client.submit(0, [b"op"])
+        ((to, _),) = sends(client.on_unreachable(1, 0))
+        assert to == (0, 1, 2, 3)
+        assert client.on_unreachable(1, 0) == []
 
     def test_two_that_name_each_other_make_no_storm(self) -> None:
         client = raft()
