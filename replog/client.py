@@ -17,14 +17,26 @@ from replog.codec import Domain
 from replog.core import ClientRules
 from replog.errors import Overloaded
 from replog.keys import Signer
-from replog.types import READ_ONLY, Answer, ClientId, Message, Micros, NodeId, Reply, Request, Submit, decode_results
+from replog.types import (
+    NOBODY,
+    READ_ONLY,
+    Answer,
+    ClientId,
+    Message,
+    Micros,
+    NodeId,
+    Reply,
+    Request,
+    Submit,
+    decode_results,
+)
 
 WINDOW: Final = 64
 """W: requests sent and not yet answered lie within this many timestamps above `low` (RULES-PBFT, client sessions)."""
 BACK_OFF_MAX: Final = 8
+"""The wait before a retransmission doubles up to this many times the first."""
 ELECTION_SHARE: Final = 8
 """An unknown leader is asked for again after this part of the wait."""
-"""The wait before a retransmission doubles up to this many times the first."""
 
 
 class ToReplica(msgspec.Struct, frozen=True, gc=False):
@@ -81,9 +93,22 @@ class ClientLimits:
 
 
 class _Pending:
-    """A request between submission and its end. `votes`: at most one a replica, its latest word."""
+    """A request between submission and its end. `votes`: at most one a replica, its latest word. `asked`: the one it
+    went to last, where it goes to one at a time."""
 
-    __slots__ = ("timestamp", "operations", "flags", "size", "deadline", "message", "votes", "tries", "due", "follows")
+    __slots__ = (
+        "timestamp",
+        "operations",
+        "flags",
+        "size",
+        "deadline",
+        "message",
+        "votes",
+        "tries",
+        "due",
+        "follows",
+        "asked",
+    )
 
     def __init__(self, timestamp: int, operations: list[bytes], flags: int, deadline: Micros | None) -> None:
         self.timestamp = timestamp
@@ -96,6 +121,7 @@ class _Pending:
         self.tries = 0
         self.due: Micros = 0
         self.follows = 0
+        self.asked: NodeId = NOBODY
 
 
 class ClientCore:
@@ -190,6 +216,7 @@ class ClientCore:
         )
         pending.message = message = Submit(request.raw)
         pending.operations = []
+        pending.asked = self.leader
         pending.due = now + self._rules.retry_us
         self._sent[pending.timestamp] = pending
         return ToReplica((self.leader,), message)
@@ -207,12 +234,14 @@ class ClientCore:
         self._wake = None
         effects = self._give_up(now)
         due = [pending for pending in self._sent.values() if pending.due <= now]
-        if due and not self._rules.retry_all:
+        if not self._rules.retry_all and any(pending.asked == self.leader for pending in due):
+            # Silence says something about the one that was asked, not about one that was found meanwhile.
             self.leader = (self.leader + 1) % self._n
         to = tuple(range(self._n)) if self._rules.retry_all else (self.leader,)
         for pending in due:
             pending.tries += not pending.follows  # it backs off from silence, not from an election
             pending.follows = 0
+            pending.asked = self.leader
             pending.due = now + self._rules.retry_us * min(2**pending.tries, BACK_OFF_MAX)
             effects += self._send(to, pending)
         effects += self._fill(now)
@@ -233,6 +262,7 @@ class ClientCore:
         to = tuple(range(self._n)) if self._rules.retry_all else (self.leader,)
         for pending in moved:
             pending.follows = self._n if self._rules.retry_all else pending.follows + 1
+            pending.asked = self.leader
             effects += self._send(to, pending)
         return effects
 
@@ -311,7 +341,7 @@ class ClientCore:
         if not 0 <= leader < self._n:
             pending.due = min(pending.due, now + self._rules.retry_us // ELECTION_SHARE)
             return self._wake_at(pending.due)
-        self.leader = leader
+        self.leader = pending.asked = leader
         return self._send((leader,), pending)
 
     def _hear(self, sender: NodeId, view: int, leader: NodeId) -> None:

@@ -233,6 +233,15 @@ class TestTime:
         assert [to for to, _ in sends(client.on_timeout(9_000))] == [(2,), (2,)]
         assert [to for to, _ in sends(client.on_timeout(99_000))] == [(0,), (0,)]
 
+    def test_raft_does_not_leave_a_leader_that_it_found_while_older_requests_waited(self) -> None:
+        client = raft()
+        client.submit(0, [b"early"])
+        client.submit(10, [b"late"])
+        client.on_timeout(1_000)
+        assert [to for to, _ in sends(client.on_message(1_001, 1, said(1, Answer.REDIRECT, leader=2)))] == [(2,)]
+        assert [to for to, _ in sends(client.on_timeout(1_010))] == [(2,)]
+        assert [to for to, _ in sends(client.submit(1_011, [b"new"])[1])] == [(2,)]
+
     def test_it_gives_up_when_told_to(self) -> None:
         client = pbft(give_up_us=2_500)
         _, effects = client.submit(0, [b"op"])
