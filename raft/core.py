@@ -1,14 +1,15 @@
 """One Raft server: events in, effects out. [Raft fig. 2, fig. 13]
 
-Here: dispatch, the follower's side of replication, commit and apply, clients, when snapshots are taken. The parts with
-a state of their own are objects that only they themselves change:
+Here: dispatch, the follower's side of replication, what a leader appends and commits. The parts with a state of their
+own are objects that nobody else changes:
 
-    log.Log                    entries                       election.Election   term, vote, role, the known leader
-    replication.Replication    next_index, match_index       requests.Requests   a leader's clients
-    snapshot.Sender, Receiver  snapshots on the way
+    log.Log                    entries                     machine.Machine    commit_index, last_applied, snapshot
+    election.Election          term, vote, role, leader    snapshot.Receiver  a snapshot on its way here
+    replication.Replication    next_index, match_index     snapshot.Sender    snapshots on their way to followers
+    requests.Requests          a leader's clients
 
-The last three on the leader's side live for one term. Raft trusts its servers: what a leader says is believed after
-checks of form. Clients are vouched for by their links, so that no signature is made or checked here.
+Replication, Sender and Requests live for one term of leadership. Raft trusts its servers: what a leader says is
+believed after checks of form. Clients are vouched for by their links, so that no signature is made or checked here.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
-import msgspec
-
 from raft.config import RaftConfig
 from raft.configuration import Configuration
 from raft.election import ELECTION, VOTE_RETRY, Election, Role
 from raft.log import Log, recover
+from raft.machine import APPLY, Machine
 from raft.messages import (
     AppendEntries,
     AppendReply,
@@ -39,12 +39,10 @@ from raft.messages import (
 from raft.replication import Replication
 from raft.requests import Requests
 from raft.snapshot import Receiver, Sender, Snapshot
-from replog.codec import BadMessage, digest_of
+from replog.codec import BadMessage
 from replog.core import (
     Applied,
-    Apply,
     CancelTimer,
-    Checkpoint,
     Checkpointed,
     Command,
     Effect,
@@ -68,14 +66,11 @@ from replog.types import NOBODY, Answer, ClientId, Micros, NodeId, Principal, Re
 from replog.types import Reply as ClientReply
 
 HEARTBEAT: Final = "heartbeat"
-APPLY: Final = "apply"
-
-_encode = msgspec.msgpack.Encoder().encode
 
 
 class RaftCore:
     """Invariants:
-    last_applied <= commit_index <= last_log_index, and none of the first two ever falls      [Raft fig. 2]
+    commit_index <= last_log_index                                                            [Raft fig. 2]
     nothing at or below commit_index is ever cut from the log                                 (HAZARDS R11)
     a leader's objects exist exactly while this server leads, and are of its current term     (HAZARDS R12)
     nothing is acknowledged on top of an installed state that is not on disk                  (HAZARDS R2)
@@ -88,22 +83,11 @@ class RaftCore:
     def __init__(self, setup: Setup) -> None:
         self.me: NodeId = setup.me
         self.config: RaftConfig = setup.config
-        self._cluster = setup.domain.cluster
         self._sessions = setup.sessions
         self._wall = setup.wall
         hard, self.log = recover(setup.stored, Configuration.of(setup.n), self.log_class)
         self.election = self.election_class(self.me, self.config, setup.rng, hard, self.log)
-        self.commit_index = setup.stored.index
-        """Known to be committed: what the saved state holds; the rest a leader tells again. [Raft 5.2]"""
-        self.last_applied = setup.stored.index
-        self.snapshot: Snapshot | None = None
-        self.saved_index = setup.stored.index
-        if setup.stored.index:
-            index = setup.stored.index
-            at = self.log.term(index), self.log.configuration_at(index)
-            self.snapshot = Snapshot(index, *at, setup.stored.digest)
-        self.installing = 0
-        """Index of an installed state that is not on disk yet, 0 if there is none."""
+        self.machine = Machine(self.config, setup.domain.cluster, self.log, setup.stored)
         self.receiver = Receiver(self.config)
         self.replication: Replication | None = None
         self.sender: Sender | None = None
@@ -136,6 +120,14 @@ class RaftCore:
     @property
     def current_term(self) -> int:
         return self.election.current_term
+
+    @property
+    def commit_index(self) -> int:
+        return self.machine.commit_index
+
+    @property
+    def last_applied(self) -> int:
+        return self.machine.last_applied
 
     @property
     def voted_for(self) -> NodeId:
@@ -183,13 +175,13 @@ class RaftCore:
 
     def _on_timeout(self, now: Micros, event: Timeout) -> list[Effect]:
         if event.name == ELECTION:
-            return self.election.on_election_timeout(now, eligible=not self.installing)
+            return self.election.on_election_timeout(now, eligible=not self.machine.installing)
         if event.name == VOTE_RETRY:
             return self.election.on_vote_retry()
         if event.name == HEARTBEAT:
             return self._on_heartbeat(now)
         if event.name == APPLY:
-            return self._apply()
+            return self.machine.apply()
         raise ValueError(f"timer {event.name!r} was never set")
 
     def _on_received(self, now: Micros, event: Received) -> list[Effect]:
@@ -230,7 +222,7 @@ class RaftCore:
         self.receiver.stop()
         self.replication = self.replication_class(self.me, term, self.config, self.log, now)
         self.sender = Sender(self.me, term, self.config)
-        self.requests = Requests(self.config)
+        self.requests = Requests(self.config, self._sessions)
         record = self._append([Entry(term, self._wall(), [])], [()])
         announced = self.replication.announce(self.commit_index)
         return [SetTimer(HEARTBEAT, self.config.heartbeat_us), *announced, record, *self._commit()]
@@ -319,7 +311,7 @@ class RaftCore:
         conflict: tuple[int, int] = (0, 0),
     ) -> Send:
         """While an installed state is not on disk nothing is: "up to 0" is true, and keeps the leader asking."""
-        durable = 0 if self.installing else match_index
+        durable = 0 if self.machine.installing else match_index
         reply = AppendReply(self.current_term, success, message.prev_log_index, durable, *conflict, message.round)
         return Send((to,), reply)
 
@@ -360,11 +352,15 @@ class RaftCore:
         """Commit what a quorum has, order what waits, send what followers lack."""
         if self.replication is None:
             return []
-        effects = self._commit()
+        return [*self._commit(), *self._order(), *self.replication.send_entries(self.commit_index)]
+
+    def _order(self) -> list[Effect]:
+        """Entries for waiting requests, as many as may be under way; a leader that is its own quorum commits each."""
+        effects: list[Effect] = []
         while proposed := self._propose():
             effects += proposed
             effects += self._commit()
-        return effects + self.replication.send_entries(self.commit_index)
+        return effects
 
     def _propose(self) -> list[Effect]:
         """New entries for waiting requests. Sent before the own disk write: behind it, the next ones wait, and with
@@ -395,57 +391,25 @@ class RaftCore:
         return self.log.term(index) == self.current_term
 
     def _commit_to(self, index: int) -> list[Effect]:
-        self.commit_index = index
         if self.receiver.snapshot is not None and self.receiver.snapshot.index <= index:
             self.receiver.stop()
-        return self._apply()
+        return self.machine.commit_to(index)
 
-    # ---------------------------------------------------------------------------------------------- apply and snapshot
-
-    def _apply(self) -> list[Effect]:
-        """[Raft fig. 2, all servers] A few entries at a time: the timer comes after what has arrived meanwhile."""
-        effects: list[Effect] = []
-        upto = min(self.commit_index, self.last_applied + self.config.apply_entries_max)
-        while self.last_applied < upto:
-            index = self.last_applied + 1
-            entry, requests = self.log.entry(index), self.log.requests(index)
-            effects.append(Apply(index, requests, entry.time, self._seed(index, entry, requests)))
-            self.last_applied = index
-            if self._snapshot_due():
-                effects.append(Checkpoint(index))
-        if self.last_applied < self.commit_index:
-            effects.append(SetTimer(APPLY, 1))
-        return effects
-
-    def _seed(self, index: int, entry: Entry, requests: Sequence[Request]) -> bytes:
-        place = _encode((self._cluster, index, entry.term, entry.time))
-        return digest_of(place + b"".join([request.digest for request in requests]))
-
-    def _snapshot_due(self) -> bool:
-        since = self.snapshot.index if self.snapshot is not None else 0
-        if self.last_applied - since >= self.config.snapshot_entries:
-            return True
-        return self.log.bytes_between(since, self.last_applied) >= self.config.snapshot_bytes
+    # ------------------------------------------------------------------------------------------------------ snapshots
 
     def _on_checkpointed(self, now: Micros, event: Checkpointed) -> list[Effect]:
+        """A snapshot of one's own was taken, or the one received is in place."""
         received = self.receiver.snapshot
         if received is not None and received.index == event.index:
             return self._install(received)
-        index = event.index
-        self.snapshot = Snapshot(index, self.log.term(index), self.log.configuration_at(index), event.digest)
-        return self._compact(self.snapshot)
+        start = self.machine.keep(event, self.sender)
+        return self._forget(start) if start is not None else []
 
-    def _compact(self, snapshot: Snapshot) -> list[Effect]:
-        """Forget what the snapshot holds, except a tail for followers that are a little behind and what a follower
-        that is being sent an older snapshot needs after it. [Raft 7]"""
-        upto = snapshot.index - self.config.log_tail
-        if self.sender is not None and self.sender.oldest is not None:
-            upto = min(upto, self.sender.oldest)
-        if self.log.size > self.config.log_bytes_max:
-            upto = snapshot.index
-            if self.sender is not None:
-                self.sender.stop_before(upto)
-        return self._forget(self.log.discard_before(upto)) if upto > self.log.start_index else []
+    def _install(self, snapshot: Snapshot) -> list[Effect]:
+        """The leader is told when it is on disk (`_on_saved`)."""
+        self.receiver.stop()
+        self.machine.install(snapshot)
+        return [Note("state-installed", {"index": snapshot.index}), *self._forget(snapshot.log_start)]
 
     def _forget(self, start: LogStart) -> list[Effect]:
         """The new beginning is written anew, and belongs behind what is cut off. `Trim` waits for the saved state."""
@@ -453,17 +417,14 @@ class RaftCore:
         return [Persist(hard, start.index + 1), Persist(start, start.index + 1), Trim(start.index)]
 
     def _on_saved(self, now: Micros, event: Saved) -> list[Effect]:
-        self.saved_index = max(self.saved_index, event.index)
-        if not self.installing or event.index < self.installing:
-            return []
-        installed, self.installing = self.installing, 0
-        return self._snapshot_in_place(self.leader, installed) if self.leader not in (NOBODY, self.me) else []
+        installed = self.machine.saved(event.index)
+        return self._snapshot_in_place(self.leader, installed) if installed and self._follows else []
 
     # ----------------------------------------------------------------------------------------- snapshots to followers
 
     def _start_transfers(self, now: Micros) -> list[Effect]:
         """To followers that need one and can be heard."""
-        replication, sender, snapshot = self.replication, self.sender, self.snapshot
+        replication, sender, snapshot = self.replication, self.sender, self.machine.snapshot
         if replication is None or sender is None or snapshot is None:
             return []
         heard = replication.heard_since(now - self.config.election_timeout_max_us)
@@ -473,11 +434,8 @@ class RaftCore:
     def _on_part(self, now: Micros, event: Part) -> list[Effect]:
         if self.sender is None:
             return []
-        if event.data is None and event.token in self.sender and self.snapshot is not None:
-            held = self.snapshot.index
-            if event.index == held < self.last_applied:
-                return [*self.sender.on_part(event), Checkpoint(self.last_applied)]
-        return self.sender.on_part(event)
+        missing = event.data is None and event.token in self.sender and event.index == self.machine.snapshot_index
+        return [*self.sender.on_part(event), *(self.machine.take_snapshot() if missing else [])]
 
     def _on_snapshot_reply(self, now: Micros, sender: NodeId, message: SnapshotReply) -> list[Effect]:
         if message.term > self.current_term:
@@ -512,21 +470,14 @@ class RaftCore:
         return [*effects, *self.receiver.on_chunk(message)]
 
     def _snapshot_in_place(self, leader: NodeId, index: int) -> list[Effect]:
-        return [Send((leader,), SnapshotReply(self.current_term, index, [], not self.installing))]
+        return [Send((leader,), SnapshotReply(self.current_term, index, [], not self.machine.installing))]
 
     def _on_wanted(self, now: Micros, event: Wanted) -> list[Effect]:
-        if self.leader in (NOBODY, self.me):
-            return []
-        return self.receiver.on_wanted(self.current_term, self.leader, event)
+        return self.receiver.on_wanted(self.current_term, self.leader, event) if self._follows else []
 
-    def _install(self, snapshot: Snapshot) -> list[Effect]:
-        """The state is in place in memory. The leader is told when it is on disk (`_on_saved`); until then a crash
-        takes this server back to what it was, and nobody may have counted on more (HAZARDS R13, R16)."""
-        self.receiver.stop()
-        self.log.install(snapshot.log_start)
-        self.commit_index = self.last_applied = self.installing = snapshot.index
-        self.snapshot = snapshot
-        return [Note("state-installed", {"index": snapshot.index}), *self._forget(snapshot.log_start)]
+    @property
+    def _follows(self) -> bool:
+        return self.leader not in (NOBODY, self.me)
 
     # -------------------------------------------------------------------------------------------------------- clients
 
@@ -538,45 +489,17 @@ class RaftCore:
             return self._nonsense(sender, str(error))
         if request.client != sender:
             return self._nonsense(sender, f"a request of {request.client}")
-        requests = self.requests
-        if requests is None:
+        if self.requests is None:
             return [self._answer(request.client, request.timestamp, Answer.REDIRECT)]
-        if requests.awaits(request):
-            return []
-        results = self._sessions.results(request.client, request.timestamp)
-        if results is not None:
-            return [self._answer(request.client, request.timestamp, Answer.DONE, results)]
-        refused = self._refusal(request)
-        if refused:
-            return [self._answer(request.client, request.timestamp, Answer.REFUSED, refused.encode())]
-        if not requests.add(request):
-            return [self._answer(request.client, request.timestamp, Answer.OVERLOADED)]
-        return self._pump()
-
-    def _refusal(self, request: Request) -> str:
-        if request.size > self.config.request_bytes_max:
-            return f"request of {request.size} bytes: request_bytes_max = {self.config.request_bytes_max}"
-        if not self._sessions.admits(request.client, request.timestamp, request.low):
-            return "the session admits this timestamp no more"
-        return ""
+        verdict = self.requests.offer(request)
+        return self._order() if verdict is None else [self._answer(request.client, request.timestamp, *verdict)]
 
     def _on_applied(self, now: Micros, event: Applied) -> list[Effect]:
-        """Answers go by client and timestamp, to those who asked in this term: whatever index a request got, and
-        however often it was appended, this is its one outcome (HAZARDS R22, R23)."""
         requests = self.requests
         if requests is None:
             return []
-        effects: list[Effect] = []
-        for result in event.results:
-            if not requests.answered(result.client, result.timestamp):
-                continue
-            results = result.results or self._sessions.results(result.client, result.timestamp)
-            if results is not None:
-                effects.append(self._answer(result.client, result.timestamp, Answer.DONE, results))
-            else:
-                text = b"the session admits this timestamp no more"
-                effects.append(self._answer(result.client, result.timestamp, Answer.REFUSED, text))
-        return effects
+        outcomes = [(result, requests.outcome(result)) for result in event.results]
+        return [self._answer(result.client, result.timestamp, *said) for result, said in outcomes if said is not None]
 
     def _answer(self, client: ClientId, timestamp: int, answer: Answer, results: bytes = b"") -> Reply:
         return Reply(client, ClientReply(timestamp, answer, results, self.current_term, self.leader))
@@ -586,17 +509,16 @@ class RaftCore:
 
     def _on_command(self, now: Micros, event: Command) -> list[Effect]:
         if event.name == "snapshot":
-            taken = self.snapshot.index if self.snapshot is not None else 0
-            return [Checkpoint(self.last_applied)] if self.last_applied > taken else []
+            return self.machine.take_snapshot()
         return [Note("command-refused", {"command": event.name, "rule": "raft knows the command snapshot"})]
 
     # -------------------------------------------------------------------------------------------------- its own word
 
     def status(self) -> Status:
-        election, log = self.election, self.log
-        behind = self.receiver.snapshot is not None or self.installing or self.last_applied < self.commit_index
+        election, log, machine = self.election, self.log, self.machine
+        fetching = self.receiver.snapshot is not None or machine.installing > 0
         role = "candidate" if election.role is Role.PRE_CANDIDATE else election.role.value
-        if self.receiver.snapshot is not None or self.installing:
+        if fetching:
             role += " fetching state"
         return Status(
             node=self.me,
@@ -604,12 +526,12 @@ class RaftCore:
             role=role,
             view=election.current_term,
             leader=election.leader,
-            index=self.last_applied,
-            stable=self.saved_index,
-            in_sync=election.leader != NOBODY and not behind,
+            index=machine.last_applied,
+            stable=machine.saved_index,
+            in_sync=election.leader != NOBODY and not fetching and machine.last_applied == machine.commit_index,
             reason=election.reason,
             detail={
-                "commit_index": self.commit_index,
+                "commit_index": machine.commit_index,
                 "log_first": log.start_index + 1,
                 "log_last": log.last_index,
                 "log_bytes": log.size,
@@ -619,19 +541,14 @@ class RaftCore:
         )
 
     def check_invariants(self) -> None:
-        log, election = self.log, self.election
-        log.check_invariants()
-        election.check_invariants()
-        assert self.last_applied <= self.commit_index, "last_applied <= commit_index"
-        assert self.commit_index <= log.last_index, "commit_index <= last_log_index"
-        assert log.start_index <= self.last_applied, "only what is applied is compacted"
-        assert self.snapshot is None or log.start_index <= self.snapshot.index, "the log goes on after the snapshot"
+        election = self.election
+        for part in (self.log, election, self.machine, self.receiver):
+            part.check_invariants()
         leads = election.role is Role.LEADER
         assert leads == (self.replication is not None), "a leader's objects exist while it leads"
-        self.receiver.check_invariants()
         if self.replication is not None and self.requests is not None and self.sender is not None:
             assert self.replication.current_term == election.current_term, "a leader's objects are of its term"
-            assert not self.installing, "a leader's own log is on disk"
+            assert not self.machine.installing, "a leader's own log is on disk"
             self.replication.check_invariants()
             self.requests.check_invariants()
             self.sender.check_invariants()

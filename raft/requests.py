@@ -1,14 +1,20 @@
 """A leader's clients: what waits for a batch, and who waits for an answer. [Raft 8]
 
-Not here: what was executed already (the executor's sessions), nor how a batch is replicated.
+Here: what to say to a request, and when. Not here: what was executed already (the executor's sessions, which are
+asked), nor how a batch is replicated.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from raft.config import RaftConfig
-from replog.types import ClientId, Request
+from replog.core import Result, Sessions
+from replog.types import Answer, ClientId, Request
+
+Verdict = tuple[Answer, bytes]
+CLOSED: Final = b"the session admits this timestamp no more"
 
 
 class Requests:
@@ -19,18 +25,29 @@ class Requests:
       what waits for a batch is within pending_requests_max and pending_bytes_max
     """
 
-    def __init__(self, config: RaftConfig) -> None:
+    def __init__(self, config: RaftConfig, sessions: Sessions) -> None:
         self.config = config
+        self._sessions = sessions
         self._pending: deque[Request] = deque()
         self._bytes = 0
         self._awaited: set[tuple[ClientId, int]] = set()
 
-    def awaits(self, request: Request) -> bool:
-        """Whether this very request is under way: its answer will come, a second copy would only fill the log."""
-        return request.identity in self._awaited
+    def offer(self, request: Request) -> Verdict | None:
+        """What to answer now; None if the answer will come when the request is executed. A second copy of one that is
+        under way would only fill the log."""
+        if request.identity in self._awaited:
+            return None
+        results = self._sessions.results(request.client, request.timestamp)
+        if results is not None:
+            return Answer.DONE, results
+        if request.size > self.config.request_bytes_max:
+            text = f"request of {request.size} bytes: request_bytes_max = {self.config.request_bytes_max}"
+            return Answer.REFUSED, text.encode()
+        if not self._sessions.admits(request.client, request.timestamp, request.low):
+            return Answer.REFUSED, CLOSED
+        return None if self._add(request) else (Answer.OVERLOADED, b"")
 
-    def add(self, request: Request) -> bool:
-        """False if there is no room."""
+    def _add(self, request: Request) -> bool:
         config = self.config
         if len(self._pending) >= config.pending_requests_max or self._bytes + request.size > config.pending_bytes_max:
             return False
@@ -60,13 +77,18 @@ class Requests:
             self._bytes -= request.size
         return batch
 
-    def answered(self, client: ClientId, timestamp: int) -> bool:
-        """Whether somebody waited for this answer; nobody does any more."""
-        identity = (client, timestamp)
-        if identity in self._awaited:
-            self._awaited.remove(identity)
-            return True
-        return False
+    def outcome(self, result: Result) -> Verdict | None:
+        """What to tell the client of an executed request, None if it did not ask in this term.
+
+        By client and timestamp: whatever index a request got, and however often it was appended, this is its one
+        outcome (HAZARDS R22, R23).
+        """
+        identity = (result.client, result.timestamp)
+        if identity not in self._awaited:
+            return None
+        self._awaited.remove(identity)
+        results = result.results or self._sessions.results(result.client, result.timestamp)
+        return (Answer.DONE, results) if results is not None else (Answer.REFUSED, CLOSED)
 
     @property
     def pending(self) -> int:

@@ -107,9 +107,9 @@ class CutsMatchingSuffix(RaftCore):
     log_class = _CutsAlways
 
     def _accept(self, sender: NodeId, message: AppendEntries) -> list[Effect]:
-        commit_index, self.commit_index = self.commit_index, 0
+        commit_index, self.machine.commit_index = self.commit_index, 0
         effects = super()._accept(sender, message)
-        self.commit_index = max(commit_index, self.commit_index)
+        self.machine.commit_index = max(commit_index, self.commit_index)
         return effects
 
 
@@ -132,9 +132,9 @@ class AcknowledgesBeforeDisk(RaftCore):
 
 class CutsCommitted(RaftCore):
     def _accept(self, sender: NodeId, message: AppendEntries) -> list[Effect]:
-        commit_index, self.commit_index = self.commit_index, 0
+        commit_index, self.machine.commit_index = self.commit_index, 0
         effects = super()._accept(sender, message)
-        self.commit_index = max(commit_index, self.commit_index)
+        self.machine.commit_index = max(commit_index, self.commit_index)
         return effects
 
 
@@ -212,7 +212,7 @@ class KeepsConflictingSuffix(RaftCore):
 class AcknowledgesUnsavedState(RaftCore):
     def _install(self, snapshot: Snapshot) -> list[Effect]:
         effects = super()._install(snapshot)
-        self.installing = 0
+        self.machine.installing = 0
         return effects
 
 

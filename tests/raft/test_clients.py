@@ -7,7 +7,9 @@ import pytest
 from raft.config import RaftConfig
 from raft.messages import AppendEntries
 from raft.requests import Requests
+from replog.apps.counter import Counter
 from replog.core import Reply, Send
+from replog.executor import Executor
 from replog.types import NOBODY, Answer, Submit
 from replog.types import Reply as ClientReply
 from tests.raft.harness import MS, SECOND, Cluster, request
@@ -208,9 +210,9 @@ def test_a_leader_cut_off_takes_no_more_than_its_bounds() -> None:
     ],
 )
 def test_a_batch_is_within_requests_operations_and_bytes(limits: dict[str, int], sizes: list[int]) -> None:
-    requests = Requests(RaftConfig(**limits))
+    requests = Requests(RaftConfig(**limits), Executor(Counter()))
     for timestamp in range(1, 8):
-        assert requests.add(request("ann", timestamp))
+        assert requests.offer(request("ann", timestamp)) is None
     assert [len(requests.take_batch()) for _ in sizes] == sizes
     assert requests.take_batch() == []
     requests.check_invariants()

@@ -61,7 +61,7 @@ def test_7_every_server_takes_its_own_snapshots_and_keeps_a_tail() -> None:
     cluster.run(60 * MS)
     for node in range(3):
         log = cluster.core(node).log
-        assert cluster.core(node).snapshot.index == 16
+        assert cluster.core(node).machine.snapshot_index == 16
         assert (log.start_index, log.last_index) == (14, 21)
         assert all(index > 14 for index, raw in cluster.disks[node].records)
 
@@ -70,7 +70,7 @@ def test_7_a_snapshot_is_taken_after_so_many_bytes_too() -> None:
     cluster = Cluster(3, {"snapshot_bytes": 1_000, "log_tail": 0})
     cluster.elect(0)
     busy(cluster, 1, 40)
-    assert cluster.core(0).snapshot.index > 8
+    assert cluster.core(0).machine.snapshot_index > 8
 
 
 def test_a_snapshot_is_of_the_state_right_after_its_entry() -> None:
@@ -122,7 +122,7 @@ def test_an_operator_can_ask_for_a_snapshot() -> None:
     cluster.elect(0)
     busy(cluster, 1, 3)
     cluster.command(0, "snapshot")
-    assert cluster.core(0).snapshot.index == 4
+    assert cluster.core(0).machine.snapshot_index == 4
     cluster.command(0, "snapshot")
     assert sum(" Checkpoint " in line for line in cluster.transcript) == 1
 
@@ -212,7 +212,7 @@ def test_7_a_transfer_goes_on_under_a_new_leader() -> None:
     cluster.fire(0, "heartbeat")
     cluster.settle()
     cluster.command(1, "snapshot")
-    assert cluster.core(1).snapshot == cluster.core(0).snapshot
+    assert cluster.core(1).machine.snapshot == cluster.core(0).machine.snapshot
     cluster.heal()
     cluster.fire(0, "heartbeat")
     for _ in range(40):
@@ -347,9 +347,9 @@ def test_a_saved_state_that_a_newer_one_passed_by_counts_when_the_newer_is_saved
     cluster.by_hand = True
     installed(cluster, 5, 1)
     cluster.step(0, Saved(4))
-    assert cluster.core(0).installing == 5
+    assert cluster.core(0).machine.installing == 5
     cluster.step(0, Saved(6))
-    assert cluster.core(0).installing == 0
+    assert cluster.core(0).machine.installing == 0
 
 
 # ------------------------------------------------------------------------------------------ keeping on, giving up
@@ -372,7 +372,7 @@ def test_the_log_is_kept_for_a_follower_that_is_being_sent_an_older_snapshot() -
             cluster.deliver()
             cluster.network.sort(key=lambda packet: 2 in packet[:2])
     core = cluster.core(0)
-    assert core.snapshot.index > 20
+    assert core.machine.snapshot_index > 20
     assert core.log.start_index == 7, "what follows the snapshot under way is held"
     cluster.run(SECOND)
     assert same_state(cluster)

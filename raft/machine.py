@@ -1,0 +1,126 @@
+"""How far the state machine is: committed, applied, kept as a snapshot, on disk. [Raft fig. 2, 7]
+
+Here: what is applied when, when a snapshot is taken, how much of the log it lets go. Not here: what makes an entry
+committed (`raft.core`), nor how a snapshot travels (`raft.snapshot`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from raft.config import RaftConfig
+from raft.log import Log
+from raft.messages import LogStart
+from raft.snapshot import Sender, Snapshot
+from replog.codec import digest_of
+from replog.core import Apply, Checkpoint, Checkpointed, Effect, SetTimer, Stored
+from replog.types import Request
+
+APPLY: Final = "apply"
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Machine:
+    """Invariants:
+    last_applied <= commit_index, and neither ever falls                                  [Raft fig. 2]
+    the log begins at or before the newest snapshot: there is no gap between them          [Raft 7]
+    `installing` is the index of an installed state that is not on disk yet, else 0        (HAZARDS R2)
+    """
+
+    def __init__(self, config: RaftConfig, cluster: str, log: Log, stored: Stored) -> None:
+        self.config = config
+        self.log = log
+        self._cluster = cluster
+        self.commit_index = stored.index
+        """What the saved state holds was committed; how much more is, a leader will tell."""
+        self.last_applied = stored.index
+        self.saved_index = stored.index
+        self.installing = 0
+        self.snapshot: Snapshot | None = None
+        if stored.index:
+            at = log.term(stored.index), log.configuration_at(stored.index)
+            self.snapshot = Snapshot(stored.index, *at, stored.digest)
+
+    @property
+    def snapshot_index(self) -> int:
+        return self.snapshot.index if self.snapshot is not None else 0
+
+    # ----------------------------------------------------------------------------------------------------- applying
+
+    def commit_to(self, index: int) -> list[Effect]:
+        """Everything up to `index`, which is beyond commit_index, is committed."""
+        self.commit_index = index
+        return self.apply()
+
+    def apply(self) -> list[Effect]:
+        """[Raft fig. 2, all servers] A few entries at a time: the timer comes after what has arrived meanwhile."""
+        effects: list[Effect] = []
+        upto = min(self.commit_index, self.last_applied + self.config.apply_entries_max)
+        while self.last_applied < upto:
+            index = self.last_applied + 1
+            entry, requests = self.log.entry(index), self.log.requests(index)
+            place = _encode((self._cluster, index, entry.term, entry.time))
+            effects.append(Apply(index, requests, entry.time, _seed(place, requests)))
+            self.last_applied = index
+            if self._snapshot_due():
+                effects.append(Checkpoint(index))
+        if self.last_applied < self.commit_index:
+            effects.append(SetTimer(APPLY, 1))
+        return effects
+
+    # ---------------------------------------------------------------------------------------------------- snapshots
+
+    def _snapshot_due(self) -> bool:
+        since = self.snapshot_index
+        if self.last_applied - since >= self.config.snapshot_entries:
+            return True
+        return self.log.bytes_between(since, self.last_applied) >= self.config.snapshot_bytes
+
+    def take_snapshot(self) -> list[Effect]:
+        """Now, if there is anything new to keep."""
+        return [Checkpoint(self.last_applied)] if self.last_applied > self.snapshot_index else []
+
+    def keep(self, taken: Checkpointed, sender: Sender | None) -> LogStart | None:
+        """A snapshot was taken: forget what it holds, except a tail for followers that are a little behind, and what
+        a follower needs behind an older snapshot that it is being sent. [Raft 7] Where the log begins now, if it does
+        so later than before."""
+        index, log = taken.index, self.log
+        self.snapshot = Snapshot(index, log.term(index), log.configuration_at(index), taken.digest)
+        upto = index - self.config.log_tail
+        if sender is not None and sender.oldest is not None:
+            upto = min(upto, sender.oldest)
+        if log.size > self.config.log_bytes_max:
+            upto = index
+            if sender is not None:
+                sender.stop_before(index)
+        return log.discard_before(upto) if upto > log.start_index else None
+
+    def install(self, snapshot: Snapshot) -> None:
+        """The state is that of `snapshot`, in memory. Until it is on disk a crash takes this server back to what it
+        was before, and nobody may have counted on more (HAZARDS R2, R13, R16)."""
+        self.log.install(snapshot.log_start)
+        self.commit_index = self.last_applied = self.installing = snapshot.index
+        self.snapshot = snapshot
+
+    def saved(self, index: int) -> int:
+        """The state at `index` is on disk. The index of the installed state that is safe by that, else 0."""
+        self.saved_index = max(self.saved_index, index)
+        if not self.installing or index < self.installing:
+            return 0
+        installed, self.installing = self.installing, 0
+        return installed
+
+    def check_invariants(self) -> None:
+        assert self.last_applied <= self.commit_index, "last_applied <= commit_index"
+        assert self.commit_index <= self.log.last_index, "commit_index <= last_log_index"
+        assert self.log.start_index <= self.last_applied, "only what is applied is compacted"
+        assert self.log.start_index <= self.snapshot_index, "the log goes on where the snapshot ends"
+
+
+def _seed(place: bytes, requests: Sequence[Request]) -> bytes:
+    """The same on every server, and of no entry but this one."""
+    return digest_of(place + b"".join([request.digest for request in requests]))
