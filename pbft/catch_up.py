@@ -26,19 +26,22 @@ EARLY_BYTES_MAX: Final = 8 * 1024 * 1024
 
 
 class Allowance:
-    """How often a peer may ask for something: `most` times in each `period`, more is dropped (it asks again)."""
+    """How much of something one peer gets: `most` in each `period`; what would go beyond is dropped, it asks again."""
 
     def __init__(self, most: int, period: Micros) -> None:
         self._most = most
         self._period = period
         self._used: dict[NodeId, tuple[Micros, int]] = {}
 
-    def take(self, now: Micros, sender: NodeId) -> bool:
+    def take(self, now: Micros, sender: NodeId, cost: int = 1) -> bool:
+        """Whether something is left for it; the last one may go beyond by less than itself."""
         since, used = self._used.get(sender, (now, 0))
         if now - since >= self._period:
             since, used = now, 0
-        self._used[sender] = (since, used + 1)
-        return used < self._most
+        if used >= self._most:
+            return False
+        self._used[sender] = (since, used + cost)
+        return True
 
 
 class Early:

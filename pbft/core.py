@@ -63,10 +63,11 @@ if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
     from pbft.config import Options
 
 ANSWERS: Final = 2
-VIEW_CHANGES: Final = 8
+VIEW_CHANGES: Final = 2
+NEW_VIEWS: Final = 2
 PARTS: Final = 256
-BODIES: Final = 32
-"""What one peer may have of each, in one status interval."""
+BYTES: Final = 4 * 1024 * 1024
+"""What one peer may have of each in one status interval; bytes are those of bodies and parts that it asked for."""
 FORWARDS: Final = 1024
 """Requests sent on to the primary of a new view; of the rest, clients remind us."""
 FETCHES: Final = 16
@@ -117,9 +118,10 @@ class PbftCore:
         self._reason = "start" if setup.stored.empty else "restart"
         period = self.options.status_interval_us
         self._answers = Allowance(ANSWERS, period)
-        self._bodies = Allowance(BODIES, period)
+        self._bytes = Allowance(BYTES, period)
         self._parts = Allowance(PARTS, period)
         self._view_changes = Allowance(VIEW_CHANGES, period)
+        self._new_views = Allowance(NEW_VIEWS, period)
         self._events: dict[type[Any], Callable[[Any], list[Effect]]] = {
             Started: self._on_started,
             Received: self._on_received,
@@ -583,7 +585,7 @@ class PbftCore:
             return self._refuse(sender, "a view-change in another's name")
         if message.view < self.view or (message.view == self.view and self.ordering.active):
             return []
-        if not self._view_changes.take(self._now, sender):
+        if message == self.view_changes.heard.get(sender) or not self._view_changes.take(self._now, sender):
             return []
         effects = self.view_changes.on_view_change(message)
         view = self.view_changes.wanted(self.view)
@@ -607,7 +609,7 @@ class PbftCore:
         """[CL99 4.4] Signed by its primary, whoever brings it; checked in full (P4); the first for its view (P5)."""
         if message.view == self.view and self.ordering.active:
             return self.view_changes.on_second(message)
-        if message.view < max(self.view, 1) or not self._view_changes.take(self._now, sender):
+        if message.view < max(self.view, 1) or not self._new_views.take(self._now, sender):
             return []
         if flaw := self.view_changes.flaw_in_new_view(message):
             return self._refuse(sender, flaw)
@@ -777,7 +779,7 @@ class PbftCore:
     def _on_fetch_batch(self, sender: NodeId, message: FetchBatch) -> list[Effect]:
         slot = self.ordering.slots.get(message.seq)
         body = slot.bodies.get(message.digest) if slot is not None else None
-        if body is None or not self._bodies.take(self._now, sender):
+        if body is None or not self._bytes.take(self._now, sender, body.size):
             return []
         return [Send((sender,), BatchData(message.seq, body.time, body.raws))]
 
@@ -831,6 +833,8 @@ class PbftCore:
         return [ReadPart(message.seq, message.part, sender)] if self._parts.take(self._now, sender) else []
 
     def _on_part_read(self, event: Part) -> list[Effect]:
+        if not self._bytes.take(self._now, event.token, len(event.data or b"")):
+            return []
         return [Send((event.token,), PartData(event.index, event.part, event.data))]
 
 

@@ -469,8 +469,6 @@ class Ordering:
             if self.active and self._notary.me in slot.commits.good:
                 assert slot.prepared is not None, f"own COMMIT at {seq} without being prepared"
                 assert slot.prepared.view == self.view, f"own COMMIT at {seq} without being prepared in this view"
-            if slot.committed is not None and slot.prepared is not None and slot.prepared.view >= slot.committed.view:
-                assert slot.prepared.digest == slot.committed.digest, f"slot {seq} prepared against what is decided"
             assert len(slot.bodies) <= BODIES_MAX, f"slot {seq} keeps {len(slot.bodies)} bodies"
 
 

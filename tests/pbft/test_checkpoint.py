@@ -12,7 +12,7 @@ from pbft.notary import Notary
 from pbft.state_transfer import StateTransfer
 from replog.apps.counter import Counter
 from replog.core import Persist, Received, Send, Started, Trim
-from replog.types import Submit
+from replog.types import Request, Submit
 from tests.pbft import forge
 from tests.pbft.harness import SECOND, SMALL, Cluster, Packet, replace
 
@@ -312,6 +312,19 @@ def test_a_status_is_answered_within_a_budget() -> None:
     assert hear(cluster, 1, 3, status)
 
 
+def test_bodies_and_parts_are_given_within_a_budget() -> None:
+    cluster = Cluster(options={"request_bytes_max": 1024 * 1024})
+    big = Request.make(cluster.signers["ann"].sign, cluster.domain, "ann", 1, 0, [b"x" * 1_000_000])
+    cluster.inject("ann", 0, Submit(big.raw))
+    cluster.settle()
+    (digest,) = cluster.core(1).ordering.slots[1].bodies
+    given = [len(hear(cluster, 1, 3, m.FetchBatch(1, digest))) for _ in range(8)]
+    assert given == [1] * 5 + [0] * 3, "4 MiB"
+    assert hear(cluster, 1, 2, m.FetchBatch(1, digest)), "to each peer its own"
+    asked = [hear(cluster, 1, 2, m.FetchPart(0, 0)) for _ in range(300)]
+    assert sum(bool(effects) for effects in asked) == 256
+
+
 def test_a_status_that_claims_the_moon_moves_nobody() -> None:
     """P42."""
     cluster = Cluster()
@@ -441,6 +454,19 @@ def test_a_stable_checkpoint_beyond_the_saved_state_is_fetched() -> None:
     cluster.run(2 * SECOND)
     assert cluster.executed() == [9] * 4
     assert len(cluster.digests()) == 1
+
+
+def test_what_a_new_view_proved_is_known_after_a_restart() -> None:
+    """Its min-s opens the window; slots were accepted on its strength."""
+    cluster = Cluster(options=SMALL)
+    low = forge.checkpoint_proof(cluster, 8, D, [0, 1, 2])
+    asks = [forge.view_change(cluster, node, 1, [], low) for node in (0, 1, 2)]
+    hear(cluster, 3, 1, forge.new_view(cluster, 1, asks, []))
+    hear(cluster, 3, 1, forge.pre_prepare(cluster, 1, 15, [cluster.request("ann", 1)]))
+    assert 15 in cluster.core(3).ordering.slots
+    restart(cluster, 3)
+    assert (cluster.core(3).view, cluster.core(3).checkpoints.proven.seq) == (1, 8)
+    assert cluster.core(3).ordering.slots[15].digest is not None
 
 
 def test_construction_changes_nothing_and_start_is_all() -> None:

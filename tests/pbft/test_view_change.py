@@ -163,6 +163,7 @@ def test_4_4_one_view_change_a_sender_a_view_and_another_proves_a_lie() -> None:
     assert cluster.accusations == []
     hear(cluster, 1, 2, replace(second, signature=b"x"))
     assert cluster.accusations == []
+    cluster.now += cluster.options.status_interval_us
     hear(cluster, 1, 2, second)
     assert cluster.core(1).view_changes.heard[2] == first
     assert [(said.culprit, said.kind) for _, said in cluster.accusations] == [(2, "two-view-changes")]
