@@ -346,6 +346,8 @@ class RaftCore:
         replication = self.replication
         if replication is None or not replication.accepted(sender, match_index):
             return self._nonsense(sender, f"match_index = {match_index} is beyond the leader's log")
+        if self.sender is not None and sender in self.sender and not replication.needs_snapshot(sender):
+            self.sender.stop(sender)
         return self._pump()
 
     def _pump(self) -> list[Effect]:

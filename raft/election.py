@@ -47,7 +47,8 @@ class Election:
         self._answered: set[NodeId] = set()
         self._timeout_us = self._draw()
         self._quiet_since: Micros = 0  # the last event that speaks against an election
-        self._heard_leader_at: Micros = 0
+        self._last_leader: NodeId = NOBODY
+        self._heard_leader_at: Micros = 0  # or since when there has been none to hear
         self._armed_until: Micros = 0
 
     # ------------------------------------------------------------------------------------------------- the timer
@@ -57,7 +58,7 @@ class Election:
 
     def start(self, now: Micros) -> list[Effect]:
         """Arm the timer. The only voter of a cluster need not wait for anybody."""
-        self._quiet_since = now
+        self._quiet_since = self._heard_leader_at = now
         if self.log.configuration.has_quorum((self.me,)):
             return self._stand(now, "the only voter")
         return self._arm(now)
@@ -83,10 +84,9 @@ class Election:
         if not eligible or not self.log.configuration.votes(self.me):
             self._quiet_since = now
             return self._arm(now)
-        silent = f"{(now - self._quiet_since) / 1e6:.1f} s"
-        if self.leader != NOBODY:
-            return self._stand(now, f"no heartbeat from node {self.leader} for {silent}")
-        return self._stand(now, f"no leader for {silent}")
+        known = self._last_leader != NOBODY
+        what = f"no heartbeat from node {self._last_leader}" if known else "no leader"
+        return self._stand(now, f"{what} for {(now - self._heard_leader_at) / 1e6:.1f} s")
 
     # ------------------------------------------------------------------------------------------------- candidates
 
@@ -131,6 +131,7 @@ class Election:
             return self._campaign(now)
         self.role = Role.LEADER
         self.leader = self.me
+        self._last_leader = NOBODY
         self._armed_until = 0
         return [CancelTimer(ELECTION), CancelTimer(VOTE_RETRY)]
 
@@ -212,14 +213,17 @@ class Election:
         if self.role is not Role.FOLLOWER:
             effects = [*effects, *self.step_down(now, f"node {leader} leads")]
         if self.leader != leader:
-            self.leader = leader
+            self.leader = self._last_leader = leader
             effects = [*effects, *self._wait_anew(now)]
         self._heard_leader_at = self._quiet_since = now
         return effects
 
     def step_down(self, now: Micros, reason: str) -> list[Effect]:
         """A follower again, in the same term. A leader's timer did not run; the others' goes on."""
-        timer = self._wait_anew(now) if self.role is Role.LEADER else []
+        timer: list[Effect] = []
+        if self.role is Role.LEADER:
+            self._heard_leader_at = now
+            timer = self._wait_anew(now)
         self.role = Role.FOLLOWER
         self.leader = NOBODY
         self.reason = reason

@@ -126,12 +126,13 @@ class Replication:
         ]
 
     def _by_next_index(self, nodes: list[NodeId]) -> dict[int, list[NodeId]]:
-        """Those that are sent the same, together. A follower whose next entry is compacted is only kept aware of the
-        leader: index 0 is before every log."""
+        """Those that are sent the same, together. One whose next entry is compacted is asked about the earliest place
+        that is left: should it have got there another way, it needs no snapshot."""
         groups: dict[int, list[NodeId]] = {}
         for node in nodes:
             progress = self.progress[node]
-            groups.setdefault(1 if self._compacted(progress) else progress.next_index, []).append(node)
+            first = self.log.start_index + 1
+            groups.setdefault(first if self._compacted(progress) else progress.next_index, []).append(node)
         return groups
 
     def _entries_from(self, index: int) -> list[Entry]:
@@ -141,8 +142,8 @@ class Replication:
         if not nodes:
             return []
         prev = next_index - 1
-        prev_term = self.log.term(prev) if prev else 0
-        message = AppendEntries(self.current_term, self.me, prev, prev_term, entries, leader_commit, self.round)
+        of = self.current_term, self.me, prev, self.log.term(prev)
+        message = AppendEntries(*of, entries, leader_commit, self.round)
         return [Send(tuple(nodes), message)]
 
     def _compacted(self, progress: Progress) -> bool:
@@ -196,9 +197,12 @@ class Replication:
         """Followers that answered in this term at or after `since`, and the leader itself."""
         return [self.me, *(node for node, progress in self.progress.items() if progress.heard_at >= since)]
 
+    def needs_snapshot(self, node: NodeId) -> bool:
+        return self.progress[node].mode is Mode.SNAPSHOT
+
     def lagging(self) -> Iterator[NodeId]:
-        """Followers that need a snapshot."""
-        return (node for node, progress in self.progress.items() if progress.mode is Mode.SNAPSHOT)
+        """Followers that need a snapshot, in order."""
+        return (node for node in self.progress if self.needs_snapshot(node))
 
     def check_invariants(self) -> None:
         for node, progress in self.progress.items():

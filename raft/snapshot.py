@@ -138,6 +138,7 @@ class Receiver:
     def __init__(self, config: RaftConfig) -> None:
         self.config = config
         self.snapshot: Snapshot | None = None
+        self._term = 0
         self._unfinished: dict[int, bytearray] = {}
         self._finished: tuple[int, bytes] | None = None
         """The part that is complete and not written yet; written within the same step."""
@@ -152,10 +153,13 @@ class Receiver:
         snapshot = Snapshot(
             message.last_included_index, message.last_included_term, message.configuration, message.digest
         )
+        if self.snapshot is not None and message.term == self._term and snapshot.index < self.snapshot.index:
+            return []  # late: this leader has gone over to a newer one
         begins = snapshot != self.snapshot
         if begins:
             self.stop()
             self.snapshot = snapshot
+        self._term = message.term
         refused = self._collect(message)
         if refused:
             return [Note("nonsense", {"sender": message.leader_id, "rule": refused})]

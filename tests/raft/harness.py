@@ -128,6 +128,8 @@ class Cluster:
         self.network: list[Packet] = []
         self.lost: Callable[[Packet], bool] = lambda packet: False
         self.by_hand = seed is not None
+        self.hanging: set[int] = set()
+        """Servers whose disk finishes nothing."""
         self.disks = [Disk() for _ in range(n)]
         self.servers: dict[int, Server] = {}
         self.rngs: list[Any] = [
@@ -199,7 +201,7 @@ class Cluster:
             elif isinstance(effect, CancelTimer):
                 server.timers.pop(effect.name, None)
         server.outbox.add(effects)
-        if self.by_hand:
+        if self.by_hand or node in self.hanging:
             self.release(node)
         else:
             self.sync(node)

@@ -31,7 +31,7 @@ def test_random_schedules_reach_what_they_are_for() -> None:
     assert sum(outcome.asked for outcome in outcomes) > 300
     assert sum(outcome.crashes for outcome in outcomes) > 50
     assert sum(outcome.leaders for outcome in outcomes) > 40
-    assert sum(outcome.installs for outcome in outcomes) > 3
+    assert sum(outcome.installs for outcome in outcomes) >= 2
     assert sum(outcome.compared for outcome in outcomes) > 1_000
 
 

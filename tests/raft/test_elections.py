@@ -259,3 +259,33 @@ def test_status_says_who_leads_and_why() -> None:
     assert (other.role, other.leader, other.in_sync) == ("follower", leader, True)
     noted = [note.detail for node, note in cluster.notes if node == leader and note.kind == "term"]
     assert noted[-1]["role"] == "leader"
+
+
+def test_the_reason_tells_how_long_nobody_was_heard_however_often_it_took() -> None:
+    cluster = Cluster(3)
+    cluster.elect(0)
+    cluster.run(100 * MS)
+    cluster.crash(0)
+    cluster.only()
+    cluster.run(2 * SECOND)
+    cluster.heal()
+    cluster.run(2 * SECOND)
+    reason = cluster.servers[leaders(cluster)[0]].replica.status().reason
+    assert reason.startswith("no heartbeat from node 0 for 2."), reason
+
+
+def test_a_leader_whose_disk_hangs_is_replaced_and_steps_down() -> None:
+    """Its heartbeats wait behind its own writes (HAZARDS R26)."""
+    cluster = Cluster(3)
+    cluster.elect(0)
+    cluster.hanging = {0}
+    cluster.submit(0, "ann", 1)
+    cluster.run(3 * SECOND)
+    assert cluster.core(0).role is not Role.LEADER
+    assert [node for node in leaders(cluster) if node] == leaders(cluster) != []
+    assert not cluster.done("ann", 1)
+    cluster.hanging = set()
+    cluster.sync(0)
+    cluster.run(SECOND)
+    assert cluster.core(0).leader == leaders(cluster)[0]
+    cluster.check_logs()

@@ -479,3 +479,33 @@ def test_a_checkpoint_that_is_held_no_more_is_made_anew() -> None:
     cluster.heal()
     cluster.run(SECOND)
     assert same_state(cluster)
+
+
+def test_a_late_chunk_of_an_older_snapshot_of_the_same_leader_is_passed_over() -> None:
+    cluster = Cluster(3)
+    cluster.inject(1, 0, chunk(cluster, 9, 1))
+    assert cluster.inject(1, 0, chunk(cluster, 5, 1)) == []
+    snapshot = cluster.core(0).receiver.snapshot
+    assert snapshot is not None
+    assert snapshot.index == 9
+    late = InstallSnapshot(2, 2, 5, 1, THREE, bytes(32), 0, 0, b"x", True)
+    cluster.inject(2, 0, late)
+    snapshot = cluster.core(0).receiver.snapshot
+    assert snapshot is not None
+    assert snapshot.index == 5, "another leader may have an older one"
+
+
+def test_a_follower_that_has_the_entries_after_all_needs_no_snapshot() -> None:
+    """Asked about the earliest entry that the leader still knows, it says that it has it."""
+    cluster = Cluster(3, {"log_tail": 0})
+    cluster.elect(0)
+    busy(cluster, 1, 5)
+    cluster.command(0, "snapshot")
+    progress = cluster.core(0).replication.progress[2]
+    progress.match_index, progress.next_index, progress.mode = 0, 1, Mode.PROBE
+    cluster.run(60 * MS)
+    assert (progress.mode, progress.match_index) == (Mode.REPLICATE, 6)
+    busy(cluster, 6, 7)
+    cluster.run(60 * MS)
+    assert cluster.core(2).last_applied == 8
+    assert 2 not in cluster.core(0).sender
