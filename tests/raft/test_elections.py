@@ -271,7 +271,8 @@ def test_the_reason_tells_how_long_nobody_was_heard_however_often_it_took() -> N
     cluster.heal()
     cluster.run(2 * SECOND)
     reason = cluster.servers[leaders(cluster)[0]].replica.status().reason
-    assert reason.startswith("no heartbeat from node 0 for 2."), reason
+    told = float(reason.removeprefix("no heartbeat from node 0 for ").removesuffix(" s"))
+    assert 1.5 <= told <= 2.5, "not only since the last attempt"
 
 
 def test_a_leader_whose_disk_hangs_is_replaced_and_steps_down() -> None:
