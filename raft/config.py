@@ -69,7 +69,9 @@ class RaftConfig(BaseModel):
     snapshot_timeout_us: Period = 10_000_000
     """... and give it up after this long without progress: the log need not be held for it any more."""
 
-    client_retry_us: Period = 1_000_000
+    client_retry_us: Period = 700_000
+    """Before a client asks the next server: a little longer than it takes to notice a crash and elect, so that the
+    first retry meets a leader."""
 
     @model_validator(mode="after")
     def _relations(self) -> RaftConfig:
