@@ -10,11 +10,28 @@ from collections import deque
 from typing import Final
 
 from pbft.checkpoint import Checkpoints
-from pbft.messages import HAS_COMMITTED, Commit, Committed, Prepare, PrePrepare, Status
+from pbft.messages import (
+    HAS_COMMITTED,
+    BatchData,
+    Commit,
+    Committed,
+    FetchBatch,
+    FetchPart,
+    PartData,
+    Prepare,
+    PrePrepare,
+    Status,
+)
 from pbft.notary import Notary
 from pbft.ordering import Ordering
 from pbft.view_change import ViewChanges
+from replog.core import Effect, Part, ReadPart, Send
 from replog.types import Message, Micros, NodeId
+
+ANSWERS: Final = 2
+PARTS: Final = 256
+BYTES: Final = 4 * 1024 * 1024
+"""What one peer may have of each in one status interval; bytes are those of bodies and parts that it asked for."""
 
 ANSWER_SLOTS_MAX: Final = 32
 ANSWER_BYTES_MAX: Final = 1024 * 1024
@@ -42,6 +59,47 @@ class Allowance:
             return False
         self._used[sender] = (since, used + cost)
         return True
+
+
+class Giving:
+    """What peers get when they ask: never more than their budget, so that none can make this replica work for it alone.
+
+    Invariant: each peer has its own ANSWERS, PARTS and BYTES a status interval.
+    """
+
+    def __init__(self, period: Micros) -> None:
+        self._answers = Allowance(ANSWERS, period)
+        self._parts = Allowance(PARTS, period)
+        self._bytes = Allowance(BYTES, period)
+
+    def answer(
+        self,
+        now: Micros,
+        sender: NodeId,
+        status: Status,
+        ordering: Ordering,
+        checkpoints: Checkpoints,
+        view_changes: ViewChanges,
+    ) -> list[Effect]:
+        if not self._answers.take(now, sender):
+            return []
+        return [Send((sender,), message) for message in answer(status, ordering, checkpoints, view_changes)]
+
+    def batch(self, now: Micros, sender: NodeId, message: FetchBatch, ordering: Ordering) -> list[Effect]:
+        slot = ordering.slots.get(message.seq)
+        body = slot.bodies.get(message.digest) if slot is not None else None
+        if body is None or not self._bytes.take(now, sender, body.size):
+            return []
+        return [Send((sender,), BatchData(message.seq, body.time, body.raws))]
+
+    def read_part(self, now: Micros, sender: NodeId, message: FetchPart) -> list[Effect]:
+        return [ReadPart(message.seq, message.part, sender)] if self._parts.take(now, sender) else []
+
+    def part(self, now: Micros, event: Part) -> list[Effect]:
+        """What was read for the peer that the token names."""
+        if not self._bytes.take(now, event.token, len(event.data or b"")):
+            return []
+        return [Send((event.token,), PartData(event.index, event.part, event.data))]
 
 
 class Early:

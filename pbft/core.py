@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from pbft.catch_up import Allowance, Early, Hearing, answer
+from pbft.catch_up import Allowance, Early, Giving, Hearing
 from pbft.checkpoint import Checkpoints
 from pbft.messages import (
     Batch,
@@ -46,7 +46,6 @@ from replog.core import (
     Part,
     Persist,
     Queried,
-    ReadPart,
     Received,
     Saved,
     Send,
@@ -62,16 +61,11 @@ from replog.types import Answer, Message, Micros, NodeId, Principal, Request, Su
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
     from pbft.config import Options
 
-ANSWERS: Final = 2
 VIEW_CHANGES: Final = 2
 NEW_VIEWS: Final = 2
-PARTS: Final = 256
-BYTES: Final = 4 * 1024 * 1024
-"""What one peer may have of each in one status interval; bytes are those of bodies and parts that it asked for."""
+"""What of one peer is checked in one status interval."""
 FORWARDS: Final = 1024
 """Requests sent on to the primary of a new view; of the rest, clients remind us."""
-FETCHES: Final = 16
-"""Bodies asked for at one tick."""
 REPEATS: Final = 4
 """So many times VIEW-CHANGE is repeated at every tick, then at every so manyth, like a request that still waits."""
 
@@ -117,9 +111,7 @@ class PbftCore:
         self._ticks = 0
         self._reason = "start" if setup.stored.empty else "restart"
         period = self.options.status_interval_us
-        self._answers = Allowance(ANSWERS, period)
-        self._bytes = Allowance(BYTES, period)
-        self._parts = Allowance(PARTS, period)
+        self.giving = Giving(period)
         self._view_changes = Allowance(VIEW_CHANGES, period)
         self._new_views = Allowance(NEW_VIEWS, period)
         self._events: dict[type[Any], Callable[[Any], list[Effect]]] = {
@@ -404,7 +396,8 @@ class PbftCore:
             return self._refuse(sender, "pre-prepare: the digest is not the body's")
         if not self.notary.check_pre_prepare(message.view, message.seq, message.digest, message.signature):
             return self._refuse(sender, "pre-prepare: bad signature")
-        if flaw := self.flaw_in_batch(message.seq, batch):
+        fresh = message.seq > self.executed
+        if flaw := self.requests.flaw_in_batch(batch, self.setup.wall(), fresh):
             return self._refuse(sender, f"pre-prepare: {flaw}")
         return self.ordering.accept(message, batch) + self._execute()
 
@@ -422,26 +415,6 @@ class PbftCore:
             return Batch.read(message.time, message.requests)
         except BadMessage:
             return None
-
-    def flaw_in_batch(self, seq: int, batch: Batch) -> str:
-        """Why a backup does not vote for this body; "" if it does. Signatures last."""
-        options = self.options
-        if not batch.requests:
-            return "no requests: only a new view makes null ones"
-        if len(batch.requests) > options.batch_requests_max or batch.size > options.batch_bytes_max:
-            return "more requests or bytes than a batch may hold"
-        if batch.operations > options.batch_operations_max:
-            return "more operations than a batch may hold"
-        if abs(batch.time - self.setup.wall()) > options.clock_bound_us:
-            return f"its time is off by more than clock_bound_us = {options.clock_bound_us}"
-        if seq > self.executed and all(self.requests.is_over(request) for request in batch.requests):
-            return "all of its requests have been executed"
-        for request in batch.requests:
-            if flaw := self.requests.refusal(request):
-                return flaw
-            if not self.requests.vouches(request):
-                return f"{request.client} did not sign its request {request.timestamp}"
-        return ""
 
     def _on_vote(self, sender: NodeId, message: Prepare | Commit) -> list[Effect]:
         if message.replica != sender:
@@ -636,7 +609,7 @@ class PbftCore:
                 effects += self._forward(request)
         if self.executed < self.checkpoints.proven.seq:
             effects += self._fetch_state()
-        return effects + self._fetch_bodies() + self._replay() + self._execute() + self._propose()
+        return effects + self.ordering.fetch_bodies(self.executed) + self._replay() + self._execute() + self._propose()
 
     def _harvest(self, message: NewView) -> None:
         """Requests that the old view had given a number and the new one has not: they wait again."""
@@ -733,7 +706,7 @@ class PbftCore:
             effects += self._push_transfer()
         elif stuck and self.executed < proven.seq:
             effects += self._fetch_state()
-        return effects + self._fetch_bodies() + self._remind()
+        return effects + self.ordering.fetch_bodies(self.executed) + self._remind()
 
     def _repeat_view_change(self) -> list[Effect]:
         """VIEW-CHANGE is sent again until its view or a later one begins, less often after a while. [CL99 6] (P10)"""
@@ -758,30 +731,16 @@ class PbftCore:
 
     def _on_status(self, sender: NodeId, message: Status) -> list[Effect]:
         self.hearing.claim(sender, message.executed)
-        if not self._answers.take(self._now, sender):
-            return []
-        return [Send((sender,), part) for part in answer(message, self.ordering, self.checkpoints, self.view_changes)]
-
-    def _fetch_bodies(self) -> list[Effect]:
-        """Ask for bodies known by digest only: f+1 of those that said they have it, others the next time (P15)."""
-        effects: list[Effect] = []
-        for slot in self.ordering.above(self.executed):
-            for digest, holders in slot.lacking():
-                peers = [node for node in holders if node != self.me] or list(self.notary.others)
-                count = min(self.notary.weak_quorum, len(peers))
-                to = tuple(peers[(slot.asked + turn) % len(peers)] for turn in range(count))
-                slot.asked += count
-                effects.append(Send(to, FetchBatch(slot.seq, digest)))
-            if len(effects) >= FETCHES:
-                break
-        return effects
+        return self.giving.answer(self._now, sender, message, self.ordering, self.checkpoints, self.view_changes)
 
     def _on_fetch_batch(self, sender: NodeId, message: FetchBatch) -> list[Effect]:
-        slot = self.ordering.slots.get(message.seq)
-        body = slot.bodies.get(message.digest) if slot is not None else None
-        if body is None or not self._bytes.take(self._now, sender, body.size):
-            return []
-        return [Send((sender,), BatchData(message.seq, body.time, body.raws))]
+        return self.giving.batch(self._now, sender, message, self.ordering)
+
+    def _on_fetch_part(self, sender: NodeId, message: FetchPart) -> list[Effect]:
+        return self.giving.read_part(self._now, sender, message)
+
+    def _on_part_read(self, event: Part) -> list[Effect]:
+        return self.giving.part(self._now, event)
 
     def _on_batch_data(self, sender: NodeId, message: BatchData) -> list[Effect]:
         slot = self.ordering.slots.get(message.seq)
@@ -828,14 +787,6 @@ class PbftCore:
             if results is not None:
                 effects.append(self._reply(request, Answer.DONE, results))
         return effects + self._execute() + self._propose()
-
-    def _on_fetch_part(self, sender: NodeId, message: FetchPart) -> list[Effect]:
-        return [ReadPart(message.seq, message.part, sender)] if self._parts.take(self._now, sender) else []
-
-    def _on_part_read(self, event: Part) -> list[Effect]:
-        if not self._bytes.take(self._now, event.token, len(event.data or b"")):
-            return []
-        return [Send((event.token,), PartData(event.index, event.part, event.data))]
 
 
 def _ignore(_event: Event) -> list[Effect]:

@@ -19,6 +19,7 @@ from pbft.messages import (
     Commit,
     CommitProof,
     Committed,
+    FetchBatch,
     Prepare,
     PreparedProof,
     PrePrepare,
@@ -32,6 +33,9 @@ from replog.types import Digest, Message, NodeId
 
 BODIES_MAX: Final = 8
 """Bodies kept for one seq: those voted for in the last views. One that was prepared elsewhere may be chosen again."""
+
+FETCHES: Final = 16
+"""Bodies asked for at one time."""
 
 
 class Tally:
@@ -298,6 +302,20 @@ class Ordering:
         return [Persist(record, _seq(record)) for record in records]
 
     # --------------------------------------------------------------------------------------------------------- bodies
+
+    def fetch_bodies(self, executed: int) -> list[Effect]:
+        """Ask for bodies known by digest only: f+1 of those that said they have it, others the next time (P15)."""
+        effects: list[Effect] = []
+        for slot in self.above(executed):
+            for digest, holders in slot.lacking():
+                peers = [node for node in holders if node != self._notary.me] or list(self._notary.others)
+                count = min(self._notary.weak_quorum, len(peers))
+                to = tuple(peers[(slot.asked + turn) % len(peers)] for turn in range(count))
+                slot.asked += count
+                effects.append(Send(to, FetchBatch(slot.seq, digest)))
+            if len(effects) >= FETCHES:
+                break
+        return effects
 
     def supply(self, seq: int, batch: Batch) -> list[Effect]:
         """A body that was asked for by digest. It is on disk before any vote on it leaves (P15, P18)."""

@@ -112,6 +112,27 @@ class Requests:
         self.operations += request.count
         self.size += request.size
 
+    def flaw_in_batch(self, batch: Batch, wall: Micros, fresh: bool) -> str:
+        """Why a backup does not vote for this body; "" if it does. `wall`: its own time of day. `fresh`: its place has
+        not been executed here. Signatures last."""
+        options = self._options
+        if not batch.requests:
+            return "no requests: only a new view makes null ones"
+        if len(batch.requests) > options.batch_requests_max or batch.size > options.batch_bytes_max:
+            return "more requests or bytes than a batch may hold"
+        if batch.operations > options.batch_operations_max:
+            return "more operations than a batch may hold"
+        if abs(batch.time - wall) > options.clock_bound_us:
+            return f"its time is off by more than clock_bound_us = {options.clock_bound_us}"
+        if fresh and all(self.is_over(request) for request in batch.requests):
+            return "all of its requests have been executed"
+        for request in batch.requests:
+            if flaw := self.refusal(request):
+                return flaw
+            if not self.vouches(request):
+                return f"{request.client} did not sign its request {request.timestamp}"
+        return ""
+
     # -------------------------------------------------------------------------------------------------------- the end
 
     def executed(self, batch: Batch, results: Iterable[Result]) -> None:

@@ -17,7 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
-    """`golden("pbft/name", text)`: the text is what `tests/golden/pbft/name.txt` holds, or becomes it with --rewrite."""
+    """`golden("pbft/name", text)`: `text` is what `tests/golden/pbft/name.txt` holds, or becomes it with --rewrite."""
 
     def check(name: str, text: str) -> None:
         path = GOLDEN / f"{name}.txt"
