@@ -6,8 +6,6 @@ import-linter's (`scripts/check`); here they are run on small broken packages.
 """
 
 import ast
-import importlib
-import importlib.util
 import re
 import subprocess
 import sys
@@ -17,8 +15,6 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-
-from replog import protocols
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("replog", "pbft", "raft", "compare")
@@ -361,120 +357,6 @@ def test_the_contracts_notice_a_detour(small_house: Path) -> None:
     done = lint_imports(small_house)
     assert done.returncode == 1
     assert "BROKEN" in done.stdout
-
-
-def broken_links_in(page: Path) -> list[str]:
-    """Relative links of a Markdown page that lead to no file or folder."""
-    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
-    return [target for target in targets if "://" not in target and not (page.parent / target).exists()]
-
-
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_no_link_is_broken(page: Path) -> None:
-    assert not broken_links_in(page)
-
-
-def test_a_broken_link_is_noticed(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("[here](page.md), [away](https://example.org/), [gone](nowhere.md#part)")
-    assert broken_links_in(page) == ["nowhere.md"]
-
-
-def hazards_in(text: str) -> list[tuple[str, str]]:
-    """(number, status) of each hazard in the tables of docs/hazards.md, in order."""
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
-    return [(row[0], row[-1]) for row in rows if re.fullmatch(r"[PRX]\d+", row[0])]
-
-
-def untold_in(status: str) -> list[str]:
-    """Tests that a status names and that do not exist; a status is `open`, `later`, or tests as `file.py::name`."""
-    if status in ("open", "later"):
-        return []
-    named = re.findall(r"`([^`:]+)::([^`]+)`", status)
-    wrong = [f"{file}::{name}" for file, name in named if not defines(ROOT / "tests" / file, name)]
-    return wrong if named else [status]
-
-
-def defines(path: Path, name: str) -> bool:
-    if not path.is_file():
-        return False
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    return any(isinstance(node, functions) and node.name == name for node in ast.walk(ast.parse(path.read_text())))
-
-
-def test_the_hazards_are_complete_and_name_tests_that_exist() -> None:
-    hazards = hazards_in((ROOT / "docs" / "hazards.md").read_text())
-    numbers = [f"{letter}{i}" for letter, last in (("P", 45), ("R", 29), ("X", 15)) for i in range(1, last + 1)]
-    assert [number for number, _ in hazards] == numbers
-    assert not {number: untold_in(status) for number, status in hazards if untold_in(status)}
-
-
-def test_a_hazard_without_its_test_is_noticed() -> None:
-    assert untold_in("`test_architecture.py::test_gone`")
-    assert untold_in("`gone.py::test_gone`")
-    assert untold_in("surely")
-    assert not untold_in("`test_architecture.py::test_a_hazard_without_its_test_is_noticed`")
-
-
-def cited_hazards_in(text: str) -> set[str]:
-    """Numbers that a text cites as `HAZARDS P12, X3`."""
-    cited = re.findall(r"HAZARDS ((?:[PRX]\d+(?:,\s*)?)+)", text)
-    return {number for group in cited for number in re.findall(r"[PRX]\d+", group)}
-
-
-def test_only_known_hazards_are_cited() -> None:
-    known = {number for number, _ in hazards_in((ROOT / "docs" / "hazards.md").read_text())}
-    cited = {
-        number for package in PACKAGES for path in sources(package) for number in cited_hazards_in(path.read_text())
-    }
-    assert not cited - known
-
-
-def test_a_citation_of_a_hazard_is_read() -> None:
-    assert cited_hazards_in("as said (HAZARDS P7, P17) and HAZARDS X99.") == {"P7", "P17", "X99"}
-
-
-def named_in(text: str) -> set[str]:
-    """Dotted names of ours that a page writes in backticks: `replog.core`, `compare.mutants`, `replog.keys.Signer`."""
-    return set(re.findall(rf"`((?:{'|'.join(PACKAGES)})(?:\.\w+)+)`", text))
-
-
-def leads_nowhere(name: str) -> bool:
-    """Whether a dotted name is no module, attribute or entry point group."""
-    if name in entry_points().groups:
-        return False
-    module, _, attribute = name.rpartition(".")
-    try:
-        return importlib.util.find_spec(name) is None and not hasattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError:
-        return not hasattr(importlib.import_module(module), attribute)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_a_page_names_only_what_exists(page: Path) -> None:
-    assert not [name for name in sorted(named_in(page.read_text())) if leads_nowhere(name)]
-
-
-def test_a_name_that_leads_nowhere_is_noticed() -> None:
-    assert named_in("see `replog.core`, `replog.codec.Domain` and `replog up`") == {
-        "replog.core",
-        "replog.codec.Domain",
-    }
-    assert leads_nowhere("replog.gone")
-    assert leads_nowhere("replog.codec.Gone")
-    assert not leads_nowhere("replog.codec.Domain")
-    assert not leads_nowhere("replog.protocols")
-
-
-def test_the_page_of_formats_names_every_message() -> None:
-    specs = [protocols.find(name) for name in PROTOCOLS]
-    kinds = {kind for spec in specs for codec in (spec.messages, spec.records) for kind in codec.kinds}
-    text = (ROOT / "docs" / "formats.md").read_text()
-    assert {kind.__struct_config__.tag for kind in kinds} == set(re.findall(r"`([A-Z]|[pr][a-zA-Z])`", text))
-    assert not [kind.__name__ for kind in kinds if not re.search(rf"\b{kind.__name__}\b", text)]
 
 
 def imported_from_outside() -> set[str]:
