@@ -35,11 +35,12 @@ from replog.core import (
     Timeout,
     Trim,
 )
+from replog.live.counters import Counters
 from replog.node import Plug
 from replog.outbox import Outbox
 from replog.storage import Storage
 from replog.trace import TOLD_LATE, Recorder
-from replog.types import Micros, NodeId, Principal
+from replog.types import Message, Micros, NodeId, Principal, StatusReply
 
 log = logging.getLogger("replog.node")
 
@@ -121,6 +122,7 @@ class Disk:
         """`also`: kinds of effects that the outbox lets out besides the visible ones."""
         self.outbox = Outbox(also)
         self.commits = 0
+        """Transactions of records, not those that only trim."""
         self._storage = storage
         self._encode = encode
         self._progress = progress
@@ -153,7 +155,7 @@ class Disk:
         trim = self._due_trim()
         if not records and trim is None:
             return
-        self.commits += 1
+        self.commits += bool(records)
         work = functools.partial(self._write, [(one.index, self._encode(one.record)) for one in records], trim)
         if not self._durations or statistics.median(self._durations) < INLINE_COMMIT_S:
             work()
@@ -230,8 +232,11 @@ class Engine:
         storage: Storage,
         transport: Transport,
         recorder: Recorder | None = None,
+        counters: Counters | None = None,
     ) -> None:
+        """`counters`: those that the replica's signer and verifier count in."""
         self.replica = replica
+        self.counters = counters if counters is not None else Counters()
         self.disk = Disk(storage, spec.records.encode, self.wake, TOLD_LATE if recorder is not None else ())
         self.counts: Counter[str] = Counter()
         self._me = me
@@ -284,12 +289,15 @@ class Engine:
     def _take(self, sender: Principal, frame: bytes) -> None:
         decode = self._spec.messages.decode
         try:
-            messages = [decode(raw) for raw in unpack_frame(frame)]
+            raws = unpack_frame(frame)
+            messages = [decode(raw) for raw in raws]
         except BadMessage as error:
             self.counts["bad frames"] += 1
             self._transport.refuse(sender, str(error))
             return
-        for message in messages:
+        received = self.counters.received if isinstance(sender, int) else self.counters.client_received
+        for message, raw in zip(messages, raws, strict=True):
+            received.add(message, len(raw))
             self._step(Received(sender, message))
 
     def _step(self, event: Event) -> None:
@@ -321,16 +329,19 @@ class Engine:
             self._step(Saved(saved))
         self.disk.commit()
         out: dict[Principal, list[bytes]] = {}
-        encode = self._spec.messages.encode
+        encode, counters = self._spec.messages.encode, self.counters
         for effect in self.disk.outbox.ready():
             if self._recorder is not None:
                 self._recorder.decision(monotonic(), self._me, effect)
             if type(effect) is Send:
                 raw = encode(effect.message)
+                counters.sent.add(effect.message, len(raw), len(effect.to))
                 for node in effect.to:
                     out.setdefault(node, []).append(raw)
             elif type(effect) is Reply:
-                out.setdefault(effect.client, []).append(encode(effect.message))
+                raw = encode(self._with_counters(effect.message))
+                counters.client_sent.add(effect.message, len(raw))
+                out.setdefault(effect.client, []).append(raw)
             elif type(effect) is Trim:
                 self.disk.trim(effect.upto)
             elif type(effect) is Save:
@@ -341,6 +352,13 @@ class Engine:
         for to, messages in out.items():
             for frame in frames_of(messages):
                 self._transport.send(to, frame)
+
+    def _with_counters(self, message: Message) -> Message:
+        """The replica's own word says what its process did; any other message stays as it is."""
+        if type(message) is not StatusReply:
+            return message
+        self.counters.commits = self.disk.commits
+        return self.counters.told_in(message)
 
     async def close(self) -> None:
         self._timers.clear()

@@ -20,13 +20,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 from pydantic import BaseModel
 
 from replog.config import ClusterConfig
@@ -35,6 +37,7 @@ from replog.interface import Result, Said
 from replog.live import report
 from replog.live.arguments import WrongArguments, of_values
 from replog.live.client import LogClient
+from replog.live.counters import TOLD
 from replog.live.gateway_process import NAME, gateway_port
 from replog.live.links import bind
 from replog.live.openapi import description
@@ -77,6 +80,22 @@ class Refusal(Exception):
         self.problem = Problem(error=error, message=message, rule=rule)
 
 
+class ReplicaCounters(Collector):
+    """What each replica said last that its process did; of one that does not answer, nothing."""
+
+    def __init__(self) -> None:
+        self.said: list[Said] = []
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        told = {str(word.node): report.counters_of(word.status) for word in self.said if word.status is not None}
+        for name, text in TOLD.items():
+            family = CounterMetricFamily(f"replog_replica_{name}", f"{text}, the replica's own word", labels=("node",))
+            for node, counters in told.items():
+                if name in counters:
+                    family.add_metric((node,), counters[name])
+            yield family
+
+
 class Meters:
     """What /metrics shows. A registry of its own: several gateways may live in one process."""
 
@@ -92,6 +111,8 @@ class Meters:
         self.view = self._gauge("replog_replica_view", "View or term, the replica's own word")
         self.in_sync = self._gauge("replog_replica_in_sync", "1 if the replica says that it is in sync")
         self.up = self._gauge("replog_replica_up", "1 if the replica answers")
+        self.counters = ReplicaCounters()
+        self.registry.register(self.counters)
         self.quorum = Gauge("replog_has_quorum", "1 if enough replicas are in sync to commit", registry=self.registry)
 
     def _gauge(self, name: str, text: str) -> Gauge:
@@ -99,6 +120,7 @@ class Meters:
 
     def take(self, said: list[Said], quorum: bool) -> None:
         self.quorum.set(quorum)
+        self.counters.said = said
         for word in said:
             node, status = str(word.node), word.status
             self.up.labels(node).set(status is not None)

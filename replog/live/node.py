@@ -38,9 +38,11 @@ from replog.config import FILE, ClusterConfig, NodeConfig, storage_owner
 from replog.errors import ConfigError
 from replog.executor import StateCorrupt
 from replog.keys import Ed25519Signer, Ed25519Verifier
+from replog.live.counters import Counters
 from replog.live.engine import Engine
 from replog.live.links import Dialler, Link, Listener, bind
 from replog.live.locks import FolderLock, Held
+from replog.meters import MeteredSigner, MeteredVerifier
 from replog.node import SavedState, Wrap, build
 from replog.replica import Replica
 from replog.runtime import StateUnreadable
@@ -84,6 +86,7 @@ class Node:
         self.me = me
         self.resumed = False
         self.engine: Engine
+        self._counters = Counters()
         self._machine = machine or config.machine()
         self._wrap = wrap
         self._socket = listener
@@ -137,7 +140,7 @@ class Node:
             storage.close()
             raise StorageFailed(f"{self._folder / 'state.db'}: {error}") from None
         plug = replica if self._wrap is None else self._wrap(self.me, replica)
-        return Engine(self.me, spec, plug, storage, self, self._recorder())
+        return Engine(self.me, spec, plug, storage, self, self._recorder(), self._counters)
 
     def _build(self, signer: Ed25519Signer, records: Sequence[Any], saved: Saved | None) -> Replica:
         config = self.config
@@ -148,8 +151,8 @@ class Node:
             f=config.f,
             cluster_id=config.cluster,
             options=config.protocol_options(),
-            signer=signer,
-            verifier=Ed25519Verifier(config.public_keys()),
+            signer=MeteredSigner(signer, self._counters.meter),
+            verifier=MeteredVerifier(Ed25519Verifier(config.public_keys()), self._counters.meter),
             machine=self._machine(),
             rng=random.Random(),
             wall=lambda: time.time_ns() // 1000,

@@ -11,6 +11,7 @@ from typing import Any
 
 from replog.config import ClusterConfig
 from replog.interface import Said
+from replog.live.counters import TOLD
 from replog.quorum import byzantine_quorum, majority
 from replog.types import NOBODY, Status
 
@@ -63,8 +64,15 @@ def _replica(config: ClusterConfig, node: int, status: Status | None, pid: int |
         "stable_index": status.stable,
         "in_sync": status.in_sync,
         "reason": printable(status.reason),
-        "detail": {printable(key): value for key, value in status.detail.items()},
+        "detail": {printable(key): value for key, value in status.detail.items() if key not in TOLD},
+        "counters": counters_of(status),
     }
+
+
+def counters_of(status: Status) -> dict[str, int]:
+    """What the replica says that its process did, by the names of TOLD; what is no count is left out."""
+    told = ((name, status.detail.get(name)) for name in TOLD)
+    return {name: value for name, value in told if isinstance(value, int) and value >= 0}
 
 
 def summary(statuses: Mapping[int, Status | None], quorum: int, view_word: str, leader_word: str) -> str:

@@ -21,10 +21,11 @@ from replog.client import ClientCore
 from replog.codec import Domain
 from replog.core import Command, ProtocolSpec
 from replog.keys import Ed25519Signer, Ed25519Verifier, HashSigner, Signer, Verifier
+from replog.meters import Meter, MeteredSigner, MeteredVerifier
 from replog.node import Plug, SavedState, Wrap, build
 from replog.replica import Replica
 from replog.sim.client import SimClient
-from replog.sim.costs import REFERENCE, CostModel, Meter, MeteredHashVerifier, MeteredSigner, MeteredVerifier
+from replog.sim.costs import REFERENCE, CostModel, MeteredHashVerifier
 from replog.sim.disk import Disk, DiskModel
 from replog.sim.network import LAN, Network, NetworkModel
 from replog.sim.node import SimNode

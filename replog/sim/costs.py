@@ -1,4 +1,4 @@
-"""What work costs: the cost model of the simulated machine, and the meters that see how much work a step did.
+"""What work costs: the cost model of the simulated machine, and the meter of its signatures.
 
 Here: prices and counts. Not here: who waits for whom (`replog.sim.process`), nor how long a disk or a link takes
 (`replog.sim.disk`, `network`): those are latencies and cost no core.
@@ -14,7 +14,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from replog.keys import Signer, Verifier
+from replog.meters import Meter
 from replog.types import Principal
 
 
@@ -51,41 +51,6 @@ class CostModel:
 REFERENCE = CostModel()
 FREE = CostModel(0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0)
 """Work takes no time: for tests of order, where only latencies of links and disks matter."""
-
-
-class Meter:
-    """What one process signed and checked, since ever. A turn is charged by the difference."""
-
-    __slots__ = ("signed", "verified")
-
-    def __init__(self) -> None:
-        self.signed = 0
-        self.verified = 0
-
-
-class MeteredSigner:
-    """Any signer, counted."""
-
-    def __init__(self, signer: Signer, meter: Meter) -> None:
-        self._sign = signer.sign
-        self._meter = meter
-
-    def sign(self, statement: bytes) -> bytes:
-        self._meter.signed += 1
-        return self._sign(statement)
-
-
-class MeteredVerifier:
-    """Any verifier, counted."""
-
-    def __init__(self, verifier: Verifier, meter: Meter) -> None:
-        self._verify = verifier.verify
-        self._meter = meter
-        self.knows = verifier.knows
-
-    def verify(self, signer: Principal, statement: bytes, signature: bytes) -> bool:
-        self._meter.verified += 1
-        return self._verify(signer, statement, signature)
 
 
 class MeteredHashVerifier:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from replog.codec import BadMessage, Codec
-from replog.sim.costs import CostModel, Meter
+from replog.meters import Meter
+from replog.sim.costs import CostModel
 from replog.sim.network import Frame, Link, Network
 from replog.sim.world import Clock, World
 from replog.types import Message, Micros, Principal

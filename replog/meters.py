@@ -1,0 +1,41 @@
+"""Signers and verifiers that count: what both worlds put around the real ones to know what signing costs."""
+
+from __future__ import annotations
+
+from replog.keys import Signer, Verifier
+from replog.types import Principal
+
+
+class Meter:
+    """What one process signed and checked, since ever."""
+
+    __slots__ = ("signed", "verified")
+
+    def __init__(self) -> None:
+        self.signed = 0
+        self.verified = 0
+
+
+class MeteredSigner:
+    """Any signer, counted."""
+
+    def __init__(self, signer: Signer, meter: Meter) -> None:
+        self._sign = signer.sign
+        self._meter = meter
+
+    def sign(self, statement: bytes) -> bytes:
+        self._meter.signed += 1
+        return self._sign(statement)
+
+
+class MeteredVerifier:
+    """Any verifier, counted."""
+
+    def __init__(self, verifier: Verifier, meter: Meter) -> None:
+        self._verify = verifier.verify
+        self._meter = meter
+        self.knows = verifier.knows
+
+    def verify(self, signer: Principal, statement: bytes, signature: bytes) -> bool:
+        self._meter.verified += 1
+        return self._verify(signer, statement, signature)
