@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from raft.config import RaftConfig
 from raft.core import RaftCore
 from raft.spec import SPEC, RaftSpec
 
-__all__ = ["SPEC", "RaftConfig", "RaftCore", "RaftSpec"]
+__all__ = ["SPEC", "RaftCore", "RaftSpec"]

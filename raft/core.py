@@ -15,9 +15,8 @@ believed after checks of form. Clients are vouched for by their links, so that n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from raft.config import RaftConfig
 from raft.configuration import Configuration
 from raft.election import ELECTION, VOTE_RETRY, Election, Role
 from raft.log import Log, recover
@@ -64,6 +63,10 @@ from replog.core import (
 )
 from replog.types import NOBODY, Answer, ClientId, Micros, NodeId, Principal, Request, Status, Submit
 from replog.types import Reply as ClientReply
+
+if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
+    from raft.config import RaftConfig
+
 
 HEARTBEAT: Final = "heartbeat"
 

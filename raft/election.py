@@ -7,13 +7,16 @@ with its term (`raft.replication`), nor the log (`raft.log`), which is only look
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from raft.config import RaftConfig
 from raft.log import Log
 from raft.messages import HardState, PreVote, PreVoteReply, RequestVote, VoteReply
 from replog.core import CancelTimer, Effect, Note, Persist, Rng, Send, SetTimer
 from replog.types import NOBODY, Message, Micros, NodeId
+
+if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
+    from raft.config import RaftConfig
+
 
 ELECTION: Final = "election"
 VOTE_RETRY: Final = "vote-retry"

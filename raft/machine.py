@@ -7,17 +7,20 @@ committed (`raft.core`), nor how a snapshot travels (`raft.snapshot`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from raft.config import RaftConfig
 from raft.log import Log
 from raft.messages import LogStart
 from raft.snapshot import Sender, Snapshot
 from replog.codec import digest_of
 from replog.core import Apply, Checkpoint, Checkpointed, Effect, SetTimer, Stored
 from replog.types import Request
+
+if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
+    from raft.config import RaftConfig
+
 
 APPLY: Final = "apply"
 

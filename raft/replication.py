@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from raft.config import RaftConfig
 from raft.log import Log
 from raft.messages import AppendEntries, AppendReply, Entry
 from replog.core import Effect, Send
 from replog.types import Micros, NodeId
+
+if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
+    from raft.config import RaftConfig
 
 
 class Mode(StrEnum):

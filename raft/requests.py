@@ -7,11 +7,14 @@ asked), nor how a batch is replicated.
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from raft.config import RaftConfig
 from replog.core import Result, Sessions
 from replog.types import Answer, ClientId, Request
+
+if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
+    from raft.config import RaftConfig
+
 
 Verdict = tuple[Answer, bytes]
 CLOSED: Final = b"the session admits this timestamp no more"

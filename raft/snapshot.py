@@ -10,12 +10,15 @@ starts over, keeping every part that is the same, under one that does not (HAZAR
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from raft.config import RaftConfig
 from raft.configuration import Configuration
 from raft.messages import InstallSnapshot, LogStart, SnapshotReply
 from replog.core import Effect, Note, Part, ReadPart, Restore, Send, Wanted, WritePart
 from replog.types import Digest, Micros, NodeId
+
+if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
+    from raft.config import RaftConfig
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from raft.config import RaftConfig
 from raft.core import RaftCore
 from raft.messages import MESSAGES, RECORDS
 from replog.core import ClientRules, Core, Setup
+
+if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
+    from raft.config import RaftConfig
 
 
 class RaftSpec:
@@ -30,7 +32,9 @@ class RaftSpec:
             raise ValueError(f"n = {n}, f = {f}: Raft needs f >= 0 and n >= 2f + 1 = {2 * max(f, 0) + 1}")
 
     def options(self, given: dict[str, Any]) -> RaftConfig:
-        return RaftConfig(**given)
+        from raft.config import RaftConfig
+
+        return RaftConfig.model_validate(given)
 
     def core(self, setup: Setup) -> Core:
         return RaftCore(setup)

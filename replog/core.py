@@ -119,8 +119,8 @@ Event = Started | Received | Timeout | Applied | Checkpointed | Saved | Queried 
 class Persist(_Value, frozen=True):
     """Put `record` on disk: a barrier for every Send, Reply, Accuse and Trim behind it.
 
-    `index`: the log index (PBFT: seq) that the record belongs to. A record that `Trim(upto)` must not drop by itself
-    has index 0 only if the core lists it again before the Trim: hard state is written anew, then the prefix is cut.
+    `index`: the log index (PBFT: seq) that the record belongs to; 0: none, and any Trim may drop it. What must outlive
+    a cut (the view, the term, a proof) is therefore listed anew right before the Trim, with an index beyond it.
     Records come back at construction in the order in which they were persisted.
     """
 
