@@ -26,6 +26,7 @@ from compare.faults import FAULTS, Verb
 from compare.history import Call
 from compare.judging import Costs, Observed
 from compare.live_client import LabClient
+from compare.live_costs import Ledger
 from compare.scenario import Happening, Scenario
 from compare.sim import choose
 from replog import trace
@@ -42,6 +43,8 @@ from replog.types import Micros, NodeId, Status
 
 HOST: Final = "127.0.0.1"
 LOOK_S: Final = 0.02
+LAST_WORD_S: Final = 0.1
+"""How long a replica that is about to be killed is asked for its counters."""
 CONTROL_US: Final = 10_000
 """How often a liar looks for orders."""
 OBSERVER: Final = "observer"
@@ -97,6 +100,8 @@ class _Trial:
         self._chance = random.Random(f"{seed}/timeline")
         self._liars: set[NodeId] = set()
         self._gone: set[NodeId] = set()
+        self._ledger = Ledger()
+        self._costs = Costs()
         self._began: Micros = 0
         self._ended: Micros = 0
 
@@ -126,6 +131,7 @@ class _Trial:
         return self._observed(probes)
 
     async def _work(self) -> None:
+        self._ledger.begin(range(self._config.n), await self._observer.statuses())
         self._began = monotonic()
         self._ended = self._began + _us(self._scenario.duration_s)
         tasks = [asyncio.create_task(self._happen(happening)) for happening in self._scenario.timeline]
@@ -136,6 +142,8 @@ class _Trial:
         ]
         try:
             await _until(self._ended)
+            self._ledger.end(range(self._config.n), await self._observer.statuses())
+            self._costs = self._ledger.costs(client.counters for client in self._clients)
             await asyncio.gather(*tasks)
         finally:
             for task in (*tasks, *callers):
@@ -198,7 +206,7 @@ class _Trial:
             liars=tuple(sorted(self._liars)),
             gone=tuple(sorted(self._gone)),
             attack_actions=sum(int(path.read_text()) for path in self._control.glob("actions-*")),
-            costs=Costs(),
+            costs=self._costs,
         )
 
     def lines(self) -> Iterator[dict[str, Any]]:
@@ -247,10 +255,13 @@ class _Trial:
         for node in nodes:
             match verb:
                 case "crash":
+                    self._ledger.end([node], await self._observer.statuses([node], LAST_WORD_S))
                     self._processes.kill(node, signal.SIGKILL)
                     await self._processes.wait_exit(node)
                 case "restart":
                     await self._processes.start([node], wraps=wraps)
+                    self._ledger.born(node)
+                    self._observer.dial_again(node)
                 case "pause":
                     self._processes.kill(node, signal.SIGSTOP)
                 case "resume":

@@ -18,9 +18,11 @@ from compare.workloads import Plan, encode
 from replog.certificates import load_signer, tls_context
 from replog.client import ClientCore, Done, Failed, ToReplica, Wake
 from replog.codec import BadMessage, pack_frame, unpack_frame
-from replog.config import ClusterConfig
+from replog.config import ClusterConfig, NodeConfig
+from replog.live.counters import Counters
 from replog.live.engine import monotonic
 from replog.live.links import Dialler, Link
+from replog.meters import MeteredSigner
 from replog.types import Message, NodeId, Reply, Status, StatusReply, StatusRequest, decode_status
 
 STATUS_S = 0.5
@@ -35,24 +37,35 @@ class LabClient:
         folder = config.client_folder(name)
         self.name = name
         self.calls: list[Call] = []
+        self.counters = Counters()
         self._config = config
-        self._core = ClientCore(name, config.n, rules, load_signer(folder), config.domain)
+        signer = MeteredSigner(load_signer(folder), self.counters.meter)
+        self._core = ClientCore(name, config.n, rules, signer, config.domain)
         self._codec = spec.messages
         self._context = tls_context(config.folder / "ca.pem", folder, server=False)
         self._links: dict[NodeId, Link] = {}
         self._linked = asyncio.Event()
         self._waiting: dict[int, tuple[list[Call], asyncio.Future[None]]] = {}
         self._statuses: dict[NodeId, Status] = {}
+        self._asking = asyncio.Lock()
+        self._asked: frozenset[NodeId] = frozenset()
+        self._token = 0
         self._told = asyncio.Event()
         self._wake: asyncio.TimerHandle | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> LabClient:
         self._dialler = Dialler(self._config.cluster, self._context, self._serve)
-        self._tasks = [
-            asyncio.create_task(self._dialler.keep(node.id, node.host, node.port)) for node in self._config.nodes
-        ]
+        self._tasks = [self._keep(node) for node in self._config.nodes]
         return self
+
+    def _keep(self, node: NodeConfig) -> asyncio.Task[None]:
+        return asyncio.create_task(self._dialler.keep(node.id, node.host, node.port))
+
+    def dial_again(self, node: NodeId) -> None:
+        """Now, and not when the back-off ends: the replica has just been started again."""
+        self._tasks[node].cancel()
+        self._tasks[node] = self._keep(self._config.nodes[node])
 
     async def __aexit__(self, *_: object) -> None:
         if self._wake is not None:
@@ -82,15 +95,18 @@ class LabClient:
         await done
         return calls
 
-    async def statuses(self) -> dict[NodeId, Status]:
-        """Each replica's own word, of those that answer in time."""
-        self._statuses = {}
-        self._told.clear()
-        self._send(sorted(self._links), StatusRequest(0))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STATUS_S):
-                await self._told.wait()
-        return dict(self._statuses)
+    async def statuses(self, nodes: Iterable[NodeId] | None = None, wait_s: float = STATUS_S) -> dict[NodeId, Status]:
+        """Own word of each of these replicas, or of all, if it answers in time. One question at a time."""
+        async with self._asking:
+            self._token += 1
+            self._statuses = {}
+            self._told.clear()
+            self._asked = frozenset(range(self._config.n) if nodes is None else nodes)
+            self._send(sorted(self._asked & self._links.keys()), StatusRequest(self._token))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._told.wait()
+            return dict(self._statuses)
 
     # ---------------------------------------------------------------------------------------------------------- links
 
@@ -117,9 +133,9 @@ class LabClient:
         for message in messages:
             if type(message) is Reply:
                 self._carry_out(self._core.on_message(monotonic(), node, message))
-            elif type(message) is StatusReply:
+            elif type(message) is StatusReply and message.token == self._token:
                 self._statuses[node] = decode_status(message.status)
-                if len(self._statuses) >= len(self._links):
+                if self._asked & self._links.keys() <= self._statuses.keys():
                     self._told.set()
 
     def _carry_out(self, effects: Iterable[Any]) -> None:
@@ -135,8 +151,11 @@ class LabClient:
                     done.set_result(None)
 
     def _send(self, to: Iterable[NodeId], message: Message) -> None:
-        frame = pack_frame([self._codec.encode(message)])
-        for node in to:
+        raw = self._codec.encode(message)
+        nodes = tuple(to)
+        self.counters.sent.add(message, len(raw), len(nodes))
+        frame = pack_frame([raw])
+        for node in nodes:
             link = self._links.get(node)
             if link is not None:
                 link.send(frame)
