@@ -87,7 +87,7 @@ def many(jobs: Sequence[Job], spec: ProtocolSpec | None = None, workers: int | N
     alone = [job for job in jobs if job.engine == "live" or spec is not None]
     pooled = [job for job in jobs if job not in alone] if alone else list(jobs)
     if pooled:
-        number = min(workers or len(os.sched_getaffinity(0)), len(pooled))
+        number = min(workers or _cores(), len(pooled))
         with ProcessPoolExecutor(number) as pool:
             futures = {pool.submit(one, job): job for job in pooled}
             for future in as_completed(futures):
@@ -195,3 +195,8 @@ def _meta(started: datetime, seeds: list[int], scenarios: list[Scenario]) -> dic
         "cost_model": "reference",
         "scenarios": {scenario.name: scenario.model_dump(mode="json") for scenario in scenarios},
     }
+
+
+def _cores() -> int:
+    """Cores that this process may use; where the system does not say, those that there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -56,12 +56,20 @@ class Load:
         self.refused: set[str] = set()
         self._word = 0
         self._more = asyncio.Condition()
+        self._enough = asyncio.Event()
+        self._tasks = [asyncio.create_task(self._one(key)) for key in self.acknowledged]
 
-    async def run(self, until: asyncio.Event) -> None:
-        await asyncio.gather(*(self._one(key, until) for key in self.acknowledged))
+    async def stop(self) -> None:
+        """Let what is under way come to its end."""
+        self._enough.set()
+        await asyncio.gather(*self._tasks)
 
-    async def _one(self, key: str, until: asyncio.Event) -> None:
-        while not until.is_set():
+    def cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def _one(self, key: str) -> None:
+        while not self._enough.is_set():
             self._word += 1
             word = f"<{self._word}>"
             try:
@@ -95,15 +103,22 @@ class Load:
         return self.count
 
 
+@contextlib.asynccontextmanager
+async def loading(client: LogClient) -> AsyncIterator[Load]:
+    load = Load(client)
+    try:
+        yield load
+    finally:
+        load.cancel()
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_kill_all_at_once_under_load_and_go_on(protocol: str, make: Callable[..., ClusterConfig]) -> None:
     config = make(protocol)
     async with LocalProcesses(config) as processes:
         await processes.start()
         await processes.wait_serving()
-        async with LogClient(config, timeout=30) as client:
-            load, done = Load(client), asyncio.Event()
-            running = asyncio.create_task(load.run(done))
+        async with LogClient(config, timeout=30) as client, loading(client) as load:
             for _ in range(3):
                 await load.acknowledge(150)
                 nodes = list(processes.pids())
@@ -114,8 +129,7 @@ async def test_kill_all_at_once_under_load_and_go_on(protocol: str, make: Callab
                 serving = await processes.wait_serving()
                 assert all(line["resumed"] for line in serving.values())
             await load.acknowledge(50)
-            done.set()
-            await running
+            await load.stop()
             assert await load.judge() >= 500
 
 
@@ -125,9 +139,7 @@ async def test_kill_the_leader_under_load_and_restart_it(protocol: str, make: Ca
     async with LocalProcesses(config) as processes:
         await processes.start()
         await processes.wait_serving()
-        async with LogClient(config, timeout=30) as client:
-            load, done = Load(client), asyncio.Event()
-            running = asyncio.create_task(load.run(done))
+        async with LogClient(config, timeout=30) as client, loading(client) as load:
             for _ in range(2):
                 await load.acknowledge(100)
                 leader = next(said.status.leader for said in await client.status() if said.status)
@@ -136,8 +148,7 @@ async def test_kill_the_leader_under_load_and_restart_it(protocol: str, make: Ca
                 await load.acknowledge(100)
                 await processes.restart(leader)
                 await processes.wait_serving()
-            done.set()
-            await running
+            await load.stop()
             assert await load.judge() >= 400
 
 

@@ -1,5 +1,6 @@
 """What a replica's disk gives back: everything that was promised, or an error that says so."""
 
+import contextlib
 import shutil
 import sqlite3
 import subprocess
@@ -108,7 +109,7 @@ def test_an_older_state_file_under_a_cut_log_is_refused(folder: Path, tmp_path: 
 
 
 def change(folder: Path, statement: str) -> None:
-    with sqlite3.connect(folder / "log.db") as base:
+    with contextlib.closing(sqlite3.connect(folder / "log.db")) as base, base:
         base.execute(statement)
     base.close()
 
@@ -188,7 +189,7 @@ def test_a_damaged_part_of_a_checkpoint_is_never_handed_out(folder: Path) -> Non
     store = Storage(folder, OWNER)
     store.save(Snapshot(3, {0: b"root", 1: b"leaf"}))
     store.close()
-    with sqlite3.connect(folder / "state.db") as base:
+    with contextlib.closing(sqlite3.connect(folder / "state.db")) as base, base:
         base.execute("UPDATE part SET data = x'00' WHERE part = 1")
     base.close()
     saved = Storage(folder, OWNER).load_state()
@@ -271,7 +272,7 @@ def test_memory_durability_survives_the_process_but_not_the_machine(
 
 
 def parts_on_disk(folder: Path) -> dict[int, int]:
-    with sqlite3.connect(folder / "state.db") as base:
+    with contextlib.closing(sqlite3.connect(folder / "state.db")) as base, base:
         found = dict(base.execute("SELECT part, save FROM part"))
     base.close()
     return found
