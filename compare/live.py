@@ -43,8 +43,6 @@ from replog.types import Micros, NodeId, Status
 
 HOST: Final = "127.0.0.1"
 LOOK_S: Final = 0.02
-LAST_WORD_S: Final = 0.1
-"""How long a replica that is about to be killed is asked for its counters."""
 CONTROL_US: Final = 10_000
 """How often a liar looks for orders."""
 OBSERVER: Final = "observer"
@@ -255,7 +253,7 @@ class _Trial:
         for node in nodes:
             match verb:
                 case "crash":
-                    self._ledger.end([node], await self._observer.statuses([node], LAST_WORD_S))
+                    self._ledger.end([node], await self._observer.statuses([node]))
                     self._processes.kill(node, signal.SIGKILL)
                     await self._processes.wait_exit(node)
                 case "restart":

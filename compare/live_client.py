@@ -95,7 +95,7 @@ class LabClient:
         await done
         return calls
 
-    async def statuses(self, nodes: Iterable[NodeId] | None = None, wait_s: float = STATUS_S) -> dict[NodeId, Status]:
+    async def statuses(self, nodes: Iterable[NodeId] | None = None) -> dict[NodeId, Status]:
         """Own word of each of these replicas, or of all, if it answers in time. One question at a time."""
         async with self._asking:
             self._token += 1
@@ -104,7 +104,7 @@ class LabClient:
             self._asked = frozenset(range(self._config.n) if nodes is None else nodes)
             self._send(sorted(self._asked & self._links.keys()), StatusRequest(self._token))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
+                async with asyncio.timeout(STATUS_S):
                     await self._told.wait()
             return dict(self._statuses)
 

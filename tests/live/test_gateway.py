@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
@@ -19,6 +20,7 @@ from replog.live.client import LogClient
 from replog.live.gateway import BODY_BYTES_MAX, Gateway
 from replog.types import Status
 
+SENT = "replog_replica_messages_sent_total"
 Http = TestClient[web.Request, web.Application]
 pytestmark = pytest.mark.live
 
@@ -80,6 +82,9 @@ async def test_what_operators_ask(http: Http) -> None:
     assert 'replog_gateway_requests_total{route="PUT /kv/{key}",status="200"} 1.0' in metrics
     assert "replog_has_quorum 1.0" in metrics
     assert metrics.count("replog_replica_index{") == status["n"]
+    for replica in status["replicas"]:
+        (line,) = [line for line in metrics.splitlines() if line.startswith(f'{SENT}{{node="{replica["node"]}"}}')]
+        assert float(line.split()[1]) >= replica["counters"]["messages_sent"] > 0
 
 
 # ------------------------------------------------------------------------------------------------------------- errors
@@ -170,6 +175,21 @@ async def test_health_follows_the_quorum(scripted: Pair) -> None:
     assert (await told(http.get("/healthz")))["in_sync"] == 3
     metrics = await (await http.get("/metrics")).text()
     assert 'replog_replica_up{node="3"} 0.0' in metrics
+
+
+async def test_the_metrics_take_no_counter_for_what_is_none(scripted: Pair) -> None:
+    """A replica that lies about itself spoils its own lines, not the page; of one that is silent nothing is shown."""
+    http, client = scripted
+    word = Status(0, "pbft", "backup", 0, 0, 5, 0, True, detail={"messages_sent": 7, "signatures_made": 2})
+    lie = {"messages_sent": "many", "signatures_made": -1, 'x"}\nforged': 1}
+    client.statuses[:2] = [word, msgspec.structs.replace(word, node=1, detail=lie)]
+    metrics = await (await http.get("/metrics")).text()
+    assert f'{SENT}{{node="0"}} 7.0' in metrics
+    assert 'replog_replica_signatures_made_total{node="0"} 2.0' in metrics
+    assert 'node="1"' not in "".join(line for line in metrics.splitlines() if "_total{" in line)
+    assert "forged" not in metrics
+    client.statuses[0] = None
+    assert f"{SENT}{{" not in await (await http.get("/metrics")).text()
 
 
 async def test_the_description_covers_every_method(scripted: Pair) -> None:
