@@ -29,6 +29,10 @@ class Model(Protocol):
         """Whether the call never changes anything."""
         ...
 
+    def idle(self, call: Call) -> bool:
+        """Whether a call with this outcome changed nothing, whatever the state was."""
+        ...
+
     def same(self, accepted: Any, expected: Any) -> bool:
         """Whether the outcome a client accepted is the one that the model gives."""
         ...
@@ -60,6 +64,10 @@ class KeyValueModel:
 
     def reads(self, call: Call) -> bool:
         return call.method in self._READS
+
+    def idle(self, call: Call) -> bool:
+        """A read, a comparison that failed, a delete of nothing, a refusal."""
+        return self.reads(call) or call.outcome is False or isinstance(call.outcome, Refusal)
 
     def same(self, accepted: Any, expected: Any) -> bool:
         return same(accepted, expected)
@@ -126,6 +134,9 @@ class CounterModel:
 
     def reads(self, call: Call) -> bool:
         return call.method != "add"
+
+    def idle(self, call: Call) -> bool:
+        return self.reads(call)
 
     def same(self, accepted: Any, expected: Any) -> bool:
         return same(accepted, expected)

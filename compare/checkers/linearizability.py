@@ -108,17 +108,18 @@ def _following(this: _Return, place: int, mask: int, state: Any, model: Model) -
         if not call.known or model.same(call.outcome, outcome)
     ]
     for bit, call, after in fitting:
-        # What fits here and changes nothing may come here: an order in which it comes later works with it here too.
-        if call.known and after == state:
+        # What changes nothing wherever it fits may come here: an order in which it comes later works without it there.
+        # A write that happens to change nothing here is no such call: later it may undo what another one wrote.
+        if call.known and model.idle(call):
             mask |= bit
     if mask & this.bit:
         yield place + 1, mask & ~this.bit, state
         return
     direct = None
-    for bit, _, after in fitting:
+    for bit, call, after in fitting:
         if bit == this.bit:
             direct = (place + 1, mask, after)
-        elif after != state:
+        elif not mask & bit and (call.known or after != state):
             yield place, mask | bit, after
     if direct is not None:
         yield direct

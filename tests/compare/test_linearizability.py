@@ -39,6 +39,11 @@ def explains(order: tuple[Call, ...]) -> bool:
     return True
 
 
+SHORT = st.one_of(
+    st.tuples(st.just("put"), st.just("a"), st.sampled_from(["1", "2"]), st.none()),
+    st.tuples(st.just("get"), st.just("a"), st.sampled_from(["1", "2"])),
+    st.tuples(st.just("delete"), st.just("a"), st.booleans()),
+)
 KEYS = st.sampled_from(["a", "ab"])
 VALUES = st.sampled_from(["1", "2"])
 OPERATIONS = st.one_of(
@@ -52,10 +57,10 @@ OPERATIONS = st.one_of(
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> list[Call]:
+def histories(draw: st.DrawFn, operations: st.SearchStrategy[tuple[object, ...]] = OPERATIONS) -> list[Call]:
     calls = []
     for number in range(draw(st.integers(1, 5))):
-        method, *args, outcome = draw(OPERATIONS)
+        method, *args, outcome = draw(operations)
         invoke = draw(st.integers(0, 12))
         returned = draw(st.none() | st.integers(invoke + 1, 16))
         calls.append(call(method, *args, at=(invoke, returned), outcome=outcome, client=f"c{number}"))
@@ -66,6 +71,23 @@ def histories(draw: st.DrawFn) -> list[Call]:
 @given(histories())
 def test_the_judge_agrees_with_brute_force(calls: list[Call]) -> None:
     assert check(calls, KV).ok == brute_force(calls)
+
+
+@settings(max_examples=600, deadline=None)
+@given(histories(SHORT))
+def test_the_judge_agrees_with_brute_force_where_writes_write_what_is_there(calls: list[Call]) -> None:
+    assert check(calls, KV).ok == brute_force(calls)
+
+
+def test_a_write_of_what_is_there_may_come_after_another_write() -> None:
+    calls = [
+        call("put", "x", "1", at=(0, 5)),
+        call("put", "x", "1", at=(10, 100), client="a"),
+        call("put", "x", "2", at=(20, 30), client="b"),
+    ]
+    assert check([*calls, call("get", "x", at=(40, 50), outcome="1", client="d")], KV).ok
+    assert check([*calls, call("get", "x", at=(110, 120), outcome="2", client="d")], KV).ok
+    assert not check([*calls, call("get", "x", at=(110, 120), outcome=None, client="d")], KV).ok
 
 
 @settings(max_examples=200, deadline=None)
