@@ -48,6 +48,7 @@ from replog.core import (
     Queried,
     Received,
     Saved,
+    SaveState,
     Send,
     SetTimer,
     Setup,
@@ -374,6 +375,7 @@ class PbftCore:
         """Keep what belongs to a view or window that this replica has not reached; it may get there (P21)."""
         ordering = self.ordering
         late = message.view < ordering.view or message.seq <= ordering.low
+        late = late or (message.view == ordering.view and message.seq <= ordering.bottom)
         ready = message.view == ordering.view and ordering.active and message.seq <= ordering.high
         if not late and not ready and message.seq <= ordering.high + self.options.log_window:
             self.early.keep(sender, message)
@@ -384,6 +386,8 @@ class PbftCore:
         this replica can vouch for. [CL99 4.2]"""
         if sender != self.notary.primary(message.view):
             return self._refuse(sender, "only the primary sends a pre-prepare")
+        if len(message.requests) > self.options.batch_requests_max:
+            return self._refuse(sender, "pre-prepare: more requests than a batch may hold")
         if self._is_early(sender, message):
             return []
         slot = self.ordering.slot(message.seq)
@@ -396,8 +400,7 @@ class PbftCore:
             return self._refuse(sender, "pre-prepare: the digest is not the body's")
         if not self.notary.check_pre_prepare(message.view, message.seq, message.digest, message.signature):
             return self._refuse(sender, "pre-prepare: bad signature")
-        fresh = message.seq > self.executed
-        if flaw := self.requests.flaw_in_batch(batch, self.setup.wall(), fresh):
+        if flaw := self.requests.flaw_in_batch(batch, self.setup.wall()):
             return self._refuse(sender, f"pre-prepare: {flaw}")
         return self.ordering.accept(message, batch) + self._execute()
 
@@ -429,9 +432,9 @@ class PbftCore:
     def _on_committed(self, sender: NodeId, message: Committed) -> list[Effect]:
         """A decided batch with its certificate. [deviates: see CommitProof] (P25, P27)"""
         seq = message.proof.seq
-        if not self.executed < seq <= self.ordering.high or (
-            seq in self.ordering.slots and self.ordering.slots[seq].decided is not None
-        ):
+        slot = self.ordering.slots.get(seq)
+        lowest = max(self.executed, self.ordering.high - 2 * self.options.log_window)
+        if not lowest < seq <= self.ordering.high or (slot is not None and slot.decided is not None):
             return []
         batch = self._batch(message)
         if batch is None or batch.digest != message.proof.digest:
@@ -473,7 +476,8 @@ class PbftCore:
             if results is not None:
                 effects.append(self._reply(request, Answer.DONE, results))
         self.requests.executed(batch, event.results)
-        if slot.committed.view == self.view and self.ordering.active and batch.requests:
+        new = any(result.results is not None for result in event.results)
+        if new and slot.committed.view == self.view and self.ordering.active:
             self.patience.progress()
         if seq % self.options.checkpoint_interval == 0:
             self._busy = True
@@ -485,10 +489,11 @@ class PbftCore:
     def _on_checkpointed(self, event: Checkpointed) -> list[Effect]:
         """The digest of the own state after a multiple of checkpoint_interval, or the end of a transfer. [CL99 4.3]"""
         target = self.transfer.target
-        if target is not None and event.index == target.seq:
+        if target is not None and (event.index, event.digest) == (target.seq, target.digest):
             return self._on_restored(target)
         self._busy = False
-        effects = self.checkpoints.on_own(event.index, event.digest)
+        # What the vote says must outlive a power cut: the state may not be saved yet, the way to it is on disk first.
+        effects = [*self.ordering.save(), *self.checkpoints.on_own(event.index, event.digest)]
         return effects + self._stand() + self._execute() + self._propose()
 
     def _on_checkpoint(self, sender: NodeId, message: Checkpoint) -> list[Effect]:
@@ -523,7 +528,11 @@ class PbftCore:
 
     def _cut(self, proof: CheckpointProof) -> list[Effect]:
         """Stable: discard what lies below. Hard state is written anew first, beyond the cut, since the cut takes the
-        old copy with it (P44). Then the window is open for what came early."""
+        old copy with it (P44). Then the window is open for what came early.
+
+        What is saved is the stable state: started from a later one, a replica could not show it to whom its own
+        restart has made the only source.
+        """
         self.checkpoints.adopt(proof)
         self.ordering.discard(proof.seq)
         records: list[Message] = [self.checkpoints.proven]
@@ -534,7 +543,8 @@ class PbftCore:
         if not self.ordering.active and self.view_changes.own is not None:
             records.append(self.view_changes.own)
         anew = [Persist(record, proof.seq + 1) for record in records]
-        return [*anew, Trim(proof.seq), *self._replay(), *self._propose()]
+        saved: list[Effect] = [SaveState(proof.seq)] if proof.seq > self.setup.stored.index else []
+        return [*anew, *saved, Trim(proof.seq), *self._replay(), *self._propose()]
 
     def _replay(self) -> list[Effect]:
         effects: list[Effect] = []
@@ -652,9 +662,14 @@ class PbftCore:
         return self.patience.rest() if wanted is None else self.patience.wait_for(self._now, wanted)
 
     def _oldest(self) -> tuple[str, int] | int | None:
-        """What a backup waits for: the oldest request, else the next seq if a later one has a proposal."""
-        for identity in self.requests.pending:
-            return identity
+        """What a backup waits for: the oldest request, else the next seq if a later one has a proposal.
+
+        A request may be past its time without an execution of its own: its client's session is closed.
+        """
+        for identity, request in list(self.requests.pending.items()):
+            if not self.requests.is_over(request):
+                return identity
+            self.requests.remove(*identity)
         return self.executed + 1 if self.ordering.latest > self.executed else None
 
     def _on_timeout(self, event: Timeout) -> list[Effect]:
@@ -677,6 +692,8 @@ class PbftCore:
         VIEW-CHANGE could not succeed, and would keep it out of its view when it can hear again]"""
         target, since, waited = self.patience.target, self.patience.armed_at, self.patience.timeout / 1e6
         self.patience.target = None
+        if isinstance(target, tuple) and self.requests.is_over(self.requests.pending[target]):
+            return []
         if not self.hearing.connected(since):
             self._cut_off = True
             return [Note("cut-off", {"view": self.view})]
@@ -769,7 +786,7 @@ class PbftCore:
 
     def _push_transfer(self) -> list[Effect]:
         """At each tick: ask others for what is late; if nobody has it any more, go for a later checkpoint."""
-        if self.transfer.hopeless and self.checkpoints.proven != self.transfer.target:
+        if self.transfer.outlived and self.checkpoints.proven != self.transfer.target:
             return self._fetch_state()
         if self.transfer.hopeless:
             self.transfer.retry()

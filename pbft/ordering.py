@@ -161,6 +161,8 @@ class Ordering:
         self.view = 0
         self.active = True
         self.low = 0
+        self.floor = 0
+        """min-s of the NEW-VIEW that began this view: what lies at or below it is decided, whoever proposes there."""
         self.high = notary.log_window
         self.next_seq = 1
         self._complete = True
@@ -180,7 +182,13 @@ class Ordering:
 
     def in_window(self, seq: int) -> bool:
         """low < seq <= high: a faulty primary cannot exhaust the numbers (P20). [CL99 4.2]"""
-        return self.low < seq <= self.high
+        return self.bottom < seq <= self.high
+
+    @property
+    def bottom(self) -> int:
+        """Nothing at or below is voted on: it is stable here, decided before this view, or a whole window below what is
+        proved, where only the state helps. So slots are at most two windows, however far this replica is behind."""
+        return max(self.low, self.floor, self.high - 2 * self._notary.log_window)
 
     def above(self, seq: int) -> Iterator[Slot]:
         """Slots beyond `seq` in order."""
@@ -198,6 +206,8 @@ class Ordering:
     def raise_high(self, stable: int) -> None:
         """A checkpoint at `stable` is proved, whether this replica has reached it or not."""
         self.high = max(self.high, stable + self._notary.log_window)
+        for seq in [seq for seq in self.slots if seq <= self.high - 2 * self._notary.log_window]:
+            del self.slots[seq]
 
     # --------------------------------------------------------------------------------------------------- normal case
 
@@ -348,6 +358,7 @@ class Ordering:
         """
         self.view = view
         self.active = True
+        self.floor = low
         self.raise_high(low)
         self.latest = 0
         self._complete = False
@@ -409,8 +420,8 @@ class Ordering:
     # ----------------------------------------------------------------------------------------------------------- status
 
     def flags(self, executed: int) -> bytes:
-        """A byte a slot from `executed + 1` to the last that is not empty: what this replica has of it."""
-        last = max(self.slots, default=executed)
+        """A byte a slot from `executed + 1` to the last that is not empty, within two windows: what there is."""
+        last = min(max(self.slots, default=executed), executed + 2 * self._notary.log_window)
         return bytes(self._flag(self.slots.get(seq)) for seq in range(executed + 1, last + 1))
 
     def _flag(self, slot: Slot | None) -> int:
@@ -483,6 +494,7 @@ class Ordering:
     def check_invariants(self) -> None:
         for seq, slot in self.slots.items():
             assert self.low < seq <= self.high, f"slot {seq} lies within ({self.low}, {self.high}]"
+            assert seq > self.high - 2 * self._notary.log_window, f"slot {seq} lies within two windows of {self.high}"
             assert slot.prepared is None or slot.prepared.view <= self.view, f"slot {seq} prepared in a view to come"
             if self.active and self._notary.me in slot.commits.good:
                 assert slot.prepared is not None, f"own COMMIT at {seq} without being prepared"

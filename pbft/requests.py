@@ -112,9 +112,12 @@ class Requests:
         self.operations += request.count
         self.size += request.size
 
-    def flaw_in_batch(self, batch: Batch, wall: Micros, fresh: bool) -> str:
-        """Why a backup does not vote for this body; "" if it does. `wall`: its own time of day. `fresh`: its place has
-        not been executed here. Signatures last."""
+    def flaw_in_batch(self, batch: Batch, wall: Micros) -> str:
+        """Why a backup does not vote for this body; "" if it does. `wall`: its own time of day. Signatures last.
+
+        Not asked: whether its requests were executed. How far this backup has come is its own affair, so a client could
+        make it refuse an honest primary; what was executed is passed by when its turn comes, on every replica (P33).
+        """
         options = self._options
         if not batch.requests:
             return "no requests: only a new view makes null ones"
@@ -124,8 +127,6 @@ class Requests:
             return "more operations than a batch may hold"
         if abs(batch.time - wall) > options.clock_bound_us:
             return f"its time is off by more than clock_bound_us = {options.clock_bound_us}"
-        if fresh and all(self.is_over(request) for request in batch.requests):
-            return "all of its requests have been executed"
         for request in batch.requests:
             if flaw := self.refusal(request):
                 return flaw
@@ -199,8 +200,8 @@ class Requests:
         )
 
     def next_batch(self) -> list[Request]:
-        """The oldest that fit into one batch. Those that ended their wait while queued, or do not fit their client's
-        session, are passed by (P33)."""
+        """The oldest that fit into one batch. Those that ended their wait while queued, or can never execute any more,
+        are passed by (P33)."""
         options, operations, size = self._options, 0, 0
         chosen: list[Request] = []
         while self._queue and len(chosen) < options.batch_requests_max:
@@ -212,7 +213,9 @@ class Requests:
             self._queue.popleft()
             self._queued_operations -= request.count
             self._queued_size -= request.size
-            if self.pending.get(request.identity) is request and request.identity not in self.proposed:
+            if self.is_over(request):
+                self.remove(*request.identity)
+            elif self.pending.get(request.identity) is request and request.identity not in self.proposed:
                 self.proposed.add(request.identity)
                 chosen.append(request)
                 operations += request.count

@@ -14,6 +14,7 @@ from pbft.notary import Notary, nonsense
 from replog.core import Effect, Restore, Send, Wanted, WritePart
 from replog.types import NodeId
 
+GONE: Final = "does not hold it"
 ASKED_MAX: Final = 16
 """Parts asked for and not yet here, over all peers."""
 
@@ -77,7 +78,7 @@ class StateTransfer:
         del self._asked[message.part]
         self._late.pop(message.part, None)
         if message.data is None:
-            self._useless.setdefault(sender, "does not hold it")
+            self._useless.setdefault(sender, GONE)
             return self._ask()
         self._writing.append((message.part, sender))
         return [WritePart(message.seq, message.part, message.data)]
@@ -95,9 +96,14 @@ class StateTransfer:
         """No peer is left to ask for this target."""
         return all(node in self._useless for node in self._notary.others)
 
+    @property
+    def outlived(self) -> bool:
+        """A peer that was asked does not hold it: the others have gone on to a later checkpoint, or will."""
+        return any(why == GONE for why in self._useless.values())
+
     def retry(self) -> None:
         """Ask those again that did not hold it; peers that gave a wrong part stay out."""
-        kept = [(node, why) for node, why in self._useless.items() if why != "does not hold it"]
+        kept = [(node, why) for node, why in self._useless.items() if why != GONE]
         self._useless = dict(kept) if len(kept) < len(self._notary.others) else {}
 
     def _ask(self) -> list[Effect]:

@@ -53,6 +53,7 @@ from replog.core import (
     Received,
     Reply,
     Saved,
+    SaveState,
     Send,
     SetTimer,
     Setup,
@@ -408,13 +409,14 @@ class RaftCore:
         if received is not None and received.index == event.index:
             return self._install(received)
         start = self.machine.keep(event, self.sender)
-        return self._forget(start) if start is not None else []
+        return [SaveState(event.index), *(self._forget(start) if start is not None else [])]
 
     def _install(self, snapshot: Snapshot) -> list[Effect]:
         """The leader is told when it is on disk (`_on_saved`)."""
         self.receiver.stop()
         self.machine.install(snapshot)
-        return [Note("state-installed", {"index": snapshot.index}), *self._forget(snapshot.log_start)]
+        installed = Note("state-installed", {"index": snapshot.index})
+        return [installed, SaveState(snapshot.index), *self._forget(snapshot.log_start)]
 
     def _forget(self, start: LogStart) -> list[Effect]:
         """The new beginning is written anew, and belongs behind what is cut off. `Trim` waits for the saved state."""

@@ -189,6 +189,13 @@ class Checkpoint(_Value, frozen=True):
     index: int
 
 
+class SaveState(_Value, frozen=True):
+    """Write the held checkpoint at `index` to disk, in the background and behind the records listed before it. Once it
+    is there it is what this replica starts from, so it must be one that others can be shown: a stable one (PBFT)."""
+
+    index: int
+
+
 class ReadPart(_Value, frozen=True):
     """Read one part of a held checkpoint. Part 0 is the root: its digest is the digest of the checkpoint."""
 
@@ -231,7 +238,7 @@ class Note(_Value, frozen=True):
 
 
 class Save(_Value, frozen=True):
-    """Made by `replica.py`, not by a core: write this checkpoint of the application to disk, in the background."""
+    """Made by `replica.py` of a SaveState: the checkpoint itself, for the disk."""
 
     snapshot: Any  # replog.executor.Snapshot
 
@@ -246,6 +253,7 @@ Effect = (
     | Rollback
     | Query
     | Checkpoint
+    | SaveState
     | ReadPart
     | Restore
     | WritePart

@@ -29,6 +29,7 @@ from replog.core import (
     Restore,
     Rollback,
     Save,
+    SaveState,
     Trim,
     Wanted,
     WritePart,
@@ -98,6 +99,7 @@ class Replica:
             Apply: self._apply,
             Query: self._query,
             Checkpoint: self._checkpoint,
+            SaveState: self._save,
             ReadPart: self._read_part,
             Restore: self._restore,
             WritePart: self._write_part,
@@ -142,7 +144,7 @@ class Replica:
 
     def _checkpoint(self, effect: Checkpoint) -> list[Any]:
         digest = self.executor.checkpoint(effect.index)
-        return [self._saved(effect.index, digest), Checkpointed(effect.index, digest), self._save(effect.index)]
+        return [self._saved(effect.index, digest), Checkpointed(effect.index, digest)]
 
     def _read_part(self, effect: ReadPart) -> list[Any]:
         data, following = self.executor.read_part(effect.index, effect.part)
@@ -158,7 +160,7 @@ class Replica:
         if isinstance(answer, Wanted):
             return [answer]
         self.journal.reset(answer.index)
-        return [self._saved(answer.index, answer.digest), answer, self._save(answer.index)]
+        return [self._saved(answer.index, answer.digest), answer]
 
     def _rollback(self, effect: Rollback) -> list[Any]:
         self.executor.rollback(effect.index)
@@ -169,8 +171,8 @@ class Replica:
         self.executor.drop_below(effect.upto)
         return []
 
-    def _save(self, index: int) -> Save:
-        return Save(self.executor.snapshot(index))
+    def _save(self, effect: SaveState) -> list[Any]:
+        return [Save(self.executor.snapshot(effect.index))]
 
     @staticmethod
     def _saved(index: int, digest: bytes) -> Note:

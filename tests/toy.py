@@ -46,7 +46,7 @@ class ToyCore:
                 return [self._answer(read.client, read.timestamp, results[0])]
             case contract.Checkpointed(index, _):
                 self._stable = index
-                return [contract.Trim(index)]
+                return [contract.SaveState(index), contract.Trim(index)]
         return []
 
     def _on_request(self, raw: bytes) -> list[contract.Effect]:

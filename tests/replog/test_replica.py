@@ -28,6 +28,7 @@ from replog.core import (
     Restore,
     Rollback,
     Save,
+    SaveState,
     Send,
     Started,
     Trim,
@@ -95,6 +96,7 @@ def test_answers_of_the_application() -> None:
             batch(1, request(1, ADD, ADD), request(1, ADD)),
             Query(7, [request(2, READ)]),
             Checkpoint(1),
+            SaveState(1),
             ReadPart(1, 0, 9),
             ReadPart(5, 0, 10),
         ]
@@ -124,7 +126,7 @@ def test_a_state_is_fetched_and_the_journal_jumps_with_it() -> None:
     target = replica([batch(1, request(1, ADD)), Restore(2, digest), WritePart(2, 0, b"lie"), WritePart(2, 0, data)])
     effects = target.step(0, Started())
     assert heard(target)[1:] == [Wanted(2, (0,), False), Wanted(2, (0,), True), Checkpointed(2, digest)]
-    assert [type(effect) for effect in effects[4:]] == [Note, Save]
+    assert [type(effect) for effect in effects[4:]] == [Note]
     assert (target.journal.first, target.journal.last) == (3, 2)
     assert target.executor.index == 2
 
