@@ -341,10 +341,11 @@ class RaftCore:
         if replication is None or message.term < self.current_term or sender not in replication.progress:
             return []
         replication.heard(sender, now)
-        if not message.success:
-            asked = replication.rejected(sender, message)
-            return replication.probe(sender, self.commit_index) if asked else self._start_transfers(now)
-        return self._accepted(now, sender, message.match_index)
+        if message.success:
+            return self._accepted(now, sender, message.match_index)
+        if replication.rejected(sender, message):
+            return replication.probe(sender, self.commit_index)
+        return [*replication.loss(sender, message), *self._start_transfers(now)]
 
     def _accepted(self, now: Micros, sender: NodeId, match_index: int) -> list[Effect]:
         replication = self.replication

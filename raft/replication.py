@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from raft.log import Log
 from raft.messages import AppendEntries, AppendReply, Entry
-from replog.core import Effect, Send
+from replog.core import Effect, Note, Send
 from replog.types import Micros, NodeId
 
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
@@ -36,11 +36,15 @@ class Progress:
       unanswered holds at most `window` numbers, ascending, all above match_index; it is empty unless replicating
     """
 
-    __slots__ = ("heard_at", "match_index", "mode", "next_index", "unanswered")
+    __slots__ = ("heard_at", "lost", "match_index", "matched_in", "mode", "next_index", "unanswered")
 
     def __init__(self, next_index: int, now: Micros) -> None:
         self.next_index = next_index
         self.match_index = 0
+        self.matched_in = 0
+        """The leader's round in which match_index got where it is."""
+        self.lost = False
+        """Whether the follower has denied what it had acknowledged."""
         self.mode = Mode.PROBE
         self.unanswered: deque[int] = deque()
         """Last index of each message with entries that was sent and not answered yet."""
@@ -64,9 +68,15 @@ class Progress:
 
     def is_late(self, rejected: AppendReply) -> bool:
         """Whether a rejection is one of an older question, or of what is known to match by now (HAZARDS R12)."""
+        if self.mode is Mode.SNAPSHOT or rejected.prev_log_index <= self.match_index:
+            return True
         if self.mode is Mode.PROBE:
             return rejected.prev_log_index != self.next_index - 1
-        return self.mode is Mode.SNAPSHOT or not self.match_index < rejected.prev_log_index < self.next_index
+        return rejected.prev_log_index >= self.next_index
+
+    def denies(self, rejected: AppendReply) -> bool:
+        """Whether the follower lacks what it said was on its disk: it was asked in a later round than it said so."""
+        return rejected.prev_log_index <= self.match_index and rejected.round > self.matched_in
 
 
 class Replication:
@@ -166,6 +176,8 @@ class Replication:
         if match_index > self.log.last_index:
             return False
         progress = self.progress[node]
+        if match_index > progress.match_index:
+            progress.matched_in, progress.lost = self.round, False
         progress.advance(match_index)
         if progress.mode is Mode.SNAPSHOT and progress.match_index >= self.log.start_index:
             progress.mode = Mode.REPLICATE
@@ -176,7 +188,8 @@ class Replication:
         """The follower lacks or contradicts the entry before. Whether a new question is to be asked. [Raft 5.3]
 
         If the leader has entries of the conflicting term the logs may agree at the last of them; otherwise the whole
-        term goes. Each question is before the one it follows, so that one question a term is enough.
+        term goes. Each question is before the one it follows, so that one question a term is enough, and they end at
+        match_index: whoever denies that is asked by heartbeats alone.
         """
         progress = self.progress[node]
         if progress.is_late(message):
@@ -187,6 +200,19 @@ class Replication:
             following = last + 1 if last is not None else following
         progress.back_to(max(min(following, message.prev_log_index), 1))
         return not self._compacted(progress)
+
+    def loss(self, node: NodeId, message: AppendReply) -> list[Effect]:
+        """Say, once, that a follower denies what it had acknowledged: its disk was lost or is an old copy, and what was
+        committed may be on fewer disks than it takes (HAZARDS R28)."""
+        progress = self.progress[node]
+        if progress.lost or not progress.denies(message):
+            return []
+        progress.lost = True
+        if progress.mode is Mode.REPLICATE:
+            progress.back_to(progress.match_index + 1)
+        rule = f"node {node} lost acknowledged entries"
+        detail = {"node": node, "acknowledged": progress.match_index, "denied": message.prev_log_index, "rule": rule}
+        return [Note("lost-entries", detail)]
 
     def match_index(self) -> dict[NodeId, int]:
         """Of everyone. The leader counts its own log as soon as it is listed for the disk: whatever would tell others

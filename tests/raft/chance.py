@@ -169,6 +169,7 @@ class Schedule:
                     self.send(node, client, timestamp)
         assert not self.unanswered(), f"never answered: {self.unanswered()}"
         assert self.settled(), "servers are not the same in the end"
+        assert not [note for _, note in cluster.notes if note.kind == "lost-entries"], "no disk has lost anything"
         self.compared += cluster.check_logs()
         for client, last in self.asked.items():
             for timestamp in range(1, last + 1):

@@ -13,7 +13,7 @@ from raft.log import Log
 from raft.messages import AppendEntries, AppendReply, Entry, LogStart
 from raft.replication import Mode
 from replog.core import Send
-from tests.raft.harness import MS, SECOND, Cluster, Packet
+from tests.raft.harness import MS, SECOND, Cluster, Disk, Packet
 from tests.raft.test_figure2 import PLAIN, append, entry
 
 FIGURE_7 = {
@@ -183,6 +183,60 @@ def test_a_rejection_that_comes_late_is_ignored() -> None:
     assert len(probes) == 1
     cluster.settle()
     assert cluster.terms_of(1) == cluster.terms_of(0)
+
+
+def loses_its_disk(cluster: Cluster, node: int) -> None:
+    cluster.crash(node)
+    cluster.disks[node] = Disk()
+    cluster.start(node)
+
+
+def losses(cluster: Cluster) -> list[dict[str, object]]:
+    return [note.detail for _, note in cluster.notes if note.kind == "lost-entries"]
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_follower_that_lost_what_it_acknowledged_is_told_of_and_asked_by_heartbeats_only(
+    busy: bool, core: type[RaftCore] = RaftCore
+) -> None:
+    """(HAZARDS R28) The question below match_index is never asked, and the same one twice would go on without end."""
+    cluster = Cluster(3, core=core)
+    cluster.elect(0)
+    for timestamp in range(1, 5):
+        cluster.submit(0, "ann", timestamp)
+        cluster.settle()
+    loses_its_disk(cluster, 2)
+    if busy:
+        cluster.submit(0, "ann", 5)
+    cluster.sent.clear()
+    cluster.run(SECOND)
+    assert [(loss["node"], loss["acknowledged"], loss["rule"]) for loss in losses(cluster)] == [
+        (2, 5, "node 2 lost acknowledged entries")
+    ]
+    asked = [send for node, send in cluster.sent_kinds(AppendEntries) if 2 in send.to]
+    assert len(asked) <= 20 + 3, "a second of heartbeats, and the questions until it was found out"
+    assert cluster.core(2).last_applied == 0
+    assert bool(cluster.done("ann", 5)) is busy
+
+
+def test_a_follower_that_denied_its_entries_and_has_them_again_goes_on() -> None:
+    cluster = Cluster(3)
+    cluster.elect(0)
+    cluster.submit(0, "ann", 1)
+    cluster.settle()
+    disk = Disk(list(cluster.disks[2].records))
+    loses_its_disk(cluster, 2)
+    cluster.run(SECOND)
+    assert len(losses(cluster)) == 1
+    cluster.crash(2)
+    cluster.disks[2] = disk
+    cluster.start(2)
+    cluster.submit(0, "ann", 2)
+    cluster.run(SECOND)
+    assert cluster.core(2).last_applied == cluster.core(0).last_applied == 3
+    loses_its_disk(cluster, 2)
+    cluster.run(SECOND)
+    assert [loss["acknowledged"] for loss in losses(cluster)] == [2, 3], "a second loss is told of too"
 
 
 def test_a_reply_about_entries_that_do_not_exist_is_refused() -> None:
