@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from replog.codec import FRAME_BYTES_MAX
+
+MESSAGE_BYTES_MAX: Final = FRAME_BYTES_MAX // 2
+"""What may be put into one message. No link takes a larger frame, and one that is never sent is sent again for ever:
+the other half is for what encoding adds, at most 2 bytes to a request of 14 and 32 to an entry, which are counted."""
+PART_BYTES_MAX: Final = 1_048_576
+"""The largest part into which a state is cut (`replog.merkle`, which no protocol imports; a test compares the two). A
+receiver that cannot hold one part never gets the state."""
+
 Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=65_536)]
+Bytes = Annotated[int, Field(ge=1, le=MESSAGE_BYTES_MAX)]
 Period = Annotated[int, Field(ge=1_000, le=600_000_000)]
 
 
@@ -29,26 +40,27 @@ class RaftConfig(BaseModel):
     leader_stickiness: bool = True
     """Whoever hears a leader gives no votes. [Raft 6, Ongaro14 4.2.3]"""
 
-    batch_requests_max: Positive = 1_024
+    batch_requests_max: Count = 1_024
     """Most requests in one entry."""
-    batch_operations_max: Positive = 16_384
+    batch_operations_max: Annotated[int, Field(ge=1, le=1_048_576)] = 16_384
     """Most operations in one entry, a single larger request excepted."""
-    batch_bytes_max: Positive = 1_048_576
+    batch_bytes_max: Bytes = 1_048_576
     """Most bytes in one entry, and in one AppendEntries; a single larger request or entry excepted."""
-    append_entries_max: Positive = 256
+    append_entries_max: Count = 256
     """Most entries in one AppendEntries."""
-    uncommitted_max: Positive = 8
+    uncommitted_max: Count = 8
     """Entries that a leader has under way; while there are so many, requests wait and fill the next batch."""
-    window: Positive = 64
+    window: Count = 64
     """AppendEntries with entries under way to one follower, unanswered."""
 
-    pending_requests_max: Positive = 16_384
+    pending_requests_max: Annotated[int, Field(ge=1, le=1_000_000)] = 16_384
     """Requests that wait for a batch; beyond it the answer is OVERLOADED."""
-    pending_bytes_max: Positive = 64 * 1_048_576
-    request_bytes_max: Positive = 8 * 1_048_576
+    pending_bytes_max: Annotated[int, Field(ge=1, le=512 * 1_048_576)] = 64 * 1_048_576
+    """What waits may become one record of several entries, and the disk takes records of up to 10^9 bytes."""
+    request_bytes_max: Bytes = 8 * 1_048_576
     """A larger request is refused."""
 
-    apply_entries_max: Positive = 1_024
+    apply_entries_max: Count = 1_024
     """Most entries applied in one step: a long log does not keep a server from its heartbeats."""
 
     snapshot_entries: Positive = 4_096
@@ -59,10 +71,10 @@ class RaftConfig(BaseModel):
     """Entries before the snapshot that are kept for followers a little behind."""
     log_bytes_max: Positive = 256 * 1_048_576
     """A log longer than this is cut at the newest snapshot, even if that ends a transfer to a slow follower."""
-    snapshot_chunk_bytes: Annotated[int, Field(ge=1, le=32 * 1_048_576)] = 1_048_576
+    snapshot_chunk_bytes: Bytes = 1_048_576
     snapshot_window: Annotated[int, Field(ge=1, le=64)] = 32
     """Parts of a snapshot under way to one follower, unanswered."""
-    snapshot_part_bytes_max: Positive = 16 * 1_048_576
+    snapshot_part_bytes_max: Annotated[int, Field(ge=PART_BYTES_MAX)] = 16 * 1_048_576
     """Bytes of unfinished parts that a receiver keeps; a larger part is refused."""
     snapshot_retry_us: Period = 500_000
     """Ask again if a transfer has heard nothing for so long ..."""

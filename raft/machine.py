@@ -43,6 +43,8 @@ class Machine:
         self.last_applied = stored.index
         self.saved_index = stored.index
         self.installing = 0
+        self._asked_index = stored.index
+        """Up to where snapshots were asked for: the answer to one comes after all that the step lists."""
         self.snapshot: Snapshot | None = None
         if stored.index:
             at = log.term(stored.index), log.configuration_at(stored.index)
@@ -52,6 +54,11 @@ class Machine:
     def snapshot_index(self) -> int:
         return self.snapshot.index if self.snapshot is not None else 0
 
+    @property
+    def _kept_index(self) -> int:
+        """The newest snapshot, there already or asked for."""
+        return max(self.snapshot_index, self._asked_index)
+
     # ----------------------------------------------------------------------------------------------------- applying
 
     def commit_to(self, index: int) -> list[Effect]:
@@ -60,7 +67,8 @@ class Machine:
         return self.apply()
 
     def apply(self) -> list[Effect]:
-        """[Raft fig. 2, all servers] A few entries at a time: the timer comes after what has arrived meanwhile."""
+        """[Raft fig. 2, all servers] A few entries at a time, and one snapshot: the timer comes after what has arrived
+        meanwhile."""
         effects: list[Effect] = []
         upto = min(self.commit_index, self.last_applied + self.config.apply_entries_max)
         while self.last_applied < upto:
@@ -70,7 +78,8 @@ class Machine:
             effects.append(Apply(index, requests, entry.time, _seed(place, requests)))
             self.last_applied = index
             if self._snapshot_due():
-                effects.append(Checkpoint(index))
+                effects += self.take_snapshot()
+                break
         if self.last_applied < self.commit_index:
             effects.append(SetTimer(APPLY, 1))
         return effects
@@ -78,25 +87,33 @@ class Machine:
     # ---------------------------------------------------------------------------------------------------- snapshots
 
     def _snapshot_due(self) -> bool:
-        since = self.snapshot_index
+        since = self._kept_index
         if self.last_applied - since >= self.config.snapshot_entries:
             return True
         return self.log.bytes_between(since, self.last_applied) >= self.config.snapshot_bytes
 
     def take_snapshot(self) -> list[Effect]:
         """Now, if there is anything new to keep."""
-        return [Checkpoint(self.last_applied)] if self.last_applied > self.snapshot_index else []
+        if self.last_applied <= self._kept_index:
+            return []
+        self._asked_index = self.last_applied
+        return [Checkpoint(self.last_applied)]
 
     def keep(self, taken: Checkpointed, sender: Sender | None) -> LogStart | None:
         """A snapshot was taken: forget what it holds, except a tail for followers that are a little behind, and what
         a follower needs behind an older snapshot that it is being sent. [Raft 7] Where the log begins now, if it does
-        so later than before."""
+        so later than before.
+
+        A transfer holds as many bytes of the log, beyond log_bytes_max, as have come through it: one that is faster
+        than the load ends, and the log is bounded by the state that it brings.
+        """
         index, log = taken.index, self.log
         self.snapshot = Snapshot(index, log.term(index), log.configuration_at(index), taken.digest)
         upto = index - self.config.log_tail
         if sender is not None and sender.oldest is not None:
             upto = min(upto, sender.oldest)
-        if log.size > self.config.log_bytes_max:
+        held = sender.arrived_bytes if sender is not None else 0
+        if log.size > self.config.log_bytes_max + held:
             upto = index
             if sender is not None:
                 sender.stop_before(index)

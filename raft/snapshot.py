@@ -36,11 +36,13 @@ class Snapshot:
 
 
 class Transfer:
-    """One follower's. Invariant: `under_way` has at most `snapshot_window` parts."""
+    """One follower's. `under_way`: parts with their sizes, 0 until they were read; at most `snapshot_window`."""
 
     def __init__(self, snapshot: Snapshot, now: Micros) -> None:
         self.snapshot = snapshot
-        self.under_way: set[int] = set()
+        self.under_way: dict[int, int] = {}
+        self.arrived_bytes = 0
+        """Of parts that the follower asked for and does not want any more; the root, sent to ask, is not one."""
         self.heard_at = now
         self.progress_at = now
         self.wanted: list[int] = []
@@ -63,6 +65,11 @@ class Sender:
         """The least index of a snapshot under way: the log after it is needed until its follower has it."""
         return min((transfer.snapshot.index for transfer in self._transfers.values()), default=None)
 
+    @property
+    def arrived_bytes(self) -> int:
+        """What the furthest transfer under way has brought to its follower."""
+        return max((transfer.arrived_bytes for transfer in self._transfers.values()), default=0)
+
     def start(self, now: Micros, node: NodeId, snapshot: Snapshot) -> list[Effect]:
         """Begin with the root; what else is wanted the follower will say."""
         self._transfers[node] = Transfer(snapshot, now)
@@ -78,7 +85,7 @@ class Sender:
 
     def _read(self, node: NodeId, parts: list[int]) -> list[Effect]:
         transfer = self._transfers[node]
-        transfer.under_way.update(parts)
+        transfer.under_way.update(dict.fromkeys(parts, 0))
         return [ReadPart(transfer.snapshot.index, part, node) for part in parts]
 
     def on_part(self, part: Part) -> list[Effect]:
@@ -89,6 +96,8 @@ class Sender:
         if part.data is None:
             self.stop(part.token)
             return []
+        if part.part in transfer.under_way:
+            transfer.under_way[part.part] = len(part.data)
         return [Send((part.token,), chunk) for chunk in self._chunks(transfer.snapshot, part.part, part.data)]
 
     def _chunks(self, snapshot: Snapshot, part: int, data: bytes) -> list[InstallSnapshot]:
@@ -108,7 +117,9 @@ class Sender:
         if message.wanted != transfer.wanted or not message.wanted:
             transfer.progress_at = now
             transfer.wanted = list(message.wanted)
-        transfer.under_way.intersection_update(message.wanted)
+        for part in transfer.under_way.keys() - set(message.wanted):
+            size = transfer.under_way.pop(part)
+            transfer.arrived_bytes += size if part else 0
         room = self.config.snapshot_window - len(transfer.under_way)
         return self._read(node, [part for part in message.wanted if part not in transfer.under_way][:room])
 

@@ -10,7 +10,7 @@ from raft.election import Role
 from raft.messages import RECORDS, AppendReply, HardState, InstallSnapshot, LogStart, SnapshotReply
 from raft.replication import Mode
 from replog.apps.kv import KeyValue
-from replog.core import Persist, Received, Restore, Saved, Send, Trim, Wanted
+from replog.core import Checkpoint, Persist, Received, Restore, Saved, Send, Timeout, Trim, Wanted
 from tests.raft.harness import MS, SECOND, Cluster
 from tests.raft.test_figure2 import append, entry
 
@@ -74,13 +74,47 @@ def test_7_a_snapshot_is_taken_after_so_many_bytes_too() -> None:
 
 
 def test_a_snapshot_is_of_the_state_right_after_its_entry() -> None:
-    """Several entries are applied in one step; the checkpoint is listed between them."""
+    """Several entries are applied in one step; the checkpoint ends it, and the next step goes on."""
     cluster = Cluster(3, {"snapshot_entries": 4, "log_tail": 0})
     effects = cluster.inject(1, 0, append(1, (0, 0), [entry(1, i) for i in range(1, 11)], commit=10))
     places = [
         (type(effect).__name__, effect.index) for effect in effects if type(effect).__name__ in ("Apply", "Checkpoint")
     ]
-    assert places[3:6] == [("Apply", 4), ("Checkpoint", 4), ("Apply", 5)]
+    assert places == [("Apply", 1), ("Apply", 2), ("Apply", 3), ("Apply", 4), ("Checkpoint", 4)]
+    cluster.fire(0, "apply")
+    assert (cluster.core(0).last_applied, cluster.core(0).machine.snapshot_index) == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "least"),
+    [
+        ({"snapshot_entries": 31, "apply_entries_max": 20}, 30),
+        ({"snapshot_entries": 25, "apply_entries_max": 1_000}, 39),
+        ({"snapshot_bytes": 1_000, "apply_entries_max": 1_000}, 31),
+    ],
+)
+def test_a_step_takes_one_snapshot_at_most(options: dict[str, int], least: int) -> None:
+    """The answer to a Checkpoint comes when the step is over: until then it counts as taken. However the limits of
+    snapshots and steps fall, there are as many as the limits say, and no more."""
+    cluster = Cluster(3, {"log_tail": 0, **options})
+    cluster.inject(1, 0, append(1, (0, 0), [entry(1, i) for i in range(1, 1_001)]))
+    effects, taken = cluster.inject(1, 0, append(1, (1_000, 1), [], commit=1_000)), []
+    while cluster.core(0).last_applied < 1_000:
+        taken.append([effect.index for effect in effects if isinstance(effect, Checkpoint)])
+        cluster.now += 1
+        effects = cluster.step(0, Timeout("apply"))
+    assert max(map(len, taken)) == 1
+    assert least <= sum(map(len, taken)) <= least + 2
+
+
+def test_a_snapshot_that_was_asked_for_is_not_asked_for_again_in_the_same_step() -> None:
+    """A leader that is its own quorum commits, and applies, several times before the answer comes."""
+    cluster = Cluster(1, {"snapshot_entries": 4, "log_tail": 0})
+    machine = cluster.core(0).machine
+    for index in range(2, 11):
+        cluster.core(0).log.append(entry(1, index))
+    listed = [effect for index in range(2, 11) for effect in machine.commit_to(index)]
+    assert [effect.index for effect in listed if isinstance(effect, Checkpoint)] == [4, 8]
 
 
 def test_what_must_stay_is_written_anew_before_the_prefix_is_cut(core: type[RaftCore]) -> None:
@@ -412,6 +446,35 @@ def test_a_log_that_grows_too_long_is_cut_even_so() -> None:
     assert same_state(cluster)
 
 
+def test_a_transfer_that_makes_progress_holds_a_log_that_grows_too_long() -> None:
+    """A state larger than log_bytes_max, under load: given up at each snapshot, the follower would never catch up."""
+    small = {"snapshot_entries": 4, "snapshot_bytes": 4_000, "log_bytes_max": 4_000, "request_bytes_max": 500_000}
+    cluster = big({**small, "snapshot_window": 1}, keys=3_000)
+    cluster.heal()
+    cluster.fire(0, "heartbeat")
+    most, begun = 0, cluster.core(0).machine.snapshot_index
+    for timestamp in range(7, 200):
+        cluster.put(0, timestamp, {"k": "v" * 600})
+        for _ in range(6):
+            cluster.deliver_to(1)
+            cluster.deliver_to(0)
+        cluster.deliver_to(2)
+        most = max(most, cluster.core(0).log.size)
+        if cluster.core(2).last_applied >= begun:
+            break
+        assert 2 in cluster.core(0).sender or not cluster.core(0).replication.needs_snapshot(2), "given up"
+    installs = [note.detail["index"] for node, note in cluster.notes if node == 2 and note.kind == "state-installed"]
+    assert installs == [begun]
+    assert cluster.core(0).machine.snapshot_index >= begun + 16, "and others were taken meanwhile"
+    assert 8_000 < most < 250_000
+    cluster.run(3 * SECOND)
+    assert same_state(cluster)
+    for later in range(timestamp + 1, timestamp + 9):
+        cluster.put(0, later, {"k": "v" * 600})
+        cluster.settle()
+    assert cluster.core(0).log.size < 8_000, "held no longer than the transfer"
+
+
 def test_no_snapshot_is_sent_to_who_is_not_heard() -> None:
     cluster = big()
     cluster.run(2 * SECOND)
@@ -438,11 +501,11 @@ def test_a_part_that_does_not_have_its_digest_is_refused_and_asked_for_again() -
 
 
 def test_a_part_beyond_every_bound_is_refused() -> None:
-    cluster = Cluster(3, {"snapshot_part_bytes_max": 1_000})
-    for offset in (0, 600):
-        message = InstallSnapshot(1, 1, 5, 1, THREE, bytes(32), 0, offset, b"x" * 600, False)
+    cluster = Cluster(3, {"snapshot_part_bytes_max": 1_048_576})
+    for offset in (0, 600_000):
+        message = InstallSnapshot(1, 1, 5, 1, THREE, bytes(32), 0, offset, b"x" * 600_000, False)
         cluster.inject(1, 0, message)
-    assert cluster.rules(0) == ["parts under way are larger than snapshot_part_bytes_max = 1000"]
+    assert cluster.rules(0) == ["parts under way are larger than snapshot_part_bytes_max = 1048576"]
     cluster.core(0).check_invariants()
 
 

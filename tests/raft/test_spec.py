@@ -13,10 +13,13 @@ from pydantic import ValidationError
 
 import raft
 from raft import messages as m
+from raft.config import MESSAGE_BYTES_MAX, PART_BYTES_MAX
 from raft.configuration import Configuration
-from replog import protocols
-from replog.codec import BadMessage
+from raft.log import ENTRY_OVERHEAD
+from replog import merkle, protocols
+from replog.codec import FRAME_BYTES_MAX, BadMessage, Domain
 from replog.core import ProtocolSpec
+from replog.types import Request
 
 SPEC: ProtocolSpec = raft.SPEC
 
@@ -54,12 +57,40 @@ def test_a_negative_f_is_refused() -> None:
         ({"log_bytes_max": 10}, "log_bytes_max = 10 is below snapshot_bytes"),
         ({"snapshot_timeout_us": 1_000}, "snapshot_timeout_us = 1000 is below snapshot_retry_us"),
         ({"window": 0}, "window"),
+        ({"window": 10**9}, "window\n"),
+        ({"batch_bytes_max": 200 * 2**20}, "batch_bytes_max\n.*less than or equal to 33554432"),
+        ({"request_bytes_max": 64 * 2**20, "pending_bytes_max": 64 * 2**20}, "request_bytes_max\n"),
+        ({"pending_bytes_max": 2**30}, "pending_bytes_max\n"),
+        ({"snapshot_chunk_bytes": 40 * 2**20}, "snapshot_chunk_bytes\n"),
+        ({"snapshot_part_bytes_max": 1_048_575}, "snapshot_part_bytes_max\n.*greater than or equal to 1048576"),
+        ({"append_entries_max": 10**9}, "append_entries_max\n"),
+        ({"uncommitted_max": 10**9}, "uncommitted_max\n"),
         ({"elction_timeout": 3}, "elction_timeout"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], text: str) -> None:
     with pytest.raises(ValidationError, match=text.replace("(", r"\(")):
         SPEC.options(options)
+
+
+@pytest.mark.parametrize("size", [14, 100, 300, 70_000])
+def test_the_largest_message_that_options_allow_fits_a_frame(size: int) -> None:
+    """What encoding adds is within the headroom, for the smallest requests and the largest count of entries. In small:
+    a hundredth of it."""
+    room = MESSAGE_BYTES_MAX // 100
+    requests = [bytes(size)] * (room // size)
+    full = m.Entry(2**62, 2**62, requests)
+    empty = [m.Entry(2**62, 2**62, [])] * (room // ENTRY_OVERHEAD)
+    for entries in ([full], empty):
+        message = m.AppendEntries(2**62, 1023, 2**62, 2**62, entries, 2**62, 2**62)
+        assert len(m.MESSAGES.encode(message)) < 1.25 * room + 100 < FRAME_BYTES_MAX / 100
+    smallest = Request.make(lambda statement: b"", Domain("c"), "c", 1, 0, [b""])
+    assert smallest.size >= 14
+
+
+def test_a_receiver_can_hold_the_largest_part_of_a_state() -> None:
+    """The number stands twice: protocols do not import the application's tree."""
+    assert PART_BYTES_MAX == merkle.PART_BYTES_MAX
 
 
 def test_options_have_defaults_and_do_not_change() -> None:
