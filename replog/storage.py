@@ -4,7 +4,7 @@
     state.db   the application's newest checkpoint, in parts; only parts that changed are written again
 
 Both are made once, by `Storage.create`; opening never makes them, so a lost file is an error and no empty start
-(HAZARDS X3). With durability "memory" nothing waits for the disk: a crash of the process loses nothing, one of the
+(HAZARDS X3). So is a lost write-ahead file, see `_File.checkpoint`. With durability "memory" nothing waits for the disk: a crash of the process loses nothing, one of the
 machine may, and then the replica refuses to start, since it no longer knows what it promised.
 
 Not here: what records and parts mean (the protocol's codec, `replog.executor`), when to write (`replog.live.node`).
@@ -19,7 +19,7 @@ import sqlite3
 import struct
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +34,9 @@ from replog.types import Digest
 FORMAT = "replog-storage/1"
 SLICE_BYTES = 1024 * 1024
 """Parts of a checkpoint are committed in slices of about this size."""
+WAL_BYTES = 4 * 1024 * 1024
+"""After about this much the write-ahead file is copied into its database and begun anew."""
+PAGE_BYTES = 4096
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[bytes]).decode
@@ -158,7 +161,7 @@ class LogFile:
         self._file = _File(path, owner, durability)
         try:
             self._marks: dict[str, tuple[int, bytes]] = {
-                name: (number, hash_) for name, number, hash_ in self._file.rows("SELECT * FROM mark")
+                name: (number, hash_) for name, number, hash_ in self._file.rows("SELECT name, number, hash FROM mark")
             }
             self._rows: deque[tuple[int, int, bytes]] = deque()
             self._head, self._hash = self._mark("anchor")
@@ -265,14 +268,20 @@ class StateFile:
         self._path = path
         _undamaged_tail(path)
         self._file = _File(path, owner, durability)
-        self._save: int
-        self.index: int
-        self._digest: Digest
-        ((self._save, self.index, self._digest),) = self._file.rows("SELECT save, at, digest FROM mark")
-        self._file.commit(("DELETE FROM part WHERE save > ?", [(self._save,)]))
-        self._known: dict[int, Digest] = dict(self._file.rows("SELECT part, digest FROM part"))
         self._newest: Snapshot | None = None
         self._all_looked_at = 0
+        try:
+            self._save, self.index, self._digest = self._mark()
+            self._file.commit(("DELETE FROM part WHERE save > ?", [(self._save,)]))
+            self._known: dict[int, Digest] = dict(self._file.rows("SELECT part, digest FROM part"))
+        except StorageFailed:
+            self._file.close()
+            raise
+
+    def _mark(self) -> tuple[int, int, Digest]:
+        for save, index, digest in self._file.rows("SELECT save, at, digest FROM mark WHERE name = 'newest'"):
+            return save, index, digest
+        raise StorageFailed(f"{self._path}: the mark of the newest checkpoint is missing")
 
     def load(self) -> Saved | None:
         if self.index < 0:
@@ -330,36 +339,58 @@ class StateFile:
 
 def _undamaged_tail(path: Path) -> wal.Tail:
     """Look at the write-ahead file while it is as the crash left it: SQLite cuts it when it opens the file."""
-    tail = wal.inspect(path.with_name(path.name + "-wal"))
+    try:
+        tail = wal.inspect(_wal_of(path))
+    except OSError as error:
+        raise StorageFailed(f"{error.filename or _wal_of(path)}: {error.strerror or error}") from None
     if tail is wal.Tail.DAMAGED:
         raise CorruptLog(path, 0, "the write-ahead file is damaged in the middle; commits behind it were acknowledged")
     return tail
 
 
+def _wal_of(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
 class _File:
-    """One SQLite file, one transaction at a time. After a failed commit every later one fails (HAZARDS X1)."""
+    """One SQLite file, one transaction at a time. After a failed commit every later one fails (HAZARDS X1).
+
+    Two marks tell a lost write-ahead file from an empty one (HAZARDS X3). `begun` counts the checkpoints that were
+    begun, `ended` those that ended; each checkpoint copies a `begun` that is one ahead into the database, and only then
+    is `ended` committed, to the new write-ahead file. So whenever anything was committed that only the write-ahead file
+    holds, the database alone says begun > ended. Whoever closes the file, or copies it with SQLite's own tools, brings
+    `ended` over with the rest.
+    """
 
     ABOUT = "CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
 
     def __init__(self, path: Path, owner: str, durability: str) -> None:
         self._path = path
         self._failed: str | None = None
+        self._written = 0
+        self._begun = 0
         self._lock = threading.Lock()
         if not path.is_file():
             raise StorageFailed(f"{path}: is missing; a replica that lost its files must not start empty")
         self._base = _connect(path, "rw")
         try:
-            self._open(durability)
-            self._check(dict(self.rows("SELECT name, value FROM about")), owner)
+            without_wal = not wal.holds_frames(_wal_of(path), PAGE_BYTES)
+            self._open()
+            about = dict(self.rows("SELECT name, value FROM about"))
+            self._check(about, owner)
+            self._begun = int(about.get("begun", 0))
+            if without_wal and self._begun != int(about.get("ended", 0)):
+                raise CorruptLog(path, 0, f"{_wal_of(path).name} is lost, and with it what was acknowledged last")
             self._promise(durability)
-        except StorageFailed:
+        except (StorageFailed, ValueError) as error:
             self._base.close()
-            raise
+            raise error if isinstance(error, StorageFailed) else StorageFailed(f"{path}: {error}") from None
 
-    def _open(self, durability: str) -> None:
+    def _open(self) -> None:
         try:
             self._base.execute("PRAGMA locking_mode=EXCLUSIVE")
-            self._base.execute(f"PRAGMA synchronous={'FULL' if durability == 'always' else 'OFF'}")
+            self._base.execute("PRAGMA synchronous=FULL")
+            self._base.execute("PRAGMA wal_autocheckpoint=0")
             self._base.executescript("BEGIN EXCLUSIVE; COMMIT;")
         except sqlite3.Error as error:
             hint = "; another process has it open" if "locked" in str(error) else ""
@@ -377,11 +408,28 @@ class _File:
             )
 
     def _promise(self, durability: str) -> None:
-        """Note whether what is held may be lost with the machine; before, when it no longer may, sync all of it."""
+        """Note whether what is held may be lost with the machine: before anything goes unsynced, and after all is."""
         if durability == "always":
-            list(self.rows("PRAGMA wal_checkpoint(TRUNCATE)"))
-        unsynced = "" if durability == "always" else boot_id()
-        self.commit(("UPDATE about SET value = ? WHERE name = 'unsynced'", [(unsynced,)]))
+            self.checkpoint(after={"unsynced": ""})
+            return
+        self.checkpoint(before={"unsynced": boot_id()})
+        list(self.rows("PRAGMA synchronous=OFF"))
+
+    def checkpoint(self, before: dict[str, str] | None = None, after: dict[str, str] | None = None) -> None:
+        """Copy the write-ahead file into the database and begin it anew, `about` being set on either side of that.
+
+        SQLite leaves the copied file as it is until the next commit, which then begins it anew; so at no moment is
+        there nothing behind a `begun` that is ahead. Raises StorageFailed.
+        """
+        self._written = 0
+        self._begun += 1
+        self._set(begun=str(self._begun), **(before or {}))
+        with self._lock:
+            self._attempt(lambda: self._base.execute("PRAGMA wal_checkpoint(FULL)").fetchall())
+        self._set(ended=str(self._begun), **(after or {}))
+
+    def _set(self, **about: str) -> None:
+        self._commit([("INSERT OR REPLACE INTO about VALUES (?, ?)", list(about.items()))])
 
     def rows(self, statement: str) -> Iterator[Any]:
         """Rows of a query, read as they are asked for. Raises StorageFailed."""
@@ -392,21 +440,37 @@ class _File:
 
     def commit(self, *statements: tuple[str, Sequence[tuple[Any, ...]]]) -> None:
         """One transaction of (statement, rows of values); durable on return. Raises StorageFailed."""
+        self._commit(statements)
+        self._written += 4 * PAGE_BYTES + sum(_size(row) for _, rows in statements for row in rows)
+        if self._written > WAL_BYTES:
+            self.checkpoint()
+
+    def _commit(self, statements: Sequence[tuple[str, Sequence[tuple[Any, ...]]]]) -> None:
         with self._lock:
-            if self._failed is not None:
-                raise StorageFailed(f"{self._path}: refused after an earlier failure: {self._failed}")
-            try:
-                self._base.execute("BEGIN IMMEDIATE")
-                for statement, rows in statements:
-                    self._base.executemany(statement, rows)
-                self._base.execute("COMMIT")
-            except sqlite3.Error as error:
-                self._failed = str(error)
-                raise StorageFailed(f"{self._path}: {error}") from None
+            self._attempt(lambda: self._transact(statements))
+
+    def _transact(self, statements: Sequence[tuple[str, Sequence[tuple[Any, ...]]]]) -> None:
+        self._base.execute("BEGIN IMMEDIATE")
+        for statement, rows in statements:
+            self._base.executemany(statement, rows)
+        self._base.execute("COMMIT")
+
+    def _attempt(self, work: Callable[[], Any]) -> None:
+        if self._failed is not None:
+            raise StorageFailed(f"{self._path}: refused after an earlier failure: {self._failed}")
+        try:
+            work()
+        except sqlite3.Error as error:
+            self._failed = str(error)
+            raise StorageFailed(f"{self._path}: {error}") from None
 
     def close(self) -> None:
         with self._lock:
             self._base.close()
+
+
+def _size(row: tuple[Any, ...]) -> int:
+    return sum(len(value) for value in row if type(value) is bytes)
 
 
 def _create(path: Path, schema: str, owner: str) -> None:
@@ -414,9 +478,10 @@ def _create(path: Path, schema: str, owner: str) -> None:
         raise StorageFailed(f"{path}: exists already")
     try:
         with contextlib.closing(_connect(path, "rwc")) as base:
+            base.execute(f"PRAGMA page_size={PAGE_BYTES}")
             base.execute("PRAGMA journal_mode=WAL")
             base.executescript(f"BEGIN; {_File.ABOUT} {schema} COMMIT;")
-            about = [("format", FORMAT), ("owner", owner), ("unsynced", "")]
+            about = [("format", FORMAT), ("owner", owner), ("unsynced", ""), ("begun", "0"), ("ended", "0")]
             base.executemany("INSERT INTO about VALUES (?, ?)", about)
     except sqlite3.Error as error:
         raise StorageFailed(f"{path}: {error}") from None

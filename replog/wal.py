@@ -4,7 +4,7 @@ SQLite recovers a write-ahead file up to its first frame that does not check, an
 flipped in the middle looks to it like the end. But each frame holds the running checksum after it, so a frame checks
 against its predecessor's stored checksum even when an earlier one is damaged. A commit is synced before the next frame
 is written: a sound frame behind a commit that is itself behind the damage proves that promised data is lost
-(HAZARDS X2, X12). Not told apart: damage inside the very last commit of the file.
+(HAZARDS X2, X12). Not told apart: damage inside the very last commit of the file, and a file cut where a commit ends.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ MASK = 0xFFFFFFFF
 
 class Tail(Enum):
     WHOLE = "whole"  # every committed frame checks
-    TORN = "torn"  # the last commit is incomplete: it was never acknowledged
+    TORN = "torn"  # something that is no whole commit stands behind the last one
     DAMAGED = "damaged"  # acknowledged commits are lost
 
 
 class _Frame(NamedTuple):
+    ours: bool  # of the present round, by its salts
     commits: bool
     sound: bool  # checks against its predecessor's stored checksum
 
@@ -50,28 +51,36 @@ def _has_frames(data: bytes) -> bool:
     return len(data) > HEADER_BYTES and any(data[HEADER_BYTES:])
 
 
+def holds_frames(path: Path, page_bytes: int) -> bool:
+    """Whether there is at least one frame, sound or not: once a commit was made, there always is."""
+    return path.exists() and path.stat().st_size >= HEADER_BYTES + FRAME_HEADER_BYTES + page_bytes
+
+
 def _frames(data: bytes, order: str, page_bytes: int, total: tuple[int, int]) -> Iterator[_Frame]:
-    """Frames of the present round: those behind a reset of the file carry other salts and end it."""
+    """Frames with their salts: those of another round were left behind by a reset of the file. The last may be cut."""
     salts, size = data[16:24], FRAME_HEADER_BYTES + page_bytes
-    for start in range(HEADER_BYTES, len(data) - size + 1, size):
+    for start in range(HEADER_BYTES, len(data), size):
+        salt = data[start + 8 : start + 16]
+        ours = salt == salts[: len(salt)]
+        if start + size > len(data):
+            yield _Frame(ours, commits=False, sound=False)
+            return
         stored = struct.unpack_from(">II", data, start + 16)
-        same = data[start + 8 : start + 16] == salts
         page = data[start + FRAME_HEADER_BYTES : start + size]
-        sound = same and _checksum(order, total, data[start : start + 8] + page) == stored
-        yield _Frame(commits=same and data[start + 4 : start + 8] != bytes(4), sound=sound)
+        sound = ours and _checksum(order, total, data[start : start + 8] + page) == stored
+        yield _Frame(ours, commits=ours and data[start + 4 : start + 8] != bytes(4), sound=sound)
         total = stored
 
 
 def _judge(frames: list[_Frame]) -> Tail:
-    bad = next((place for place, frame in enumerate(frames) if not frame.sound), None)
-    if bad is None:
-        return Tail.WHOLE
+    bad = next((place for place, frame in enumerate(frames) if not frame.sound), len(frames))
     commit_behind = False
     for frame in frames[bad:]:
         if commit_behind and frame.sound:
             return Tail.DAMAGED
         commit_behind = commit_behind or frame.commits
-    return Tail.TORN if commit_behind else Tail.WHOLE
+    whole = max((place for place, frame in enumerate(frames[:bad]) if frame.commits), default=-1) + 1
+    return Tail.TORN if whole < len(frames) and frames[whole].ours else Tail.WHOLE
 
 
 def _checksum(order: str, start: tuple[int, int], data: bytes) -> tuple[int, int]:

@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -174,6 +174,24 @@ def test_a_torn_tail_is_cut(folder: Path, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-2000])
     store = Storage(crashed, OWNER)
     assert len(store.load()) == 11
+    store.close()
+
+
+@pytest.mark.parametrize("cut", [1, 2000, 4096 + 24, 4096 + 25])
+def test_a_last_commit_cut_short_is_told(folder: Path, tmp_path: Path, cut: int) -> None:
+    """A row of 5,000 bytes takes some frames; only the last of them says that they are a commit."""
+    crashed = crashed_copy(folder, tmp_path / "crashed")
+    path = crashed / "log.db-wal"
+    whole = path.read_bytes()
+    assert wal.inspect(path) is wal.Tail.WHOLE
+    path.write_bytes(whole[:-cut])
+    store = Storage(crashed, OWNER)
+    assert store.torn
+    assert len(store.load()) == 11
+    store.close()
+    again = Storage(crashed, OWNER)
+    assert not again.torn
+    again.close()
 
 
 def test_a_torn_page_in_the_last_commit_is_cut_and_told(folder: Path, tmp_path: Path) -> None:
@@ -250,6 +268,115 @@ def test_missing_foreign_and_doubly_opened_files_are_refused(folder: Path) -> No
     (folder / "state.db").unlink()
     with pytest.raises(StorageFailed, match="is missing"):
         Storage(folder, OWNER)
+
+
+def copies_at_every_step(folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, int]]:
+    """A life with many commits and some checkpoints of the write-ahead file: (the files, rows acknowledged) as a kill
+    would leave them before and after each."""
+    copies: list[tuple[Path, int]] = []
+    acknowledged = 0
+
+    def copy() -> None:
+        copies.append((shutil.copytree(folder, target / str(len(copies))), acknowledged))
+
+    attempt = module._File._attempt
+
+    def copying(file: module._File, work: Callable[[], object]) -> None:
+        copy()
+        attempt(file, work)
+        copy()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module._File, "_attempt", copying)
+        patch.setattr(module, "WAL_BYTES", 100_000)
+        store = Storage(folder, OWNER)
+        for row in range(12):
+            store.append([(row + 1, bytes(9000))])
+            acknowledged = row + 1
+            copy()
+        store.close()
+        copy()
+    return copies
+
+
+def test_a_kill_at_any_moment_loses_nothing_and_raises_no_alarm(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for copy, acknowledged in copies_at_every_step(folder, tmp_path_factory.mktemp("copies"), monkeypatch):
+        for _ in range(2):
+            store = Storage(copy, OWNER)
+            assert len(store.load()) in (acknowledged, acknowledged + 1)
+            assert not store.torn
+            store.close()
+
+
+@pytest.mark.parametrize("left", [None, 0, 32, 4000])
+def test_a_lost_write_ahead_file_is_no_empty_one(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, left: int | None
+) -> None:
+    """Without it the log opens only if it holds all that was acknowledged."""
+    found = 0
+    for copy, acknowledged in copies_at_every_step(folder, tmp_path_factory.mktemp("copies"), monkeypatch):
+        path = copy / "log.db-wal"
+        if left is None or not path.exists():
+            path.unlink(missing_ok=True)
+        else:
+            path.write_bytes(path.read_bytes()[:left])
+        try:
+            store = Storage(copy, OWNER)
+        except CorruptLog as error:
+            assert "log.db-wal is lost" in str(error)
+            with pytest.raises(CorruptLog):
+                Storage(copy, OWNER)
+            found += 1
+            continue
+        assert len(store.load()) == acknowledged
+        store.close()
+    assert found > 12
+
+
+def test_a_write_ahead_file_that_sqlite_s_own_tools_took_in_is_not_lost(folder: Path, tmp_path: Path) -> None:
+    crashed = crashed_copy(folder, tmp_path / "crashed")
+    with contextlib.closing(sqlite3.connect(crashed / "log.db")) as base:
+        assert base.execute("SELECT count(*) FROM log").fetchone() == (12,)
+    assert not (crashed / "log.db-wal").exists()
+    store = Storage(crashed, OWNER)
+    assert len(store.load()) == 12
+    store.close()
+
+
+def test_the_write_ahead_file_stays_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAL_BYTES", 200_000)
+    store = Storage(folder, OWNER)
+    for row in range(300):
+        store.append([(row + 1, bytes(5000))])
+    assert (folder / "log.db-wal").stat().st_size < 400_000
+    store.close()
+
+
+def test_a_write_ahead_file_that_cannot_be_read_is_a_failure_of_the_disk(folder: Path) -> None:
+    (folder / "log.db-wal").mkdir()
+    with pytest.raises(StorageFailed, match="log.db-wal: Is a directory"):
+        Storage(folder, OWNER)
+
+
+def test_that_nothing_is_synced_is_on_the_disk_before_it_is_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mark stands in the database itself, put there while every commit still waited for the disk."""
+    waits: list[int] = []
+    attempt = module._File._attempt
+
+    def watched(file: module._File, work: Callable[[], object]) -> None:
+        waits.extend(level for (level,) in file.rows("PRAGMA synchronous"))
+        attempt(file, work)
+
+    monkeypatch.setattr(module._File, "_attempt", watched)
+    log = module.LogFile(folder / "log.db", OWNER, "memory")
+    assert waits == [2, 2, 2]
+    log.append([(1, b"record")])
+    assert waits[3:] == [0]
+    with contextlib.closing(sqlite3.connect(f"file:{folder / 'log.db'}?immutable=1", uri=True)) as base:
+        assert base.execute("SELECT value FROM about WHERE name = 'unsynced'").fetchone() == (module.boot_id(),)
+    log.close()
 
 
 def test_memory_durability_survives_the_process_but_not_the_machine(
