@@ -7,10 +7,22 @@ from collections.abc import Sequence
 from raft import RaftCore
 from raft.election import Election, Role
 from raft.log import Log
-from raft.messages import AppendEntries, AppendReply, Entry, HardState, LogStart, PreVoteReply, RequestVote, VoteReply
-from raft.replication import Progress, Replication
+from raft.messages import (
+    AppendEntries,
+    AppendReply,
+    Entry,
+    HardState,
+    InstallSnapshot,
+    LogStart,
+    PreVote,
+    PreVoteReply,
+    RequestVote,
+    SnapshotReply,
+    VoteReply,
+)
+from raft.replication import Mode, Progress, Replication
 from raft.snapshot import Snapshot
-from replog.core import Effect, Persist
+from replog.core import Effect, Persist, Send
 from replog.types import NOBODY, Micros, NodeId
 
 # ---------------------------------------------------------------------------------------------------------- elections
@@ -88,6 +100,44 @@ class _CountsPreVotes(Election):
 
 class CountsPreVotes(RaftCore):
     election_class = _CountsPreVotes
+
+
+class _HearsNoLeader(Election):
+    def hears_leader(self, now: Micros) -> bool:
+        return False
+
+
+class HearsNoLeader(RaftCore):
+    election_class = _HearsNoLeader
+
+
+class _PreVotesForAnyLog(Election):
+    def on_pre_vote(self, now: Micros, sender: NodeId, message: PreVote) -> list[Effect]:
+        granted = message.term > self.current_term and not self.hears_leader(now)
+        return [Send((sender,), PreVoteReply(self.current_term, message.term, granted))]
+
+
+class PreVotesForAnyLog(RaftCore):
+    election_class = _PreVotesForAnyLog
+
+
+class _PreVotesInAnyTerm(Election):
+    def on_pre_vote(self, now: Micros, sender: NodeId, message: PreVote) -> list[Effect]:
+        granted = self.log.up_to_date(message.last_log_index, message.last_log_term) and not self.hears_leader(now)
+        return [Send((sender,), PreVoteReply(self.current_term, message.term, granted))]
+
+
+class PreVotesInAnyTerm(RaftCore):
+    election_class = _PreVotesInAnyTerm
+
+
+class _HearsEverybody(Replication):
+    def heard_since(self, since: Micros) -> list[NodeId]:
+        return [self.me, *self.progress]
+
+
+class LeadsAlone(RaftCore):
+    replication_class = _HearsEverybody
 
 
 # -------------------------------------------------------------------------------------------------------- replication
@@ -180,6 +230,38 @@ class BelievesLateRejections(RaftCore):
     replication_class = _ProgressBelieves
 
 
+class _AsksTheSameAgain(Progress):
+    __slots__ = ()
+
+    def is_late(self, rejected: AppendReply) -> bool:
+        if self.mode is Mode.PROBE:
+            return rejected.prev_log_index != self.next_index - 1
+        return super().is_late(rejected)
+
+
+class _ProgressAsksTheSame(Replication):
+    progress_class = _AsksTheSameAgain
+
+
+class AsksWithoutEnd(RaftCore):
+    replication_class = _ProgressAsksTheSame
+
+
+class _TakesOldForLost(Progress):
+    __slots__ = ()
+
+    def denies(self, rejected: AppendReply) -> bool:
+        return rejected.prev_log_index <= self.match_index
+
+
+class _ProgressTakesOld(Replication):
+    progress_class = _TakesOldForLost
+
+
+class TakesOldForLost(RaftCore):
+    replication_class = _ProgressTakesOld
+
+
 class CountsOldReplies(RaftCore):
     def _on_append_reply(self, now: Micros, sender: NodeId, message: AppendReply) -> list[Effect]:
         if self.replication is None or not message.success:
@@ -214,6 +296,24 @@ class AcknowledgesUnsavedState(RaftCore):
         effects = super()._install(snapshot)
         self.machine.installing = 0
         return effects
+
+
+class InstallsOlderState(RaftCore):
+    def _on_install_snapshot(self, now: Micros, sender: NodeId, message: InstallSnapshot) -> list[Effect]:
+        commit_index, self.machine.commit_index = self.commit_index, 0
+        effects = super()._on_install_snapshot(now, sender, message)
+        self.machine.commit_index = max(commit_index, self.commit_index)
+        return effects
+
+
+class CountsOldSnapshotReplies(RaftCore):
+    def _on_snapshot_reply(self, now: Micros, sender: NodeId, message: SnapshotReply) -> list[Effect]:
+        of_this_term = SnapshotReply(max(message.term, self.current_term), *_but_term(message))
+        return super()._on_snapshot_reply(now, sender, of_this_term)
+
+
+def _but_term(message: SnapshotReply) -> tuple[int, list[int], bool]:
+    return message.last_included_index, message.wanted, message.done
 
 
 class TrimsItsVote(RaftCore):

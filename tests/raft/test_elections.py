@@ -103,13 +103,15 @@ def _election(cluster: Cluster, node: int) -> Timeout:
 
 
 @pytest.mark.parametrize(("term", "last"), [(3, (9, 9)), (4, (1, 3)), (4, (9, 2))])
-def test_9_6_a_pre_vote_is_refused_for_an_old_term_or_log(term: int, last: tuple[int, int]) -> None:
-    cluster = Cluster(3, logs={0: [3, 3]})
+def test_9_6_a_pre_vote_is_refused_for_an_old_term_or_log(
+    term: int, last: tuple[int, int], core: type[RaftCore]
+) -> None:
+    cluster = Cluster(3, core=core, logs={0: [3, 3]})
     assert cluster.inject(1, 0, PreVote(term, 1, *last)) == [Send((1,), PreVoteReply(3, term, False))]
 
 
-def test_9_6_a_pre_vote_is_refused_while_a_leader_is_heard() -> None:
-    cluster = Cluster(3)
+def test_9_6_a_pre_vote_is_refused_while_a_leader_is_heard(core: type[RaftCore]) -> None:
+    cluster = Cluster(3, core=core)
     cluster.elect(0)
     for node in (0, 1):
         effects = cluster.inject(2, node, PreVote(2, 2, 9, 9))
@@ -156,8 +158,8 @@ def test_pre_vote_does_not_deadlock_with_mixed_terms_and_logs(better_log_in_olde
 # --------------------------------------------------------------------------------------- CheckQuorum and stickiness
 
 
-def test_6_2_a_leader_that_hears_no_majority_steps_down() -> None:
-    cluster = Cluster(5)
+def test_6_2_a_leader_that_hears_no_majority_steps_down(core: type[RaftCore]) -> None:
+    cluster = Cluster(5, core=core)
     cluster.elect(0)
     cluster.only(0, 1)
     cluster.run(2 * SECOND)
@@ -185,9 +187,9 @@ def test_6_2_a_leader_that_is_heard_but_hears_nobody_steps_down() -> None:
     assert len(leaders(cluster)) == 1
 
 
-def test_6_a_vote_is_ignored_while_a_leader_is_heard() -> None:
+def test_6_a_vote_is_ignored_while_a_leader_is_heard(core: type[RaftCore]) -> None:
     """Not even its term is taken over: a removed server cannot disrupt (HAZARDS R19)."""
-    cluster = Cluster(3)
+    cluster = Cluster(3, core=core)
     cluster.elect(0)
     for node in (0, 1):
         effects = cluster.inject(2, node, RequestVote(9, 2, 9, 9))

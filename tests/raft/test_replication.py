@@ -197,7 +197,7 @@ def losses(cluster: Cluster) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_a_follower_that_lost_what_it_acknowledged_is_told_of_and_asked_by_heartbeats_only(
-    busy: bool, core: type[RaftCore] = RaftCore
+    busy: bool, core: type[RaftCore]
 ) -> None:
     """(HAZARDS R28) The question below match_index is never asked, and the same one twice would go on without end."""
     cluster = Cluster(3, core=core)

@@ -265,14 +265,34 @@ def test_7_a_transfer_goes_on_under_a_new_leader() -> None:
     assert len(first & set(second)) <= 1 + 2, "the root, and what was under way"
 
 
-def test_13_5_an_older_snapshot_is_ignored() -> None:
+def test_13_5_an_older_snapshot_is_ignored(core: type[RaftCore]) -> None:
     """(HAZARDS R14)"""
-    cluster = Cluster(3)
+    cluster = Cluster(3, core=core)
     cluster.inject(1, 0, append(1, (0, 0), [entry(1, i) for i in (1, 2, 3)], commit=3))
     effects = cluster.inject(1, 0, chunk(cluster, 3, 1))
     assert not [effect for effect in effects if isinstance(effect, Restore)]
     assert effects[-1] == Send((1,), SnapshotReply(1, 3, [], True))
     assert cluster.core(0).receiver.snapshot is None
+
+
+def test_13_a_reply_of_an_older_term_counts_for_nothing(core: type[RaftCore]) -> None:
+    """What was in place in term 1 may have been replaced since: an index says nothing of this log (HAZARDS R12)."""
+    cluster = Cluster(3, core=core)
+    cluster.elect(0)
+    cluster.isolate(0)
+    cluster.elect(1)
+    cluster.heal()
+    cluster.run(100 * MS)
+    cluster.elect(0)
+    cluster.drop(1, 2)
+    cluster.submit(0, "ann", 1)
+    term, last = cluster.core(0).current_term, cluster.core(0).log.last_index
+    assert term == 3
+    cluster.inject(1, 0, SnapshotReply(1, last, [], True))
+    assert cluster.core(0).replication.progress[1].match_index < last
+    assert cluster.core(0).commit_index < last
+    cluster.inject(1, 0, SnapshotReply(term, last, [], True))
+    assert cluster.core(0).commit_index == last, "one of this term counts"
 
 
 def test_13_1_a_snapshot_of_an_old_term_is_answered_with_the_term() -> None:
