@@ -53,26 +53,61 @@ class Change:
     detail: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Life:
+    """From a start to the next: the saved state that it began with (index 0: none), and the places at which its own
+    decisions and digests begin."""
+
+    index: int = 0
+    digest: str = ""
+    decided: int = 0
+    digests: int = 0
+
+
 @dataclass
 class Decisions:
-    """Of one replica, in its own order. After a restart an index may be applied again: both count."""
+    """Of one replica, in its own order. After a restart an index may be applied again: both count.
+
+    What a former life applied is in the replica's state only as far as the present one began with it, applied it
+    again, or fetched it: `applied`, `states` and `height` are of the present life.
+    """
 
     node: NodeId
     decided: list[Decided] = field(default_factory=list)
     digests: list[Digested] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     accusations: list[dict[str, Any]] = field(default_factory=list)
+    lives: list[Life] = field(default_factory=lambda: [Life()])
+
+    @property
+    def applied(self) -> list[Decided]:
+        """In the present life. An index at or below the last one begins anew too, whether or not a start was told."""
+        own = self.decided[self.lives[-1].decided :]
+        again = [place for place in range(1, len(own)) if own[place].index <= own[place - 1].index]
+        return own[again[-1] :] if again else own
+
+    @property
+    def states(self) -> list[tuple[int, str]]:
+        """(index, digest) of the checkpoints that the present life began with, made or fetched."""
+        life, applied = self.lives[-1], self.applied
+        first = applied[0] if applied else None
+        begun = [(life.index, life.digest)] if life.index else []
+        return begun + [
+            (digested.index, digested.digest)
+            for digested in self.digests[life.digests :]
+            if first is None or digested.index < first.index or digested.time >= first.time
+        ]
 
     @property
     def height(self) -> int:
         """The highest index whose effect is in this replica's state, applied or fetched."""
-        return max(
-            max((decided.index for decided in self.decided), default=0),
-            max((digested.index for digested in self.digests), default=0),
-        )
+        return max([decided.index for decided in self.applied[-1:]] + [index for index, _ in self.states], default=0)
 
     def take(self, line: dict[str, Any]) -> None:
         """One line of the trace; lines that are no decisions pass by."""
+        world = line.get("world", {})
+        if world.get("kind") == "start":
+            self.lives.append(Life(world["index"], world["digest"], len(self.decided), len(self.digests)))
         effect = line.get("effect")
         if effect is None:
             return

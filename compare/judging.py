@@ -34,7 +34,8 @@ class Observed:
     """One run as it was. Times are of the engine's clock, in microseconds.
 
     `began`, `ended`: of the workload. `liars`: replicas an attack was wrapped around. `gone`: replicas that crashed for
-    good. `lines`: decision lines of all replicas; what liars say in them is left out (HAZARDS X4).
+    good. `lines`: decision lines of all replicas; what liars say in them is left out (HAZARDS X4). `broken`: which of
+    our own processes ended unasked; then judges are heard but there is no verdict, whatever they say.
     """
 
     scenario: Scenario
@@ -50,6 +51,8 @@ class Observed:
     liars: tuple[NodeId, ...] = ()
     gone: tuple[NodeId, ...] = ()
     attack_actions: int = 0
+    fault_actions: int = 0
+    broken: str = ""
     costs: Costs = field(default_factory=Costs)
 
 
@@ -80,7 +83,9 @@ def conclude(observed: Observed) -> Run:
             error = str(undecided)
     acknowledged = sum(call.known for call in observed.calls)
     worked = [call for call in observed.calls if call.known and (call.returned or 0) <= observed.ended]
-    verdict = verdict_of(checks, acknowledged, observed.scenario.attacked, observed.attack_actions)
+    verdict = verdict_of(checks, acknowledged, _acts(observed))
+    if observed.broken or (error and verdict is not Verdict.UNSAFE):
+        verdict, error = Verdict.ERROR, observed.broken or error
     return Run(
         protocol=observed.protocol,
         scenario=observed.scenario.name,
@@ -89,10 +94,11 @@ def conclude(observed: Observed) -> Run:
         n=observed.n,
         f=observed.scenario.f,
         faulty=sorted({*observed.liars, *observed.gone}),
-        verdict=Verdict.ERROR if error and verdict is not Verdict.UNSAFE else verdict,
+        verdict=verdict,
         safety="held" if all(check.ok for name, check in checks.items() if name in SAFETY) else "violated",
         liveness="held" if checks["liveness"].ok else "violated",
         attack_actions=observed.attack_actions,
+        fault_actions=observed.fault_actions,
         checks={name: _told(check) for name, check in checks.items()},
         submitted=len(observed.calls),
         acknowledged=acknowledged,
@@ -106,6 +112,13 @@ def conclude(observed: Observed) -> Run:
         replay=replay_command(observed.scenario, observed.protocol, observed.engine, observed.seed),
         error=error,
     )
+
+
+def _acts(observed: Observed) -> list[int]:
+    """How much was carried out of each kind of thing that the scenario lists."""
+    scenario = observed.scenario
+    attacks = [observed.attack_actions] if scenario.attacked else []
+    return attacks + ([observed.fault_actions] if scenario.faulted else [])
 
 
 def failed(scenario: Scenario, protocol: str, engine: Literal["sim", "live"], seed: int, n: int, why: str) -> Run:

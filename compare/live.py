@@ -16,7 +16,7 @@ import random
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,7 +37,7 @@ from replog.core import Effect, Event, ProtocolSpec
 from replog.errors import ConfigError
 from replog.keys import Ed25519Verifier
 from replog.live.engine import monotonic
-from replog.live.processes import LocalProcesses
+from replog.live.processes import LocalProcesses, NodeExit
 from replog.replica import Replica
 from replog.types import Micros, NodeId, Status
 
@@ -94,10 +94,12 @@ class _Trial:
         )
         self._clients = [LabClient(self._config, name) for name in names]
         self._observer = LabClient(self._config, OBSERVER)
-        self._processes = LocalProcesses(self._config)
+        self._processes = LocalProcesses(self._config, on_exit=self._on_exit)
         self._chance = random.Random(f"{seed}/timeline")
         self._liars: set[NodeId] = set()
         self._gone: set[NodeId] = set()
+        self._deaths: list[NodeExit] = []
+        self._strikes = 0
         self._ledger = Ledger()
         self._costs = Costs()
         self._began: Micros = 0
@@ -116,6 +118,15 @@ class _Trial:
     # --------------------------------------------------------------------------------------------------------- the run
 
     async def run(self) -> Observed:
+        try:
+            probes = await self._run()
+        except Exception as error:
+            for death in self._deaths:
+                error.add_note(_obituary(death))
+            raise
+        return self._observed(probes)
+
+    async def _run(self) -> list[Call]:
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self._processes)
             await self._processes.start(wraps=self._wraps())
@@ -125,8 +136,12 @@ class _Trial:
             async with asyncio.timeout(10):
                 await asyncio.gather(*(client.connected() for client in (*self._clients, self._observer)))
             await self._work()
-            probes = await self._settle()
-        return self._observed(probes)
+            return await self._settle()
+
+    def _on_exit(self, ended: NodeExit) -> None:
+        """Whatever the scenario expects, a replica that ends unasked is our own bug, and no verdict hides it."""
+        if not ended.expected:
+            self._deaths.append(ended)
 
     async def _work(self) -> None:
         self._ledger.begin(range(self._config.n), await self._observer.statuses())
@@ -144,9 +159,7 @@ class _Trial:
             self._costs = self._ledger.costs(client.counters for client in self._clients)
             await asyncio.gather(*tasks)
         finally:
-            for task in (*tasks, *callers):
-                task.cancel()
-            await asyncio.gather(*tasks, *callers, return_exceptions=True)
+            await end_all((*tasks, *callers))
 
     async def _call(self, client: LabClient, place: int) -> None:
         """One sequential caller, as in the simulated run."""
@@ -171,9 +184,7 @@ class _Trial:
             async with asyncio.timeout(self._scenario.settle_s):
                 await asyncio.gather(*probing)
                 await self._converged()
-        for task in probing:
-            task.cancel()
-        await asyncio.gather(*probing, return_exceptions=True)
+        await end_all(probing)
         return [call for client in self._clients for call in client.calls[before[client.name] :]]
 
     async def _converged(self) -> None:
@@ -204,6 +215,8 @@ class _Trial:
             liars=tuple(sorted(self._liars)),
             gone=tuple(sorted(self._gone)),
             attack_actions=sum(int(path.read_text()) for path in self._control.glob("actions-*")),
+            fault_actions=self._strikes,
+            broken="; ".join(map(_obituary, self._deaths)),
             costs=self._costs,
         )
 
@@ -220,27 +233,30 @@ class _Trial:
 
     async def _happen(self, happening: Happening) -> None:
         await _until(self._began + _us(happening.start_s))
-        nodes = await self._choose(happening)
+        end = self._ended if happening.end_s is None else self._began + _us(happening.end_s)
+        nodes = await self._choose(happening, end)
         if happening.attack is not None:
             self._liars |= set(nodes)
             self._order("begin", nodes, {"members": list(nodes), "options": happening.options})
         else:
-            await self._do(FAULTS[happening.name].begin, nodes)
+            self._strikes += await self._do(FAULTS[happening.name].begin, nodes) > 0
             if happening.end_s is None:
                 self._gone |= set(nodes)
         if happening.end_s is not None:
-            await _until(self._began + _us(happening.end_s))
+            await _until(end)
             if happening.attack is not None:
                 self._order("end", nodes, {})
             else:
                 await self._do(FAULTS[happening.name].end, nodes)
 
-    async def _choose(self, happening: Happening) -> tuple[NodeId, ...]:
-        while True:
+    async def _choose(self, happening: Happening, end: Micros) -> tuple[NodeId, ...]:
+        """Nobody, if it needs a leader and none is found before `end`."""
+        while monotonic() < end:
             leader = leader_of(await self._observer.statuses())
             if leader is not None or happening.target not in ("leader", "backup", "f backups"):
                 return choose(happening.target, self._config.n, self._scenario.f, leader, self._chance)
             await asyncio.sleep(LOOK_S)
+        return ()
 
     def _order(self, word: str, nodes: tuple[NodeId, ...], content: dict[str, Any]) -> None:
         for node in nodes:
@@ -248,9 +264,11 @@ class _Trial:
             path.with_suffix(".new").write_text(json.dumps(content))
             path.with_suffix(".new").replace(path)
 
-    async def _do(self, verb: Verb, nodes: tuple[NodeId, ...]) -> None:
-        wraps = self._wraps()
-        for node in nodes:
+    async def _do(self, verb: Verb, nodes: tuple[NodeId, ...]) -> int:
+        """To how many of `nodes` it was done: one that has ended is not killed again, one that runs not started."""
+        wraps, running = self._wraps(), self._processes.pids()
+        struck = [node for node in nodes if (node in running) != (verb == "restart")]
+        for node in struck:
             match verb:
                 case "crash":
                     self._ledger.end([node], await self._observer.statuses([node]))
@@ -266,12 +284,28 @@ class _Trial:
                     self._processes.kill(node, signal.SIGCONT)
                 case _:
                     raise ConfigError(f"fault {verb!r}: cannot be made with live processes")
+        return len(struck)
 
 
 def leader_of(statuses: dict[NodeId, Status]) -> NodeId | None:
     """Who leads in the highest view or term that a replica knows of; None if unknown."""
     best = max(statuses.values(), key=lambda status: (status.view, status.leader), default=None)
     return None if best is None or best.leader < 0 else best.leader
+
+
+async def end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel what still runs; raise what one of them had raised by itself: cancelling must not hide a bug."""
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+            raise result
+
+
+def _obituary(ended: NodeExit) -> str:
+    how = f"by signal {-ended.code}" if ended.code < 0 else f"with exit code {ended.code}"
+    return f"node {ended.node} ended by itself, {how}: {ended.last_lines or 'no last words'}"
 
 
 async def _until(moment: Micros) -> None:

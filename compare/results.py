@@ -73,6 +73,9 @@ class Run(Record):
     safety: Literal["held", "violated"]
     liveness: Literal["held", "violated"]
     attack_actions: int = Field(description="acts of attackers that reached a correct replica")
+    fault_actions: int = Field(
+        default=0, description="faults of the environment that struck; of a schedule: the phases after its first"
+    )
     checks: dict[str, CheckResult]
     submitted: int = Field(description="operations")
     acknowledged: int = Field(description="operations whose outcome a client learned")
@@ -114,12 +117,13 @@ class Results(Record):
 SAFETY = frozenset(judge.name for judge in JUDGES if judge.safety)
 
 
-def verdict_of(checks: Mapping[str, Check], acknowledged: int, attacked: bool, attack_actions: int) -> Verdict:
-    """A violation of safety is one however little else happened. A run in which nothing was acknowledged, or in which
-    the attack reached no correct replica, proves nothing (HAZARDS X14)."""
+def verdict_of(checks: Mapping[str, Check], acknowledged: int, acts: Iterable[int]) -> Verdict:
+    """A violation of safety is one however little else happened. `acts`: of what the scenario lists, attacks and
+    faults, how much was carried out. A run in which nothing was acknowledged, the attack reached no correct replica, or
+    no fault struck, proves nothing (HAZARDS X14)."""
     if any(not check.ok for name, check in checks.items() if name in SAFETY):
         return Verdict.UNSAFE
-    if not acknowledged or (attacked and not attack_actions):
+    if not acknowledged or not all(acts):
         return Verdict.VACUOUS
     return Verdict.OK if all(check.ok for check in checks.values()) else Verdict.STALLED
 

@@ -154,6 +154,10 @@ class Scenario(Part):
         return any(happening.attack is not None for happening in self.timeline)
 
     @property
+    def faulted(self) -> bool:
+        return any(happening.fault is not None for happening in self.timeline)
+
+    @property
     def attack_names(self) -> tuple[str, ...]:
         return tuple(sorted({happening.attack for happening in self.timeline if happening.attack is not None}))
 

@@ -34,21 +34,30 @@ class FigureEight:
         self._third: NodeId | None = None
         self._crashed: set[NodeId] = set()
         self._over = False
+        self.phases = 0
+        """Phases that were reached after (a): 1 is (c), 2 is (d), 3 the end of (d)."""
         self._phase: Callable[[], None] = self._a_and_b
         self._patience: Micros = 0
         cluster.network.filter = self._passes_a
         self._look()
 
     def release(self) -> None:
-        """The environment behaves from here on."""
+        """The environment behaves from here on. Once is enough: who crashes later was not crashed by this schedule."""
+        if self._over:
+            return
         self._over = True
         self._cluster.network.filter = None
-        self._cluster.restart(*sorted(self._crashed))
+        self._cluster.restart(*(node for node in sorted(self._crashed) if not self._cluster.nodes[node].up))
+        self._crashed.clear()
 
     def _look(self) -> None:
         if not self._over:
             self._phase()
             self._cluster.after(LOOK_US, self._look)
+
+    def _go_on(self, phase: Callable[[], None]) -> None:
+        self._phase = phase
+        self.phases += 1
 
     def _core(self, node: NodeId) -> Any:
         return self._cluster.replica(node).core
@@ -84,7 +93,7 @@ class FigureEight:
             self._crash(second)
             self._patience = 0
             self._cluster.network.filter = self._passes_c
-            self._phase = self._c
+            self._go_on(self._c)
 
     # ------------------------------------------------------------------------------------------------------------ (c)
 
@@ -117,11 +126,12 @@ class FigureEight:
             self._cluster.restart(self._second)
             self._crashed.discard(self._second)
         self._cluster.network.filter = self._passes_d
-        self._phase = self._until_replaced
+        self._go_on(self._until_replaced)
 
     def _passes_d(self, source: Principal, target: Principal, message: Message) -> bool:
         return source == self._second or type(message) not in (RequestVote, PreVote)
 
     def _until_replaced(self) -> None:
         if self._second is not None and self._core(self._second).commit_index > self._base:
+            self.phases += 1
             self.release()

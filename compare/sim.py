@@ -79,9 +79,12 @@ class Trial:
         self.gone: set[NodeId] = set()
         self._wrapped: dict[NodeId, Byzantine] = {}
         self._all_wrapped: list[Byzantine] = []
-        self._struck: dict[int, tuple[NodeId, ...]] = {}
+        self.struck: dict[int, tuple[NodeId, ...]] = {}
+        """Place in the timeline -> whom it struck."""
         self._chance = random.Random(f"{seed}/timeline")
-        self._schedules: list[FigureEight] = []
+        self._schedules: dict[int, FigureEight] = {}
+        self.strikes = 0
+        """Faults that struck, schedules left out."""
         self.began: Micros = 0
         self.ended: Micros = 0
         self.cluster = self._cluster()
@@ -149,6 +152,7 @@ class Trial:
             liars=tuple(sorted(self.liars)),
             gone=tuple(sorted(self.gone)),
             attack_actions=sum(wrapper.actions for wrapper in self._all_wrapped),
+            fault_actions=self.strikes + sum(schedule.phases for schedule in self._schedules.values()),
             costs=costs,
         )
 
@@ -198,24 +202,41 @@ class Trial:
     def _begin(self, place: int, happening: Happening) -> None:
         nodes = self._choose(happening)
         if nodes is None:  # nobody leads just now: as soon as somebody does
-            if self.cluster.now < self.ended:
+            if self.cluster.now < self._last_moment(happening):
                 self.cluster.after(LOOK_US, partial(self._begin, place, happening))
             return
-        self._struck[place] = nodes
+        self.struck[place] = nodes
         if happening.attack is not None:
             self._attack(nodes, happening)
         else:
-            self._do(FAULTS[happening.name].begin, nodes, happening.options)
+            self.strikes += self._strike(place, happening, nodes)
             if happening.end_s is None:
                 self.gone |= set(nodes)
 
     def _end(self, place: int, happening: Happening) -> None:
-        nodes = self._struck.get(place, ())
+        nodes = self.struck.get(place, ())
         if happening.attack is not None:
             for node in nodes:
                 self._wrapped[node].end(self.cluster.nodes[node].clock.monotonic())
         elif nodes:
-            self._do(FAULTS[happening.name].end, nodes, happening.options)
+            self._do(place, FAULTS[happening.name].end, nodes, happening.options)
+
+    def _last_moment(self, happening: Happening) -> Micros:
+        """What has not begun by then never does: nobody would end it."""
+        return self.ended if happening.end_s is None else self.began + _us(happening.end_s)
+
+    def _strike(self, place: int, happening: Happening, nodes: tuple[NodeId, ...]) -> bool:
+        """Begin the fault; whether it changed anything by itself. What a schedule does shows in its phases."""
+        if not nodes:
+            return False
+        before = self._harm()
+        self._do(place, FAULTS[happening.name].begin, nodes, happening.options)
+        return self._harm() != before
+
+    def _harm(self) -> tuple[object, ...]:
+        """All that a fault can change at once."""
+        states = [(node.up, node.paused) for node in self.cluster.nodes]
+        return states, sorted(self.cluster.network.cuts(), key=repr), self.cluster.network.model.loss
 
     def _choose(self, happening: Happening) -> tuple[NodeId, ...] | None:
         leader, target = self.cluster.leader(), happening.target
@@ -241,7 +262,7 @@ class Trial:
         for node in nodes:
             self._wrapped[node].begin(self.cluster.nodes[node].clock.monotonic(), power)
 
-    def _do(self, verb: Verb, nodes: tuple[NodeId, ...], options: Mapping[str, float]) -> None:
+    def _do(self, place: int, verb: Verb, nodes: tuple[NodeId, ...], options: Mapping[str, float]) -> None:
         cluster = self.cluster
         rest = [node for node in range(cluster.n) if node not in nodes]
         verbs: dict[Verb, Callable[[], object]] = {
@@ -255,8 +276,8 @@ class Trial:
             "heal": cluster.heal,
             "lose": lambda: cluster.network.change(loss=options.get("loss", 0.1)),
             "deliver": lambda: cluster.network.change(loss=self.scenario.network.loss),
-            "figure-eight": lambda: self._schedules.append(FigureEight(cluster, nodes[0])),
-            "release": lambda: self._schedules.pop().release(),
+            "figure-eight": lambda: self._schedules.update({place: FigureEight(cluster, nodes[0])}),
+            "release": lambda: self._schedules[place].release(),
         }
         verbs[verb]()
 

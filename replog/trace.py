@@ -13,10 +13,12 @@ A line has "t" (microseconds of the world's clock), "node" (the replica) and one
     Accuse    {"kind", "rule", "culprit", "first", "second"}
     Save      {"kind", "index", "digest"}
 
-Level "all" keeps everything. Level "decisions" keeps what judges may read of a correct replica: Apply, Accuse and the
-notes "checkpoint", "view" and "term". These decisions are told when the records listed before them are on disk: a
-replica may count its own vote before that, holding back all that rests on it, and what a crash undoes then was never
-decided (HAZARDS R2). All other effects are told in the step that made them.
+    start     {"kind", "index", "digest"}            a world line: a life begins with this saved state; 0 and "": none
+
+Level "all" keeps everything. Level "decisions" keeps what judges may read of a correct replica: Apply, Accuse, the
+notes "checkpoint", "view" and "term", and the beginning of each life. Decisions are told when the records listed before
+them are on disk: a replica may count its own vote before that, holding back all that rests on it, and what a crash
+undoes then was never decided (HAZARDS R2). All other effects are told in the step that made them.
 
 Lines of one seed are the same bytes in any process: keys are sorted, nothing depends on hashes.
 """
@@ -73,6 +75,10 @@ class Recorder:
         """Something happened to the replica: crash, restart, pause, a frame that was none."""
         if self._all:
             self._take({"t": now, "node": node, "world": {"kind": kind, **detail}})
+
+    def start(self, now: Micros, node: NodeId, index: int, digest: bytes) -> None:
+        """A life begins, with this saved state; told at every level: what former lives applied is gone."""
+        self._take({"t": now, "node": node, "world": {"kind": "start", "index": index, "digest": digest.hex()}})
 
     def _take(self, line: Line) -> None:
         if self._sink is None:

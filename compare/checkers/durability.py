@@ -1,7 +1,8 @@
 """Durability: every write that a client was told is done is in every correct replica at the end.
 
-A replica has a request when it applied it, or when it took over a state that holds it: then it shares a checkpoint
-(index and digest) with a replica that applied everything below. Reads are left out: they leave nothing behind.
+A replica has a request when it applied it in its present life, or when it began this life with, or took over, a state
+that holds it: then it shares a checkpoint (index and digest) with a replica that applied everything below, maybe with
+itself before its restart. Reads are left out: they leave nothing behind.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ def holdings(decisions: Mapping[NodeId, Decisions]) -> dict[NodeId, set[Identity
     below = _below_checkpoints(decisions)
     held = {}
     for node, own in decisions.items():
-        mine = {(entry.client, entry.timestamp) for decided in own.decided for entry in decided.entries}
-        for digested in own.digests:
-            mine |= below.get((digested.index, digested.digest), set())
+        mine = {(entry.client, entry.timestamp) for decided in own.applied for entry in decided.entries}
+        for point in own.states:
+            mine |= below.get(point, set())
         held[node] = mine
     return held
 
@@ -74,11 +75,11 @@ def _below_checkpoints(decisions: Mapping[NodeId, Decisions]) -> dict[tuple[int,
 
 
 def _fetched(decisions: Mapping[NodeId, Decisions]) -> set[tuple[int, str]]:
-    """Checkpoints that some replica has without having applied everything below."""
+    """Checkpoints that some replica has without having applied everything below in its present life."""
     points = set()
     for own in decisions.values():
-        applied = {decided.index for decided in own.decided}
-        for digested in own.digests:
-            if not all(index in applied for index in range(1, digested.index + 1)):
-                points.add((digested.index, digested.digest))
+        applied = {decided.index for decided in own.applied}
+        for index, digest in own.states:
+            if not all(below in applied for below in range(1, index + 1)):
+                points.add((index, digest))
     return points

@@ -107,7 +107,7 @@ def _following(this: _Return, place: int, mask: int, state: Any, model: Model) -
         for after, outcome in (model.apply(state, call),)
         if not call.known or model.same(call.outcome, outcome)
     ]
-    for bit, call, after in fitting:
+    for bit, call, _ in fitting:
         # What changes nothing wherever it fits may come here: an order in which it comes later works without it there.
         # A write that happens to change nothing here is no such call: later it may undo what another one wrote.
         if call.known and model.idle(call):

@@ -1,7 +1,8 @@
 """Liveness, judged after the faults end and against the state that should be reached (HAZARDS X5).
 
-All correct replicas that run have come to the same height, and every client's probe, sent after the faults had ended,
-was acknowledged. What happened during the faults is told by the windows of unavailability, not judged here.
+All correct replicas that run have come to the same height, each in its present life, and every client's probe, sent
+after the faults had ended, was acknowledged. What happened during the faults is told by the windows of unavailability,
+not judged here.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ from replog.errors import ConfigError
 from replog.executor import StateCorrupt
 from replog.keys import Ed25519Signer, Ed25519Verifier
 from replog.live.counters import Counters
-from replog.live.engine import Engine
+from replog.live.engine import Engine, monotonic
 from replog.live.links import Dialler, Link, Listener, bind
 from replog.live.locks import FolderLock, Held
 from replog.meters import MeteredSigner, MeteredVerifier
@@ -140,7 +140,11 @@ class Node:
             storage.close()
             raise StorageFailed(f"{self._folder / 'state.db'}: {error}") from None
         plug = replica if self._wrap is None else self._wrap(self.me, replica)
-        return Engine(self.me, spec, plug, storage, self, self._recorder(), self._counters)
+        recorder = self._recorder()
+        if recorder is not None:
+            index, digest = (saved.index, saved.digest) if saved is not None else (0, b"")
+            recorder.start(monotonic(), self.me, index, digest)
+        return Engine(self.me, spec, plug, storage, self, recorder, self._counters)
 
     def _build(self, signer: Ed25519Signer, records: Sequence[Any], saved: Saved | None) -> Replica:
         config = self.config

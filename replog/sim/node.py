@@ -203,7 +203,10 @@ class SimNode(Process):
         super().start()
         self.outbox = self._new_outbox(self._recorder)
         self.plug = self._build(self)
-        self._tell("start", index=self.plug.status().index)
+        if self._recorder is not None:
+            saved = self.disk.saved
+            index, digest = (saved.index, saved.digest) if saved is not None else (0, b"")
+            self._recorder.start(self.world.now, self.name, index, digest)
         self.do(lambda: self.step(Started()))
 
     def crash(self) -> None:

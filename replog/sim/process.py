@@ -150,9 +150,10 @@ class Process:
                 self.wake()
 
     def do(self, action: Callable[[], None]) -> None:
-        """Do this in a turn, behind what waits already."""
-        self._inbox.append((None, action))
-        self.wake()
+        """Do this in a turn, behind what waits already. A process that is down is told nothing, now or later."""
+        if self.up:
+            self._inbox.append((None, action))
+            self.wake()
 
     def wake(self) -> None:
         """Start a turn unless one is under way or asked for."""

@@ -10,8 +10,11 @@ from compare.checkers.agreement import Agreement
 from compare.checkers.durability import Durability
 from compare.checkers.liveness import Liveness
 from compare.checkers.validity import ExactlyOnce, Validity
-from compare.decisions import Decided, Decisions, Digested, Entry
+from compare.decisions import Decided, Decisions, Digested, Entry, collect
 from compare.history import Call
+from compare.scenario import find
+from compare.sim import Trial
+from replog import protocols
 
 A, B, C = (Entry(client, 1, client * 8, 1) for client in "abc")
 
@@ -141,6 +144,59 @@ def test_a_state_that_was_fetched_counts_by_its_digest() -> None:
     calls = [put("a", 1), put("b", 2), put("c", 3)]
     assert judged(Durability(), evidence([whole, replica(1, [C], digests=[(2, "s")], first=3)], calls)).ok
     assert not judged(Durability(), evidence([whole, replica(1, [C], digests=[(2, "t")], first=3)], calls)).ok
+
+
+def started(own: Decisions, index: int = 0, digest: str = "") -> Decisions:
+    own.take({"t": 90, "node": own.node, "world": {"kind": "start", "index": index, "digest": digest}})
+    return own
+
+
+def again(own: Decisions, *log: Sequence[Entry], first: int = 1) -> Decisions:
+    own.decided += [Decided(100 + index, index, tuple(entries)) for index, entries in enumerate(log, first)]
+    return own
+
+
+WRITES = [put("a", 1), put("b", 2), put("c", 3)]
+
+
+def test_a_replica_that_lost_its_state_and_stayed_behind_has_not_caught_up() -> None:
+    for own in (replica(1, [A], [B], [C]), started(replica(1, [A], [B], [C]))):
+        found = judged(Liveness(), evidence([replica(0, [A], [B], [C]), again(own, [A])], WRITES, [PROBE]))
+        assert not found.ok
+        assert "node 1 at index 1" in found.detail
+
+
+def test_a_replica_that_started_with_nothing_and_applied_nothing_has_not_caught_up() -> None:
+    empty = started(replica(1, [A], [B], [C], digests=[(3, "s")]))
+    found = judged(Liveness(), evidence([replica(0, [A], [B], [C]), empty], WRITES, [PROBE]))
+    assert "node 1 at index 0" in found.detail
+
+
+def test_what_a_former_life_applied_and_the_present_one_passed_over_is_lost() -> None:
+    whole = replica(0, [A], [B], [C])
+    lost = again(started(replica(1, [A], [B], [C])), [A], [], [C])
+    assert "node 1 has lost b#1" in judged(Durability(), evidence([whole, lost], WRITES)).detail
+    kept = again(started(replica(1, [A], [B], [C])), [A], [B], [C])
+    assert judged(Durability(), evidence([whole, kept], WRITES)).ok
+
+
+def test_a_life_begins_with_the_state_on_its_disk() -> None:
+    own = again(started(replica(0, [A], [B], digests=[(2, "s")]), 2, "s"), [C], first=3)
+    found = evidence([own], WRITES, [PROBE])
+    assert judged(Durability(), found).ok
+    assert judged(Liveness(), found).ok
+    assert own.height == 3
+    assert started(replica(0, [A], [B], [C], digests=[(2, "s")]), 2, "s").height == 2
+
+
+@pytest.mark.parametrize("protocol", ["pbft", "raft"])
+def test_a_restart_in_a_run_begins_a_life(protocol: str) -> None:
+    trial = Trial(find("leader-crash"), protocols.find(protocol), 1)
+    trial.run()
+    ((_, struck),) = trial.struck.items()
+    found = collect(trial.recorder.lines, range(trial.cluster.n))
+    assert {node for node, own in found.items() if len(own.lives) > 2} == set(struck)
+    assert len({own.height for own in found.values()}) == 1
 
 
 def test_a_probe_without_an_answer_is_a_stall() -> None:

@@ -19,8 +19,9 @@ from tests.toy import SPEC
 
 GOOD, BAD = Check(True, 3), Check(False, 3, "why")
 FIELDS = """
-protocol scenario engine seed n f faulty verdict safety liveness attack_actions checks submitted acknowledged
-throughput_ops_s latency_ms unavailable_s messages_per_op bytes_per_op signatures_per_op fsyncs_per_op replay"""
+protocol scenario engine seed n f faulty verdict safety liveness attack_actions fault_actions checks submitted
+acknowledged throughput_ops_s latency_ms unavailable_s messages_per_op bytes_per_op signatures_per_op fsyncs_per_op
+replay"""
 
 
 @pytest.fixture(scope="module")
@@ -30,18 +31,19 @@ def found() -> Results:
 
 
 @pytest.mark.parametrize(
-    ("checks", "acknowledged", "attacked", "actions", "verdict"),
+    ("checks", "acknowledged", "acts", "verdict"),
     [
-        ({"agreement": GOOD, "liveness": GOOD}, 5, False, 0, "ok"),
-        ({"agreement": GOOD, "liveness": BAD}, 5, False, 0, "stalled"),
-        ({"agreement": BAD, "liveness": BAD}, 5, True, 0, "unsafe"),
-        ({"agreement": GOOD, "liveness": GOOD}, 5, True, 0, "vacuous"),
-        ({"agreement": GOOD, "liveness": GOOD}, 5, True, 1, "ok"),
-        ({"agreement": GOOD, "liveness": BAD}, 0, False, 0, "vacuous"),
+        ({"agreement": GOOD, "liveness": GOOD}, 5, [], "ok"),
+        ({"agreement": GOOD, "liveness": BAD}, 5, [], "stalled"),
+        ({"agreement": BAD, "liveness": BAD}, 5, [0], "unsafe"),
+        ({"agreement": GOOD, "liveness": GOOD}, 5, [0], "vacuous"),
+        ({"agreement": GOOD, "liveness": GOOD}, 5, [1], "ok"),
+        ({"agreement": GOOD, "liveness": GOOD}, 5, [1, 0], "vacuous"),
+        ({"agreement": GOOD, "liveness": BAD}, 0, [], "vacuous"),
     ],
 )
-def test_verdict(checks: dict[str, Check], acknowledged: int, attacked: bool, actions: int, verdict: str) -> None:
-    assert verdict_of(checks, acknowledged, attacked, actions) == verdict
+def test_verdict(checks: dict[str, Check], acknowledged: int, acts: list[int], verdict: str) -> None:
+    assert verdict_of(checks, acknowledged, acts) == verdict
 
 
 @pytest.mark.parametrize(
