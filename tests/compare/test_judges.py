@@ -176,6 +176,8 @@ def test_what_a_former_life_applied_and_the_present_one_passed_over_is_lost() ->
     whole = replica(0, [A], [B], [C])
     lost = again(started(replica(1, [A], [B], [C])), [A], [], [C])
     assert "node 1 has lost b#1" in judged(Durability(), evidence([whole, lost], WRITES)).detail
+    untold = again(replica(1, [A], [B], [C]), [A], [], [C])
+    assert "node 1 has lost b#1" in judged(Durability(), evidence([whole, untold], WRITES)).detail
     kept = again(started(replica(1, [A], [B], [C])), [A], [B], [C])
     assert judged(Durability(), evidence([whole, kept], WRITES)).ok
 
