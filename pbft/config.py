@@ -32,8 +32,9 @@ class Options(BaseModel):
 
     checkpoint_interval: Annotated[int, Field(ge=1, le=4_096)] = 128
     """K: every so many sequence numbers the state is a checkpoint. [CL99 4.3]"""
-    log_window: Annotated[int, Field(ge=2, le=8_192)] = 256
-    """L: high watermark less low watermark. [CL99 4.3]"""
+    log_window: Annotated[int, Field(ge=2, le=1_024)] = 256
+    """L: high watermark less low watermark. [CL99 4.3] At most as much as a NEW-VIEW of 31 replicas can hold in one
+    frame when all of it is prepared."""
 
     view_timeout_us: Micros = 1_000_000
     """T: how long a backup waits for one request before it asks for the next view. [CL99 4.4]"""
@@ -42,8 +43,9 @@ class Options(BaseModel):
     of synchrony. [CL99 3, 4.5.2]"""
     status_interval_us: Micros = 100_000
     """How often a replica that waits for something tells the others what it has; four times as long when idle."""
-    clock_bound_us: Micros = 10_000_000
-    """How far a proposed time may lie from a backup's own time of day. [CL99 4.6]"""
+    clock_bound_us: Annotated[int, Field(ge=10_000, le=3_600_000_000)] = 10_000_000
+    """How far a proposed time may lie from a backup's own time of day. [CL99 4.6] A proposal is some milliseconds old
+    when it comes."""
 
     request_bytes_max: Bytes = 1024 * 1024
     pending_requests_max: Annotated[int, Field(ge=1, le=1_000_000)] = 16_384
@@ -81,6 +83,7 @@ class Options(BaseModel):
                 "batch_operations_max must not exceed client_operations_max",
             ),
             (self.view_timeout_us <= self.view_timeout_cap_us, "view_timeout_us must not exceed view_timeout_cap_us"),
+            (8 * self.batch_delay_us <= self.view_timeout_us, "batch_delay_us must be at most view_timeout_us / 8"),
             (
                 8 * self.status_interval_us <= self.view_timeout_us,
                 "status_interval_us must be at most view_timeout_us / 8",
