@@ -38,17 +38,22 @@ from replog.executor import Executor
 from replog.types import LogEntry, LogReply, LogRequest, Micros, Status, StatusReply, StatusRequest, encode_status
 
 LOG_REPLY_BYTES_MAX = 4 * 1024 * 1024
+LOG_KEEP_BYTES = 64 * 1024 * 1024
+"""Requests that a journal keeps, whatever their number."""
 
 
 class Journal:
-    """Committed entries that this replica can still show: consecutive, the newest last, bounded in number.
+    """Committed entries that this replica can still show: consecutive, the newest last, bounded in number and bytes.
 
-    Invariant: entries are those of indices first .. last without a gap.
+    Invariant: entries are those of indices first .. last without a gap; at most `keep`, and of `keep_bytes` of requests
+    or one alone.
     """
 
-    def __init__(self, index: int, keep: int) -> None:
+    def __init__(self, index: int, keep: int, keep_bytes: int = LOG_KEEP_BYTES) -> None:
         self._entries: deque[LogEntry] = deque()
         self._keep = keep
+        self._keep_bytes = keep_bytes
+        self._bytes = 0
         self.last = index
 
     @property
@@ -58,17 +63,19 @@ class Journal:
     def append(self, entry: LogEntry) -> None:
         self._entries.append(entry)
         self.last = entry.index
-        if len(self._entries) > self._keep:
-            self._entries.popleft()
+        self._bytes += _size(entry)
+        while len(self._entries) > self._keep or (self._bytes > self._keep_bytes and len(self._entries) > 1):
+            self._bytes -= _size(self._entries.popleft())
 
     def reset(self, index: int) -> None:
         """The state jumped to `index` (fetched, or rolled back): entries up to it that are still held stay only when
         the journal reaches back from exactly there."""
         while self._entries and self.last > index:
-            self._entries.pop()
+            self._bytes -= _size(self._entries.pop())
             self.last -= 1
         if self.last != index:
             self._entries.clear()
+            self._bytes = 0
             self.last = index
 
     def read(self, first: int, count: int) -> list[LogEntry]:
@@ -80,11 +87,15 @@ class Journal:
         size = 0
         for offset in range(start, min(start + count, len(self._entries))):
             entry = self._entries[offset]
-            size += sum(map(len, entry.requests))
+            size += _size(entry)
             if entries and size > LOG_REPLY_BYTES_MAX:
                 break
             entries.append(entry)
         return entries
+
+
+def _size(entry: LogEntry) -> int:
+    return sum(map(len, entry.requests))
 
 
 class Replica:

@@ -4,8 +4,9 @@
     state.db   the application's newest checkpoint, in parts; only parts that changed are written again
 
 Both are made once, by `Storage.create`; opening never makes them, so a lost file is an error and no empty start
-(HAZARDS X3). So is a lost write-ahead file, see `_File.checkpoint`. With durability "memory" nothing waits for the disk: a crash of the process loses nothing, one of the
-machine may, and then the replica refuses to start, since it no longer knows what it promised.
+(HAZARDS X3). So is a lost write-ahead file, see `_File`. With durability "memory" nothing waits for the disk: a crash
+of the process loses nothing, one of the machine may, and then the replica refuses to start, since it no longer knows
+what it promised.
 
 Not here: what records and parts mean (the protocol's codec, `replog.executor`), when to write (`replog.live.node`).
 """

@@ -185,13 +185,17 @@ class TestItsOwnWord:
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.lists(st.tuples(st.sampled_from(["append", "jump"]), st.integers(0, 30)), max_size=40), st.integers(1, 6))
-def test_a_journal_has_no_gap_and_no_stranger(script: list[tuple[str, int]], keep: int) -> None:
+@given(
+    st.lists(st.tuples(st.sampled_from(["append", "jump"]), st.integers(0, 30)), max_size=40),
+    st.integers(1, 6),
+    st.integers(1, 100),
+)
+def test_a_journal_has_no_gap_and_no_stranger(script: list[tuple[str, int]], keep: int, keep_bytes: int) -> None:
     """What it shows for an index is what was appended there since the state last jumped below it."""
-    journal, model = Journal(0, keep), dict[int, LogEntry]()
+    journal, model = Journal(0, keep, keep_bytes), dict[int, LogEntry]()
     for number, (word, index) in enumerate(script):
         if word == "append":
-            entry = LogEntry(journal.last + 1, number, [])
+            entry = LogEntry(journal.last + 1, number, [bytes(index)] * 2)
             journal.append(entry)
             model[entry.index] = entry
         else:
@@ -202,4 +206,14 @@ def test_a_journal_has_no_gap_and_no_stranger(script: list[tuple[str, int]], kee
         assert [entry.index for entry in shown] == list(range(journal.first, journal.last + 1))
         assert shown == [model[entry.index] for entry in shown]
         assert len(shown) <= keep
+        assert len(shown) <= 1 or sum(len(raw) for entry in shown for raw in entry.requests) <= keep_bytes
         assert journal.read(journal.last + 1, 5) == journal.read(journal.first - 1, 5) == []
+
+
+def test_a_journal_keeps_large_entries_by_their_bytes() -> None:
+    journal = Journal(0, 10_000, 1_000_000)
+    for index in range(1, 101):
+        journal.append(LogEntry(index, 0, [bytes(90_000)]))
+    assert (journal.first, journal.last) == (90, 100)
+    journal.append(LogEntry(101, 0, [bytes(2_000_000)]))
+    assert (journal.first, journal.last) == (101, 101), "the newest stays"
