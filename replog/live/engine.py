@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-from replog.codec import FRAME_BYTES_MAX, BadMessage, pack_frame, unpack_frame
+import msgspec
+
+from replog.codec import FRAME_BYTES_MAX, BadMessage, pack_frame
 from replog.core import (
     Accuse,
     CancelTimer,
@@ -36,22 +38,45 @@ from replog.core import (
     Trim,
 )
 from replog.live.counters import Counters
+from replog.live.inbox import Inbox, Queue
 from replog.node import Plug
 from replog.outbox import Outbox
 from replog.storage import Storage
 from replog.trace import TOLD_LATE, Recorder
-from replog.types import Message, Micros, NodeId, Principal, StatusReply
+from replog.types import (
+    LogReply,
+    LogRequest,
+    Message,
+    Micros,
+    NodeId,
+    Principal,
+    StatusReply,
+    StatusRequest,
+    decode_status,
+    encode_status,
+)
 
 log = logging.getLogger("replog.node")
 
 INLINE_COMMIT_S = 0.001
 """Commits block the loop while their median stays below this; a hop to a thread and back costs about 40 us."""
 MEDIAN_OF = 15
+_LEVELS = {"view": logging.INFO, "term": logging.INFO, "lost-entries": logging.WARNING, "diverged": logging.WARNING}
+"""Notes that an operator should see."""
+MESSAGES_A_TURN = 512
+"""Of one sender; the rest waits for later turns."""
+ANSWERS_BYTES = 1024 * 1024
+"""A client's questions for this replica's own word wait while answers of more than this are on their way to it."""
+QUESTIONS = frozenset({LogRequest, StatusRequest})
 
 
 class Transport(Protocol):
     def send(self, to: Principal, frame: bytes) -> None:
         """To a replica or a client, if it is connected; may be lost."""
+        ...
+
+    def room(self, client: str, within: int, call: Callable[[], None]) -> bool:
+        """Whether at most `within` bytes wait on each link of a client; if not, `call` is called when they may."""
         ...
 
     def refuse(self, peer: Principal, rule: str) -> None:
@@ -123,6 +148,8 @@ class Disk:
         self.outbox = Outbox(also)
         self.commits = 0
         """Transactions of records, not those that only trim."""
+        self.torn = storage.torn
+        """Whether the end of the log was cut off at the start."""
         self._storage = storage
         self._encode = encode
         self._progress = progress
@@ -244,13 +271,16 @@ class Engine:
         self._transport = transport
         self._recorder = recorder
         self._timers = Timers(self.wake)
-        self._inbox: list[tuple[Principal, bytes, Callable[[int], None]]] = []
+        self._inbox = Inbox()
+        self._owed: Counter[str] = Counter()
         self._awake = asyncio.Event()
         self._on_turn: list[Callable[[], None]] = []
 
     def receive(self, sender: Principal, frame: bytes, handled: Callable[[int], None]) -> None:
-        """A frame from `sender`, as the link proved it; `handled(size)` is called in the turn that takes it."""
-        self._inbox.append((sender, frame, handled))
+        """A frame from `sender`, as the link proved it; `handled(size)` is called in the turn that is done with it."""
+        if not self._inbox.put(sender, frame, handled):
+            self.counts["frames not taken"] += 1
+            handled(len(frame))
         self._awake.set()
 
     def wake(self) -> None:
@@ -273,41 +303,70 @@ class Engine:
             await self._awake.wait()
             self._awake.clear()
             self._turn()
+            if self._awake.is_set():
+                await asyncio.sleep(0)  # an event that is set does not wait, and links and timers want their turn
 
     def _turn(self) -> None:
-        inbox, self._inbox = self._inbox, []
-        for sender, frame, handled in inbox:
-            handled(len(frame))
-            self._take(sender, frame)
+        for sender, queue in self._inbox.turn():
+            self._take(sender, queue)
         for name, generation in self._timers.take():
             if self._timers.claim(name, generation):
                 self._step(Timeout(name))
         self._finish()
         for call in tuple(self._on_turn):
             call()
+        if any(isinstance(sender, int) or self._may_ask(sender) for sender in self._inbox.waiting()):
+            self._awake.set()
 
-    def _take(self, sender: Principal, frame: bytes) -> None:
-        decode = self._spec.messages.decode
-        try:
-            raws = unpack_frame(frame)
-            messages = [decode(raw) for raw in raws]
-        except BadMessage as error:
-            self.counts["bad frames"] += 1
-            self._transport.refuse(sender, str(error))
-            return
-        received = self.counters.received if isinstance(sender, int) else self.counters.client_received
-        for message, raw in zip(messages, raws, strict=True):
-            received.add(message, len(raw))
-            self._step(Received(sender, message))
+    def _take(self, sender: Principal, queue: Queue) -> None:
+        """A turn's share of what waits of `sender`."""
+        left, decode = MESSAGES_A_TURN, self._spec.messages.decode
+        while queue and left > 0:
+            try:
+                raws = queue.some(left)
+                messages = [decode(raw) for raw in raws]
+            except BadMessage as error:
+                self.counts["bad frames"] += 1
+                queue.drop()
+                self._transport.refuse(sender, str(error))
+                left -= 1
+                continue
+            handled = self._handle(sender, messages, raws)
+            queue.done(handled)
+            if handled < len(raws):
+                return
+            left -= max(1, handled)
 
-    def _step(self, event: Event) -> None:
+    def _handle(self, sender: Principal, messages: list[Message], raws: list[bytes]) -> int:
+        """How many of them, in order: the rest waits behind a question that may not be asked yet."""
+        if isinstance(sender, int):
+            received = self.counters.received
+            for message, raw in zip(messages, raws, strict=True):
+                received.add(message, len(raw))
+                self._step(Received(sender, message))
+            return len(messages)
+        for place, message in enumerate(messages):
+            question = type(message) in QUESTIONS
+            if question and not self._may_ask(sender):
+                return place
+            self.counters.client_received.add(message, len(raws[place]))
+            effects = self._step(Received(sender, message))
+            if question:
+                self._owed[sender] += sum(_answer_bytes(effect) for effect in effects)
+        return len(messages)
+
+    def _may_ask(self, client: str) -> bool:
+        """Answers are built only while those before them are nearly gone: a few bytes ask for megabytes."""
+        return self._owed[client] <= ANSWERS_BYTES and self._transport.room(client, ANSWERS_BYTES, self.wake)
+
+    def _step(self, event: Event) -> list[Effect]:
         now = monotonic()
         effects = self.replica.step(now, event)
         if self._recorder is not None:
             self._recorder.event(now, self._me, event)
             self._recorder.effects(now, self._me, effects)
         if not effects:
-            return
+            return effects
         self.disk.add(effects)
         for effect in effects:
             if type(effect) is SetTimer:
@@ -316,10 +375,11 @@ class Engine:
                 self._timers.cancel(effect.name)
             elif type(effect) is Note:
                 self._note(effect)
+        return effects
 
     def _note(self, note: Note) -> None:
         self.counts[note.kind] += 1
-        level = logging.INFO if note.kind in ("view", "term") else logging.DEBUG
+        level = _LEVELS.get(note.kind, logging.DEBUG)
         log.log(level, "%s %s", note.kind, note.detail)
 
     def _finish(self) -> None:
@@ -339,6 +399,8 @@ class Engine:
                 for node in effect.to:
                     out.setdefault(node, []).append(raw)
             elif type(effect) is Reply:
+                if type(effect.message) in (LogReply, StatusReply):
+                    self._owed[effect.client] -= _answer_bytes(effect)
                 raw = encode(self._with_counters(effect.message))
                 counters.client_sent.add(effect.message, len(raw))
                 out.setdefault(effect.client, []).append(raw)
@@ -358,11 +420,25 @@ class Engine:
         if type(message) is not StatusReply:
             return message
         self.counters.commits = self.disk.commits
-        return self.counters.told_in(message)
+        reply = self.counters.told_in(message)
+        if not self.disk.torn:
+            return reply
+        status = decode_status(reply.status)
+        status = msgspec.structs.replace(status, detail={**status.detail, "log": "torn at the start"})
+        return StatusReply(reply.token, encode_status(status))
 
     async def close(self) -> None:
         self._timers.clear()
         await self.disk.close()
+
+
+def _answer_bytes(effect: Effect) -> int:
+    """About what an answer to a question will take on the link."""
+    if type(effect) is not Reply:
+        return 0
+    if type(effect.message) is LogReply:
+        return 64 + sum(len(raw) for entry in effect.message.entries for raw in entry.requests)
+    return 1024
 
 
 def frames_of(messages: list[bytes]) -> Iterator[bytes]:
