@@ -331,9 +331,9 @@ class LogClient:
         for node in sorted(self._down):
             self._unreachable(node)
         try:
-            if unsent := list(self._unsent[link.peer]):
-                self._unsent[link.peer].clear()
-                link.send(pack_frame(unsent))
+            unsent = self._unsent[link.peer]
+            while unsent:
+                link.send(pack_frame([unsent.popleft()]))  # together they may be more than a replica takes in one frame
             async for frame in link.frames():
                 link.handled(len(frame))
                 self._take(link.peer, frame)

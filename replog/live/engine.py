@@ -68,6 +68,7 @@ MESSAGES_A_TURN = 512
 ANSWERS_BYTES = 1024 * 1024
 """A client's questions for this replica's own word wait while answers of more than this are on their way to it."""
 QUESTIONS = frozenset({LogRequest, StatusRequest})
+ANSWERS = frozenset({LogReply, StatusReply})
 
 
 class Transport(Protocol):
@@ -399,9 +400,7 @@ class Engine:
                 for node in effect.to:
                     out.setdefault(node, []).append(raw)
             elif type(effect) is Reply:
-                if type(effect.message) in (LogReply, StatusReply):
-                    self._owed[effect.client] -= _answer_bytes(effect)
-                raw = encode(self._with_counters(effect.message))
+                raw = encode(self._with_counters(effect))
                 counters.client_sent.add(effect.message, len(raw))
                 out.setdefault(effect.client, []).append(raw)
             elif type(effect) is Trim:
@@ -415,8 +414,11 @@ class Engine:
             for frame in frames_of(messages):
                 self._transport.send(to, frame)
 
-    def _with_counters(self, message: Message) -> Message:
-        """The replica's own word says what its process did; any other message stays as it is."""
+    def _with_counters(self, effect: Reply) -> Message:
+        """What to send: the replica's own word says what its process did; any other message stays as it is."""
+        message = effect.message
+        if type(message) in ANSWERS:
+            self._owed[effect.client] -= _answer_bytes(effect)
         if type(message) is not StatusReply:
             return message
         self.counters.commits = self.disk.commits
@@ -434,11 +436,10 @@ class Engine:
 
 def _answer_bytes(effect: Effect) -> int:
     """About what an answer to a question will take on the link."""
-    if type(effect) is not Reply:
-        return 0
-    if type(effect.message) is LogReply:
-        return 64 + sum(len(raw) for entry in effect.message.entries for raw in entry.requests)
-    return 1024
+    message = effect.message if type(effect) is Reply else None
+    if type(message) is LogReply:
+        return 64 + sum(len(raw) for entry in message.entries for raw in entry.requests)
+    return 1024 if type(message) is StatusReply else 0
 
 
 def frames_of(messages: list[bytes]) -> Iterator[bytes]:

@@ -3,9 +3,10 @@
 A pair of replicas shares one link: the higher id dials the lower, again and again with back-off. Clients dial. Both
 ends compare the name in the other's certificate with whom they expect, before a byte is taken for a message.
 
-Bounds: a frame by `FRAME_BYTES_MAX`; what waits to go out by `out_bytes_max` a link (more is refused, the sender of it
-decides what follows); what came in and is not handled yet by `IN_BYTES_MAX` a link (then reading stops). A link on
-which nothing is heard for 1.5 times `HEARTBEAT_S` is closed.
+Bounds: a frame by `FRAME_BYTES_MAX`, one of a client by what a request may need; a connection that is no link yet by
+`HANDSHAKE_S` from the end of its TLS handshake, and `UNLINKED_MAX` of them a peer; what waits to go out by
+`out_bytes_max` a link (more is refused, the sender of it decides what follows); what came in and is not handled yet by
+`IN_BYTES_MAX` a link (then reading stops). A link on which nothing is heard for 1.5 times `HEARTBEAT_S` is closed.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ OUT_BYTES_MAX = 64 * 1024 * 1024
 IN_BYTES_MAX = 8 * 1024 * 1024
 HEARTBEAT_S = 10.0
 HANDSHAKE_S = 5.0
+UNLINKED_MAX = 8
+"""Connections under one certificate that are no links yet."""
 BACKOFF_MIN_S = 0.02
 BACKOFF_MAX_S = 2.0
 
@@ -65,6 +68,7 @@ class Link:
         self._frames: deque[bytes] = deque()
         self._more = asyncio.Event()
         self._read = asyncio.Event()
+        self._sent: tuple[int, Callable[[], None]] | None = None
         self._writer = asyncio.create_task(self._write(), name=f"write to {peer}")
 
     def send(self, frame: bytes) -> bool:
@@ -77,6 +81,12 @@ class Link:
         self._more.set()
         return True
 
+    def room(self, within: int, call: Callable[[], None]) -> bool:
+        """Whether at most `within` bytes wait to go out. If not, `call` is called once when that is so; the latest such
+        wish counts."""
+        self._sent = None if self.waiting <= within else (within, call)
+        return self._sent is None
+
     async def _write(self) -> None:
         with contextlib.suppress(ConnectionError, aiohttp.ClientError):
             while True:
@@ -86,6 +96,9 @@ class Link:
                     frame = self._frames.popleft()
                     await self._connection.send_bytes(frame)
                     self.waiting -= len(frame)
+                    if self._sent is not None and self.waiting <= self._sent[0]:
+                        self._sent[1]()
+                        self._sent = None
 
     async def frames(self) -> AsyncIterator[bytes]:
         """Frames as they come, until the link ends."""
@@ -134,15 +147,58 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+class _Doorstep(web.Server):
+    """Connections from the end of their TLS handshake until they are links: few a peer, and not for long."""
+
+    def __init__(self, cluster: str, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+        super().__init__(handler, access_log=None)
+        self._cluster = cluster
+        self._standing: dict[web.RequestHandler, tuple[Principal | None, asyncio.TimerHandle]] = {}
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        peer = peer_of(self._cluster, transport.get_extra_info("peercert"))
+        if sum(other == peer for other, _ in self._standing.values()) >= UNLINKED_MAX:
+            log.warning("refused %s: %d of its connections are no links yet", peer, UNLINKED_MAX)
+            transport.abort()
+            return
+        deadline = asyncio.get_running_loop().call_later(HANDSHAKE_S, self._expire, peer, transport)
+        self._standing[handler] = (peer, deadline)
+
+    @staticmethod
+    def _expire(peer: Principal | None, transport: asyncio.Transport) -> None:
+        log.warning("dropped a connection of %s: no link after %g s", peer, HANDSHAKE_S)
+        transport.abort()
+
+    def let_in(self, handler: web.RequestHandler) -> None:
+        """It is a link now, or gone."""
+        standing = self._standing.pop(handler, None)
+        if standing is not None:
+            standing[1].cancel()
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        self.let_in(handler)
+        super().connection_lost(handler, exc)
+
+
 class Listener:
     """Takes links in. `admit(peer)` gives the rule that keeps a proved peer out, or None."""
 
-    def __init__(self, cluster: str, context: ssl.SSLContext, admit: Callable[[Principal], str | None], serve: Serve):
+    def __init__(
+        self,
+        cluster: str,
+        context: ssl.SSLContext,
+        admit: Callable[[Principal], str | None],
+        serve: Serve,
+        client_frame_bytes: int = FRAME_BYTES_MAX,
+    ) -> None:
+        """`client_frame_bytes`: the largest frame that a client may send."""
         self._cluster = cluster
         self._context = context
         self._admit = admit
         self._serve = serve
-        self._web = web.Server(self._handle, access_log=None)
+        self._client_frame_bytes = client_frame_bytes
+        self._web = _Doorstep(cluster, self._handle)
         self._server: asyncio.Server | None = None
 
     async def start(self, listener: socket.socket) -> None:
@@ -159,10 +215,10 @@ class Listener:
         if peer is None or rule is not None:
             log.warning("refused %s from %s: %s", peer, request.remote, rule)
             return web.Response(status=403, text=f"{rule}\n")
-        connection = web.WebSocketResponse(
-            compress=False, max_msg_size=FRAME_BYTES_MAX, heartbeat=HEARTBEAT_S, timeout=0.5
-        )
+        largest = FRAME_BYTES_MAX if isinstance(peer, int) else self._client_frame_bytes
+        connection = web.WebSocketResponse(compress=False, max_msg_size=largest, heartbeat=HEARTBEAT_S, timeout=0.5)
         await connection.prepare(request)
+        self._web.let_in(request.protocol)
         await _last(Link(peer, connection), self._serve)
         return connection
 

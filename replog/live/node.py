@@ -40,7 +40,7 @@ from replog.executor import StateCorrupt
 from replog.keys import Ed25519Signer, Ed25519Verifier
 from replog.live.counters import Counters
 from replog.live.engine import Engine, monotonic
-from replog.live.links import Dialler, Link, Listener, bind
+from replog.live.links import Dialler, Link, Listener, Refused, bind
 from replog.live.locks import FolderLock, Held
 from replog.meters import MeteredSigner, MeteredVerifier
 from replog.node import SavedState, Wrap, build
@@ -57,6 +57,9 @@ CLIENT_LINKS_MAX = 16
 """Links that one client may hold at once."""
 CLIENT_OUT_BYTES_MAX = 32 * 1024 * 1024
 """Replies that wait for a client to read; one that lets more wait loses its link."""
+CLIENT_FRAME_BYTES_MIN = 8 * 1024 * 1024
+"""The largest frame of a client is this, or twice the largest request if that is more: one too large is answered with a
+clear word as long as it is not absurd."""
 LOG_BYTES_MAX = 8 * 1024 * 1024
 
 
@@ -108,37 +111,44 @@ class Node:
             raise ConfigError(f"{self._folder / 'key.pem'}: is not the key that {FILE} names for node {self.me}")
         server = certificates.tls_context(config.folder / "ca.pem", self._folder, server=True)
         client = certificates.tls_context(config.folder / "ca.pem", self._folder, server=False)
-        self._lock = _lock(self._folder)
-        listener: socket.socket | None = None
-        try:
+        async with contextlib.AsyncExitStack() as stack:
+            self._lock = _lock(self._folder)
+            stack.callback(self._lock.release)
             listener = self._socket or bind(own.host, own.port)
+            stack.callback(listener.close)
             storage = Storage(self._folder, storage_owner(config.cluster, self.me), config.durability)
+            stack.callback(storage.close)
+            stack.callback(self._close_trace)
             self.engine = self._engine(storage, signer)
-        except Exception:
-            if listener is not None:
-                listener.close()
-            self._lock.release()
-            raise
-        self._listener = Listener(config.cluster, server, self._admit, self._serve)
-        self._dialler = Dialler(config.cluster, client, self._serve)
-        await self._listener.start(listener)
+            self._listener = Listener(config.cluster, server, self._admit, self._serve, self._client_frame_bytes())
+            await self._listener.start(listener)
+            self._dialler = Dialler(config.cluster, client, self._serve)
+            stack.pop_all()
         for peer in config.nodes[: self.me]:
             self._tasks.append(asyncio.create_task(self._dialler.keep(peer.id, peer.host, peer.port)))
 
+    def _client_frame_bytes(self) -> int:
+        return max(CLIENT_FRAME_BYTES_MIN, 2 * getattr(self.config.protocol_options(), "request_bytes_max", 0))
+
     def _engine(self, storage: Storage, signer: Ed25519Signer) -> Engine:
         spec = self.config.spec
+        if storage.torn:
+            log.warning(
+                "log.db: the end of a write that was not acknowledged was cut off; or of one that was, if the "
+                "disk lost it"
+            )
         try:
             records = [spec.records.decode(record) for record in storage.load()]
         except BadMessage as error:
-            storage.close()
             raise StorageFailed(f"{self._folder / 'log.db'}: a record of another version: {error}") from None
         saved = storage.load_state()
         self.resumed = bool(records) or saved is not None
         try:
             replica = self._build(signer, records, saved)
         except (StateCorrupt, StateUnreadable) as error:
-            storage.close()
             raise StorageFailed(f"{self._folder / 'state.db'}: {error}") from None
+        except ValueError as error:
+            raise StorageFailed(f"{self._folder}: log.db and state.db do not fit together: {error}") from None
         plug = replica if self._wrap is None else self._wrap(self.me, replica)
         recorder = self._recorder()
         if recorder is not None:
@@ -167,7 +177,11 @@ class Node:
     def _recorder(self) -> Recorder | None:
         if self.config.trace == "off":
             return None
-        self._trace = (self._folder / "trace.jsonl").open("a", encoding="utf-8", buffering=1)
+        path = self._folder / "trace.jsonl"
+        try:
+            self._trace = path.open("a", encoding="utf-8", buffering=1)
+        except OSError as error:
+            raise ConfigError(f"trace = {self.config.trace!r}: {path}: {error.strerror or error}") from None
         return Recorder(self.config.trace, self._trace)
 
     async def run(self) -> None:
@@ -194,9 +208,12 @@ class Node:
         await self._listener.stop()
         await self._dialler.close()
         await self.engine.close()
+        self._close_trace()
+        self._lock.release()
+
+    def _close_trace(self) -> None:
         if self._trace is not None:
             self._trace.close()
-        self._lock.release()
 
     # -------------------------------------------------------------------------------------------------------- links
 
@@ -210,6 +227,8 @@ class Node:
         return None
 
     async def _serve(self, link: Link) -> None:
+        if len(self._clients.get(str(link.peer), ())) >= CLIENT_LINKS_MAX:
+            raise Refused(f"{link.peer}: has {CLIENT_LINKS_MAX} links already")  # others came in since it was admitted
         self._enter(link)
         try:
             async for frame in link.frames():
@@ -240,6 +259,7 @@ class Node:
             links.remove(link)
         if not links:
             self._clients.pop(link.peer, None)
+        self.engine.wake()  # what waited for room on this link
 
     def _end(self, link: Link) -> None:
         task = asyncio.create_task(link.close())
@@ -263,6 +283,10 @@ class Node:
                 log.warning("client %s does not read its replies: %d bytes wait", to, link.waiting)
                 self._leave(link)
                 self._end(link)
+
+    def room(self, client: str, within: int, call: Callable[[], None]) -> bool:
+        """For the engine: a client's answers go to all its links, so the slowest counts."""
+        return all(link.room(within, call) for link in self._clients.get(client, ()))
 
     def refuse(self, peer: Principal, rule: str) -> None:
         """For the engine: whoever proved to be `peer` sent nonsense; its links end."""

@@ -1,6 +1,7 @@
 """Who gets a link and who does not, and what becomes of one on which nonsense is said. Real sockets, real TLS."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -13,12 +14,14 @@ import pytest
 from replog import LocalCluster
 from replog.apps.counter import Counter
 from replog.certificates import Authority, tls_context
-from replog.codec import pack_frame
+from replog.codec import pack_frame, unpack_frame
 from replog.config import ClusterConfig
 from replog.errors import ConfigError
+from replog.live import links as links_module
 from replog.live import node as node_module
+from replog.live.cluster import CLIENT
 from replog.live.links import PATH, Dialler, Link, Listener, Refused, bind
-from replog.types import LogRequest, Principal
+from replog.types import LogReply, LogRequest, Principal, StatusReply, StatusRequest
 
 CLUSTER = "ab" * 16
 pytestmark = pytest.mark.live
@@ -35,6 +38,11 @@ class Ends:
         self.ended = asyncio.Event()
         self.rule: str | None = None
         self.port = 0
+        self.listener: Listener
+
+    def standing(self) -> int:
+        """Connections that are no links yet."""
+        return len(self.listener._web._standing)
 
     async def accept(self, link: Link) -> None:
         await self.accepted.put(link)
@@ -65,7 +73,9 @@ def root(tmp_path: Path) -> Path:
 @asynccontextmanager
 async def listening(root: Path) -> AsyncIterator[Ends]:
     ends = Ends(root)
-    listener = Listener(CLUSTER, tls_context(root / "ca.pem", root / "node-0", server=True), ends.admit, ends.accept)
+    listener = ends.listener = Listener(
+        CLUSTER, tls_context(root / "ca.pem", root / "node-0", server=True), ends.admit, ends.accept
+    )
     bound = bind("127.0.0.1", 0)
     ends.port = bound.getsockname()[1]
     await listener.start(bound)
@@ -236,14 +246,85 @@ async def test_a_replica_is_linked_once(root: Path) -> None:
 async def test_a_client_that_does_not_read_loses_its_link_and_harms_only_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """A second link of the cluster's own client: every reply goes to both, and one of them does not read."""
     monkeypatch.setattr(node_module, "CLIENT_OUT_BYTES_MAX", 300_000)
     async with LocalCluster("pbft", f=1) as cluster:
-        for n in range(20):
-            await cluster.call("put", f"k{n}", "v" * 100_000)
-        async with stranger(cluster.config, cluster.config.client_folder("gateway")) as link:
-            for token in range(10):
-                await link.send_bytes(pack_frame([cluster.config.spec.messages.encode(LogRequest(token, 1, 1024))]))
-                assert await cluster.call("get", "k7") == "v" * 100_000
+        await cluster.call("put", "k", "v" * 100_000)
+        async with stranger(cluster.config, cluster.config.client_folder(CLIENT)) as link:
+            links = cluster.nodes[0]._clients[CLIENT]
+            for _ in range(1000):
+                assert await cluster.call("get", "k") == "v" * 100_000
+                if len(links) == 1:
+                    break
             async for message in link:
                 assert message.type is aiohttp.WSMsgType.BINARY
-        assert await cluster.call("get", "k8") == "v" * 100_000
+        assert await cluster.call("get", "k") == "v" * 100_000
+
+
+async def test_questions_wait_for_room_and_are_all_answered() -> None:
+    """One small frame asks for hundreds of megabytes: they are built as they are read, and nobody else waits."""
+    async with LocalCluster("pbft", f=1) as cluster:
+        for _ in range(8):
+            await cluster.call("put", "k", "v" * 500_000)
+        encode = cluster.config.spec.messages.encode
+        async with stranger(cluster.config, cluster.config.client_folder("gateway")) as link:
+            await link.send_bytes(pack_frame([encode(LogRequest(token, 1, 1024)) for token in range(40)]))
+            await link.send_bytes(pack_frame([encode(StatusRequest(40))]))
+            for n in range(20):
+                assert await cluster.call("put", "other", str(n)) is None
+            (own,) = cluster.nodes[0]._clients["gateway"]
+            assert own.waiting < 6_000_000
+            assert own.unread > 0, "the link is told that a frame is handled when all of it is"
+            tokens = []
+            while len(tokens) < 41:
+                for raw in unpack_frame((await link.receive()).data):
+                    answer = cluster.config.spec.messages.decode(raw)
+                    assert isinstance(answer, LogReply | StatusReply)
+                    tokens.append(answer.token)
+            assert tokens == list(range(41))
+            assert own.unread == 0
+
+
+async def test_a_flood_of_small_questions_leaves_room_for_others() -> None:
+    async with LocalCluster("pbft", f=1) as cluster:
+        raw = cluster.config.spec.messages.encode(StatusRequest(1))
+        async with stranger(cluster.config, cluster.config.client_folder("gateway")) as link:
+            await link.send_bytes(pack_frame([raw] * 20_000))
+            assert await cluster.call("put", "k", "v") is None
+            answers = 0
+            while answers < 20_000:
+                answers += len(unpack_frame((await link.receive()).data))
+
+
+async def test_a_frame_of_a_client_is_bounded_far_below_one_of_a_replica() -> None:
+    async with LocalCluster("pbft", f=1) as cluster:
+        async with stranger(cluster.config, cluster.config.client_folder("gateway")) as link:
+            await link.send_bytes(bytes(node_module.CLIENT_FRAME_BYTES_MIN + 1))
+            message = await link.receive()
+            assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, aiohttp.WSCloseCode.MESSAGE_TOO_BIG)
+        await cluster.call("put", "k", "v")
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /replog/1/link HTTP/1.1\r\nHost: x"])
+async def test_a_connection_that_never_becomes_a_link_is_ended(
+    root: Path, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    """Silent, or in the midst of a header: few at a time, none for long, and one that is a link stays."""
+    monkeypatch.setattr(links_module, "HANDSHAKE_S", 0.3)
+    context = tls_context(root / "ca.pem", root / "node-1", server=False)
+    async with listening(root) as ends, dialler(ends, root / "node-2") as dial:
+        keeping = asyncio.create_task(dial.keep(0, "127.0.0.1", ends.port))
+        link = await ends.accepted.get()
+        opened = [await asyncio.open_connection("127.0.0.1", ends.port, ssl=context) for _ in range(30)]
+        assert ends.standing() <= links_module.UNLINKED_MAX
+        for reader, writer in opened:
+            with contextlib.suppress(OSError):
+                writer.write(said)
+            async with asyncio.timeout(20):
+                with contextlib.suppress(OSError):
+                    assert await reader.read() == b""
+            writer.close()
+        assert ends.standing() == 0
+        assert link.send(b"still here")
+        assert not ends.ended.is_set()
+        keeping.cancel()

@@ -1,0 +1,86 @@
+"""What has come in and waits for its turn: one queue of frames a sender, each turn taking a bounded share of it.
+
+A frame is small, what it asks for need not be: a few bytes ask for megabytes of log. Whoever sends more than a turn
+holds waits for later turns, alone; and since a frame is `handled` only when all of it is done, its link stops reading.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from replog.codec import unpack_frame
+from replog.types import Principal
+
+REPLICA_BYTES_MAX = 128 * 1024 * 1024
+CLIENT_BYTES_MAX = 32 * 1024 * 1024
+"""Frames that wait of one sender, over all its links, those that ended too; a further one is dropped, but one alone
+never is. A link stops reading long before."""
+
+
+class Queue:
+    """Frames of one sender. Invariants: `size` is the bytes of those in it; `_raws` are messages of the first one, None
+    before it is taken apart, and those below `_place` are done."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.size = 0
+        self._bytes_max = bytes_max
+        self._frames: deque[tuple[bytes, Callable[[int], None]]] = deque()
+        self._raws: list[bytes] | None = None
+        self._place = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._frames)
+
+    def put(self, frame: bytes, handled: Callable[[int], None]) -> bool:
+        if self._frames and self.size + len(frame) > self._bytes_max:
+            return False
+        self._frames.append((frame, handled))
+        self.size += len(frame)
+        return True
+
+    def some(self, count: int) -> list[bytes]:
+        """Up to `count` of the oldest messages, all of one frame; they stay until `done`. Raises BadMessage."""
+        if self._raws is None:
+            self._raws, self._place = unpack_frame(self._frames[0][0]), 0
+        if not self._place and len(self._raws) <= count:
+            return self._raws
+        return self._raws[self._place : self._place + count]
+
+    def done(self, count: int) -> None:
+        """So many of the messages that `some` gave are handled."""
+        assert self._raws is not None
+        self._place += count
+        if self._place >= len(self._raws):
+            self.drop()
+
+    def drop(self) -> None:
+        """The oldest frame is handled, or nonsense."""
+        frame, handled = self._frames.popleft()
+        self._raws = None
+        self.size -= len(frame)
+        handled(len(frame))
+
+
+class Inbox:
+    """Queues by sender; one that is empty is forgotten."""
+
+    def __init__(self) -> None:
+        self._queues: dict[Principal, Queue] = {}
+
+    def put(self, sender: Principal, frame: bytes, handled: Callable[[int], None]) -> bool:
+        """False if too much of this sender waits: the frame is not taken, and not `handled` either."""
+        queue = self._queues.get(sender)
+        if queue is None:
+            queue = Queue(REPLICA_BYTES_MAX if isinstance(sender, int) else CLIENT_BYTES_MAX)
+            self._queues[sender] = queue
+        return queue.put(frame, handled)
+
+    def turn(self) -> Iterator[tuple[Principal, Queue]]:
+        """Each queue once; those that were emptied meanwhile are forgotten."""
+        yield from list(self._queues.items())
+        self._queues = {sender: queue for sender, queue in self._queues.items() if queue}
+
+    def waiting(self) -> Iterator[Principal]:
+        """Of whom there is something left after a turn."""
+        yield from self._queues
