@@ -1,7 +1,8 @@
 """Replicas of PBFT driven by hand: encoded bytes between them, a virtual clock, disks that keep what was persisted.
 
-Real cores, real executors, real codecs; the network, the clock and the disk are lists. Every test says itself what is
-delivered, dropped, held or reordered. Nothing here is random: a test that wants chance draws it itself.
+Real cores, real executors, real codecs, real outboxes; the network, the clock and the disk are lists. Every test says
+itself what is delivered, dropped, held or reordered, and when what was written and saved is durable: a crash takes what
+is not. Nothing here is random: a test that wants chance draws it itself.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from replog.core import (
 )
 from replog.executor import Executor
 from replog.keys import Ed25519Signer, Ed25519Verifier, HashSigner, HashVerifier
+from replog.outbox import VISIBLE, Outbox
 from replog.replica import Replica
 from replog.types import Answer, Request, Results, Submit, decode_results
 from replog.types import Reply as ReplyMessage
@@ -68,14 +70,18 @@ class Packet:
         return MESSAGES.decode(self.raw)
 
 
+class Disagreement(AssertionError):
+    """Two correct replicas, or one of them in two lives, executed different things at one seq."""
+
+
 @dataclass
 class Disk:
     """What survives a crash: records that were persisted, and the last saved checkpoint."""
 
     records: list[tuple[int, bytes]] = field(default_factory=list)
     saved: Any = None
-
-    upto: int = 0
+    upto: int = -1
+    """What the latest Trim said; nothing is cut before one."""
 
     def save(self, snapshot: Any) -> None:
         self.saved = snapshot
@@ -122,9 +128,17 @@ class Cluster:
         self.held: list[Packet] = []
         self.holds: Callable[[Packet], bool] = lambda packet: False
         self.disks = [Disk() for _ in range(n)]
+        self.autosync = True
+        """Whether each record is durable at once; if not, `sync` makes them so, and lets out what waits for them."""
+        self.autosave = True
+        """Whether each state is saved at once; if not, `flush` does it."""
+        self.outboxes: dict[int, Outbox] = {}
+        self.unsaved: dict[int, list[Save]] = {}
         self.replicas: dict[int, Replica] = {}
         self.timers: dict[int, dict[str, int]] = {}
         self.applied: list[dict[int, tuple[Any, ...]]] = [{} for _ in range(n)]
+        self.history: list[list[tuple[int, tuple[Any, ...]]]] = [[] for _ in range(n)]
+        """All that each one applied, over all its lives."""
         self.replies: dict[tuple[str, int], dict[int, ReplyMessage]] = {}
         self.accusations: list[tuple[int, Accuse]] = []
         self.notes: list[tuple[int, Note]] = []
@@ -161,11 +175,13 @@ class Cluster:
         core = self._cores.get(node, self._core)(setup)
         self.replicas[node] = Replica(core, executor)
         self.timers[node] = {}
+        self.outboxes[node] = Outbox()
+        self.unsaved[node] = []
         self.step(node, Started())
 
     def crash(self, node: int) -> None:
-        """Stop it; what was under way to it is lost."""
-        del self.replicas[node]
+        """Stop it; what was under way to it is lost, and so is what is not durable, with all that waited for it."""
+        del self.replicas[node], self.outboxes[node], self.unsaved[node]
         self.timers[node] = {}
 
     def core(self, node: int) -> PbftCore:
@@ -184,9 +200,38 @@ class Cluster:
     def step(self, node: int, event: Event) -> list[Effect]:
         effects = self.replicas[node].step(self.now, event)
         self.replicas[node].check_invariants()
-        for effect in effects:
-            self._carry_out(node, effect)
+        self.carry_out(node, effects)
         return effects
+
+    def carry_out(self, node: int, effects: Iterable[Effect]) -> None:
+        box = self.outboxes[node]
+        for effect in effects:
+            box.add((effect,))
+            if isinstance(effect, Persist):
+                self.say(node, effect)
+            elif not isinstance(effect, VISIBLE):
+                self._carry_out(node, effect)
+            if self.autosync:
+                self.sync(node)
+            self._let_out(node)
+
+    def sync(self, node: int) -> None:
+        """All records of `node` are durable now."""
+        box = self.outboxes[node]
+        records = box.write()
+        self.disks[node].records += [(item.index, RECORDS.encode(item.record)) for item in records]
+        box.written(len(records))
+        self._let_out(node)
+
+    def flush(self, node: int) -> None:
+        """All states of `node` that were to be saved are saved now."""
+        saves, self.unsaved[node] = self.unsaved[node], []
+        for save in saves:
+            self.disks[node].save(save.snapshot)
+
+    def _let_out(self, node: int) -> None:
+        for effect in self.outboxes[node].ready():
+            self._carry_out(node, effect)
 
     def _carry_out(self, node: int, effect: Effect) -> None:
         disk = self.disks[node]
@@ -196,10 +241,10 @@ class Cluster:
             assert node not in effect.to, "never to oneself"
             for to in effect.to:
                 self.send(Packet(node, to, raw))
-        elif isinstance(effect, Persist):
-            disk.records.append((effect.index, RECORDS.encode(effect.record)))
         elif isinstance(effect, Save):
-            disk.save(effect.snapshot)
+            self.unsaved[node].append(effect)
+            if self.autosave:
+                self.flush(node)
         elif isinstance(effect, Trim):
             disk.trim(effect.upto)
         elif isinstance(effect, SetTimer):
@@ -213,7 +258,8 @@ class Cluster:
                 self.replies.setdefault((effect.client, message.timestamp), {})[node] = message
         elif isinstance(effect, Apply):
             batch = tuple(request.raw for request in effect.requests)
-            self.applied[node][effect.index] = (batch, effect.time, effect.seed)
+            what = self.applied[node][effect.index] = (batch, effect.time, effect.seed)
+            self.history[node].append((effect.index, what))
         elif isinstance(effect, Accuse):
             self.accusations.append((node, effect))
         elif isinstance(effect, Note):
@@ -310,16 +356,18 @@ class Cluster:
     # ------------------------------------------------------------------------------------------------------- judgement
 
     def check_agreement(self, faulty: Iterable[int] = ()) -> int:
-        """Correct replicas executed the same at each seq. Gives how many seqs were compared."""
-        seen: dict[int, tuple[Any, ...]] = {}
-        compared = 0
-        for node in range(self.n):
-            if node in faulty:
-                continue
-            for seq, what in self.applied[node].items():
-                compared += seq in seen
-                assert seen.setdefault(seq, what) == what, f"node {node} executed something else at {seq}"
-        return compared
+        """Correct replicas executed the same at each seq, in all their lives. Gives how many seqs were compared between
+        different replicas."""
+        seen: dict[int, tuple[int, tuple[Any, ...]]] = {}
+        compared = set()
+        for node in (node for node in range(self.n) if node not in faulty):
+            for seq, what in self.history[node]:
+                first, known = seen.setdefault(seq, (node, what))
+                if known != what:
+                    raise Disagreement(f"node {node} executed at {seq} what node {first} did not")
+                if first != node:
+                    compared.add((node, seq))
+        return len(compared)
 
     def digests(self) -> set[bytes]:
         return {replica.executor.digest() for replica in self.replicas.values()}

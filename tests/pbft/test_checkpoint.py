@@ -277,8 +277,7 @@ def test_a_replica_that_missed_a_view_change_gets_the_new_view() -> None:
     cluster.core(0).ordering.leave(0)  # it stops proposing
     cluster.submit("ann", 2, (1, 2), low=1)
     for node in (0, 1, 2):
-        for effect in cluster.core(node)._ask_for(1, "test"):
-            cluster._carry_out(node, effect)
+        cluster.carry_out(node, cluster.core(node)._ask_for(1, "test"))
     cluster.run(SECOND)
     assert cluster.views() == [1, 1, 1, 0]
     cluster.heal()
@@ -392,8 +391,7 @@ def test_p16_a_primary_proposes_no_number_twice() -> None:
 
 def test_p16_a_view_change_survives_a_restart() -> None:
     cluster = Cluster()
-    for effect in cluster.core(1)._ask_for(1, "test"):
-        cluster._carry_out(1, effect)
+    cluster.carry_out(1, cluster.core(1)._ask_for(1, "test"))
     restart(cluster, 1)
     assert (cluster.core(1).view, cluster.core(1).ordering.active) == (1, False)
     sent = [message for node, _, message in cluster.sent if node == 1 and type(message) is m.ViewChange]
