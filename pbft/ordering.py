@@ -496,6 +496,8 @@ class Ordering:
             assert self.low < seq <= self.high, f"slot {seq} lies within ({self.low}, {self.high}]"
             assert seq > self.high - 2 * self._notary.log_window, f"slot {seq} lies within two windows of {self.high}"
             assert slot.prepared is None or slot.prepared.view <= self.view, f"slot {seq} prepared in a view to come"
+            if slot.prepared is not None and slot.committed is not None and slot.prepared.view >= slot.committed.view:
+                assert slot.prepared.digest == slot.committed.digest, f"slot {seq} prepared against what is decided"
             if self.active and self._notary.me in slot.commits.good:
                 assert slot.prepared is not None, f"own COMMIT at {seq} without being prepared"
                 assert slot.prepared.view == self.view, f"own COMMIT at {seq} without being prepared in this view"
