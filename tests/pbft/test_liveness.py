@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
 
-from pbft import PbftCore
+from pbft import PbftCore, catch_up
 from pbft import messages as m
 from pbft.view_change import ViewChanges
-from replog.core import Received, SetTimer, Timeout
+from replog.core import Received, Send, SetTimer, Timeout
 from replog.types import Request, Submit
-from tests.pbft import forge
+from tests.pbft import forge, harness
 from tests.pbft.harness import SECOND, SMALL, Cluster, Packet
 
 T = 1_000_000
@@ -310,3 +311,93 @@ def test_a_primary_that_skips_a_number_is_replaced(skipped: int) -> None:
     cluster.run(3 * SECOND)
     assert cluster.done("ann", 1)
     assert set(cluster.views()) == {1}
+
+
+# ------------------------------------------------------------------------- what one client or peer may not bring about
+
+
+def test_p35_a_client_cannot_set_backups_that_are_ahead_against_the_primary() -> None:
+    """(timestamp 2, low 1), then (timestamp 1, low 0) while the first is in flight: a backup that has executed the
+    first must not refuse the batch of the second, or its client deposes an honest primary whenever it likes."""
+    cluster = Cluster()
+    most = cluster.options.batch_operations_max
+    second = cluster.request("eve", 12, low=11, count=most)
+    first = cluster.request("eve", 11, low=10, count=most)
+    cluster.holds = lambda packet: (
+        (packet.to == 0 and type(packet.message) is m.Commit)
+        or (type(packet.message) is m.PrePrepare and packet.message.requests == [first.raw])
+    )
+    cluster.inject("eve", 0, Submit(second.raw))
+    cluster.inject("eve", 0, Submit(first.raw))
+    cluster.settle()
+    assert cluster.executed() == [0, 1, 1, 1]
+    cluster.release()
+    cluster.settle()
+    cluster.submit("ann", 1, range(4))
+    cluster.run(3 * T)
+    assert cluster.done("ann", 1)
+    assert cluster.views() == [0, 0, 0, 0]
+
+
+def test_p32_a_request_whose_session_is_closed_holds_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client's session was given up for others': it can never execute, which is no fault of the primary."""
+    monkeypatch.setattr(harness, "Executor", functools.partial(harness.Executor, sessions_max=2))
+    cluster = Cluster(options={"batch_delay_us": 0})
+    cluster.submit("eve", 5, low=0)
+    cluster.settle()
+    cluster.holds = lambda packet: type(packet.message) is Submit and isinstance(packet.sender, int)
+    cluster.inject("eve", (1, 2, 3), Submit(cluster.request("eve", 3, low=0).raw))
+    for timestamp in (1, 2, 3):
+        for client in ("ann", "bob"):
+            cluster.submit(client, timestamp, low=timestamp - 1)
+            cluster.settle()
+    assert ("eve", 3) in cluster.core(1).requests.pending
+    cluster.release()
+    cluster.run(20 * T)
+    assert cluster.views() == [0, 0, 0, 0]
+    assert [len(cluster.core(node).requests.pending) for node in range(4)] == [0] * 4
+
+
+def test_4_3_a_laggard_is_bounded_whatever_a_peer_tells_of_a_proved_distance() -> None:
+    """P20: slots lie within two windows, and the laggard's own Status is one that its peers can read."""
+    cluster = Cluster(options=SMALL)
+    core, far = cluster.core(3), 8_400
+    hear(cluster, 3, 1, forge.checkpoint_proof(cluster, far, b"d" * 32, [0, 1, 2]))
+    for seq in range(1, far + 8):
+        hear(cluster, 3, 1, m.Prepare(0, seq, b"e" * 32, 1, b"x" * 64))
+    assert 0 < len(core.ordering.slots) <= 2 * cluster.options.log_window
+    cluster.network.clear()
+    effects = cluster.step(3, Timeout("status"))
+    (status,) = [one.message for one in effects if isinstance(one, Send) and type(one.message) is m.Status]
+    assert m.MESSAGES.decode(m.MESSAGES.encode(status)) == status
+
+
+def test_p45_a_state_that_nobody_holds_any_more_is_given_up_for_a_later_one() -> None:
+    """One silent peer, here a crashed one, must not keep the transfer waiting for the old one."""
+    cluster = Cluster(7, options=SMALL)
+
+    def load(first: int, end: int) -> None:
+        for timestamp in range(first, end):
+            cluster.submit("ann", timestamp, low=timestamp - 1)
+            cluster.settle()
+
+    load(1, 3)
+    cluster.crash(5)
+    cluster.isolate(6)
+    load(3, 13)
+    cluster.heal()
+    cluster.blocked = lambda packet: packet.to == 6 and type(packet.message) is m.PartData
+    cluster.run(SECOND)
+    assert cluster.core(6).transfer.running
+    cluster.isolate(6)
+    load(13, 25)
+    cluster.heal()
+    for timestamp in range(25, 60):
+        cluster.submit("ann", timestamp, low=timestamp - 1)
+        cluster.run(SECOND // 4)
+    assert cluster.core(6).executed >= 50
+
+
+def test_p21_early_messages_are_counted_at_what_they_take() -> None:
+    tiny = m.PrePrepare(1, 1, bytes(32), b"", 0, [b"x"] * 1_000)
+    assert catch_up._size(tiny) >= 64 * 1_000

@@ -15,6 +15,7 @@ FILES = {
     "rq": "test_requests",
     "ho": "test_hostile",
     "ch": "test_chance",
+    "du": "test_durability",
 }
 
 
@@ -23,7 +24,7 @@ def rows(text: str) -> list[list[str]]:
     return [
         line.strip("|").split("|")
         for line in text.splitlines()
-        if re.match(r"\| [^|]+\| [^|]*\| (nc|vc|li|cp|rq|ho|ch)", line)
+        if re.match(r"\| [^|]+\| [^|]*\| (nc|vc|li|cp|rq|ho|ch|du)", line)
     ]
 
 
