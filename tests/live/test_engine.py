@@ -2,18 +2,18 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from replog import LocalCluster
-from replog.codec import FRAME_BYTES_MAX, unpack_frame
-from replog.core import Effect, Persist, Send, Trim
+from replog import LocalCluster, protocols
+from replog.codec import FRAME_BYTES_MAX, pack_frame, unpack_frame
+from replog.core import Effect, Event, Persist, Received, Send, Trim
 from replog.live import engine as module
-from replog.live.engine import Disk, Timers, frames_of
+from replog.live.engine import Disk, Engine, Timers, frames_of
 from replog.storage import Storage, StorageFailed
-from replog.types import StatusRequest
+from replog.types import Principal, Status, StatusRequest, Submit
 
 OWNER = "cluster c node 0"
 MESSAGE = StatusRequest(1)
@@ -146,6 +146,56 @@ def test_messages_share_frames_up_to_the_largest_size(monkeypatch: pytest.Monkey
     assert all(len(frame) <= 100 for frame in frames)
     assert [raw for frame in frames for raw in unpack_frame(frame)] == [*messages[:10], b"last"]
     assert FRAME_BYTES_MAX > 100
+
+
+class Alone:
+    """A transport without links."""
+
+    def send(self, to: Principal, frame: bytes) -> None:
+        pass
+
+    def room(self, client: str, within: int, call: Callable[[], None]) -> bool:
+        return True
+
+    def refuse(self, peer: Principal, rule: str) -> None:
+        pass
+
+
+class Listening:
+    """A replica that only counts."""
+
+    heard = 0
+
+    def step(self, now: int, event: Event) -> list[Effect]:
+        self.heard += isinstance(event, Received)
+        return []
+
+    def status(self) -> Status:
+        return Status(0, "script", "leader", 0, 0, 1, 0, True)
+
+
+@pytest.mark.parametrize("sender", [1, "ann"])
+async def test_a_turn_takes_a_bounded_share_and_a_frame_is_handled_when_it_is_done(
+    storage: Gated, sender: Principal
+) -> None:
+    replica, spec = Listening(), protocols.find("raft")
+    engine = Engine(0, spec, replica, storage, Alone())
+    handled: list[int] = []
+    share = module.MESSAGES_A_TURN
+    frame = pack_frame([spec.messages.encode(Submit(b"x"))] * (2 * share + 7))
+    engine.receive(sender, frame, handled.append)
+    engine.receive("bob", pack_frame([spec.messages.encode(Submit(b"x"))]), handled.append)
+    heard = []
+    for _ in range(3):
+        assert engine._awake.is_set(), "what is left brings the next turn about"
+        engine._awake.clear()
+        engine._turn()
+        heard.append(replica.heard)
+    assert heard == [share + 1, 2 * share + 1, 2 * share + 8]
+    assert len(handled) == 2
+    assert handled[1] == len(frame)
+    assert not engine._awake.is_set()
+    await engine.close()
 
 
 @pytest.mark.live
