@@ -33,7 +33,8 @@ def run(arguments: list[str]) -> int:
         result = tree.command()(arguments, prog_name="replog", standalone_mode=False)
         return result if isinstance(result, int) else exits.ExitCode.AS_EXPECTED
     except tree.UsageProblem as error:
-        _complain(tree.one_line(error, arguments))
+        if str(error):  # without words: a command that was given nothing, and has shown its help
+            _complain(tree.one_line(error, arguments))
         return exits.ExitCode.WRONG_USAGE
     except ReplogError as error:
         _complain(f"{error}{tree.hint_for(error)}", verbose=_verbose(arguments))

@@ -13,6 +13,7 @@ import typer
 from replog.cli import clusters, options, output
 from replog.cli.exits import ExitCode, WrongUsage, leave
 from replog.cli.options import ClusterOption, JsonOption, VerboseOption
+from replog.errors import Compacted, ConfigError
 
 if TYPE_CHECKING:
     from replog.config import ClusterConfig
@@ -163,7 +164,9 @@ def _method(config: ClusterConfig, name: str) -> Method:
 
 def log(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new entries until Ctrl-C.")] = False,
-    first: Annotated[int, typer.Option("--from", metavar="N", min=1, help="The first index to show.")] = 1,
+    first: Annotated[
+        int | None, typer.Option("--from", metavar="N", min=1, help="The first index to show; else the first one kept.")
+    ] = None,
     cluster: ClusterOption = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -176,10 +179,19 @@ def log(
     """
     _, folder = _running(cluster)
 
-    async def read(client: LogClient) -> None:
-        async for entry in client.log(first, follow=follow):
+    async def show(client: LogClient, begin: int) -> None:
+        async for entry in client.log(begin, follow=follow):
             for shown in _lines(entry, verbose, json):
                 output.line(shown)
+
+    async def read(client: LogClient) -> None:
+        try:
+            await show(client, first or 1)
+        except Compacted as error:
+            if first is not None:
+                raise ConfigError(f"--from = {first}: {error}") from None
+            output.remark(f"{error}; what was before it is in the state")
+            await show(client, error.first)
 
     try:
         asked(folder, read)

@@ -73,16 +73,18 @@ class Supervisor:
         self._delays: dict[int, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
+        self._ready = False
 
     async def run(self, announce: Announce) -> None:
         """Until asked to stop. Every child has ended when this returns or raises."""
-        self._tell(serving=False)
+        self._tell()
         try:
             await self._processes.start()
             await self._gateway_process.start()
             if await self._serving():
                 await self._settle()
-                announce(self._tell(serving=True))
+                self._ready = True
+                announce(self._tell())
                 await self._stopping.wait()
         finally:
             self._stopping.set()
@@ -129,11 +131,11 @@ class Supervisor:
     def _take(self, node: int, word: dict[str, Any]) -> None:
         self.nodes[node].update({name: word[name] for name in ("pid", "role", "resumed", "index", "view")})
 
-    def _tell(self, *, serving: bool = True) -> dict[str, Any]:
+    def _tell(self) -> dict[str, Any]:
         known = {
             "pid": os.getpid(),
             "protocol": self.config.protocol,
-            "serving": serving,
+            "serving": self._ready,
             "nodes": self.nodes,
             "gateway": self.gateway,
         }

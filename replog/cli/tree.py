@@ -103,7 +103,7 @@ def one_line(error: Exception, arguments: Sequence[str]) -> str:
 
 def _given(options: Sequence[str], arguments: Sequence[str]) -> str | None:
     """`--f = many`, for an option that is among the arguments with its value."""
-    for option, value in zip(arguments, (*arguments[1:], ""), strict=True):
+    for option, value in zip(arguments, (*arguments[1:], ""), strict=False):
         name, equals, joined = option.partition("=")
         if name in options:
             return f"{name} = {joined if equals else value}"

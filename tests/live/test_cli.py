@@ -179,6 +179,25 @@ def test_the_log_can_be_followed(shell: Shell) -> None:
         assert [json.loads(line)["index"] for line in shell.said("log", "--from", "2", "--json").splitlines()] == [2]
 
 
+def test_a_command_that_is_given_nothing_shows_its_help_and_no_more(shell: Shell) -> None:
+    for words in ((), ("kv",)):
+        done = shell.run(*words, code=2)
+        assert "Usage" in done.stdout
+        assert done.stderr == ""
+
+
+def test_a_replica_that_refuses_to_start_is_told_in_one_line(shell: Shell) -> None:
+    with shell.cluster("toy", count=1) as known:
+        folder = shell.folder / known["cluster"]
+    (folder / "node-0" / "key.pem").chmod(0o644)
+    for _ in range(3):
+        process = shell.begin("up", "toy", "--detach", "--cluster", str(folder))
+        _, complaint = process.communicate(timeout=60)
+        assert process.returncode not in (0, 70)
+        assert "chmod 600" in complaint
+        assert "Traceback" not in complaint
+
+
 def test_an_application_of_ones_own(shell: Shell) -> None:
     (shell.folder / "bank.py").write_text(BANK)
     with shell.cluster("toy", "--app", "bank.py:Bank", count=1):
