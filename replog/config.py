@@ -10,15 +10,17 @@ Not here: what is inside keys and certificates (`replog.certificates`), what a r
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import json
 import os
 import re
 import secrets
+import shutil
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -35,11 +37,15 @@ if TYPE_CHECKING:
     from replog.statemachine import StateMachine
 
 FILE = "cluster.toml"
+ASIDE = ".new-"
+"""How the name of a cluster's folder begins while it is made."""
+NODES_MAX = 1024
+PORT_MAX = 65535
 NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 Durability = Literal["always", "memory"]
 TraceLevel = Literal["off", "decisions", "all"]
 PublicKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Port = Annotated[int, Field(ge=1, le=65535)]
+Port = Annotated[int, Field(ge=1, le=PORT_MAX)]
 
 
 class _Closed(BaseModel):
@@ -49,7 +55,7 @@ class _Closed(BaseModel):
 class NodeConfig(_Closed):
     """One replica: its place, where it listens, its public identity key (hex)."""
 
-    id: Annotated[int, Field(ge=0, le=1023)]
+    id: Annotated[int, Field(ge=0, lt=NODES_MAX)]
     host: Annotated[str, Field(min_length=1)]
     port: Port
     public_key: PublicKey
@@ -68,7 +74,7 @@ class ClusterConfig(_Closed):
     version: Literal[1] = 1
     cluster: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     protocol: str
-    n: Annotated[int, Field(ge=1, le=1024)]
+    n: Annotated[int, Field(ge=1, le=NODES_MAX)]
     f: Annotated[int, Field(ge=0)]
     app: str
     app_name: str
@@ -100,7 +106,7 @@ class ClusterConfig(_Closed):
         try:
             config = cls.model_validate(tomllib.loads(path.read_text()))
         except FileNotFoundError:
-            raise ConfigError(f"{path}: no such file; `replog up` or `replog init` makes a cluster folder") from None
+            raise ConfigError(f"{path}: no such file; `replog up` makes a cluster folder") from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"{path}: {error}") from None
         except ValidationError as error:
@@ -166,52 +172,96 @@ def create_cluster(
     lab: bool = False,
     trace: TraceLevel = "off",
 ) -> ClusterConfig:
-    """Make a new cluster in `folder`: all keys and certificates, and cluster.toml last.
+    """Make a new cluster in `folder`, which is whole or, whatever interrupts the making, not there.
 
     Without `n` the least that stands `f` faults; without `f` the most that `n` stand; without both f = 1.
     `port`: node K listens on port + K, or on port[K]. Raises ConfigError, and touches nothing, if `folder` holds
     anything already (HAZARDS X3) or a value is wrong.
     """
     folder = Path(folder).absolute()
-    spec = _spec(protocol)
-    n, f = _size(spec, n, f)
+    n, f = size_of(protocol, n, f)
+    ports = _ports(port, n)
+    _check_names(clients)
+    _options(_spec(protocol), options or {})
+    chosen = {"protocol": protocol, "n": n, "f": f, **_application(app)}
+    chosen |= {"durability": durability, "lab": lab, "trace": trace, "options": options or {}}
+    _refuse_existing(folder)
+    with _aside(folder) as made:
+        _write(made, {"version": 1, **chosen, **_enroll(made, host, ports, clients)})
+    return ClusterConfig.load(folder)
+
+
+def _ports(port: int | Sequence[int], n: int) -> list[int]:
     ports = [port + node for node in range(n)] if isinstance(port, int) else list(port)
-    if len(ports) != n or not all(1 <= number <= 65535 for number in ports):
-        raise ConfigError(f"port = {port!r}: {n} replicas need {n} ports within 1 .. 65535, it gives {ports}")
+    if len(ports) != n or not all(1 <= number <= PORT_MAX for number in ports):
+        raise ConfigError(f"port = {port!r:.80}: {n} replicas need {n} ports within 1 .. {PORT_MAX}")
+    return ports
+
+
+def _check_names(clients: Sequence[str]) -> None:
     for name in clients:
         if not NAME.fullmatch(name):
             raise ConfigError(f"clients = {name!r}: lower-case letters, digits and hyphens, a letter first, at most 63")
-    _options(spec, options or {})
-    app, machine = (app_path(app), app) if isinstance(app, type) else (absolute_app(app), load_app(app))
-    app_name, app_version = app_identity(machine)
-    _refuse_existing(folder)
 
-    folder.mkdir(parents=True, exist_ok=True)
+
+def _application(app: str | type[StateMachine]) -> dict[str, str]:
+    """Where the application is found, and what it says it is. Raises ConfigError."""
+    from replog.statemachine import StateMachine
+
+    place, machine = (app_path(app), app) if isinstance(app, type) else (absolute_app(app), load_app(app))
+    if machine is StateMachine:
+        raise ConfigError(f"app = {place!r}: is the base class of applications; name a class that inherits from it")
+    name, version = app_identity(machine)
+    return {"app": place, "app_name": name, "app_version": version}
+
+
+def _enroll(folder: Path, host: str, ports: Sequence[int], clients: Sequence[str]) -> dict[str, Any]:
+    """Make keys, certificates and empty storage of everybody; the cluster and its members as cluster.toml has them."""
     authority = certificates.Authority.make(folder, cluster := secrets.token_hex(16))
     nodes = []
-    for node in range(n):
+    for node, port in enumerate(ports):
         public_key = authority.enroll(folder / f"node-{node}", node)
         Storage.create(folder / f"node-{node}", storage_owner(cluster, node))
-        nodes.append({"id": node, "host": host, "port": ports[node], "public_key": public_key})
+        nodes.append({"id": node, "host": host, "port": port, "public_key": public_key})
     users = [{"name": name, "public_key": authority.enroll(folder / f"client-{name}", name)} for name in clients]
-    values: dict[str, Any] = {
-        "version": 1,
-        "cluster": cluster,
-        "protocol": protocol,
-        "n": n,
-        "f": f,
-        "app": app,
-        "app_name": app_name,
-        "app_version": app_version,
-        "durability": durability,
-        "lab": lab,
-        "trace": trace,
-        "options": options or {},
-        "nodes": nodes,
-        "clients": users,
-    }
+    return {"cluster": cluster, "nodes": nodes, "clients": users}
+
+
+def _write(folder: Path, values: dict[str, Any]) -> None:
+    """Write cluster.toml, if it could be read back. Raises ConfigError."""
+    try:
+        ClusterConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(first_fault(error)) from None
     certificates.write_new(folder / FILE, toml_of(values).encode(), mode=0o644)
-    return ClusterConfig.load(folder)
+
+
+@contextlib.contextmanager
+def _aside(folder: Path) -> Iterator[Path]:
+    """A folder to fill: it becomes `folder` when the block ends well and is removed otherwise.
+
+    One that a kill leaves behind is in nobody's way.
+    """
+    place = folder if folder.is_dir() else folder.parent
+    aside = place / f"{ASIDE}{secrets.token_hex(4)}"
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        _move(aside, folder)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be made: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _move(aside: Path, folder: Path) -> None:
+    """In one step where there was no `folder`. One that was may be a mount or somebody's working directory, so it is
+    not replaced but filled: folders first, which cannot overwrite another's, and cluster.toml last."""
+    if aside.parent != folder:
+        aside.rename(folder)
+        return
+    for path in sorted(aside.iterdir(), key=lambda path: (path.is_file(), path.name == FILE)):
+        path.rename(folder / path.name)
 
 
 def storage_owner(cluster: str, node: int) -> str:
@@ -224,8 +274,11 @@ def _refuse_existing(folder: Path) -> None:
         raise ConfigError(f"{folder}: holds a cluster already; start that one, or choose another folder")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder}: is not a folder")
-    if folder.is_dir() and (found := sorted(path.name for path in folder.iterdir())):
-        raise ConfigError(f"{folder}: holds {found[0]!r} and no {FILE}; a cluster needs a folder that is new or empty")
+    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if strange := [name for name in found if not name.startswith(ASIDE)]:
+        raise ConfigError(
+            f"{folder}: holds {strange[0]!r} and no {FILE}; a cluster needs a folder that is new or empty"
+        )
 
 
 def _spec(protocol: str) -> ProtocolSpec:
@@ -235,19 +288,22 @@ def _spec(protocol: str) -> ProtocolSpec:
         raise ConfigError(f"protocol = {protocol!r}: {error.args[0]}") from None
 
 
-def _size(spec: ProtocolSpec, n: int | None, f: int | None) -> tuple[int, int]:
-    if f is not None and not 0 <= f <= 1024:
-        raise ConfigError(f"f = {f}: must be within 0 .. 1024")
-    if n is not None and not 1 <= n <= 1024:
-        raise ConfigError(f"n = {n}: must be within 1 .. 1024")
-    if n is None:
-        n = spec.replicas(1 if f is None else f)
-    f = spec.faults(n) if f is None else f
+def size_of(protocol: str, n: int | None = None, f: int | None = None) -> tuple[int, int]:
+    """n and f of a new cluster, the missing ones by the rule of `create_cluster`. Raises ConfigError."""
+    spec = _spec(protocol)
+    if f is not None and not 0 <= f <= NODES_MAX:
+        raise ConfigError(f"f = {f}: must be within 0 .. {NODES_MAX}")
+    if n is not None and not 1 <= n <= NODES_MAX:
+        raise ConfigError(f"n = {n}: must be within 1 .. {NODES_MAX}")
+    size = spec.replicas(1 if f is None else f) if n is None else n
+    if size > NODES_MAX:
+        raise ConfigError(f"f = {f}: takes n = {size} replicas of {protocol}; n must be at most {NODES_MAX}")
+    faults = spec.faults(size) if f is None else f
     try:
-        spec.check_size(n, f)
+        spec.check_size(size, faults)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    return n, f
+    return size, faults
 
 
 def _options(spec: ProtocolSpec, given: dict[str, Any]) -> Any:
@@ -261,9 +317,26 @@ def first_fault(error: ValidationError) -> str:
     """One line of a pydantic error: field, value, rule, and how many more there are."""
     fault, *more = error.errors(include_url=False)
     field = ".".join(map(str, fault["loc"]))
-    rule = fault["msg"].removeprefix("Value error, ")
-    text = f"{field} = {fault['input']!r:.80}: {rule}" if field else rule
+    value = "" if fault["type"] == "missing" else f" = {fault['input']!r:.80}"
+    text = f"{field}{value}: {rule_of(fault['msg'])}" if field else rule_of(fault["msg"])
     return f"{text} (and {len(more)} more)" if more else text
+
+
+PHRASES = (
+    (r"^Value error, ", ""),
+    (r"^\w+ should (be|have|match) ", r"must \1 "),
+    (r", (unable to parse|got a number with).*", ""),
+    (r"^Field required$", "is missing"),
+    (r"^Extra inputs are not permitted$", "there is no such field"),
+)
+"""What pydantic says, and what we say."""
+
+
+def rule_of(message: str) -> str:
+    """What is wrong, as pydantic says it, in our words."""
+    for theirs, ours in PHRASES:
+        message = re.sub(theirs, ours, message)
+    return message
 
 
 # ------------------------------------------------------------------------------------------------------ application

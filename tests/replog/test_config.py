@@ -7,6 +7,7 @@ import pytest
 from replog import protocols
 from replog.config import FILE, ClusterConfig, create_cluster, load_app, toml_of
 from replog.errors import ConfigError
+from replog.storage import Storage
 from tests import toy
 
 
@@ -49,18 +50,41 @@ def test_two_clusters_never_share_an_identity(tmp_path: Path) -> None:
         ({"port": 65536}, r"port = 65536: .*within 1 \.\. 65535"),
         ({"port": [1, 2]}, r"port = \[1, 2\]: 1 replicas need 1 ports"),
         ({"clients": ("No One",)}, r"clients = 'No One': lower-case letters"),
-        ({"options": {"speed": 9}}, r"options of toy: speed = 9: Extra inputs are not permitted"),
+        ({"options": {"speed": 9}}, r"options of toy: speed = 9: there is no such field"),
         ({"app": "nowhere"}, r"app = 'nowhere': must be module:Class"),
         ({"app": "nowhere.at.all:X"}, r"app = 'nowhere.at.all:X': No module named 'nowhere'"),
         ({"app": "replog.types:Request"}, r"replog.types has no StateMachine named Request"),
         ({"app": "nofile.py:X"}, r"app = 'nofile.py:X': no file nofile.py"),
+        ({"app": "replog.apps.kv:StateMachine"}, r"is the base class of applications"),
+        ({"durability": "mostly"}, r"durability = 'mostly': must be 'always' or 'memory'"),
+        ({"host": ""}, r"nodes\.0\.host = '': must have at least 1 character"),
     ],
 )
 def test_a_wrong_value_is_one_line_and_leaves_nothing(tmp_path: Path, arguments: dict[str, object], error: str) -> None:
     with pytest.raises(ConfigError, match=error) as caught:
         create_cluster(tmp_path / "c", **{"protocol": "toy", **arguments})  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "c").exists()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_an_interrupted_making_leaves_a_place_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool
+) -> None:
+    folder = tmp_path / "c"
+    if existing:
+        folder.mkdir()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Storage, "create", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            create_cluster(folder, "toy")
+    assert [path.name for path in tmp_path.rglob("*")] == ["c"] * existing
+    (folder if existing else tmp_path).joinpath(".new-killed").mkdir()
+    create_cluster(folder, "toy")
 
 
 def test_an_existing_folder_is_refused(tmp_path: Path) -> None:
@@ -79,15 +103,15 @@ def test_an_existing_folder_is_refused(tmp_path: Path) -> None:
     [
         ("\nn = 1", "\nn = 2", r"nodes = \[0\]: must be 0 \.\. n-1 in order, n = 2"),
         ("f = 0", "f = 1", r"an unreplicated server has n = 1 and f = 0"),
-        ("lab = false", 'lab = "yes please"', r"lab = 'yes please': Input should be a valid boolean"),
-        ("lab = false", "lob = false", r"lob = False: Extra inputs are not permitted"),
+        ("lab = false", 'lab = "yes please"', r"lab = 'yes please': must be a valid boolean"),
+        ("lab = false", "lob = false", r"lob = False: there is no such field"),
         (
             'durability = "always"',
             'durability = "mostly"',
-            r"durability = 'mostly': Input should be 'always' or 'memory'",
+            r"durability = 'mostly': must be 'always' or 'memory'",
         ),
         ("port = 4700", "port = 0", r"nodes\.0\.port = 0: .*greater than or equal to 1"),
-        ("version = 1", "version = 2", r"version = 2: Input should be 1"),
+        ("version = 1", "version = 2", r"version = 2: must be 1"),
         ('protocol = "toy"', 'protocol = "toys"', r"no protocol 'toys'; known: toy"),
         ("\nn = 1", "\nn = ", r"Invalid value"),
     ],
