@@ -6,11 +6,18 @@ replica, and its writes are undone; it never stops a replica (HAZARDS X15). Not 
 
 An outcome is `[0, value]` or `[1, error type, text]`. Texts are the application's own words, or made from its
 signatures: never from the words of a library, which differ between versions.
+
+What an operation raises is its result whatever it is, KeyboardInterrupt and SystemExit too: a Ctrl-C is kept out of
+operations, so that none of them can be taken for one. RecursionError and MemoryError are results like the others, for
+an application may raise them on purpose; where the interpreter raises them, replicas with other stacks or less memory
+may not agree (docs/limits.md).
 """
 
 from __future__ import annotations
 
 import re
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -89,11 +96,12 @@ class Runtime:
         """Execute in order; one outcome each. `place` and the position in the list make `context.place`."""
         context, room = self.context, OUTCOMES_BYTES_MAX
         outcomes = []
-        for position, operation in enumerate(operations):
-            context.place = (*place, position)
-            outcome = self._execute(operation, read_only, room)
-            room -= len(outcome)
-            outcomes.append(outcome)
+        with _Uninterrupted():
+            for position, operation in enumerate(operations):
+                context.place = (*place, position)
+                outcome = self._execute(operation, read_only, room)
+                room -= len(outcome)
+                outcomes.append(outcome)
         return outcomes
 
     def _execute(self, operation: bytes, read_only: bool, room: int) -> bytes:
@@ -113,9 +121,6 @@ class Runtime:
                 self._check_unchanged()
             elif not self._simple:
                 self._images = self._image()
-        except KeyboardInterrupt:
-            self._undo_all()
-            raise
         except BaseException as error:  # noqa: BLE001 - whatever an application raises is its result (HAZARDS X15)
             self._undo_all()
             return failure(_ascii(type(error).__name__), _text(error))
@@ -218,6 +223,64 @@ class Runtime:
 
     def check_invariants(self) -> None:
         assert not self._undo, "between operations the undo log is empty"
+
+
+class _Uninterrupted:
+    """Puts off a Ctrl-C where Python would raise it in the midst of an operation, until all of them have run.
+
+    Under `asyncio.run` and in a replica's own process a Ctrl-C is a call to the loop, and nothing is to be done. Only
+    who presses it twice under `asyncio.run` may meet an operation; that program was ending anyway.
+    """
+
+    def __enter__(self) -> None:
+        self.came = False
+        # A thread's own operations are never interrupted.
+        self.held = signal.getsignal(signal.SIGINT) is signal.default_int_handler and _in_main_thread()
+        if self.held:
+            signal.signal(signal.SIGINT, self._came)
+
+    def _came(self, *_: object) -> None:
+        self.came = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second one ends an operation that never ends
+
+    def __exit__(self, *_: object) -> None:
+        if self.held:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self.came:
+            raise KeyboardInterrupt
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+class _Uninterrupted:
+    """Puts off a Ctrl-C where Python would raise it in the midst of an operation, until all of them have run.
+
+    Under `asyncio.run` and in a replica's own process a Ctrl-C is a call to the loop, and nothing is to be done. Only
+    who presses it twice under `asyncio.run` may meet an operation; that program was ending anyway.
+    """
+
+    def __enter__(self) -> None:
+        self.came = False
+        # A thread's own operations are never interrupted.
+        self.held = signal.getsignal(signal.SIGINT) is signal.default_int_handler and _in_main_thread()
+        if self.held:
+            signal.signal(signal.SIGINT, self._came)
+
+    def _came(self, *_: object) -> None:
+        self.came = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second one ends an operation that never ends
+
+    def __exit__(self, *_: object) -> None:
+        if self.held:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self.came:
+            raise KeyboardInterrupt
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _end_of_name(record: bytes) -> int:

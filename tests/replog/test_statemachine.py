@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from typing import Annotated, Any, ClassVar
@@ -442,19 +443,50 @@ class TestFailures:
         assert isinstance(call.machine, Zoo)
         assert call.machine.log == ["a"]
 
-    def test_an_interrupt_passes_and_leaves_no_trace(self) -> None:
-        class Interrupted(StateMachine):
+    @pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, GeneratorExit, BaseException])
+    def test_whatever_is_raised_is_a_result(self, raised: type[BaseException]) -> None:
+        """X15: the application chose it, so every replica gets it."""
+
+        class Rude(StateMachine):
             count: int = 0
 
             @command
             def go(self) -> None:
                 self.count = 5
-                raise KeyboardInterrupt
+                raise raised
 
-        call = Caller(Interrupted())
+        call = Caller(Rude())
+        assert [call("go"), call("go")] == [raised.__name__] * 2
+        assert call.machine.count == 0  # type: ignore[attr-defined]
+
+    def test_a_real_interrupt_waits_for_the_end_of_the_operations(self) -> None:
+        """Pressed in the midst of an operation it is not taken for its result: the operation ends, then the program."""
+
+        class Slow(StateMachine):
+            steps: int = 0
+
+            @command
+            def go(self) -> None:
+                self.steps = 1
+                signal.raise_signal(signal.SIGINT)
+                self.steps = 2
+
+        call = Caller(Slow())
         with pytest.raises(KeyboardInterrupt):
             call("go")
-        assert call.machine.count == 0  # type: ignore[attr-defined]
+        assert call.machine.steps == 2  # type: ignore[attr-defined]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def test_a_second_interrupt_ends_an_operation_that_does_not_end(self) -> None:
+        class Endless(StateMachine):
+            @command
+            def go(self) -> None:
+                while True:
+                    signal.raise_signal(signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt):
+            Caller(Endless())("go")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
     def test_the_outcomes_of_a_request_are_bounded(self) -> None:
         store = Executor(KeyValue())
