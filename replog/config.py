@@ -20,6 +20,7 @@ import secrets
 import shutil
 import sys
 import tomllib
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -343,14 +344,19 @@ def rule_of(message: str) -> str:
 
 
 def load_app(app: str) -> type[StateMachine]:
-    """The class that `module:Class` or `path/to/file.py:Class` names. Raises ConfigError."""
+    """The class that `module:Class` or `path/to/file.py:Class` names. Raises ConfigError, also for what the module
+    itself raises: it is the user's code."""
     place, _, name = app.rpartition(":")
     if not place or not name:
         raise ConfigError(f"app = {app!r}: must be module:Class or path/to/file.py:Class")
-    module = _module_of_file(Path(place), app) if place.endswith(".py") else _module_named(place, app)
-    machine: Any = module
-    for part in name.split("."):
-        machine = getattr(machine, part, None)
+    try:
+        machine = _module_of_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        for part in name.split("."):
+            machine = getattr(machine, part, None)
+    except ConfigError as error:
+        raise ConfigError(f"app = {app!r}: {error}") from None
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"app = {app!r}: it does not load: {_told(error)}") from error
     from replog.statemachine import StateMachine
 
     if not isinstance(machine, type) or not issubclass(machine, StateMachine):
@@ -358,23 +364,36 @@ def load_app(app: str) -> type[StateMachine]:
     return machine
 
 
-def _module_named(place: str, app: str) -> Any:
-    try:
-        return importlib.import_module(place)
-    except ImportError as error:
-        raise ConfigError(f"app = {app!r}: {error}") from None
+def _told(error: BaseException) -> str:
+    """One line on what a module raised, with the line of it that did; a SyntaxError names its own."""
+    words = " ".join(str(error).split())[:300]
+    told = f"{type(error).__name__}: {words}" if words else type(error).__name__
+    if isinstance(error, SyntaxError):
+        return told
+    lines = ((frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__))
+    outside = (place for place in lines if place[0] != __file__ and not _is_importing(place[0]))
+    file, line = next(outside, ("", 0))
+    return f"{told} ({Path(file).name}, line {line})" if file else told
 
 
-def _module_of_file(path: Path, app: str) -> Any:
+def _is_importing(file: str) -> bool:
+    return file.startswith("<frozen importlib") or file == importlib.__file__
+
+
+def _module_of_file(path: Path) -> Any:
     if not path.is_file():
-        raise ConfigError(f"app = {app!r}: no file {path}")
+        raise ConfigError(f"no file {path}")
     name = f"replog_app_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"app = {app!r}: {path} is no Python file")
+        raise ConfigError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 

@@ -289,7 +289,7 @@ def test_wrong_usage_names_value_and_rule(here: Complaint, arguments: tuple[str,
 
 def test_an_application_that_does_not_load(here: Complaint) -> None:
     Path("bank.py").write_text("class Bank(:\n")
-    assert "bank.py:Bank: it does not load: SyntaxError" in here("up", "pbft", "--app", "bank.py:Bank")
+    assert "it does not load: SyntaxError: " in here("up", "pbft", "--app", "bank.py:Bank")
     Path("till.py").write_text("from replog import StateMachine\nclass Till(StateMachine):\n    coins: int\n")
     assert "Till.coins: a field needs a default" in here("up", "pbft", "--app", "till.py:Till")
 
