@@ -7,8 +7,8 @@ Here: which digests were said and which are proved. Not here: the state (the exe
 from __future__ import annotations
 
 from pbft.messages import GENESIS, Checkpoint, CheckpointProof
-from pbft.notary import Notary, nonsense
-from pbft.ordering import Tally
+from pbft.notary import Notary
+from pbft.slots import Tally
 from replog.core import Effect, Send
 from replog.types import Digest, NodeId
 
@@ -42,7 +42,7 @@ class Checkpoints:
         """A vote within the window. Nobody is believed to be further than a quorum says (P42, P43)."""
         seq, voter = message.seq, message.replica
         if seq % self._notary.checkpoint_interval:
-            return [nonsense(voter, f"checkpoint: seq {seq} is no multiple of checkpoint_interval")]
+            return self._notary.refuse(voter, f"checkpoint: seq {seq} is no multiple of checkpoint_interval")
         if not self.proven.seq < seq <= self.proven.seq + self._notary.log_window:
             return []
         tally = self.votes.setdefault(seq, Tally())
@@ -56,7 +56,7 @@ class Checkpoints:
     def _contradicts(self, message: Checkpoint, earlier: tuple[Digest, bytes]) -> list[Effect]:
         seq, voter = message.seq, message.replica
         if not self._check(seq, message.digest, voter, message.signature):
-            return [nonsense(voter, "bad signature of checkpoint")]
+            return self._notary.refuse(voter, "bad signature of checkpoint")
         if not self._check(seq, earlier[0], voter, earlier[1]):
             self.votes[seq].held[voter] = (message.digest, message.signature)
             return []
@@ -71,7 +71,7 @@ class Checkpoints:
         bad = tally.settle(digest, quorum, lambda voter, signature: self._check(seq, digest, voter, signature))
         if tally.good.count(digest) >= quorum:
             self.learn(CheckpointProof(seq, digest, tally.votes(digest, quorum)))
-        return [nonsense(voter, "bad signature of checkpoint") for voter in bad]
+        return [note for voter in bad for note in self._notary.refuse(voter, "bad signature of checkpoint")]
 
     def _check(self, seq: int, digest: Digest, voter: NodeId, signature: bytes) -> bool:
         return self._notary.check(voter, "checkpoint", (seq, digest, voter), signature)

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from replog.types import REQUEST_BYTES_MAX
+
 Micros = Annotated[int, Field(ge=1, le=86_400_000_000)]
 Count = Annotated[int, Field(ge=1, le=65_536)]
 Bytes = Annotated[int, Field(ge=1, le=32 * 1024 * 1024)]
@@ -47,7 +49,7 @@ class Options(BaseModel):
     """How far a proposed time may lie from a backup's own time of day. [CL99 4.6] A proposal is some milliseconds old
     when it comes."""
 
-    request_bytes_max: Bytes = 1024 * 1024
+    request_bytes_max: Bytes = REQUEST_BYTES_MAX
     pending_requests_max: Annotated[int, Field(ge=1, le=1_000_000)] = 16_384
     pending_operations_max: Annotated[int, Field(ge=1, le=10_000_000)] = 262_144
     pending_bytes_max: Annotated[int, Field(ge=1, le=1024 * 1024 * 1024)] = 64 * 1024 * 1024

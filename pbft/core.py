@@ -1,8 +1,9 @@
 """One PBFT replica: events in, effects out. What it does with each message, timer and answer is here in one place.
 
-The parts own their state: `ordering` the view and the slots, `checkpoints` the proofs, `view_changes` who wants which
-view, `transfer` a state that is being fetched, `requests` what waits, `patience` the timers. This class owns what has
-been executed, and is the only one that knows them all.
+The parts own their state and take what is theirs: `ordering` has the view and the slots, `acceptance` is the door to
+them, `execution` knows how far this replica is, `checkpoints` what is proved, `view_changes` who wants which view,
+`transfer` fetches a state, `requests` holds what waits, `intake` takes it in, `proposing` gives it a number, `patience`
+has the timers. This class alone knows them all, and what follows in one from what happened in another.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from pbft.catch_up import Allowance, Early, Giving, Hearing
+from pbft.acceptance import Acceptance
+from pbft.catch_up import Allowance, Giving, Hearing
 from pbft.checkpoint import Checkpoints
+from pbft.execution import Execution
+from pbft.intake import Intake
 from pbft.messages import (
-    Batch,
     BatchData,
     Checkpoint,
     CheckpointProof,
@@ -28,16 +31,16 @@ from pbft.messages import (
     Status,
     ViewChange,
 )
-from pbft.notary import Notary, nonsense
+from pbft.notary import Notary
 from pbft.ordering import Ordering
-from pbft.requests import Patience, Requests
+from pbft.patience import Patience
+from pbft.proposing import Proposing
+from pbft.requests import Requests
 from pbft.state_transfer import StateTransfer
 from pbft.view_change import ViewChanges
-from replog import core, types
-from replog.codec import BadMessage, digest_of
+from replog import types
 from replog.core import (
     Applied,
-    Apply,
     Checkpointed,
     Command,
     Effect,
@@ -57,7 +60,7 @@ from replog.core import (
     Trim,
     Wanted,
 )
-from replog.types import Answer, Message, Micros, NodeId, Principal, Request, Submit
+from replog.types import Message, Micros, NodeId, Submit
 
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
     from pbft.config import Options
@@ -65,18 +68,12 @@ if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
 VIEW_CHANGES: Final = 2
 NEW_VIEWS: Final = 2
 """What of one peer is checked in one status interval."""
-FORWARDS: Final = 1024
-"""Requests sent on to the primary of a new view; of the rest, clients remind us."""
 REPEATS: Final = 4
 """So many times VIEW-CHANGE is repeated at every tick, then at every so manyth, like a request that still waits."""
 
 
 class PbftCore:
-    """Invariants (beside those of the parts):
-    everything up to `executed` was executed once, in order, and rests on a commit certificate or a proved checkpoint
-    one Apply or Checkpoint is under way at a time: a checkpoint is of the state right after its own seq
-    nothing is executed while a state is being fetched                                            (HAZARDS P26, P45)
-    """
+    """Invariant, beside those of the parts: the low watermark is the stable checkpoint, what lies below is executed."""
 
     notary_type: type[Notary] = Notary
     ordering_type: type[Ordering] = Ordering
@@ -85,6 +82,10 @@ class PbftCore:
     transfer_type: type[StateTransfer] = StateTransfer
     requests_type: type[Requests] = Requests
     patience_type: type[Patience] = Patience
+    execution_type: type[Execution] = Execution
+    acceptance_type: type[Acceptance] = Acceptance
+    intake_type: type[Intake] = Intake
+    proposing_type: type[Proposing] = Proposing
     """The parts: a core that is broken on purpose, in a test, has one of its own."""
 
     def __init__(self, setup: Setup) -> None:
@@ -98,15 +99,16 @@ class PbftCore:
         self.transfer = self.transfer_type(self.notary)
         self.requests = self.requests_type(self.options, setup.domain, setup.verifier, setup.sessions)
         self.patience = self.patience_type(self.options)
+        self.execution = self.execution_type(setup, self.ordering, self.transfer)
+        self.acceptance = self.acceptance_type(setup, self.notary, self.ordering, self.requests, self.execution)
+        self.intake = self.intake_type(setup, self.notary, self.ordering, self.requests)
+        self.proposing = self.proposing_type(
+            setup, self.ordering, self.requests, self.checkpoints, self.execution, self.transfer
+        )
         self.hearing = Hearing(self.notary)
-        self.early = Early()
-        self.executed = setup.stored.index
-        self.refused = 0
         self._now: Micros = 0
-        self._busy = False
         self._cut_off = False
         self._connected = True
-        self._batch_timer = False
         self._ticked_at = -1
         self._repeats = 0
         self._ticks = 0
@@ -159,14 +161,14 @@ class PbftCore:
 
     @property
     def primary(self) -> NodeId:
-        return self.notary.primary(self.ordering.view)
+        return self.ordering.primary
 
     @property
-    def leads(self) -> bool:
-        return self.ordering.active and self.primary == self.me
+    def executed(self) -> int:
+        return self.execution.executed
 
     def status(self) -> types.Status:
-        role = "primary" if self.primary == self.me and self.ordering.active else "backup"
+        role = "primary" if self.ordering.leads else "backup"
         if not self.ordering.active:
             role += ", changing view"
         if self.transfer.running:
@@ -182,9 +184,9 @@ class PbftCore:
             in_sync=self._in_sync(),
             reason=self._reason,
             detail={
-                "proposed": self.ordering.next_seq - 1 if self.leads else 0,
+                "proposed": self.ordering.next_seq - 1 if self.ordering.leads else 0,
                 "waiting": len(self.requests.pending),
-                "refused": self.refused,
+                "refused": self.notary.refused,
                 "auth": self.options.auth,
             },
         )
@@ -201,7 +203,7 @@ class PbftCore:
         self.transfer.check_invariants()
         self.requests.check_invariants()
         self.patience.check_invariants()
-        self.early.check_invariants()
+        self.acceptance.early.check_invariants()
         assert self.checkpoints.stable.seq == self.ordering.low, "the low watermark is the stable checkpoint"
         assert self.executed >= self.ordering.low, "everything up to the low watermark was executed"
 
@@ -244,14 +246,11 @@ class PbftCore:
         effects: list[Effect] = [SetTimer("status", self.options.status_interval_us)]
         if self.ordering.active:
             effects.append(self._note_view())
-            self._begin_requests()
+            self.proposing.begin_view()
             effects += self.ordering.revote(self.executed)
         elif self.view_changes.own is not None:
             effects.append(Send(self.notary.others, self.view_changes.own))
-        index = self.setup.stored.index
-        if index > self.checkpoints.stable.seq and index % self.options.checkpoint_interval == 0:
-            effects += self.checkpoints.on_own(index, self.setup.stored.digest)
-        return effects + self._execute()
+        return effects + self.execution.next()
 
     def _note_view(self) -> Note:
         return Note("view", {"view": self.view, "leader": self.primary, "reason": self._reason})
@@ -262,227 +261,46 @@ class PbftCore:
         sender, message = event.sender, event.message
         if isinstance(sender, str):
             if type(message) is not Submit:
-                return self._refuse(sender, "a client sends requests only")
-            return self._from_client(sender, message)
+                return self.notary.refuse(sender, "a client sends requests only")
+            return self.intake.from_client(sender, message) + self.proposing.propose()
         if not 0 <= sender < self.notary.n or sender == self.me:
-            return self._refuse(sender, "not a member, or this replica itself")
+            return self.notary.refuse(sender, "not a member, or this replica itself")
         handler = self._messages.get(type(message))
         if handler is None:
-            return self._refuse(sender, f"a replica sends no {type(message).__name__}")
+            return self.notary.refuse(sender, f"a replica sends no {type(message).__name__}")
         self.hearing.heard_at[sender] = self._now
         return handler(sender, message)
 
-    def _refuse(self, sender: Principal, rule: str) -> list[Effect]:
-        self.refused += 1
-        return [nonsense(sender, rule)]
-
     # -------------------------------------------------------------------------------------------------------- requests
 
-    def _from_client(self, sender: str, message: Submit) -> list[Effect]:
-        """A client's own send. [CL99 4.1]"""
-        request = self._read(message)
-        if request is None or request.client != sender:
-            return self._refuse(sender, "a request of its own is what a client sends")
-        done = self.setup.sessions.results(sender, request.timestamp)
-        if done is not None:
-            return [self._reply(request, Answer.DONE, done)]
-        if flaw := self.requests.refusal(request):
-            return [self._reply(request, Answer.REFUSED, flaw.encode()), *self._refuse(sender, flaw)]
-        if not self.requests.admits(request):
-            return self._refuse(sender, "executed and forgotten, or beyond the session's window")
-        return self._take(request, sender)
-
     def _on_submit(self, sender: NodeId, message: Submit) -> list[Effect]:
-        """A backup sends on what a client gave it. Only the primary has a use for it: the word of one replica starts no
-        timer here (P35)."""
-        request = self._read(message)
-        if request is None or self.requests.refusal(request):
-            return self._refuse(sender, "a replica forwards proper requests only")
-        return self._take(request, sender) if self.leads and self.requests.admits(request) else []
-
-    def _read(self, message: Submit) -> Request | None:
-        try:
-            return Request(message.request)
-        except BadMessage:
-            return None
-
-    def _take(self, request: Request, sender: Principal) -> list[Effect]:
-        """Wait for a request, once its signature is verified: at the primary in the queue, at a backup with the timer,
-        after sending it on. Seen again it is sent on again: the first may have been lost. [CL99 4.1, 4.4] (P35)"""
-        known = self.requests.pending.get(request.identity)
-        if known is None:
-            if self.leads and request.identity in self.requests.proposed:
-                return []
-            if self.requests.crowded(request):
-                return [self._reply(request, Answer.OVERLOADED, b"")] if isinstance(sender, str) else []
-            if not self.requests.vouches(request):
-                refusal = [self._reply(request, Answer.REFUSED, b"bad signature")] if isinstance(sender, str) else []
-                return [*refusal, *self._refuse(sender, "request: bad signature")]
-            self.requests.add(request)
-        elif known.digest != request.digest:
-            return self._refuse(sender, "a second request under one timestamp")
-        if not self.leads:
-            return self._forward(request) if self.ordering.active else []
-        if known is None:
-            self.requests.queue(request)
-        return self._propose()
-
-    def _forward(self, request: Request) -> list[Effect]:
-        return [Send((self.primary,), Submit(request.raw))]
-
-    def _reply(self, request: Request, answer_: Answer, results: bytes) -> Effect:
-        leader = self.primary if self.ordering.active else types.NOBODY
-        reply = types.Reply(request.timestamp, int(answer_), results, self.view, leader)
-        return core.Reply(request.client, reply)
-
-    # ----------------------------------------------------------------------------------------------------- normal case
-
-    def _propose(self) -> list[Effect]:
-        """As many batches as there is room for. While others are in flight a batch that is not full waits for company,
-        no longer than batch_delay_us. [CL99 4.2]"""
-        effects: list[Effect] = []
-        while self.requests.queued and self._has_room():
-            in_flight = self.ordering.next_seq - 1 - self.executed
-            if in_flight and not self.requests.full() and self.options.batch_delay_us:
-                return effects + self._delay_batch()
-            effects += self._propose_batch()
-        return effects
-
-    def _propose_batch(self) -> list[Effect]:
-        chosen = self.requests.next_batch()
-        return self.ordering.propose(Batch(self.setup.wall(), chosen)) + self._execute() if chosen else []
-
-    def _delay_batch(self) -> list[Effect]:
-        if self._batch_timer:
-            return []
-        self._batch_timer = True
-        return [SetTimer("batch", self.options.batch_delay_us)]
-
-    def _has_room(self) -> bool:
-        """The primary proposes within its own window, knows all that its view began with, and has the state that says
-        which requests were executed (P33)."""
-        seq = self.ordering.next_seq
-        return (
-            self.leads
-            and seq <= self.checkpoints.stable.seq + self.options.log_window
-            and seq - self.executed <= self.options.in_flight_max
-            and self.executed >= self.checkpoints.proven.seq
-            and not self.transfer.running
-            and self.ordering.complete()
-        )
-
-    def _is_early(self, sender: NodeId, message: PrePrepare | Prepare | Commit) -> bool:
-        """Keep what belongs to a view or window that this replica has not reached; it may get there (P21)."""
-        ordering = self.ordering
-        late = message.view < ordering.view or message.seq <= ordering.low
-        late = late or (message.view == ordering.view and message.seq <= ordering.bottom)
-        ready = message.view == ordering.view and ordering.active and message.seq <= ordering.high
-        if not late and not ready and message.seq <= ordering.high + self.options.log_window:
-            self.early.keep(sender, message)
-        return not ready or late
+        return self.intake.from_replica(sender, message) + self.proposing.propose()
 
     def _on_pre_prepare(self, sender: NodeId, message: PrePrepare) -> list[Effect]:
-        """Accepted if it is the primary's own, in this view and window, the first for its seq, and the body is one that
-        this replica can vouch for. [CL99 4.2]"""
-        if sender != self.notary.primary(message.view):
-            return self._refuse(sender, "only the primary sends a pre-prepare")
-        if len(message.requests) > self.options.batch_requests_max:
-            return self._refuse(sender, "pre-prepare: more requests than a batch may hold")
-        if self._is_early(sender, message):
-            return []
-        slot = self.ordering.slot(message.seq)
-        if slot.digest is not None:
-            return self._again(message)
-        if slot.committed is not None and slot.committed.digest != message.digest:
-            return self._refuse(sender, "pre-prepare: another batch is decided there")
-        batch = self._batch(message)
-        if batch is None or batch.digest != message.digest:
-            return self._refuse(sender, "pre-prepare: the digest is not the body's")
-        if not self.notary.check_pre_prepare(message.view, message.seq, message.digest, message.signature):
-            return self._refuse(sender, "pre-prepare: bad signature")
-        if flaw := self.requests.flaw_in_batch(batch, self.setup.wall()):
-            return self._refuse(sender, f"pre-prepare: {flaw}")
-        return self.ordering.accept(message, batch) + self._execute()
-
-    def _again(self, message: PrePrepare) -> list[Effect]:
-        """A pre-prepare for a seq that has one: the body that a new view lacked, a repetition, or a lie (P17)."""
-        slot = self.ordering.slot(message.seq)
-        if slot.digest != message.digest:
-            return self.ordering.contradict(message)
-        batch = self._batch(message) if slot.body is None else None
-        return self._supply(message.seq, batch) if batch is not None else []
-
-    @staticmethod
-    def _batch(message: PrePrepare | Committed | BatchData) -> Batch | None:
-        try:
-            return Batch.read(message.time, message.requests)
-        except BadMessage:
-            return None
+        return self._go_on(self.acceptance.on_pre_prepare(sender, message))
 
     def _on_vote(self, sender: NodeId, message: Prepare | Commit) -> list[Effect]:
-        if message.replica != sender:
-            return self._refuse(sender, "a vote in another's name")
-        if self._is_early(sender, message):
-            return []
-        if type(message) is Prepare:
-            return self.ordering.on_prepare(message) + self._execute()
-        effects = self.ordering.on_commit(message)  # type: ignore[arg-type]
-        return effects + self._execute()
+        return self.acceptance.on_vote(sender, message) + self.execution.next()
 
     def _on_committed(self, sender: NodeId, message: Committed) -> list[Effect]:
-        """A decided batch with its certificate. [deviates: see CommitProof] (P25, P27)"""
-        seq = message.proof.seq
-        slot = self.ordering.slots.get(seq)
-        lowest = max(self.executed, self.ordering.high - 2 * self.options.log_window)
-        if not lowest < seq <= self.ordering.high or (slot is not None and slot.decided is not None):
-            return []
-        batch = self._batch(message)
-        if batch is None or batch.digest != message.proof.digest:
-            return self._refuse(sender, "committed: the digest is not the body's")
-        if flaw := self.notary.flaw_in_commit(message.proof):
-            return self._refuse(sender, f"committed: {flaw}")
-        self.ordering.decide_by(message, batch)
-        return self._execute()
+        return self._go_on(self.acceptance.on_committed(sender, message))
 
-    # ------------------------------------------------------------------------------------------------------- execution
+    def _on_batch_data(self, sender: NodeId, message: BatchData) -> list[Effect]:
+        return self._go_on(self.acceptance.on_batch_data(sender, message))
 
-    def _execute(self) -> list[Effect]:
-        """Strictly in order of seq, each once. [CL99 4.2] (P26)"""
-        slot = self.ordering.slots.get(self.executed + 1)
-        if self._busy or self.transfer.running or slot is None:
-            return []
-        batch = slot.decided
-        if batch is None:
-            return []
-        self._busy = True
-        return [Apply(slot.seq, batch.requests, batch.time, self.seed(slot.seq, batch))]
-
-    def seed(self, seq: int, batch: Batch) -> bytes:
-        """The same everywhere, and known to the primary beforehand: no lottery. [deviates: the batch's own digest
-        stands in for the previous batch's, which a replica that was given the state does not have] (P29)"""
-        return digest_of(b"seed" + self.setup.domain.statement("seed", (seq, batch.digest)))
+    def _go_on(self, effects: list[Effect]) -> list[Effect]:
+        """After whatever may have decided something or made room: execute it, propose more."""
+        return effects + self.execution.next() + self.proposing.propose()
 
     def _on_applied(self, event: Applied) -> list[Effect]:
         """Replies leave as they are; what this replica still has to write is listed behind them. [CL99 4.1]"""
-        seq = self.executed = event.index
-        self._busy = False
-        slot = self.ordering.slots[seq]
-        batch = slot.decided
-        if batch is None or slot.committed is None:
-            raise RuntimeError(f"seq {seq} was applied without being decided")
-        effects: list[Effect] = []
-        for request, result in zip(batch.requests, event.results, strict=True):
-            results = result.results or self.setup.sessions.results(result.client, result.timestamp)
-            if results is not None:
-                effects.append(self._reply(request, Answer.DONE, results))
+        batch, proof = self.execution.applied(event.index)
+        effects = self.intake.answer(batch, event.results)
         self.requests.executed(batch, event.results)
         new = any(result.results is not None for result in event.results)
-        if new and slot.committed.view == self.view and self.ordering.active:
+        if new and proof.view == self.view and self.ordering.active:
             self.patience.progress()
-        if seq % self.options.checkpoint_interval == 0:
-            self._busy = True
-            return [*effects, core.Checkpoint(seq)]
-        return effects + self._execute() + self._propose()
+        return self._go_on(effects)
 
     # ----------------------------------------------------------------------------------------------------- checkpoints
 
@@ -491,21 +309,21 @@ class PbftCore:
         target = self.transfer.target
         if target is not None and (event.index, event.digest) == (target.seq, target.digest):
             return self._on_restored(target)
-        self._busy = False
+        self.execution.checkpointed()
         # What the vote says must outlive a power cut: the state may not be saved yet, the way to it is on disk first.
         effects = [*self.ordering.save(), *self.checkpoints.on_own(event.index, event.digest)]
-        return effects + self._stand() + self._execute() + self._propose()
+        return self._go_on(effects + self._stand())
 
     def _on_checkpoint(self, sender: NodeId, message: Checkpoint) -> list[Effect]:
         if message.replica != sender:
-            return self._refuse(sender, "a vote in another's name")
+            return self.notary.refuse(sender, "a vote in another's name")
         return self.checkpoints.on_vote(message) + self._stand()
 
     def _on_checkpoint_proof(self, sender: NodeId, message: CheckpointProof) -> list[Effect]:
         if message.seq <= self.checkpoints.proven.seq:
             return []
         if flaw := self.notary.flaw_in_checkpoint(message):
-            return self._refuse(sender, flaw)
+            return self.notary.refuse(sender, flaw)
         self.checkpoints.learn(message)
         return self._stand()
 
@@ -544,11 +362,11 @@ class PbftCore:
             records.append(self.view_changes.own)
         anew = [Persist(record, proof.seq + 1) for record in records]
         saved: list[Effect] = [SaveState(proof.seq)] if proof.seq > self.setup.stored.index else []
-        return [*anew, *saved, Trim(proof.seq), *self._replay(), *self._propose()]
+        return [*anew, *saved, Trim(proof.seq), *self._replay(), *self.proposing.propose()]
 
     def _replay(self) -> list[Effect]:
         effects: list[Effect] = []
-        for sender, message in self.early.take():
+        for sender, message in self.acceptance.early.take():
             effects += self._messages[type(message)](sender, message)
         return effects
 
@@ -565,7 +383,7 @@ class PbftCore:
     def _on_view_change(self, sender: NodeId, message: ViewChange) -> list[Effect]:
         """[CL99 4.4, 4.5.2] Join at f+1 (P11); with a quorum the next NEW-VIEW is due."""
         if message.replica != sender:
-            return self._refuse(sender, "a view-change in another's name")
+            return self.notary.refuse(sender, "a view-change in another's name")
         if message.view < self.view or (message.view == self.view and self.ordering.active):
             return []
         if message == self.view_changes.heard.get(sender) or not self._view_changes.take(self._now, sender):
@@ -595,7 +413,7 @@ class PbftCore:
         if message.view < max(self.view, 1) or not self._new_views.take(self._now, sender):
             return []
         if flaw := self.view_changes.flaw_in_new_view(message):
-            return self._refuse(sender, flaw)
+            return self.notary.refuse(sender, flaw)
         if self.ordering.active:
             self._reason = self._blame(f"a quorum asked for view {message.view}")
             leaving = self.patience.leave_view()
@@ -612,14 +430,11 @@ class PbftCore:
         effects = self.patience.stop_awaiting()
         effects += self.ordering.enter(message.view, low.seq, message.pre_prepares, holders)
         effects.append(self._note_view())
-        self._begin_requests()
-        effects += self._stand()
-        if not self.leads:
-            for request in list(self.requests.pending.values())[:FORWARDS]:
-                effects += self._forward(request)
+        self.proposing.begin_view()
+        effects += self._stand() + self.intake.forward_waiting()
         if self.executed < self.checkpoints.proven.seq:
             effects += self._fetch_state()
-        return effects + self.ordering.fetch_bodies(self.executed) + self._replay() + self._execute() + self._propose()
+        return self._go_on(effects + self.ordering.fetch_bodies(self.executed) + self._replay())
 
     def _harvest(self, message: NewView) -> None:
         """Requests that the old view had given a number and the new one has not: they wait again."""
@@ -632,10 +447,6 @@ class PbftCore:
                 waits = request.identity in self.requests.pending or self.requests.is_over(request)
                 if not waits and not self.requests.crowded(request):
                     self.requests.add(request)
-
-    def _begin_requests(self) -> None:
-        bodies = [slot.body for slot in self.ordering.above(self.executed) if slot.body is not None]
-        self.requests.begin_view(bodies, self.leads)
 
     def _blame(self, otherwise: str) -> str:
         """Why the present view ends, for a person."""
@@ -651,7 +462,8 @@ class PbftCore:
 
         The primary times nobody, nor does a replica that lacks a proved state or hears too few to change anything.
         """
-        if not self.ordering.active or self.leads or self._cut_off or self.executed < self.checkpoints.proven.seq:
+        behind = self.executed < self.checkpoints.proven.seq
+        if not self.ordering.active or self.ordering.leads or self._cut_off or behind:
             return self.patience.rest()
         target = self.patience.target
         if isinstance(target, int) and target > self.executed:
@@ -675,9 +487,8 @@ class PbftCore:
     def _on_timeout(self, event: Timeout) -> list[Effect]:
         if event.name == "status":
             return self._on_tick()
-        if event.name == "batch":
-            self._batch_timer = False
-            return self._propose_batch() + self._propose() if self.requests.queued and self._has_room() else []
+        if event.name == Proposing.TIMER:
+            return self.proposing.on_timeout()
         if event.name == Patience.REQUEST and self.patience.target is not None:
             return self._on_request_timeout()
         if event.name == Patience.NEW_VIEW and self.patience.awaited:
@@ -738,11 +549,7 @@ class PbftCore:
     def _remind(self) -> list[Effect]:
         """The request that the timer waits for is sent to the primary again: it may have been full (P35)."""
         self._ticks += 1
-        target = self.patience.target
-        request = self.requests.pending.get(target) if isinstance(target, tuple) else None
-        if request is None or not self.ordering.active or self._ticks % REPEATS:
-            return []
-        return self._forward(request)
+        return self.intake.remind(self.patience.target) if self._ticks % REPEATS == 0 else []
 
     # ----------------------------------------------------------------------------------------------------- catching up
 
@@ -758,23 +565,6 @@ class PbftCore:
 
     def _on_part_read(self, event: Part) -> list[Effect]:
         return self.giving.part(self._now, event)
-
-    def _on_batch_data(self, sender: NodeId, message: BatchData) -> list[Effect]:
-        slot = self.ordering.slots.get(message.seq)
-        if slot is None or not slot.lacking():
-            return []
-        batch = self._batch(message)
-        if batch is None:
-            return self._refuse(sender, "batch: not made of requests")
-        return self._supply(message.seq, batch)
-
-    def _supply(self, seq: int, batch: Batch) -> list[Effect]:
-        effects = self.ordering.supply(seq, batch)
-        if not effects:
-            return []
-        if self.leads and self.ordering.complete():
-            self._begin_requests()
-        return effects + self._execute() + self._propose()
 
     # -------------------------------------------------------------------------------------------------- state transfer
 
@@ -795,15 +585,9 @@ class PbftCore:
     def _on_restored(self, proof: CheckpointProof) -> list[Effect]:
         """The proved state is in place, whole. Go on from there."""
         self.transfer.stop()
-        self._busy = False
-        self.executed = proof.seq
+        self.execution.jump(proof.seq)
         self.checkpoints.restored(proof)
-        effects = self._cut(proof)
-        for request in self.requests.sweep():
-            results = self.setup.sessions.results(*request.identity)
-            if results is not None:
-                effects.append(self._reply(request, Answer.DONE, results))
-        return effects + self._execute() + self._propose()
+        return self._go_on(self._cut(proof) + self.intake.answer_swept())
 
 
 def _ignore(_event: Event) -> list[Effect]:

@@ -7,7 +7,7 @@ Pure but for a bounded memory of signatures found good. Every place that a paper
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from pbft.messages import (
     CheckpointProof,
@@ -21,7 +21,7 @@ from pbft.messages import (
 )
 from replog.core import Accuse, Effect, Note, Setup
 from replog.quorum import byzantine_quorum, weak_quorum
-from replog.types import Digest, Message, NodeId
+from replog.types import Digest, Message, NodeId, Principal
 
 MEMORY: Final = 16_384
 """Signatures remembered as good: a view change shows again what the normal case has checked."""
@@ -47,6 +47,7 @@ class Notary:
         self._verifier = setup.verifier
         self._good: dict[tuple[NodeId, bytes], bytes] = {}
         self._accused: dict[tuple[NodeId, str], int] = {}
+        self.refused = 0
 
     def primary(self, view: int) -> NodeId:
         """p = v mod n. [CL99 4]"""
@@ -151,9 +152,9 @@ class Notary:
         if self._accused.get((culprit, kind)) == place:
             return []
         self._accused[culprit, kind] = place
-        return [Accuse(culprit, kind, first, second), nonsense(culprit, kind)]
+        return [Accuse(culprit, kind, first, second), *self.refuse(culprit, kind)]
 
-
-def nonsense(sender: Any, rule: str) -> Note:
-    """A peer's input that was refused, and why. Counted by the worlds; never an exception."""
-    return Note("nonsense", {"sender": sender, "rule": rule})
+    def refuse(self, sender: Principal, rule: str) -> list[Effect]:
+        """Input that breaks a rule: noted and counted, never an exception."""
+        self.refused += 1
+        return [Note("nonsense", {"sender": sender, "rule": rule})]

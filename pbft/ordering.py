@@ -6,7 +6,7 @@ batch is executed (`pbft.core`), how a new view chooses (`pbft.view_change`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from pbft.messages import (
@@ -24,127 +24,14 @@ from pbft.messages import (
     PreparedProof,
     PrePrepare,
     Proposal,
-    Vote,
 )
-from pbft.notary import Notary, nonsense
+from pbft.notary import Notary
+from pbft.slots import BODIES_MAX, Slot, Tally
 from replog.core import Effect, Persist, Send
-from replog.quorum import VoteSet
 from replog.types import Digest, Message, NodeId
-
-BODIES_MAX: Final = 8
-"""Bodies kept for one seq: those voted for in the last views. One that was prepared elsewhere may be chosen again."""
 
 FETCHES: Final = 16
 """Bodies asked for at one time."""
-
-
-class Tally:
-    """The votes of one phase for one (view, seq), at most one a replica.
-
-    A vote is held until it is needed, then its signature is checked: votes beyond the quorum never are, unless they
-    contradict (HAZARDS P7, P17).
-
-    Invariants:
-      a replica's vote is in `good` or in `held`, not in both, and what is in `good` is never replaced
-      every vote in `good` was verified
-    """
-
-    __slots__ = ("good", "held")
-
-    def __init__(self) -> None:
-        self.good: VoteSet[Digest, bytes] = VoteSet()
-        self.held: dict[NodeId, tuple[Digest, bytes]] = {}
-
-    def said(self, voter: NodeId) -> tuple[Digest, bytes] | None:
-        return self.good.get(voter) or self.held.get(voter)
-
-    def possible(self, digest: Digest) -> int:
-        """How many votes there would be for `digest` if all that are held were good."""
-        return self.good.count(digest) + sum(1 for held, _ in self.held.values() if held == digest)
-
-    def settle(self, digest: Digest, needed: int, check: Callable[[NodeId, bytes], bool]) -> list[NodeId]:
-        """Verify held votes for `digest` until `needed` are good. Gives the replicas whose signature is bad."""
-        bad: list[NodeId] = []
-        for voter in sorted(self.held):
-            if self.good.count(digest) >= needed:
-                break
-            said, signature = self.held[voter]
-            if said != digest:
-                continue
-            del self.held[voter]
-            if check(voter, signature):
-                self.good.add(voter, digest, signature)
-            else:
-                bad.append(voter)
-        return bad
-
-    def votes(self, digest: Digest, count: int) -> list[Vote]:
-        """`count` good votes as a certificate lists them."""
-        return [Vote(voter, signature) for voter, signature in self.good.witnesses(digest)[:count]]
-
-
-class Slot:
-    """One sequence number.
-
-    Invariants:
-      `digest`, `signature` and both tallies belong to the present view; `digest` is never replaced by another in it
-      `prepared` is the certificate of the highest view in which this replica prepared         [CL99 4.4]
-      `committed`, once there, stands: no later one has another digest                         [CL99 4.5.1]
-      an own COMMIT was sent in this view only if `prepared` is of this view                   (HAZARDS P25)
-    """
-
-    __slots__ = (
-        "seq",
-        "digest",
-        "signature",
-        "prepares",
-        "commits",
-        "prepared",
-        "committed",
-        "bodies",
-        "holders",
-        "asked",
-    )
-
-    def __init__(self, seq: int) -> None:
-        self.seq = seq
-        self.prepared: PreparedProof | None = None
-        self.committed: CommitProof | None = None
-        self.bodies: dict[Digest, Batch] = {}
-        self.asked = 0
-        self.holders: list[NodeId] = []
-        self.begin_view()
-
-    def begin_view(self) -> None:
-        self.digest: Digest | None = None
-        self.signature = b""
-        self.prepares = Tally()
-        self.commits = Tally()
-
-    @property
-    def body(self) -> Batch | None:
-        """The body of what is accepted in this view."""
-        return None if self.digest is None else self.bodies.get(self.digest)
-
-    @property
-    def decided(self) -> Batch | None:
-        """The batch to execute, once its commit certificate and its body are here."""
-        return None if self.committed is None else self.bodies.get(self.committed.digest)
-
-    def keep(self, batch: Batch) -> None:
-        self.bodies[batch.digest] = batch
-        if len(self.bodies) > BODIES_MAX:
-            needed = {self.digest, self.committed and self.committed.digest, self.prepared and self.prepared.digest}
-            del self.bodies[next(digest for digest in self.bodies if digest not in needed)]
-
-    def lacking(self) -> list[tuple[Digest, list[NodeId]]]:
-        """Digests of bodies that are needed to go on, each with the replicas that said they have it. [CL99 4.4]"""
-        wanted = []
-        if self.committed is not None and self.committed.digest not in self.bodies:
-            wanted.append((self.committed.digest, [vote.replica for vote in self.committed.votes]))
-        if self.digest is not None and self.digest not in self.bodies:
-            wanted.append((self.digest, self.holders))
-        return wanted
 
 
 class Ordering:
@@ -170,6 +57,15 @@ class Ordering:
         """The highest seq that has a proposal in this view."""
         self.slots: dict[int, Slot] = {}
         self._unsaved: list[Message] = []
+
+    @property
+    def primary(self) -> NodeId:
+        """Of the present view, or of the one that is asked for."""
+        return self._notary.primary(self.view)
+
+    @property
+    def leads(self) -> bool:
+        return self.active and self.primary == self._notary.me
 
     # ----------------------------------------------------------------------------------------------------- the window
 
@@ -242,7 +138,7 @@ class Ordering:
     def on_prepare(self, message: Prepare) -> list[Effect]:
         """A backup's vote in this view and window. The primary's counts for nothing: it has its pre-prepare (P19)."""
         if message.replica == self._notary.primary(message.view):
-            return [nonsense(message.replica, "the primary sends no PREPARE")]
+            return self._notary.refuse(message.replica, "the primary sends no PREPARE")
         slot = self.slot(message.seq)
         effects = self._hear(slot.prepares, message, "prepare")
         return effects + self._advance(slot)
@@ -389,7 +285,7 @@ class Ordering:
             return []
         fields = (message.view, message.seq)
         if not self._notary.check(message.replica, kind, (*fields, message.digest, message.replica), message.signature):
-            return [nonsense(message.replica, f"bad signature of {kind}")]
+            return self._notary.refuse(message.replica, f"bad signature of {kind}")
         if not self._notary.check(message.replica, kind, (*fields, earlier[0], message.replica), earlier[1]):
             tally.held[message.replica] = (message.digest, message.signature)
             return []
@@ -403,7 +299,11 @@ class Ordering:
         def check(voter: NodeId, signature: bytes) -> bool:
             return self._notary.check(voter, kind, (self.view, slot.seq, digest, voter), signature)
 
-        return [nonsense(voter, f"bad signature of {kind}") for voter in tally.settle(digest, needed, check)]
+        return [
+            note
+            for voter in tally.settle(digest, needed, check)
+            for note in self._notary.refuse(voter, f"bad signature of {kind}")
+        ]
 
     def contradict(self, message: PrePrepare) -> list[Effect]:
         """A second pre-prepare for a (view, seq): refused, and, both signatures good, a proof against the primary."""
@@ -412,7 +312,7 @@ class Ordering:
         if slot.digest is None:
             return []
         if not self._notary.check_pre_prepare(view, seq, message.digest, message.signature):
-            return [nonsense(primary, "bad signature of pre-prepare")]
+            return self._notary.refuse(primary, "bad signature of pre-prepare")
         first = PrePrepare(view, seq, slot.digest, slot.signature, 0, [])
         second = PrePrepare(view, seq, message.digest, message.signature, 0, [])
         return self._notary.accuse(primary, "two-pre-prepares", view, first, second)

@@ -43,7 +43,13 @@ class Pbft:
 
     def client_rules(self, n: int, f: int, options: Any) -> ClientRules:
         """f + 1 matching replies; on a time-out to all, at most a quarter of the view time-out later. [CL99 4.1]"""
-        return ClientRules(reply_quorum=weak_quorum(f), retry_all=True, retry_us=options.client_retry_us)
+        return ClientRules(
+            reply_quorum=weak_quorum(f),
+            retry_all=True,
+            retry_us=options.client_retry_us,
+            request_bytes_max=options.request_bytes_max,
+            request_operations_max=options.batch_operations_max,
+        )
 
 
 SPEC: Final[ProtocolSpec] = Pbft()

@@ -10,7 +10,7 @@ from collections import deque
 from typing import Final
 
 from pbft.messages import CheckpointProof, FetchPart, PartData
-from pbft.notary import Notary, nonsense
+from pbft.notary import Notary
 from replog.core import Effect, Restore, Send, Wanted, WritePart
 from replog.types import NodeId
 
@@ -69,7 +69,10 @@ class StateTransfer:
             self.received += part >= 0
             return self._ask()
         self._useless[writer] = "a part that does not match its digest"
-        return [nonsense(writer, f"state part {part} at {event.index} does not match its digest"), *self._ask()]
+        return [
+            *self._notary.refuse(writer, f"state part {part} at {event.index} does not match its digest"),
+            *self._ask(),
+        ]
 
     def on_part(self, sender: NodeId, message: PartData) -> list[Effect]:
         """An answer counts once, from the peer that was asked for that part."""

@@ -16,7 +16,7 @@ from pbft.messages import (
     Proposal,
     ViewChange,
 )
-from pbft.notary import Notary, nonsense
+from pbft.notary import Notary
 from pbft.ordering import Ordering
 from replog.core import Effect
 from replog.types import NodeId
@@ -58,11 +58,11 @@ class ViewChanges:
             return []
         if known is not None and message.view == known.view:
             if not self._notary.check_view_change(message):
-                return [nonsense(message.replica, "view-change: bad signature")]
+                return self._notary.refuse(message.replica, "view-change: bad signature")
             return self._notary.accuse(message.replica, "two-view-changes", message.view, known, message)
         flaw = self.flaw(message)
         if flaw:
-            return [nonsense(message.replica, flaw)]
+            return self._notary.refuse(message.replica, flaw)
         self.heard[message.replica] = message
         return []
 
@@ -144,7 +144,7 @@ class ViewChanges:
             return []
         primary = self._notary.primary(message.view)
         if not self._notary.check_new_view(message):
-            return [nonsense(primary, "new-view: bad signature")]
+            return self._notary.refuse(primary, "new-view: bad signature")
         return self._notary.accuse(primary, "two-new-views", message.view, first, message)
 
     def enter(self, message: NewView) -> tuple[CheckpointProof, dict[int, list[NodeId]]]:

@@ -9,7 +9,8 @@ from pbft import SPEC
 from pbft.core import PbftCore
 from pbft.messages import CheckpointProof, PreparedProof, ViewChange
 from pbft.notary import Notary
-from pbft.ordering import Ordering, Slot
+from pbft.ordering import Ordering
+from pbft.slots import Slot
 from pbft.view_change import ViewChanges
 from replog.core import Setup
 

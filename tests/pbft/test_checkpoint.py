@@ -342,7 +342,7 @@ def test_early_messages_wait_for_their_view_within_bounds() -> None:
     hear(cluster, 3, 2, forge.prepare(cluster, 2, 1, 1, message.digest))
     for seq in range(2, 2000):
         hear(cluster, 3, 0, forge.prepare(cluster, 0, 1, seq, D))
-    cluster.core(3).early.check_invariants()
+    cluster.core(3).acceptance.early.check_invariants()
     asks = [forge.view_change(cluster, node, 1) for node in (0, 1, 2)]
     effects = hear(cluster, 3, 2, forge.new_view(cluster, 1, asks, []))
     assert any(isinstance(effect, Send) and isinstance(effect.message, m.Commit) for effect in effects)

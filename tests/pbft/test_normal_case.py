@@ -131,7 +131,7 @@ def test_4_2_a_backup_refuses_a_pre_prepare_with(what: str) -> None:
     message, rule = bad_pre_prepares(cluster)[what]
     assert offer(cluster, message) == []
     assert rule in cluster.rules(1)[-1]
-    assert cluster.core(1).refused == 1
+    assert cluster.core(1).notary.refused == 1
 
 
 def test_4_2_only_the_primary_proposes() -> None:

@@ -1,0 +1,118 @@
+"""The door to the slots: which pre-prepares, votes, certificates and bodies are let in. [CL99 4.2]
+
+Here: the checks that need more than the slot, and what comes before its time. Not here: what follows from a message
+that was let in (`pbft.ordering`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pbft.catch_up import Early
+from pbft.execution import Execution
+from pbft.messages import Batch, BatchData, Commit, Committed, Prepare, PrePrepare
+from pbft.notary import Notary
+from pbft.ordering import Ordering
+from pbft.requests import Requests
+from replog.codec import BadMessage
+from replog.core import Effect, Setup
+from replog.types import NodeId
+
+if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
+    from pbft.config import Options
+
+
+class Acceptance:
+    """Invariant: what is let in belongs to the present view and window, and its sender may say it."""
+
+    def __init__(
+        self, setup: Setup, notary: Notary, ordering: Ordering, requests: Requests, execution: Execution
+    ) -> None:
+        self._options: Options = setup.config
+        self._wall = setup.wall
+        self._notary = notary
+        self._ordering = ordering
+        self._requests = requests
+        self._execution = execution
+        self.early = Early()
+
+    def _is_early(self, sender: NodeId, message: PrePrepare | Prepare | Commit) -> bool:
+        """Keep what belongs to a view or window that this replica has not reached; it may get there (P21)."""
+        ordering = self._ordering
+        late = message.view < ordering.view or message.seq <= ordering.low
+        late = late or (message.view == ordering.view and message.seq <= ordering.bottom)
+        ready = message.view == ordering.view and ordering.active and message.seq <= ordering.high
+        if not late and not ready and message.seq <= ordering.high + self._options.log_window:
+            self.early.keep(sender, message)
+        return not ready or late
+
+    def on_pre_prepare(self, sender: NodeId, message: PrePrepare) -> list[Effect]:
+        """Accepted if it is the primary's own, in this view and window, the first for its seq, and the body is one that
+        this replica can vouch for. [CL99 4.2]"""
+        if sender != self._notary.primary(message.view):
+            return self._notary.refuse(sender, "only the primary sends a pre-prepare")
+        if len(message.requests) > self._options.batch_requests_max:
+            return self._notary.refuse(sender, "pre-prepare: more requests than a batch may hold")
+        if self._is_early(sender, message):
+            return []
+        slot = self._ordering.slot(message.seq)
+        if slot.digest is not None:
+            return self._again(message)
+        if slot.committed is not None and slot.committed.digest != message.digest:
+            return self._notary.refuse(sender, "pre-prepare: another batch is decided there")
+        batch = _batch(message)
+        if batch is None or batch.digest != message.digest:
+            return self._notary.refuse(sender, "pre-prepare: the digest is not the body's")
+        if not self._notary.check_pre_prepare(message.view, message.seq, message.digest, message.signature):
+            return self._notary.refuse(sender, "pre-prepare: bad signature")
+        if flaw := self._requests.flaw_in_batch(batch, self._wall()):
+            return self._notary.refuse(sender, f"pre-prepare: {flaw}")
+        return self._ordering.accept(message, batch)
+
+    def _again(self, message: PrePrepare) -> list[Effect]:
+        """A pre-prepare for a seq that has one: the body that a new view lacked, a repetition, or a lie (P17)."""
+        slot = self._ordering.slot(message.seq)
+        if slot.digest != message.digest:
+            return self._ordering.contradict(message)
+        batch = _batch(message) if slot.body is None else None
+        return self._ordering.supply(message.seq, batch) if batch is not None else []
+
+    def on_vote(self, sender: NodeId, message: Prepare | Commit) -> list[Effect]:
+        if message.replica != sender:
+            return self._notary.refuse(sender, "a vote in another's name")
+        if self._is_early(sender, message):
+            return []
+        if isinstance(message, Prepare):
+            return self._ordering.on_prepare(message)
+        return self._ordering.on_commit(message)
+
+    def on_committed(self, sender: NodeId, message: Committed) -> list[Effect]:
+        """A decided batch with its certificate. [deviates: see CommitProof] (P25, P27)"""
+        seq = message.proof.seq
+        slot = self._ordering.slots.get(seq)
+        lowest = max(self._execution.executed, self._ordering.high - 2 * self._options.log_window)
+        if not lowest < seq <= self._ordering.high or (slot is not None and slot.decided is not None):
+            return []
+        batch = _batch(message)
+        if batch is None or batch.digest != message.proof.digest:
+            return self._notary.refuse(sender, "committed: the digest is not the body's")
+        if flaw := self._notary.flaw_in_commit(message.proof):
+            return self._notary.refuse(sender, f"committed: {flaw}")
+        self._ordering.decide_by(message, batch)
+        return []
+
+    def on_batch_data(self, sender: NodeId, message: BatchData) -> list[Effect]:
+        slot = self._ordering.slots.get(message.seq)
+        if slot is None or not slot.lacking():
+            return []
+        batch = _batch(message)
+        if batch is None:
+            return self._notary.refuse(sender, "batch: not made of requests")
+        return self._ordering.supply(message.seq, batch)
+
+
+def _batch(message: PrePrepare | Committed | BatchData) -> Batch | None:
+    try:
+        return Batch.read(message.time, message.requests)
+    except BadMessage:
+        return None
