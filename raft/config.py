@@ -7,6 +7,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from replog.codec import FRAME_BYTES_MAX
+from replog.types import REQUEST_BYTES_MAX
 
 MESSAGE_BYTES_MAX: Final = FRAME_BYTES_MAX // 2
 """What may be put into one message. No link takes a larger frame, and one that is never sent is sent again for ever:
@@ -57,7 +58,7 @@ class RaftConfig(BaseModel):
     """Requests that wait for a batch; beyond it the answer is OVERLOADED."""
     pending_bytes_max: Annotated[int, Field(ge=1, le=512 * 1_048_576)] = 64 * 1_048_576
     """What waits may become one record of several entries, and the disk takes records of up to 10^9 bytes."""
-    request_bytes_max: Bytes = 8 * 1_048_576
+    request_bytes_max: Bytes = REQUEST_BYTES_MAX
     """A larger request is refused."""
 
     apply_entries_max: Count = 1_024

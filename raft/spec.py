@@ -41,7 +41,12 @@ class RaftSpec:
 
     def client_rules(self, n: int, f: int, options: RaftConfig) -> ClientRules:
         """One answer is enough: Raft's servers do not lie. [Raft 8]"""
-        return ClientRules(reply_quorum=1, retry_all=False, retry_us=options.client_retry_us)
+        return ClientRules(
+            reply_quorum=1,
+            retry_all=False,
+            retry_us=options.client_retry_us,
+            request_bytes_max=options.request_bytes_max,
+        )
 
 
 SPEC: Final = RaftSpec()

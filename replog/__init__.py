@@ -21,6 +21,7 @@ _HOMES = {
         "OutcomeUnknown",
         "Overloaded",
         "ReplogError",
+        "RequestTooLarge",
     ),
     "replog.interface": ("Entry", "ReplicatedLog", "Result"),
     "replog.live.client": ("LogClient",),

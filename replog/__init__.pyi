@@ -10,6 +10,7 @@ from replog.errors import OperationFailed as OperationFailed
 from replog.errors import OutcomeUnknown as OutcomeUnknown
 from replog.errors import Overloaded as Overloaded
 from replog.errors import ReplogError as ReplogError
+from replog.errors import RequestTooLarge as RequestTooLarge
 from replog.interface import Entry as Entry
 from replog.interface import ReplicatedLog as ReplicatedLog
 from replog.interface import Result as Result

@@ -15,7 +15,7 @@ import msgspec
 
 from replog.codec import Domain
 from replog.core import ClientRules
-from replog.errors import Overloaded
+from replog.errors import Overloaded, RequestTooLarge
 from replog.keys import Signer
 from replog.types import (
     NOBODY,
@@ -37,6 +37,10 @@ BACK_OFF_MAX: Final = 8
 """The wait before a retransmission doubles up to this many times the first."""
 ELECTION_SHARE: Final = 8
 """An unknown leader is asked for again after this part of the wait."""
+HEAD_BYTES: Final = 256
+"""What a client's name, its signature and the encoding add to the operations of a request, at most ..."""
+_OPERATION_HEAD_BYTES: Final = 5
+"""... and to each of them."""
 
 
 class ToReplica(msgspec.Struct, frozen=True, gc=False):
@@ -90,6 +94,21 @@ class ClientLimits:
     queue_requests: int = 4096
     queue_bytes: int = 64 * 1024 * 1024
     give_up_us: Micros | None = None
+
+
+def size_of(operations: Sequence[bytes]) -> int:
+    """What these operations add to a request, at most."""
+    return sum(map(len, operations)) + _OPERATION_HEAD_BYTES * len(operations)
+
+
+def check_size(operations: Sequence[bytes], rules: ClientRules) -> None:
+    """Raises RequestTooLarge for a request that replicas would refuse."""
+    size, most = HEAD_BYTES + size_of(operations), rules.request_bytes_max
+    if size > most:
+        raise RequestTooLarge(f"a request of {size} bytes: the cluster takes at most request_bytes_max = {most}")
+    if len(operations) > rules.request_operations_max:
+        rule = f"the cluster takes at most {rules.request_operations_max}"
+        raise RequestTooLarge(f"a request of {len(operations)} operations: {rule}")
 
 
 class _Pending:
@@ -171,10 +190,12 @@ class ClientCore:
     ) -> tuple[int, list[ClientEffect]]:
         """One request of these operations. Ends in one Done or Failed of this timestamp.
 
-        Raises Overloaded, and has done nothing, when too much waits already; ValueError for no operations.
+        Raises, and has done nothing, Overloaded when too much waits already, RequestTooLarge for more than replicas
+        take, ValueError for no operations.
         """
         if not operations:
             raise ValueError("a request has at least one operation")
+        check_size(operations, self._rules)
         deadline = None if self._limits.give_up_us is None else now + self._limits.give_up_us
         pending = _Pending(self._next, list(operations), READ_ONLY if read_only else 0, deadline)
         if self._queue and (

@@ -18,7 +18,18 @@ import msgspec
 
 from replog.codec import Codec, Domain
 from replog.keys import Signer, Verifier
-from replog.types import ClientId, Digest, Message, Micros, NodeId, Principal, Request, Status
+from replog.types import (
+    REQUEST_BYTES_MAX,
+    REQUEST_OPERATIONS_MAX,
+    ClientId,
+    Digest,
+    Message,
+    Micros,
+    NodeId,
+    Principal,
+    Request,
+    Status,
+)
 
 # ------------------------------------------------------------------------------------------------------------ events
 
@@ -347,6 +358,9 @@ class ClientRules:
     """On a time-out: send to all replicas (PBFT), or to the next one (Raft)."""
     retry_us: Micros
     """Wait before the first retransmission; doubles up to 8 times this."""
+    request_bytes_max: int = REQUEST_BYTES_MAX
+    request_operations_max: int = REQUEST_OPERATIONS_MAX
+    """What replicas refuse for its size is not sent: their refusal alone would not prove that it was not executed."""
 
 
 class ProtocolSpec(Protocol):

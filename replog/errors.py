@@ -23,6 +23,10 @@ class Overloaded(NotCommitted):
     """Refused before it was ordered: more is outstanding than the configuration allows. Try again later."""
 
 
+class RequestTooLarge(NotCommitted):
+    """Refused before it was sent: no request of this cluster may be so large. Divide it."""
+
+
 class OutcomeUnknown(ReplogError):
     """No answer in time: the operation may have been executed, may be executed later, or never (HAZARDS X8)."""
 

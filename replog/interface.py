@@ -55,8 +55,8 @@ class ReplicatedLog(Protocol):
     async def submit(self, operation: bytes) -> Any:
         """Order and execute one operation; its value.
 
-        Raises OperationFailed (the application refused it, the same on every replica), NotCommitted, Overloaded (not
-        executed and never will be), OutcomeUnknown (no answer in time).
+        Raises OperationFailed (the application refused it, the same on every replica), NotCommitted, Overloaded,
+        RequestTooLarge (not executed and never will be), OutcomeUnknown (no answer in time).
         """
         ...
 

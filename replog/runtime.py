@@ -254,35 +254,6 @@ def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-class _Uninterrupted:
-    """Puts off a Ctrl-C where Python would raise it in the midst of an operation, until all of them have run.
-
-    Under `asyncio.run` and in a replica's own process a Ctrl-C is a call to the loop, and nothing is to be done. Only
-    who presses it twice under `asyncio.run` may meet an operation; that program was ending anyway.
-    """
-
-    def __enter__(self) -> None:
-        self.came = False
-        # A thread's own operations are never interrupted.
-        self.held = signal.getsignal(signal.SIGINT) is signal.default_int_handler and _in_main_thread()
-        if self.held:
-            signal.signal(signal.SIGINT, self._came)
-
-    def _came(self, *_: object) -> None:
-        self.came = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second one ends an operation that never ends
-
-    def __exit__(self, *_: object) -> None:
-        if self.held:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        if self.came:
-            raise KeyboardInterrupt
-
-
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
-
-
 def _end_of_name(record: bytes) -> int:
     """Length of the short msgpack string that a table's record begins with."""
     head = record[0]

@@ -33,6 +33,10 @@ WireDigest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_BYTES, max_length=D
 WireNode = Annotated[int, msgspec.Meta(ge=-1, le=1023)]
 WireName = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
+REQUEST_BYTES_MAX: Final = 1024 * 1024
+"""The largest request that a cluster takes, unless its option `request_bytes_max` says otherwise."""
+REQUEST_OPERATIONS_MAX: Final = 65_536
+
 READ_ONLY: Final = 1
 """Flag of a request in which every operation only reads. A request is read-only as a whole or not at all."""
 
@@ -55,7 +59,7 @@ class RequestBody(msgspec.Struct, array_like=True, frozen=True, gc=False):
     timestamp: Annotated[int, msgspec.Meta(ge=1, le=2**62)]
     low: U63
     flags: Annotated[int, msgspec.Meta(ge=0, le=1)]
-    count: Annotated[int, msgspec.Meta(ge=1, le=65536)]
+    count: Annotated[int, msgspec.Meta(ge=1, le=REQUEST_OPERATIONS_MAX)]
     operations: bytes
 
 

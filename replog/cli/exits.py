@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from replog.errors import ConfigError, NoCluster, ReplogError
+from replog.errors import ConfigError, NoCluster, ReplogError, RequestTooLarge
 
 
 class ExitCode(IntEnum):
@@ -29,7 +29,7 @@ class WrongUsage(ConfigError):
 
 def code_of(error: ReplogError) -> ExitCode:
     """The exit code for an error that ends a command."""
-    if isinstance(error, ConfigError):
+    if isinstance(error, ConfigError | RequestTooLarge):
         return ExitCode.WRONG_USAGE
     if isinstance(error, NoCluster):
         return ExitCode.NO_CLUSTER

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from replog.certificates import load_signer, tls_context
-from replog.client import ClientCore, ClientLimits, Done, Failed, ToReplica, Wake
+from replog.client import HEAD_BYTES, ClientCore, ClientLimits, Done, Failed, ToReplica, Wake, check_size, size_of
 from replog.codec import BadMessage, pack_frame, unpack_frame
 from replog.config import ClusterConfig
 from replog.errors import Compacted, ConfigError, NoCluster, NotCommitted, OutcomeUnknown, Overloaded
@@ -259,8 +259,8 @@ class LogClient:
     ) -> Outcomes:
         """Operations that are ordered side by side, in this order, and each answered in its own right.
 
-        Raises NotCommitted, Overloaded (none of them is executed), OutcomeUnknown; what the application refuses is an
-        outcome.
+        Raises NotCommitted, Overloaded, RequestTooLarge (none of them is executed), OutcomeUnknown. What the
+        application refuses is an outcome.
         """
         if self._closed:
             raise NotCommitted("the client is closed")
@@ -268,6 +268,7 @@ class LogClient:
             raise ValueError(f"{len(operations)} operations: a request holds 1 .. {PACK_OPERATIONS_MAX}")
         if self._waiting_operations + len(operations) > WAITING_MAX:
             raise Overloaded(f"{self._waiting_operations} operations wait to be sent, at most {WAITING_MAX} may")
+        check_size(operations, self._rules)
         call = _Call(operations, read_only, asyncio.get_running_loop().create_future())
         self._waiting.append(call)
         self._waiting_operations += len(operations)
@@ -308,12 +309,14 @@ class LogClient:
     def _next_pack(self) -> list[_Call]:
         """The oldest calls that fit into one request; a request only reads, or it does not."""
         calls: list[_Call] = []
-        count = size = 0
+        count, size = 0, HEAD_BYTES
+        count_max = min(PACK_OPERATIONS_MAX, self._rules.request_operations_max)
+        size_max = min(PACK_BYTES_MAX, self._rules.request_bytes_max)
         while self._waiting and (not calls or self._waiting[0].read_only == calls[0].read_only):
             call = self._waiting[0]
             count += len(call.operations)
-            size += sum(map(len, call.operations))
-            if calls and (count > PACK_OPERATIONS_MAX or size > PACK_BYTES_MAX):
+            size += size_of(call.operations)
+            if calls and (count > count_max or size > size_max):
                 break
             self._waiting_operations -= len(call.operations)
             call.sent = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from replog.client import (
     BACK_OFF_MAX,
+    HEAD_BYTES,
     WINDOW,
     ClientCore,
     ClientEffect,
@@ -18,10 +20,11 @@ from replog.client import (
     Failed,
     ToReplica,
     Wake,
+    size_of,
 )
 from replog.codec import Domain
 from replog.core import ClientRules
-from replog.errors import Overloaded
+from replog.errors import Overloaded, RequestTooLarge
 from replog.keys import HashSigner, HashVerifier
 from replog.types import NOBODY, Answer, Message, Reply, Request, Results, StatusReply, Submit, encode_results
 
@@ -62,6 +65,27 @@ def ends(effects: list[ClientEffect]) -> list[Done | Failed]:
 
 def wakes(effects: list[ClientEffect]) -> list[int]:
     return [effect.at for effect in effects if isinstance(effect, Wake)]
+
+
+class TestSize:
+    @given(st.lists(st.binary(max_size=70_000), min_size=1, max_size=50), st.integers(1, 2**62))
+    @quick
+    def test_what_is_within_the_limit_makes_no_larger_request(self, operations: list[bytes], timestamp: int) -> None:
+        signer = HashSigner(SECRET)
+        made = Request.make(signer.sign, DOMAIN, "c" * 63, timestamp, timestamp - 1, operations)
+        assert made.size + 64 <= HEAD_BYTES + size_of(operations), "an Ed25519 signature has 64 bytes, this one fewer"
+
+    @pytest.mark.parametrize("rules", [PBFT, RAFT])
+    def test_a_larger_request_is_refused_before_it_is_sent(self, rules: ClientRules) -> None:
+        limited = replace(rules, request_bytes_max=1_000, request_operations_max=10)
+        client = ClientCore("c", 4, limited, HashSigner(SECRET), DOMAIN)
+        with pytest.raises(RequestTooLarge, match=r"1001 bytes: .* at most request_bytes_max = 1000"):
+            client.submit(0, [b"x" * (1_000 - HEAD_BYTES - 4)])
+        with pytest.raises(RequestTooLarge, match=r"11 operations: .* at most 10"):
+            client.submit(0, [b"x"] * 11)
+        assert client.outstanding == 0
+        ((_, request),) = sends(client.submit(0, [b"x" * (1_000 - HEAD_BYTES - 5)])[1])
+        assert (request.timestamp, request.size <= 1_000) == (1, True)
 
 
 class TestResults:
