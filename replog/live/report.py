@@ -12,11 +12,14 @@ from typing import Any
 from replog.config import ClusterConfig
 from replog.interface import Said
 from replog.live.counters import TOLD
-from replog.quorum import byzantine_quorum, majority
+from replog.quorum import byzantine_quorum, majority, weak_quorum
 from replog.types import NOBODY, Status
 
-STARTED = "start"
-"""The reason of a view that is none: it is the first."""
+BEGUN = ("", "start", "just started")
+"""Reasons that say nothing: the view or term is the first one."""
+RESTARTED = "restart"
+FOLLOWED = (" asked for ", " stands for ", " leads", " is in term ")
+"""In reasons of a replica that went along with others: those know more."""
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -35,7 +38,7 @@ def report(config: ClusterConfig, said: Sequence[Said], pids: Mapping[int, int |
     """The whole of `replog status --json` and of the gateway's /status. `pids`: of replicas on this machine."""
     spec, quorum = config.spec, quorum_of(config)
     statuses = {word.node: word.status for word in said}
-    working = in_sync(said)
+    working, held = in_sync(said), held_view(statuses, weak_quorum(config.f))
     return {
         "protocol": config.protocol,
         "n": config.n,
@@ -45,19 +48,35 @@ def report(config: ClusterConfig, said: Sequence[Said], pids: Mapping[int, int |
         "has_quorum": working >= quorum,
         "durability": config.durability,
         "app": {"name": config.app_name, "version": config.app_version},
-        "replicas": [_replica(config, node, status, pids.get(node)) for node, status in sorted(statuses.items())],
+        "replicas": [_replica(config, node, status, pids.get(node), held) for node, status in sorted(statuses.items())],
         "sentence": summary(statuses, quorum, spec.view_word, spec.leader_word),
     }
 
 
-def _replica(config: ClusterConfig, node: int, status: Status | None, pid: int | None) -> dict[str, Any]:
+def held_view(statuses: Mapping[int, Status | None], enough: int) -> int | None:
+    """The highest view or term that `enough` replicas have reached; None if fewer answer."""
+    reached = sorted((status.view for status in statuses.values() if status is not None), reverse=True)
+    return reached[enough - 1] if len(reached) >= enough else None
+
+
+def role_of(status: Status, held: int | None, view_word: str, leader_word: str) -> str:
+    """What the replica says it is. One that leads another view than the cluster is in says which: it does not know
+    yet that it was replaced, or it lies."""
+    role = printable(status.role)
+    stray = held is not None and status.view != held and role.startswith(leader_word)
+    return f"{leader_word} of {view_word} {status.view}{role.removeprefix(leader_word)}" if stray else role
+
+
+def _replica(
+    config: ClusterConfig, node: int, status: Status | None, pid: int | None, held: int | None
+) -> dict[str, Any]:
     place = config.nodes[node]
     known = {"node": node, "pid": pid, "address": f"{place.host}:{place.port}"}
     if status is None:
         return {**known, "role": "down" if pid is None else "silent", config.spec.view_word: None, "last_index": None}
     return {
         **known,
-        "role": printable(status.role),
+        "role": role_of(status, held, config.spec.view_word, config.spec.leader_word),
         config.spec.view_word: status.view,
         "leader": None if status.leader == NOBODY else status.leader,
         "last_index": status.index,
@@ -81,10 +100,11 @@ def summary(statuses: Mapping[int, Status | None], quorum: int, view_word: str, 
     `statuses`: one entry a replica, None for one that does not answer. `quorum`: replicas that must work together to
     commit.
     """
-    working = [status for status in statuses.values() if status is not None and status.in_sync]
-    head = f"{len(working)} of {len(statuses)} in sync, "
+    alive = [status for status in statuses.values() if status is not None]
+    working = [status for status in alive if status.in_sync]
     if len(working) < quorum:
-        return f"{head}no quorum ({quorum} needed), writes wait; {_absent(statuses)}"
+        return f"{_short(alive, working, len(statuses), quorum)}, writes wait; {_absent(statuses, quorum)}"
+    head = f"{len(working)} of {len(statuses)} in sync, "
     if all(status.leader == NOBODY for status in working):
         return f"{head}quorum ok, no {leader_word} yet, writes wait; {_view(working, view_word)}"
     return f"{head}quorum ok, {_margin(len(working) - quorum)}; {_view(working, view_word)}"
@@ -103,20 +123,44 @@ def _margin(spare: int) -> str:
     return f"{NUMBERS[spare] if spare < len(NUMBERS) else spare} more failures are tolerated"
 
 
+def _short(alive: Sequence[Status], working: Sequence[Status], n: int, quorum: int) -> str:
+    """Where too few are alive, whether those are in sync with one another says nothing."""
+    synced = f", {len(working)} of them in sync" if len(alive) >= quorum else ""
+    return f"{len(alive)} of {n} alive{synced}, no quorum ({quorum} needed)"
+
+
 def _view(working: list[Status], view_word: str) -> str:
     """The view or term that most working replicas are in, the newer one on a tie, and why it began."""
     counts = Counter(status.view for status in working)
     view = max(counts, key=lambda view: (counts[view], view))
-    reason = printable(next((status.reason for status in working if status.view == view and status.reason), ""))
-    return f"{view_word} {view}" + (f" because {reason}" if reason not in ("", STARTED) else "")
+    reasons = [printable(status.reason) for status in working if status.view == view]
+    return f"{view_word} {view}{_why([reason for reason in reasons if reason not in BEGUN])}"
 
 
-def _absent(statuses: Mapping[int, Status | None]) -> str:
-    """Who is missing and what is known of each."""
+def _why(reasons: Sequence[str]) -> str:
+    """Most reasons are sentences; a replica that was started again has not seen its view begin."""
+    seen = [reason for reason in reasons if reason != RESTARTED]
+    if not seen:
+        return ", as before the restart" if reasons else ""
+    reason = min(seen, key=lambda reason: any(words in reason for words in FOLLOWED))
+    if reason.startswith("the only "):
+        return f", elected by {reason}"
+    return f" because {_subject(reason)}{reason}"
+
+
+def _subject(reason: str) -> str:
+    """Some reasons have none of their own."""
+    if reason.startswith("no "):
+        return "there was "
+    return "its leader " if reason.startswith("heard ") else ""
+
+
+def _absent(statuses: Mapping[int, Status | None], quorum: int) -> str:
+    """Who is missing, and of those that answer, if they are enough, what holds them."""
     silent = [node for node, status in sorted(statuses.items()) if status is None]
-    parts = []
-    if silent:
-        parts.append(f"{_nodes(silent)} {'does' if len(silent) == 1 else 'do'} not answer")
+    parts = [f"{_nodes(silent)} {'does' if len(silent) == 1 else 'do'} not answer"] if silent else []
+    if len(statuses) - len(silent) < quorum:
+        return ", ".join(parts)
     for node, status in sorted(statuses.items()):
         if status is not None and not status.in_sync:
             parts.append(f"node {node} is {printable(status.role)} at index {status.index}")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from replog.live.report import summary
+from replog.live.report import held_view, role_of, summary
 from replog.types import NOBODY, Status
 
 
@@ -43,31 +43,72 @@ def test_more_than_one_to_spare() -> None:
     assert "two more failures are tolerated" in raft({node: status(node) for node in range(5)}, quorum=3)
 
 
-def test_no_quorum_names_who_is_missing_and_why() -> None:
-    given = {0: status(0), 1: None, 2: None, 3: status(3, in_sync=False, role="fetching state", index=4)}
+def test_too_few_alive_to_say_more_of_them() -> None:
+    given: dict[int, Status | None] = {0: status(0, in_sync=False), 1: None, 2: None, 3: status(3, in_sync=False)}
+    assert pbft(given) == "2 of 4 alive, no quorum (3 needed), writes wait; nodes 1 and 2 do not answer"
+
+
+def test_enough_alive_and_what_holds_them() -> None:
+    given: dict[int, Status | None] = {
+        0: status(0),
+        1: None,
+        2: status(2),
+        3: status(3, in_sync=False, role="fetching state", index=4),
+    }
     assert pbft(given) == (
-        "1 of 4 in sync, no quorum (3 needed), writes wait; "
-        "nodes 1 and 2 do not answer, node 3 is fetching state at index 4"
+        "3 of 4 alive, 2 of them in sync, no quorum (3 needed), writes wait; "
+        "node 1 does not answer, node 3 is fetching state at index 4"
     )
 
 
 def test_nobody_answers() -> None:
     assert pbft(dict.fromkeys(range(4))) == (
-        "0 of 4 in sync, no quorum (3 needed), writes wait; nodes 0, 1, 2 and 3 do not answer"
+        "0 of 4 alive, no quorum (3 needed), writes wait; nodes 0, 1, 2 and 3 do not answer"
     )
 
 
 def test_an_election_under_way() -> None:
-    given = {node: status(node, view=3, leader=NOBODY, reason="no word of a leader for 0.3 s") for node in range(3)}
+    given = {node: status(node, view=3, leader=NOBODY, reason="no leader for 0.3 s") for node in range(3)}
     assert (
         raft(given)
-        == "3 of 3 in sync, quorum ok, no leader yet, writes wait; term 3 because no word of a leader for 0.3 s"
+        == "3 of 3 in sync, quorum ok, no leader yet, writes wait; term 3 because there was no leader for 0.3 s"
     )
 
 
 def test_the_view_of_the_majority_counts() -> None:
     given = {0: status(0, view=9, reason="a lie"), 1: status(1, view=1), 2: status(2, view=1), 3: status(3, view=1)}
     assert pbft(given).endswith("; view 1")
+
+
+@pytest.mark.parametrize(
+    ("reasons", "end"),
+    [
+        (["start"], "view 2"),
+        (["just started"], "view 2"),
+        (["restart"], "view 2, as before the restart"),
+        (["restart", "a quorum asked for view 2"], "view 2 because a quorum asked for view 2"),
+        (["2 replicas asked for view 2", "node 1 was silent for 1.2 s"], "view 2 because node 1 was silent for 1.2 s"),
+        (
+            ["node 1 leads", "no heartbeat from node 0 for 0.2 s"],
+            "because there was no heartbeat from node 0 for 0.2 s",
+        ),
+        (["heard no majority for 0.3 s"], "view 2 because its leader heard no majority for 0.3 s"),
+        (["the only voter"], "view 2, elected by the only voter"),
+    ],
+)
+def test_why_a_view_began(reasons: list[str], end: str) -> None:
+    assert pbft({node: status(node, view=2, reason=reason) for node, reason in enumerate(reasons)}, 1).endswith(end)
+
+
+def test_who_leads_another_view_says_which() -> None:
+    primary = [status(node, view=node, role="primary") for node in range(4)]
+    statuses: dict[int, Status | None] = {0: primary[0], 1: status(1, view=1), 2: None, 3: primary[3]}
+    held = held_view(statuses, 2)
+    assert held == 1
+    shown = [role_of(status, held, "view", "primary") for status in (primary[0], primary[1], primary[3])]
+    assert shown == ["primary of view 0", "primary", "primary of view 3"]
+    assert held_view({0: None, 1: primary[1]}, 2) is None
+    assert role_of(primary[0], None, "view", "primary") == "primary"
 
 
 @pytest.mark.parametrize("say", [pbft, raft])
