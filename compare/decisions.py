@@ -45,15 +45,6 @@ class Digested:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A replica entered a view or term, or changed its role in it."""
-
-    time: Micros
-    kind: str
-    detail: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class Life:
     """From a start to the next: the saved state that it began with (index 0: none), and the places at which its own
     decisions and digests begin."""
@@ -75,8 +66,6 @@ class Decisions:
     node: NodeId
     decided: list[Decided] = field(default_factory=list)
     digests: list[Digested] = field(default_factory=list)
-    changes: list[Change] = field(default_factory=list)
-    accusations: list[dict[str, Any]] = field(default_factory=list)
     lives: list[Life] = field(default_factory=lambda: [Life()])
 
     @property
@@ -108,22 +97,11 @@ class Decisions:
         world = line.get("world", {})
         if world.get("kind") == "start":
             self.lives.append(Life(world["index"], world["digest"], len(self.decided), len(self.digests)))
-        effect = line.get("effect")
-        if effect is None:
-            return
-        kind = effect["kind"]
-        if kind == "Apply":
+        effect = line.get("effect", {})
+        if effect.get("kind") == "Apply":
             self.decided.append(Decided(line["t"], effect["index"], tuple(map(_entry, effect["requests"]))))
-        elif kind == "Note":
-            self._note(line["t"], effect["note"], effect["detail"])
-        elif kind == "Accuse":
-            self.accusations.append(effect)
-
-    def _note(self, time: Micros, kind: str, detail: dict[str, Any]) -> None:
-        if kind == "checkpoint":
-            self.digests.append(Digested(time, detail["index"], detail["digest"]))
-        elif kind in ("view", "term"):
-            self.changes.append(Change(time, kind, detail))
+        elif effect.get("note") == "checkpoint":
+            self.digests.append(Digested(line["t"], effect["detail"]["index"], effect["detail"]["digest"]))
 
 
 def _entry(request: dict[str, Any]) -> Entry:

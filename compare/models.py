@@ -1,4 +1,4 @@
-"""What the applications should answer, as judges know it: small sequential models, independent of the code they judge.
+"""What an application should answer, as judges know it: a small sequential model, independent of the code they judge.
 
 A state is hashable and never changed. `apply(state, call)` gives the next state and the outcome. A call is judged in
 the smallest part of the state that it can touch: one key for most of the key-value store, all keys with a prefix for a
@@ -120,30 +120,4 @@ def _with(state: State, key: str, value: Any) -> State:
     return tuple(rest if value is None else sorted([*rest, (key, value)]))
 
 
-class CounterModel:
-    """`replog.apps.counter`: one number, which cannot be partitioned."""
-
-    name = "counter"
-    initial: int = 0
-    whole: int = 0
-
-    def apply(self, state: int, call: Call) -> tuple[int, Any]:
-        if call.method == "add":
-            state += call.args[0] if call.args else 1
-        return state, state
-
-    def reads(self, call: Call) -> bool:
-        return call.method != "add"
-
-    def idle(self, call: Call) -> bool:
-        return self.reads(call)
-
-    def same(self, accepted: Any, expected: Any) -> bool:
-        return same(accepted, expected)
-
-    def partition(self, calls: Sequence[Call]) -> Iterator[tuple[str, list[Call]]]:
-        if calls:
-            yield "the counter", list(calls)
-
-
-MODELS: Final[Mapping[str, Model]] = {model.name: model for model in (KeyValueModel(), CounterModel())}
+MODELS: Final[Mapping[str, Model]] = {model.name: model for model in (KeyValueModel(),)}

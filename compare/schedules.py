@@ -31,7 +31,6 @@ class FigureEight:
         self._rest = set(range(cluster.n)) - self._first
         self._base = self._core(leader).commit_index
         self._second: NodeId | None = None
-        self._third: NodeId | None = None
         self._crashed: set[NodeId] = set()
         self._over = False
         self.phases = 0
@@ -120,7 +119,6 @@ class FigureEight:
     # ------------------------------------------------------------------------------------------------------------ (d)
 
     def _d(self, third: NodeId) -> None:
-        self._third = third
         self._crash(third)
         if self._second is not None:
             self._cluster.restart(self._second)

@@ -8,7 +8,7 @@ Protocol code has no hook, flag or branch for attacks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,9 +113,3 @@ def copy_of(executor: Executor, machine: StateMachine) -> Executor:
     twin = Executor(machine)
     twin.load(snapshot.index, snapshot.digest, list(snapshot.parts()))
     return twin
-
-
-def split(nodes: Sequence[NodeId], me: NodeId, first: int) -> tuple[tuple[NodeId, ...], tuple[NodeId, ...]]:
-    """The others in two sides, the first one with `first` members."""
-    others = [node for node in nodes if node != me]
-    return tuple(others[:first]), tuple(others[first:])
