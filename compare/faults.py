@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from compare.options import Loss, Options
+
 Engine = Literal["sim", "live"]
 Verb = Literal[
     "crash",
@@ -29,12 +31,15 @@ Verb = Literal[
 
 @dataclass(frozen=True)
 class Fault:
+    """`protocols`: those that it can strike, or None for any."""
+
     name: str
     summary: str
     begin: Verb
     end: Verb
     engines: tuple[Engine, ...] = ("sim", "live")
-    options: tuple[str, ...] = ()
+    protocols: tuple[str, ...] | None = None
+    options: type[Options] = Options
 
 
 FAULTS: Final[Mapping[str, Fault]] = {
@@ -50,7 +55,8 @@ FAULTS: Final[Mapping[str, Fault]] = {
             "figure-eight",
             "release",
             ("sim",),
+            ("raft",),
         ),
-        Fault("loss", "every link loses frames with chance `loss`", "lose", "deliver", ("sim",), ("loss",)),
+        Fault("loss", "every link loses frames with chance `loss`", "lose", "deliver", ("sim",), options=Loss),
     )
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -16,11 +16,11 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from compare.attacks import ATTACKS
-from compare.faults import FAULTS
+from compare.attacks import ATTACKS, AttackKind
+from compare.faults import FAULTS, Fault
 from compare.results import Expectation
+from replog.config import first_fault
 from replog.errors import ConfigError
-from replog.types import NodeId
 
 KEBAB: Final = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 Seconds = Annotated[float, Field(ge=0, le=3600)]
@@ -108,9 +108,13 @@ class Happening(Part):
     def _one_and_known(self) -> Self:
         if (self.fault is None) == (self.attack is None):
             raise ValueError("must have one of fault and attack")
-        known = FAULTS if self.fault is not None else ATTACKS
+        known: Mapping[str, Fault | AttackKind] = FAULTS if self.fault is not None else ATTACKS
         if self.name not in known:
             raise ValueError(f"{self.name!r} is unknown; known: {', '.join(sorted(known))}")
+        try:
+            known[self.name].options.model_validate(self.options)
+        except ValidationError as error:
+            raise ValueError(f"options of {self.name}: {first_fault(error)}") from None
         if self.end_s is not None and self.end_s <= self.start_s:
             raise ValueError(f"end_s = {self.end_s}: must be after start_s = {self.start_s}")
         return self
@@ -118,6 +122,11 @@ class Happening(Part):
     @property
     def name(self) -> str:
         return self.fault if self.fault is not None else str(self.attack)
+
+    @property
+    def protocols(self) -> tuple[str, ...] | None:
+        """Which it can strike; None: any."""
+        return FAULTS[self.name].protocols if self.fault is not None else ATTACKS[self.name].protocols
 
 
 class Scenario(Part):
@@ -166,9 +175,6 @@ class Scenario(Part):
         """When the last fault or attack that ends at all has ended."""
         return max((happening.end_s or happening.start_s for happening in self.timeline), default=0.0)
 
-
-Chosen = dict[int, tuple[NodeId, ...]]
-"""Place in the timeline -> whom it struck."""
 
 # --------------------------------------------------------------------------------------------------------------- TOML
 

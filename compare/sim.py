@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -18,6 +18,7 @@ from compare.attacks import ATTACKS, Byzantine, Power
 from compare.faults import FAULTS, Verb
 from compare.history import Call, Refusal
 from compare.judging import Costs, Observed
+from compare.options import Loss
 from compare.scenario import Delay, Happening, Network, Scenario
 from compare.schedules import FigureEight
 from replog.apps.kv import KeyValue
@@ -262,7 +263,7 @@ class Trial:
         for node in nodes:
             self._wrapped[node].begin(self.cluster.nodes[node].clock.monotonic(), power)
 
-    def _do(self, place: int, verb: Verb, nodes: tuple[NodeId, ...], options: Mapping[str, float]) -> None:
+    def _do(self, place: int, verb: Verb, nodes: tuple[NodeId, ...], options: Mapping[str, Any]) -> None:
         cluster = self.cluster
         rest = [node for node in range(cluster.n) if node not in nodes]
         verbs: dict[Verb, Callable[[], object]] = {
@@ -274,7 +275,7 @@ class Trial:
             "join": cluster.heal,
             "split": lambda: cluster.partition(nodes, rest),
             "heal": cluster.heal,
-            "lose": lambda: cluster.network.change(loss=options.get("loss", 0.1)),
+            "lose": lambda: cluster.network.change(loss=Loss.model_validate(options).loss),
             "deliver": lambda: cluster.network.change(loss=self.scenario.network.loss),
             "figure-eight": lambda: self._schedules.update({place: FigureEight(cluster, nodes[0])}),
             "release": lambda: self._schedules[place].release(),

@@ -9,6 +9,7 @@ from typing import Final
 from compare.attacks.base import Attack, Byzantine, Power
 from compare.attacks.equivocating_pbft import EquivocatingPrimary
 from compare.attacks.equivocating_raft import EquivocatingRaftLeader
+from compare.options import Equivocation, Options
 from replog.replica import Replica
 from replog.types import NodeId
 
@@ -22,6 +23,11 @@ class AttackKind:
     name: str
     summary: str
     makes: Mapping[str, MakeAttack]
+    options: type[Options] = Options
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        return tuple(self.makes)
 
 
 ATTACKS: Final[Mapping[str, AttackKind]] = {
@@ -31,6 +37,7 @@ ATTACKS: Final[Mapping[str, AttackKind]] = {
             "equivocating-leader",
             "different signed requests at the same place of the log for different replicas, votes and answers to match",
             {"pbft": EquivocatingPrimary, "raft": EquivocatingRaftLeader},
+            Equivocation,
         ),
     )
 }
