@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # the laboratory is loaded when it is used
     OnRun = Callable[[Run, int, int], None]
 
 DEFAULT: Final = ("no-fault", "leader-crash", "equivocating-leader")
+SEEDS: Final = "5"
 SEEDS_MAX: Final = 1_000_000
 
 
@@ -50,11 +51,13 @@ def compare(
         list[str] | None, typer.Option("--protocol", help="Only this protocol; may be given several times.")
     ] = None,
     engine: Annotated[EngineName, typer.Option(help="Simulated world or real processes.")] = EngineName.SIM,
-    seeds: Annotated[str, typer.Option(metavar="N|A-B", help="How many seeds, from 1 on, or which.")] = "5",
-    seed: Annotated[int | None, typer.Option(help="Only this seed.", min=0)] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="N|A-B", help="How many seeds, from 1 on, or which.", show_default=SEEDS)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Only this seed, in place of --seeds.", min=0)] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: runs/NAME-TIME. Never overwritten.")] = None,
     costs: Annotated[bool, typer.Option("--costs", help="Messages, bytes, signatures, fsyncs per operation.")] = False,
-    trace: Annotated[bool, typer.Option("--trace", help="Leave the whole trace of each run in DIR/traces.")] = False,
+    trace: Annotated[bool, typer.Option("--trace", help="Leave trace and history of each run in DIR/traces.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes for simulated runs.")] = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -66,34 +69,16 @@ def compare(
     names = list(scenarios or DEFAULT)
     if names[0] == "list":
         _list(names[1:], json)
-    else:
-        _compare(names, protocol, engine, seeds_of(seeds, seed), out, costs, trace, workers, json, verbose)
-
-
-def _compare(
-    names: list[str],
-    protocol: list[str] | None,
-    engine: EngineName,
-    seeds: list[int],
-    out: Path | None,
-    costs: bool,
-    trace: bool,
-    workers: int | None,
-    json: bool,
-    verbose: bool,
-) -> None:
+        return
     from compare import report, results
     from compare.runner import run
     from compare.scenario import find
 
-    chosen = [find(name) for name in names]  # a wrong name leaves no folder behind
-    folder = new_folder(out, names)
-    traces = folder / "traces" if trace else None
-    if traces is not None:
-        traces.mkdir()
-    with progress(quiet=json, verbose=verbose) as on_run:
-        found = run(chosen, protocol or None, engine.value, seeds, workers=workers, traces=traces, on_run=on_run)
-    results.save(found, folder / "results.json")
+    chosen, numbers = [find(name) for name in names], seeds_of(seeds, seed)
+    with folder_for(out, names) as folder, kept_if_interrupted(folder), progress(json, verbose) as on_run:
+        traces = folder / "traces" if trace else None
+        found = run(chosen, protocol or None, engine.value, numbers, workers=workers, traces=traces, on_run=on_run)
+        results.save(found, folder / "results.json")
     if json:
         output.line(found.model_dump_json())
     else:
@@ -109,16 +94,21 @@ def demo(
     """Both protocols without a fault, with a crash, with a lying leader: on real processes, then simulated."""
     from compare import demo as show
 
-    raise typer.Exit(show.run(new_folder(out, ["demo"]), verbose=verbose))
+    with folder_for(out, ["demo"]) as folder, kept_if_interrupted(folder):
+        code = show.run(folder, verbose=verbose)
+    leave(code)
 
 
 # ------------------------------------------------------------------------------------------------------ what was asked
 
 
-def seeds_of(text: str, single: int | None = None) -> list[int]:
-    """`20` -> 1 .. 20, `100-119` -> these; `single` wins. Raises WrongUsage naming value and rule."""
+def seeds_of(text: str | None, single: int | None = None) -> list[int]:
+    """`20` -> 1 .. 20, `100-119` -> these; or `single`. Raises WrongUsage naming value and rule."""
     if single is not None:
+        if text is not None:
+            raise WrongUsage(f"--seed = {single}: must not stand beside --seeds = {text!r}: one or the other")
         return [single]
+    text = SEEDS if text is None else text
     match = re.fullmatch(r"(\d{1,12})(?:-(\d{1,12}))?", text)
     if match is None:
         raise WrongUsage(f"--seeds = {text!r}: must be a number, as 20, or a range, as 100-119")
@@ -149,6 +139,33 @@ def new_folder(out: Path | None, names: list[str]) -> Path:
             raise ConfigError(f"{folder}: {error.strerror}; choose another place with --out") from None
         return folder
     raise ConfigError(f"runs/{stem}: there are a thousand of it; choose another place with --out")
+
+
+@contextmanager
+def folder_for(out: Path | None, names: list[str]) -> Iterator[Path]:
+    """A new folder, which is not left behind if nothing came to be in it; one that was asked for stays."""
+    folder = new_folder(out, names)
+    try:
+        yield folder
+    finally:
+        if out is None and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+@contextmanager
+def kept_if_interrupted(folder: Path) -> Iterator[None]:
+    """Ctrl-C: say how far it came, and keep that, marked as incomplete."""
+    from compare import results
+    from compare.runner import Interrupted
+
+    try:
+        yield
+    except Interrupted as interrupted:
+        output.remark(f"interrupted: {interrupted}")
+        if interrupted.results.runs:
+            results.save(interrupted.results, folder / "results.json")
+            output.remark(f"results, marked as incomplete: {folder / 'results.json'}")
+        raise
 
 
 @contextmanager

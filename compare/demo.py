@@ -71,9 +71,10 @@ def _sentence(found: Results, protocol: str) -> str:
 
 
 def _lesson(found: Results) -> Iterator[str]:
-    crash = max((run.unavailable_s for run in found.runs if run.scenario == "leader-crash"), default=None)
-    if crash is not None:
-        yield f"After the crash of a leader clients waited at most {crash:.1f} s."
+    outages = [run.unavailable_s for run in found.runs if run.scenario == "leader-crash"]
+    known = [outage for outage in outages if outage is not None]
+    if known:
+        yield f"After the crash of a leader clients waited at most {max(known):.1f} s."
     broken = _first_unsafe(found)
     if broken is not None:
         liar = ", ".join(map(str, broken.faulty))

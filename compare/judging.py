@@ -9,12 +9,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from compare.checkers import JUDGES, Check, Evidence, Undecided
 from compare.decisions import collect
+from compare.faults import Engine
 from compare.history import Call
-from compare.results import SAFETY, CheckResult, Latency, Run, Verdict, verdict_of
+from compare.results import SAFETY, CheckResult, Finding, Latency, Run, Verdict, verdict_of
 from compare.scenario import Scenario
 from replog.types import Micros, NodeId
 
@@ -40,7 +41,7 @@ class Observed:
 
     scenario: Scenario
     protocol: str
-    engine: Literal["sim", "live"]
+    engine: Engine
     seed: int
     n: int
     lines: Iterable[dict[str, Any]]
@@ -68,50 +69,58 @@ def evidence_of(observed: Observed) -> Evidence:
     )
 
 
-def replay_command(scenario: Scenario, protocol: str, engine: str, seed: int) -> str:
-    return f"replog compare {shlex.quote(scenario.handle)} --protocol {protocol} --engine {engine} --seed {seed}"
-
-
 def conclude(observed: Observed) -> Run:
     """Judge the run."""
-    evidence = evidence_of(observed)
-    checks, error = {}, ""
-    for judge in JUDGES:
-        try:
-            checks[judge.name] = judge.judge(evidence)
-        except Undecided as undecided:
-            error = str(undecided)
+    checks, undecided = _heard(evidence_of(observed))
     acknowledged = sum(call.known for call in observed.calls)
-    worked = [call for call in observed.calls if call.known and (call.returned or 0) <= observed.ended]
-    verdict = verdict_of(checks, acknowledged, _acts(observed))
-    if observed.broken or (error and verdict is not Verdict.UNSAFE):
-        verdict, error = Verdict.ERROR, observed.broken or error
+    verdict, error = verdict_of(checks, acknowledged, _acts(observed)), ""
+    if observed.broken or (undecided and verdict is not Verdict.UNSAFE):
+        verdict, error = Verdict.ERROR, observed.broken or undecided
     return Run(
-        protocol=observed.protocol,
-        scenario=observed.scenario.name,
-        engine=observed.engine,
-        seed=observed.seed,
-        n=observed.n,
-        f=observed.scenario.f,
+        **_which(observed.scenario, observed.protocol, observed.engine, observed.seed, observed.n),
         faulty=sorted({*observed.liars, *observed.gone}),
         verdict=verdict,
-        safety="held" if all(check.ok for name, check in checks.items() if name in SAFETY) else "violated",
-        liveness="held" if checks["liveness"].ok else "violated",
+        safety=_finding(verdict, [check for name, check in checks.items() if name in SAFETY]),
+        liveness=_finding(verdict, [check for name, check in checks.items() if name not in SAFETY]),
         attack_actions=observed.attack_actions,
         fault_actions=observed.fault_actions,
         checks={name: _told(check) for name, check in checks.items()},
         submitted=len(observed.calls),
         acknowledged=acknowledged,
-        throughput_ops_s=_round(len(worked) * 1_000_000 / max(1, observed.ended - observed.began)),
-        latency_ms=_latency(worked),
-        unavailable_s=_round(_outage(observed) / 1_000_000),
-        messages_per_op=_per(observed.costs.messages, len(worked)),
-        bytes_per_op=_per(observed.costs.bytes, len(worked)),
-        signatures_per_op=_per(observed.costs.signatures, len(worked)),
-        fsyncs_per_op=_per(observed.costs.fsyncs, len(worked)),
-        replay=replay_command(observed.scenario, observed.protocol, observed.engine, observed.seed),
+        **_figures(observed),
         error=error,
     )
+
+
+def failed(scenario: Scenario, protocol: str, engine: Engine, seed: int, n: int, why: str) -> Run:
+    """A run that broke off: nothing is known of what it would have shown."""
+    which = _which(scenario, protocol, engine, seed, n)
+    return Run(**which, faulty=[], verdict=Verdict.ERROR, safety=None, liveness=None, checks={}, error=why)
+
+
+def _which(scenario: Scenario, protocol: str, engine: Engine, seed: int, n: int) -> dict[str, Any]:
+    """Which run it is, and how to repeat it."""
+    handle = shlex.quote(scenario.handle)
+    return {
+        "protocol": protocol,
+        "scenario": scenario.name,
+        "engine": engine,
+        "seed": seed,
+        "n": n,
+        "f": scenario.f,
+        "replay": f"replog compare {handle} --protocol {protocol} --engine {engine} --seed {seed}",
+    }
+
+
+def _heard(evidence: Evidence) -> tuple[dict[str, Check], str]:
+    """What each judge found, and why one could not decide."""
+    checks, undecided = {}, ""
+    for judge in JUDGES:
+        try:
+            checks[judge.name] = judge.judge(evidence)
+        except Undecided as reason:
+            undecided = str(reason)
+    return checks, undecided
 
 
 def _acts(observed: Observed) -> list[int]:
@@ -121,37 +130,30 @@ def _acts(observed: Observed) -> list[int]:
     return attacks + ([observed.fault_actions] if scenario.faulted else [])
 
 
-def failed(scenario: Scenario, protocol: str, engine: Literal["sim", "live"], seed: int, n: int, why: str) -> Run:
-    """A run that came to no verdict."""
-    return Run(
-        protocol=protocol,
-        scenario=scenario.name,
-        engine=engine,
-        seed=seed,
-        n=n,
-        f=scenario.f,
-        faulty=[],
-        verdict=Verdict.ERROR,
-        safety="held",
-        liveness="violated",
-        attack_actions=0,
-        checks={},
-        submitted=0,
-        acknowledged=0,
-        throughput_ops_s=None,
-        latency_ms=None,
-        unavailable_s=0.0,
-        messages_per_op=None,
-        bytes_per_op=None,
-        signatures_per_op=None,
-        fsyncs_per_op=None,
-        replay=replay_command(scenario, protocol, engine, seed),
-        error=why,
-    )
+def _finding(verdict: Verdict, checks: Sequence[Check]) -> Finding:
+    """An objection stands however the run ended; that nobody objected means something only with a verdict."""
+    if not all(check.ok for check in checks):
+        return "violated"
+    return None if verdict is Verdict.ERROR else "held"
 
 
 def _told(check: Check) -> CheckResult:
     return CheckResult(ok=check.ok, checked=check.checked, detail=check.detail)
+
+
+def _figures(observed: Observed) -> dict[str, Any]:
+    """How well it went while the workload ran, and what that cost."""
+    worked = [call for call in observed.calls if call.known and (call.returned or 0) <= observed.ended]
+    costs = observed.costs
+    return {
+        "throughput_ops_s": _round(len(worked) * 1_000_000 / max(1, observed.ended - observed.began)),
+        "latency_ms": _latency(worked),
+        "unavailable_s": _round(_outage(observed) / 1_000_000),
+        "messages_per_op": _per(costs.messages, len(worked)),
+        "bytes_per_op": _per(costs.bytes, len(worked)),
+        "signatures_per_op": _per(costs.signatures, len(worked)),
+        "fsyncs_per_op": _per(costs.fsyncs, len(worked)),
+    }
 
 
 def _per(total: int | None, operations: int) -> float | None:

@@ -49,16 +49,12 @@ OBSERVER: Final = "observer"
 """A client that asks for status and nothing else."""
 
 
-def run(scenario: Scenario, spec: ProtocolSpec, seed: int, trace_file: Path | None = None) -> Observed:
+def run(scenario: Scenario, spec: ProtocolSpec, seed: int, level: trace.Level = "decisions") -> Observed:
     """Make the run; raises ConfigError, NodeDied. The seed fixes what is asked and who is struck, not the timing."""
     with tempfile.TemporaryDirectory(prefix="replog-compare-") as folder:
-        trial = _Trial(scenario, spec, seed, Path(folder), "all" if trace_file is not None else "decisions")
+        trial = _Trial(scenario, spec, seed, Path(folder), level)
         observed = asyncio.run(trial.run())
-        lines = sorted(trial.lines(), key=lambda line: (line["t"], line["node"]))
-    if trace_file is not None:
-        with trace_file.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(trace.to_text(line) + "\n" for line in lines)
-    observed.lines = lines
+        observed.lines = sorted(trial.lines(), key=lambda line: (line["t"], line["node"]))
     return observed
 
 
@@ -135,8 +131,16 @@ class _Trial:
                 await stack.enter_async_context(client)
             async with asyncio.timeout(10):
                 await asyncio.gather(*(client.connected() for client in (*self._clients, self._observer)))
-            await self._work()
-            return await self._settle()
+            try:
+                await self._work()
+                return await self._settle()
+            except asyncio.CancelledError:  # Ctrl-C: nobody reads what they would write while they end in order
+                self._end_at_once()
+                raise
+
+    def _end_at_once(self) -> None:
+        for node in self._processes.pids():
+            self._processes.kill(node)
 
     def _on_exit(self, ended: NodeExit) -> None:
         """Whatever the scenario expects, a replica that ends unasked is our own bug, and no verdict hides it."""

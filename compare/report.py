@@ -6,7 +6,7 @@ Here: text made from `results.json` alone, so that an old file can be shown too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from statistics import median
 from typing import Final
 
@@ -57,7 +57,7 @@ def _table(results: Results) -> Table:
             cell.scenario,
             verdict_text(cell),
             f"{sum(check.checked for run in runs for check in run.checks.values()):,}",
-            f"{max((run.unavailable_s for run in runs), default=0.0):.2f} s",
+            _figure([run.unavailable_s for run in runs], ".2f", max) + " s",
             _figure([run.throughput_ops_s for run in runs], ",.0f") + (" (sim)" if cell.engine == "sim" else ""),
             _figure([run.latency_ms.p50 if run.latency_ms else None for run in runs], ".2f") + " ms",
         )
@@ -86,10 +86,10 @@ def _costs(results: Results) -> Table:
     return table
 
 
-def _figure(values: Iterable[float | None], form: str) -> str:
-    """The median of what is known."""
+def _figure(values: Iterable[float | None], form: str, of: Callable[[list[float]], float] = median) -> str:
+    """One figure for many: the median, or another one, of what is known."""
     known = [value for value in values if value is not None]
-    return format(median(known), form) if known else "-"
+    return format(of(known), form) if known else "-"
 
 
 def runs_of(results: Results, cell: Cell) -> list[Run]:
@@ -99,8 +99,10 @@ def runs_of(results: Results, cell: Cell) -> list[Run]:
 
 def verdict_text(cell: Cell) -> Text:
     """The gravest verdict and how many of the runs have it; an exclamation mark where it is not as expected."""
-    worst = next(verdict for verdict in WORST if cell.counts.get(verdict))
+    worst = next((verdict for verdict in WORST if cell.counts.get(verdict)), None)
     total = sum(cell.counts.values())
+    if worst is None:
+        return Text("no run !")
     return Text(f"{worst} {cell.counts[worst]}/{total}{'' if cell.met else ' !'}", style=_STYLES[worst])
 
 
@@ -120,12 +122,20 @@ def surprises(results: Results) -> Iterator[str]:
 
 def why(run: Run) -> str:
     """What a run's verdict rests on."""
-    if run.error:
+    if run.verdict is Verdict.ERROR:
         return run.error
     if run.verdict is Verdict.VACUOUS:
-        return "nothing was acknowledged" if not run.acknowledged else "the attack reached no correct replica"
+        return _why_vacuous(run)
     failed = [f"{name}: {check.detail}" for name, check in run.checks.items() if not check.ok]
     return "; ".join(failed) or "every judge was content"
+
+
+def _why_vacuous(run: Run) -> str:
+    if not run.acknowledged:
+        return "nothing was acknowledged"
+    if run.attack_actions:
+        return "no fault struck"
+    return "no attack reached a correct replica" + ("" if run.fault_actions else ", and no fault struck")
 
 
 def exit_code(results: Results) -> ExitCode:

@@ -1,7 +1,7 @@
 """`results.json`: what a comparison found, run by run and cell by cell. `replog schema results` prints its JSON Schema.
 
 Here: the model, the verdict of a run, and whether a cell is as expected. Not here: how it is shown (`compare.report`).
-Figures that an engine cannot know are null, never 0.
+What was not found out is null, never 0 and never "held".
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -59,8 +59,12 @@ class Latency(Record):
     max: float
 
 
+Finding = Literal["held", "violated"] | None
+"""None: no judge objects, but the run came to no verdict."""
+
+
 class Run(Record):
-    """One scenario, protocol, engine and seed."""
+    """One scenario, protocol, engine and seed. What a run that broke off would have told is None."""
 
     protocol: str
     scenario: str
@@ -70,22 +74,24 @@ class Run(Record):
     f: int
     faulty: list[int] = Field(description="replicas that lied, or had crashed for good: no promise is made for them")
     verdict: Verdict
-    safety: Literal["held", "violated"]
-    liveness: Literal["held", "violated"]
-    attack_actions: int = Field(description="acts of attackers that reached a correct replica")
-    fault_actions: int = Field(
-        default=0, description="faults of the environment that struck; of a schedule: the phases after its first"
+    safety: Finding = Field(description="null: an error, and no judge of safety had objected")
+    liveness: Finding = Field(description="null: an error, and the judge of liveness had not objected")
+    attack_actions: int | None = Field(default=None, description="acts of attackers that reached a correct replica")
+    fault_actions: int | None = Field(
+        default=None, description="faults of the environment that struck; of a schedule: the phases after its first"
     )
     checks: dict[str, CheckResult]
-    submitted: int = Field(description="operations")
-    acknowledged: int = Field(description="operations whose outcome a client learned")
-    throughput_ops_s: float | None
-    latency_ms: Latency | None
-    unavailable_s: float = Field(description="the longest time without any acknowledgement while clients waited")
-    messages_per_op: float | None
-    bytes_per_op: float | None
-    signatures_per_op: float | None
-    fsyncs_per_op: float | None
+    submitted: int | None = Field(default=None, description="operations")
+    acknowledged: int | None = Field(default=None, description="operations whose outcome a client learned")
+    throughput_ops_s: float | None = None
+    latency_ms: Latency | None = None
+    unavailable_s: float | None = Field(
+        default=None, description="the longest time without any acknowledgement while clients waited"
+    )
+    messages_per_op: float | None = None
+    bytes_per_op: float | None = None
+    signatures_per_op: float | None = None
+    fsyncs_per_op: float | None = None
     replay: str = Field(description="the one command that repeats this run")
     error: str = Field(default="", description="why there is no verdict")
 
@@ -97,19 +103,20 @@ class Cell(Record):
     scenario: str
     engine: Literal["sim", "live"]
     expected: Expectation
-    met: bool
+    met: bool = Field(description="false as long as a run of it is missing")
     counts: dict[Verdict, int]
 
 
 class Results(Record):
     version: Literal[1] = VERSION
+    complete: bool = Field(default=True, description="false: interrupted, runs that were asked for are missing")
     meta: dict[str, Any]
     cells: list[Cell]
     runs: list[Run]
 
     @property
     def met(self) -> bool:
-        return all(cell.met for cell in self.cells)
+        return self.complete and all(cell.met for cell in self.cells)
 
 
 # --------------------------------------------------------------------------------------------------------- judgement
@@ -137,21 +144,32 @@ def is_met(expected: str, counts: Mapping[Verdict, int]) -> bool:
     return hits == total > 0 if amount == "all" else hits > 0
 
 
-def cells_of(runs: Iterable[Run], expected: Mapping[tuple[str, str], str]) -> list[Cell]:
-    """One cell a scenario, protocol and engine, in order of first run. `expected`: by (scenario, protocol)."""
-    counts: dict[tuple[str, str, Literal["sim", "live"]], Counter[Verdict]] = {}
+class CellKey(NamedTuple):
+    protocol: str
+    scenario: str
+    engine: Literal["sim", "live"]
+
+
+class Asked(NamedTuple):
+    """What was asked for in one cell: so many runs, and what is expected of them."""
+
+    runs: int
+    expected: str
+
+
+def cells_of(runs: Iterable[Run], asked: Mapping[CellKey, Asked]) -> list[Cell]:
+    """One for each that was asked for. It is met only when all its runs are there."""
+    counts: dict[CellKey, Counter[Verdict]] = {key: Counter() for key in asked}
     for run in runs:
-        counts.setdefault((run.scenario, run.protocol, run.engine), Counter())[run.verdict] += 1
+        counts[CellKey(run.protocol, run.scenario, run.engine)][run.verdict] += 1
     return [
         Cell(
-            protocol=protocol,
-            scenario=scenario,
-            engine=engine,
-            expected=expected[scenario, protocol],
-            met=is_met(expected[scenario, protocol], found),
-            counts={verdict: found[verdict] for verdict in Verdict if found[verdict]},
+            **key._asdict(),
+            expected=expected,
+            met=counts[key].total() == number and is_met(expected, counts[key]),
+            counts={verdict: counts[key][verdict] for verdict in Verdict if counts[key][verdict]},
         )
-        for (scenario, protocol, engine), found in counts.items()
+        for key, (number, expected) in asked.items()
     ]
 
 

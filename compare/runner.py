@@ -6,21 +6,26 @@ Here: the plan, the pool, the results. Not here: one run (`compare.sim`, `compar
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import platform
+import signal
+import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from compare import judging
-from compare.faults import FAULTS
+from compare import history, judging
+from compare.faults import FAULTS, Engine
 from compare.judging import Observed
-from compare.results import Results, Run, cells_of
+from compare.results import Asked, CellKey, Results, Run, cells_of
 from compare.scenario import Scenario, find
 from compare.sim import Trial
 from replog import protocols
@@ -28,14 +33,13 @@ from replog.core import ProtocolSpec
 from replog.errors import ConfigError
 from replog.trace import Recorder, to_text
 
-Engine = Literal["sim", "live"]
 OnRun = Callable[[Run, int, int], None]
 """Called for each finished run with how many are done, of how many."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run to make. `traces`: a folder that its whole trace goes to."""
+    """One run to make. `traces`: a folder that its whole trace and its history go to."""
 
     scenario: Scenario
     protocol: str
@@ -44,33 +48,46 @@ class Job:
     traces: Path | None = None
 
     @property
-    def trace_file(self) -> Path | None:
-        name = f"{self.protocol}-{self.scenario.name}-{self.engine}-{self.seed}.jsonl"
-        return None if self.traces is None else self.traces / name
+    def cell(self) -> CellKey:
+        return CellKey(self.protocol, self.scenario.name, self.engine)
 
 
-def check(scenario: Scenario, engine: Engine) -> None:
-    """Raises ConfigError for a scenario that the engine cannot make."""
-    if engine not in scenario.engines:
-        raise ConfigError(f"scenario {scenario.name}: runs on {', '.join(scenario.engines)}, not on {engine}")
-    for happening in scenario.timeline:
-        if happening.fault is not None and engine not in FAULTS[happening.fault].engines:
-            raise ConfigError(f"scenario {scenario.name}: the fault {happening.fault} cannot be made on {engine}")
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C. `results`: what was finished until then, not complete."""
+
+    def __init__(self, results: Results, total: int) -> None:
+        super().__init__(f"{len(results.runs)} of {total} runs were done")
+        self.results = results
+
+
+# ------------------------------------------------------------------------------------------------------------- one run
 
 
 def observe(job: Job, spec: ProtocolSpec | None = None) -> Observed:
     """Make the run, without judging it."""
-    spec = spec if spec is not None else protocols.find(job.protocol)
+    observed = _observe(job, spec if spec is not None else protocols.find(job.protocol))
+    if job.traces is not None:
+        _keep(observed, job.traces / f"{job.protocol}-{job.scenario.name}-{job.engine}-{job.seed}")
+    return observed
+
+
+def _observe(job: Job, spec: ProtocolSpec) -> Observed:
+    recorder = Recorder("all" if job.traces is not None else "decisions")
     if job.engine == "live":
         from compare.live import run as run_live
 
-        return run_live(job.scenario, spec, job.seed, job.trace_file)
-    recorder = Recorder("all" if job.trace_file is not None else "decisions")
-    observed = Trial(job.scenario, spec, job.seed, recorder).run()
-    if job.trace_file is not None:
-        with job.trace_file.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(to_text(line) + "\n" for line in recorder.lines)
-    return observed
+        return run_live(job.scenario, spec, job.seed, recorder.level)
+    return Trial(job.scenario, spec, job.seed, recorder).run()
+
+
+def _keep(observed: Observed, stem: Path) -> None:
+    """A file that is there is whole, whenever the run was interrupted."""
+    unfinished = stem.with_name(f"{stem.name}.part")
+    with unfinished.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(to_text(line) + "\n" for line in observed.lines)
+    unfinished.replace(stem.with_name(f"{stem.name}.jsonl"))
+    history.write(unfinished, observed.calls)
+    unfinished.replace(stem.with_name(f"{stem.name}-history.jsonl"))
 
 
 def one(job: Job, spec: ProtocolSpec | None = None) -> Run:
@@ -78,31 +95,60 @@ def one(job: Job, spec: ProtocolSpec | None = None) -> Run:
     return judging.conclude(observe(job, spec))
 
 
-def many(jobs: Sequence[Job], spec: ProtocolSpec | None = None, workers: int | None = None) -> Iterator[Run]:
+# ----------------------------------------------------------------------------------------------------------- many runs
+
+
+def many(jobs: Sequence[Job], spec: ProtocolSpec | None = None, workers: int | None = None) -> Generator[Run]:
     """The runs as they finish. An exception in a run is its verdict `error`, with the place in our code.
 
     Live runs are made one after another: they share the machine with nobody. A protocol given as `spec` runs in this
     process, since it may not be found by name in another.
     """
     alone = [job for job in jobs if job.engine == "live" or spec is not None]
-    pooled = [job for job in jobs if job not in alone] if alone else list(jobs)
+    pooled = [job for job in jobs if job.engine == "sim" and spec is None]
     if pooled:
-        number = min(workers or _cores(), len(pooled))
-        with ProcessPoolExecutor(number) as pool:
+        with _pool(min(workers or _cores(), len(pooled))) as pool:
             futures = {pool.submit(one, job): job for job in pooled}
             for future in as_completed(futures):
                 yield _result(future, futures[future], spec)
     for job in alone:
-        here: Future[Run] = Future()
-        _fulfil(here, job, spec)
-        yield _result(here, job, spec)
+        yield _result(_made_here(job, spec), job, spec)
 
 
-def _fulfil(future: Future[Run], job: Job, spec: ProtocolSpec | None) -> None:
+@contextmanager
+def _pool(number: int) -> Iterator[ProcessPoolExecutor]:
+    """Whatever ends the work early, Ctrl-C above all, ends the workers at once: nobody wants what they are at."""
+    others = set(multiprocessing.active_children())
+    with ProcessPoolExecutor(number, initializer=_begin_worker) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.kill()
+            raise
+
+
+def _begin_worker() -> None:
+    """Ctrl-C in a terminal comes to every process; here it is for the parent, which a worker does not outlive."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _made_here(job: Job, spec: ProtocolSpec | None) -> Future[Run]:
+    future: Future[Run] = Future()
     try:
         future.set_result(one(job, spec))
     except Exception as error:  # noqa: BLE001  as a pool does: whatever a run raises is its verdict
         future.set_exception(error)
+    return future
 
 
 def _result(future: Future[Run], job: Job, spec: ProtocolSpec | None) -> Run:
@@ -111,10 +157,13 @@ def _result(future: Future[Run], job: Job, spec: ProtocolSpec | None) -> Run:
         return future.result()
     if isinstance(error, ConfigError) or not isinstance(error, Exception):
         raise error
+    return judging.failed(job.scenario, job.protocol, job.engine, job.seed, _size(job, spec), _why(error))
+
+
+def _size(job: Job, spec: ProtocolSpec | None) -> int:
+    """How many replicas the run has."""
     size = job.scenario.side(job.protocol).n
-    if size is None:
-        size = (spec if spec is not None else protocols.find(job.protocol)).replicas(job.scenario.f)
-    return judging.failed(job.scenario, job.protocol, job.engine, job.seed, size, _why(error))
+    return size if size is not None else (spec or protocols.find(job.protocol)).replicas(job.scenario.f)
 
 
 def _why(error: Exception) -> str:
@@ -123,6 +172,14 @@ def _why(error: Exception) -> str:
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     notes = "; ".join(getattr(error, "__notes__", ()))
     return f"{type(error).__name__}: {error}{place}{' (' + notes + ')' if notes else ''}"[:1000]
+
+
+def _cores() -> int:
+    """Cores that this process may use; where the system does not say, those that there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# --------------------------------------------------------------------------------------------------------- comparisons
 
 
 def run(
@@ -135,38 +192,60 @@ def run(
     traces: Path | None = None,
     on_run: OnRun | None = None,
 ) -> Results:
-    """Make all runs of these scenarios and judge them.
+    """Make all runs of these scenarios and judge them, each once, however often it is named.
 
     `protocol`: a name, names, a ProtocolSpec of one's own, or None for all that the scenarios name. `seeds`: how many,
-    from 1 on, or which. Raises ConfigError for what cannot be run; what goes wrong in a run is in its verdict.
+    from 1 on, or which. Raises ConfigError for what cannot be run, Interrupted after Ctrl-C; what goes wrong in a run
+    is in its verdict.
     """
-    chosen = [find(item) if isinstance(item, str) else item for item in _several(scenario)]
-    engines: list[Engine] = [engine] if isinstance(engine, str) else list(engine)
-    numbers = list(range(1, seeds + 1)) if isinstance(seeds, int) else list(seeds)
-    spec = protocol if protocol is not None and not isinstance(protocol, str) and hasattr(protocol, "core") else None
+    spec: Any = protocol if hasattr(protocol, "core") else None
     jobs = [
         Job(item, name, where, seed, traces)
-        for where in engines
-        for item in chosen
+        for where in dict.fromkeys([engine] if isinstance(engine, str) else engine)
+        for item in _scenarios(scenario)
         for name in _protocols(item, protocol)
-        for seed in numbers
+        for seed in dict.fromkeys(range(1, seeds + 1) if isinstance(seeds, int) else seeds)
     ]
-    for job in jobs:
-        check(job.scenario, job.engine)
-    started = datetime.now(UTC)
-    runs = []
-    for found in many(jobs, spec, workers):  # type: ignore[arg-type]
-        runs.append(found)
-        if on_run is not None:
-            on_run(found, len(runs), len(jobs))
-    order = {(job.engine, job.scenario.name, job.protocol, job.seed): place for place, job in enumerate(jobs)}
-    runs.sort(key=lambda run: order[run.engine, run.scenario, run.protocol, run.seed])
-    expected = {(item.name, name): item.side(name).expect for item in chosen for name in _protocols(item, protocol)}
-    return Results(meta=_meta(started, numbers, chosen), cells=cells_of(runs, expected), runs=runs)
+    for job in {job.cell: job for job in jobs}.values():
+        check(job, spec)
+    if traces is not None:
+        traces.mkdir(exist_ok=True)
+    started, runs = datetime.now(UTC), list[Run]()
+    try:
+        with closing(many(jobs, spec, workers)) as found:
+            for number, this in enumerate(found, 1):
+                runs.append(this)
+                if on_run is not None:
+                    on_run(this, number, len(jobs))
+    except KeyboardInterrupt:
+        raise Interrupted(_results(jobs, runs, started), len(jobs)) from None
+    return _results(jobs, runs, started)
 
 
-def _several(scenario: str | Scenario | Iterable[str | Scenario]) -> list[str | Scenario]:
-    return [scenario] if isinstance(scenario, (str, Scenario)) else list(scenario)
+def check(job: Job, spec: ProtocolSpec | None = None) -> None:
+    """Raises ConfigError for a run that cannot be made."""
+    this, size = f"scenario {job.scenario.name}", _size(job, spec)
+    if job.engine not in job.scenario.engines:
+        raise ConfigError(f"{this}: runs on {', '.join(job.scenario.engines)}, not on {job.engine}")
+    for happening in job.scenario.timeline:
+        if happening.protocols is not None and job.protocol not in happening.protocols:
+            raise ConfigError(f"{this}: {happening.name} is for {', '.join(happening.protocols)}, not {job.protocol}")
+        if happening.fault is not None and job.engine not in FAULTS[happening.fault].engines:
+            raise ConfigError(f"{this}: the fault {happening.fault} cannot be made on {job.engine}")
+        if isinstance(happening.target, int) and happening.target >= size:
+            raise ConfigError(f"{this}: target = {happening.target}: with {job.protocol} the nodes are 0 .. {size - 1}")
+
+
+def _scenarios(wanted: str | Scenario | Iterable[str | Scenario]) -> list[Scenario]:
+    """Each once, in their order. Raises ConfigError for two that differ under one name: nobody could tell their runs
+    apart."""
+    found: dict[str, Scenario] = {}
+    for item in [wanted] if isinstance(wanted, (str, Scenario)) else wanted:
+        scenario = find(item) if isinstance(item, str) else item
+        known = found.setdefault(scenario.name, scenario)
+        if known.model_dump() != scenario.model_dump():
+            raise ConfigError(f"scenario {scenario.name}: {known.handle} and {scenario.handle} differ under one name")
+    return list(found.values())
 
 
 def _protocols(scenario: Scenario, wanted: Any) -> list[str]:
@@ -177,26 +256,35 @@ def _protocols(scenario: Scenario, wanted: Any) -> list[str]:
     for name in names:
         if name not in protocols.names():
             raise ConfigError(f"protocol {name!r}: known are {', '.join(protocols.names())}")
-    return names
+    return list(dict.fromkeys(names))
 
 
-def _meta(started: datetime, seeds: list[int], scenarios: list[Scenario]) -> dict[str, Any]:
+def _results(jobs: Sequence[Job], runs: Sequence[Run], started: datetime) -> Results:
+    """In the order of the jobs, however they came."""
+    places = {(*job.cell, job.seed): place for place, job in enumerate(jobs)}
+    numbers = Counter(job.cell for job in jobs)
+    asked = {job.cell: Asked(numbers[job.cell], job.scenario.side(job.protocol).expect) for job in jobs}
+    return Results(
+        complete=len(runs) == len(jobs),
+        meta=_meta(started, jobs),
+        cells=cells_of(runs, asked),
+        runs=sorted(runs, key=lambda run: places[run.protocol, run.scenario, run.engine, run.seed]),
+    )
+
+
+def _meta(started: datetime, jobs: Sequence[Job]) -> dict[str, Any]:
     try:
         release = version("replog")
     except PackageNotFoundError:
         release = "unknown"
+    scenarios = {job.scenario.name: job.scenario for job in jobs}
     return {
         "replog": release,
         "python": platform.python_version(),
         "platform": platform.system(),
         "started": started.isoformat(timespec="seconds"),
         "seconds": round((datetime.now(UTC) - started).total_seconds(), 3),
-        "seeds": seeds,
+        "seeds": list(dict.fromkeys(job.seed for job in jobs)),
         "cost_model": "reference",
-        "scenarios": {scenario.name: scenario.model_dump(mode="json") for scenario in scenarios},
+        "scenarios": {name: scenario.model_dump(mode="json") for name, scenario in scenarios.items()},
     }
-
-
-def _cores() -> int:
-    """Cores that this process may use; where the system does not say, those that there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,9 +12,9 @@ from replog.errors import ConfigError
 
 @pytest.mark.parametrize(
     ("text", "single", "seeds"),
-    [("3", None, [1, 2, 3]), ("100-102", None, [100, 101, 102]), ("5", 17, [17]), ("7-7", None, [7])],
+    [("3", None, [1, 2, 3]), ("100-102", None, [100, 101, 102]), (None, 17, [17]), ("7-7", None, [7])],
 )
-def test_seeds(text: str, single: int | None, seeds: list[int]) -> None:
+def test_seeds(text: str | None, single: int | None, seeds: list[int]) -> None:
     assert seeds_of(text, single) == seeds
 
 
@@ -22,6 +22,11 @@ def test_seeds(text: str, single: int | None, seeds: list[int]) -> None:
 def test_wrong_seeds_are_refused_with_value_and_rule(text: str) -> None:
     with pytest.raises(ConfigError, match="--seeds"):
         seeds_of(text)
+
+
+def test_seeds_and_one_seed_are_not_both_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["compare", "no-fault", "--seeds", "3", "--seed", "1"]) == 2
+    assert "--seed = 1: must not stand beside --seeds = '3'" in capsys.readouterr().err
 
 
 def test_nothing_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +49,19 @@ def test_one_run_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "fsyncs" in shown
     assert all(len(line) <= 100 for line in shown.splitlines())
     assert json.loads((out / "results.json").read_text())["runs"][0]["seed"] == 17
-    assert (out / "traces" / "raft-no-fault-sim-17.jsonl").stat().st_size > 10_000
+    traces = {path.name: path.stat().st_size for path in (out / "traces").iterdir()}
+    assert traces.keys() == {"raft-no-fault-sim-17.jsonl", "raft-no-fault-sim-17-history.jsonl"}
+    assert min(traces.values()) > 10_000
+
+
+def test_what_is_named_twice_is_run_once_and_the_order_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["leader-crash", "no-fault", "leader-crash"]
+    chosen = ["--protocol", "raft", "--protocol", "raft", "--seed", "2", "--json"]
+    assert run(["compare", *names, *chosen, "--out", str(tmp_path)]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert [made["scenario"] for made in runs] == ["leader-crash", "no-fault"]
 
 
 def test_json_is_the_results_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +79,9 @@ def test_a_wrong_name_ends_with_wrong_usage_and_leaves_no_folder(
     assert run(["compare", "no-fault", "--protocol", "paxos"]) == 2
     assert run(["compare", "list", "everything"]) == 2
     assert run(["compare", "figure-eight", "--engine", "live"]) == 2
-    assert not any(tmp_path.glob("runs/*/*"))
+    assert run(["compare", "figure-eight", "--protocol", "pbft"]) == 2
+    assert "figure-eight is for raft, not pbft" in capsys.readouterr().err
+    assert not any(tmp_path.glob("runs/*"))
 
 
 @pytest.mark.parametrize(

@@ -53,4 +53,12 @@ def test_a_replica_that_ended_unasked_leaves_no_verdict_even_where_unsafe_is_exp
     found = conclude(replace(observed, broken="node 1 ended by itself, with exit code 70: KeyError"))
     assert found.verdict is Verdict.ERROR
     assert found.error == "node 1 ended by itself, with exit code 70: KeyError"
-    assert found.safety == "violated"
+    assert found.safety == "violated"  # what a judge has seen, it has seen
+
+
+def test_that_nobody_objected_means_nothing_without_a_verdict() -> None:
+    observed = observe(Job(find("no-fault"), "raft", "sim", 1))
+    held = conclude(observed)
+    assert (held.safety, held.liveness) == ("held", "held")
+    broken = conclude(replace(observed, broken="node 1 ended by itself, with exit code 70: KeyError"))
+    assert (broken.verdict, broken.safety, broken.liveness) == (Verdict.ERROR, None, None)

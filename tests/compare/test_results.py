@@ -9,7 +9,7 @@ from compare import results
 from compare.checkers import Check
 from compare.mutants import MutantSpec
 from compare.report import exit_code, verdict_text
-from compare.results import Results, Verdict, is_met, verdict_of
+from compare.results import Asked, CellKey, Results, Verdict, cells_of, is_met, verdict_of
 from compare.runner import run
 from compare.scenario import find, parse
 from replog import protocols
@@ -114,6 +114,21 @@ def test_the_table_shows_the_gravest_verdict(found: Results) -> None:
     assert verdict_text(counted(found, "all ok", ok=14, unsafe=6).cells[0]).plain == "unsafe 6/20 !"
 
 
+def test_a_cell_is_not_met_before_all_its_runs_are_there(found: Results) -> None:
+    key = CellKey("toy", "no-fault", "sim")
+    other = CellKey("toy", "leader-crash", "sim")
+    whole, part = (cells_of(found.runs, {key: Asked(number, "all ok"), other: Asked(1, "all ok")}) for number in (2, 3))
+    assert [cell.met for cell in whole] == [True, False]
+    assert [cell.met for cell in part] == [False, False]
+    assert part[1].counts == {}
+    assert verdict_text(part[1]).plain == "no run !"
+
+
+def test_an_incomplete_comparison_is_never_as_expected(found: Results) -> None:
+    assert found.met
+    assert exit_code(found.model_copy(update={"complete": False})) == 1
+
+
 class Bug(Exception):
     pass
 
@@ -130,6 +145,9 @@ def test_a_run_that_breaks_is_an_error_with_its_place_and_no_other_run_suffers()
     assert [one.verdict for one in found.runs] == ["ok", "error"]
     assert found.runs[1].n == 3
     assert "Bug: planted at test_results.py" in found.runs[1].error
+    unknown = set(FIELDS.split()) & {name for name, value in found.runs[1].model_dump().items() if value is None}
+    assert {"safety", "liveness", "acknowledged", "unavailable_s"} <= unknown
+    assert not {name for name, value in found.runs[1].model_dump().items() if value == "held"}
     assert not found.met
     assert exit_code(found) == 70
 

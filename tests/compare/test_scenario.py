@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from compare.runner import run
 from compare.scenario import catalogue, find, parse
 from replog.errors import ConfigError
 
@@ -44,6 +45,8 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ('name = "mine"', 'name = "My Name"', "mine.toml:1: name = 'My Name'"),
         ("start_s = 1.0", "start_s = -1.0", "mine.toml:9: timeline.0.start_s = -1.0"),
         ("[protocols.pbft]", "[protocols.pbft", "mine.toml: "),
+        ("end_s = 2.0", "options = { loss = 0.5 }", "mine.toml:7: timeline.0: options of crash: loss = 0.5: "),
+        ('"crash"', '"loss"\noptions = { loss = 2 }', "mine.toml:7: timeline.0: options of loss: loss = 2: "),
     ],
 )
 def test_an_error_names_line_field_and_rule(old: str, new: str, said: str) -> None:
@@ -51,6 +54,18 @@ def test_an_error_names_line_field_and_rule(old: str, new: str, said: str) -> No
         parse(GOOD.replace(old, new), "mine.toml")
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_run_that_cannot_be_made_is_refused_before_any_is(tmp_path: Path) -> None:
+    nobody = parse(GOOD.replace("start_s", "target = 4\nstart_s"), "mine.toml")
+    with pytest.raises(ConfigError, match=r"scenario mine: target = 4: with pbft the nodes are 0 \.\. 3"):
+        run(["no-fault", nobody], on_run=lambda *_: pytest.fail("something ran"))
+
+
+def test_two_scenarios_of_one_name_are_refused() -> None:
+    other = find("no-fault").model_copy(update={"duration_s": 1.0})
+    with pytest.raises(ConfigError, match="scenario no-fault: no-fault and no-fault differ under one name"):
+        run(["no-fault", other])
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
