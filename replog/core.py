@@ -294,7 +294,8 @@ class Core(Protocol):
 
 
 class Rng(Protocol):
-    """The part of random.Random that protocols may use; a stream of its own for each component."""
+    """The part of random.Random that protocols may use; a stream of its own for each component. In the live world it is
+    the operating system's own, fit for keys; in the simulated one it is seeded."""
 
     def randint(self, a: int, b: int, /) -> int: ...
 

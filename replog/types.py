@@ -174,6 +174,16 @@ class Reply(Message, frozen=True, tag="R"):
     leader: WireNode
 
 
+class KeyRequest(Message, frozen=True, tag="Q"):
+    """Client to replica: tell me the session key for requests to you. The link says who asks. [CL99 5.2]"""
+
+
+class SessionKey(Message, frozen=True, tag="K"):
+    """Replica to client: MACs for me are made with this key from now on. Only ever sent over an encrypted link."""
+
+    key: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+
+
 class LogRequest(Message, frozen=True, tag="L"):
     """Client to replica: committed entries from `first` on, at most `count`."""
 
@@ -229,7 +239,7 @@ class StatusReply(Message, frozen=True, tag="V"):
     status: bytes  # msgpack of Status: a map, so that fields may be added
 
 
-COMMON_MESSAGES: Final = (Submit, Reply, LogRequest, LogReply, StatusRequest, StatusReply)
+COMMON_MESSAGES: Final = (Submit, Reply, KeyRequest, SessionKey, LogRequest, LogReply, StatusRequest, StatusReply)
 
 
 # ---------------------------------------------------------------------------------------------- results of a request

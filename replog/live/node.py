@@ -168,7 +168,7 @@ class Node:
             signer=MeteredSigner(signer, self._counters.meter),
             verifier=MeteredVerifier(Ed25519Verifier(config.public_keys()), self._counters.meter),
             machine=self._machine(),
-            rng=random.Random(),
+            rng=random.SystemRandom(),
             wall=lambda: time.time_ns() // 1000,
             records=records,
             saved=None if saved is None else SavedState(saved.index, saved.digest, saved.parts),
