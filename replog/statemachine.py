@@ -337,10 +337,10 @@ class StateMachine:
         known = cls._methods.get(method)
         if known is None or cls._decode is None:
             raise TypeError(f"{cls.name} has no method {method!r}; it has {', '.join(cls._methods) or 'none'}")
-        operation = encode([method, *args])
         try:
+            operation = encode([method, *args])
             cls._decode(operation)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, OverflowError, TypeError, UnicodeEncodeError) as error:
             raise TypeError(f"{known.signature} does not take {args!r}: {error}") from None
         return operation
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -23,15 +24,19 @@ if TYPE_CHECKING:
 
 CLIENTS = "cli"
 """Names of clients that begin so are the command's own: one process at a time uses a name, several commands may run."""
+KV_HELP = """Use the key-value service.
+
+Example: replog kv put x 1
+"""
 KEY_VALUE = ("get", "put", "delete", "cas", "scan")
 
 T = TypeVar("T")
-Key = Annotated[str, typer.Argument(metavar="KEY")]
-Value = Annotated[str, typer.Argument(metavar="VALUE")]
+Key = Annotated[str, typer.Argument(metavar="KEY", callback=options.utf8)]
+Value = Annotated[str, typer.Argument(metavar="VALUE", callback=options.utf8)]
 
 
 def add_to(app: typer.Typer) -> None:
-    kv = typer.Typer(help="Use the key-value service.", no_args_is_help=True)
+    kv = typer.Typer(help=KV_HELP, no_args_is_help=True)
     for name, command in (("put", put), ("get", get), ("delete", delete), ("cas", cas), ("scan", scan)):
         kv.command(name)(command)
     app.add_typer(kv, name="kv", rich_help_panel=options.RUN)
@@ -57,12 +62,14 @@ def get(key: Key, cluster: ClusterOption = None, json: JsonOption = False, verbo
     """Print the value of KEY; exit code 1 if it has none.
 
     Example: replog kv get x
+
+    On a terminal, characters that would move the cursor or not show are escaped; into a pipe the value goes as it is.
     """
     result = _kv(cluster, "get", key)
     if result.value is None and not json:
         output.remark(f"replog: {key} has no value")
     else:
-        _show(result, json, lambda result: output.text_of(result.value))
+        _show(result, json, lambda result: _shown(result.value))
     if result.value is None:
         leave(ExitCode.NOT_AS_EXPECTED)
 
@@ -80,7 +87,7 @@ def delete(key: Key, cluster: ClusterOption = None, json: JsonOption = False, ve
 
 def cas(
     key: Key,
-    expected: Annotated[str, typer.Argument(metavar="EXPECTED")],
+    expected: Annotated[str, typer.Argument(metavar="EXPECTED", callback=options.utf8)],
     value: Value,
     cluster: ClusterOption = None,
     json: JsonOption = False,
@@ -97,7 +104,7 @@ def cas(
 
 
 def scan(
-    prefix: Annotated[str, typer.Argument(metavar="[PREFIX]")] = "",
+    prefix: Annotated[str, typer.Argument(metavar="[PREFIX]", callback=options.utf8)] = "",
     cluster: ClusterOption = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -105,12 +112,14 @@ def scan(
     """List keys that begin with PREFIX, and their values.
 
     Example: replog kv scan user/
+
+    Characters that would move the cursor, end the line or not show are escaped; --json is exact.
     """
     result = _kv(cluster, "scan", prefix)
     if json:
         _show(result, json, _where)
     else:
-        output.table(("key", "value"), [tuple(pair) for pair in _pairs(result.value)])
+        output.table(("key", "value"), [[visible(text) for text in pair] for pair in _pairs(result.value)])
 
 
 def _kv(cluster: Path | None, name: str, *arguments: str) -> Result:
@@ -148,7 +157,7 @@ def call(
     config, folder = _running(cluster)
     given = of_texts(_method(config, method), arguments or [])
     result = asked(folder, lambda client: client.ask(method, *given))
-    _show(result, json, lambda result: output.text_of(result.value))
+    _show(result, json, lambda result: _shown(result.value))
 
 
 def _method(config: ClusterConfig, name: str) -> Method:
@@ -218,7 +227,7 @@ def _lines(entry: Entry, verbose: bool, json: bool) -> list[str]:
         return [json_.dumps(value, default=output.plain)]
     if not calls:
         return [f"{entry.index}\t-\t(nothing)"]
-    return [f"{entry.index}\t{who}\t{name}({_arguments(args)})" for who, _, name, args in calls]
+    return [f"{entry.index}\t{who}\t{visible(name)}({_arguments(args)})" for who, _, name, args in calls]
 
 
 def _operation(decode: Callable[[bytes], Any], operation: bytes) -> tuple[str, list[Any]]:
@@ -278,6 +287,18 @@ def _show(result: Result, json: bool, text: Callable[[Result], str]) -> None:
         return
     known = {"value": result.value, "index": result.index, "position": result.position}
     output.as_json({**known, "vouchers": list(result.vouchers)})
+
+
+def _shown(value: Any) -> str:
+    """A value for a person on a terminal, or as it is for a program."""
+    text = output.text_of(value)
+    return visible(text, keep="\n") if sys.stdout.isatty() else text
+
+
+def visible(text: str, keep: str = "") -> str:
+    r"""`text` with what does not print as itself as \n, \x1b, \u202e and so on: whoever wrote it does not get hold of
+    the terminal that shows it."""
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 def _where(result: Result) -> str:

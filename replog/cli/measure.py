@@ -29,7 +29,13 @@ class Durability(enum.StrEnum):
     MEMORY = "memory"
 
 
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures here.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures here.", callback=options.writable)
+]
+Seconds = Annotated[
+    float,
+    typer.Option(min=0.1, max=86_400, callback=options.a_number, help="Measured time, after one second of warm-up."),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,7 +50,7 @@ def bench(
     durability: Annotated[Durability, typer.Option(help="When a promise is on disk.")] = Durability.ALWAYS,
     clients: Annotated[int, typer.Option(min=1, max=1000, help="Clients, each with its own key and links.")] = 1,
     outstanding: Annotated[int, typer.Option(min=1, max=65536, help="Operations each client keeps waiting.")] = 1000,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Measured time, after one second of warm-up.")] = 5.0,
+    seconds: Seconds = 5.0,
     json_file: JsonFile = None,
     verbose: VerboseOption = False,
 ) -> None:
@@ -59,10 +65,17 @@ def bench(
     plan = load.Plan(protocol, f, clients, outstanding, seconds, durability.value)
     figures = load.run(plan, progress=output.remark if verbose else None)
     if json_file is not None:
-        json_file.write_text(load.as_json(figures))
+        _write(json_file, load.as_json(figures))
     output.table(("figure", "value"), list(_rows(figures)))
     if not figures["acknowledged"]:
         leave(ExitCode.VACUOUS)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise WrongUsage(f"--json = {path}: cannot be written: {error.strerror}") from None
 
 
 def _rows(figures: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,36 @@ ClusterOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more, with tracebacks of errors.")]
+
+
+def utf8(value: str) -> str:
+    """Refuses an argument whose bytes are no UTF-8: keys and values are Unicode."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise typer.BadParameter(f"{value!r} is not UTF-8") from None
+    return value
+
+
+def a_number(value: float) -> float:
+    """Refuses what compares with nothing, and so is within every range."""
+    if math.isnan(value):
+        raise typer.BadParameter("must be a number")
+    return value
+
+
+def writable(path: Path | None) -> Path | None:
+    """Refuses, before there is anything to lose, a file that cannot be written in the end."""
+    try:
+        if path is not None and not path.exists():
+            path.touch()
+            path.unlink()
+        elif path is not None:
+            path.open("ab").close()
+    except OSError as error:
+        raise typer.BadParameter(f"cannot be written: {error.strerror}") from None
+    return path
+
 
 RUN = "Run"
 COMPARE = "Compare"

@@ -7,6 +7,7 @@ the log has the declared types, or the call never leaves.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,11 +15,15 @@ import msgspec
 
 from replog.errors import ConfigError
 from replog.statemachine import Method, Parameter
-from replog.table import MISSING
+from replog.table import MISSING, encode
 
 
 class WrongArguments(ConfigError):
     """Arguments that the method does not take; the text names the argument, the rule and the signature."""
+
+
+class Unencodable(WrongArguments):
+    """Arguments that no method can take: no operation can carry them."""
 
 
 def required(method: Method) -> list[Parameter]:
@@ -61,16 +66,23 @@ def _check_number(method: Method, count: int) -> None:
 
 def _plain(method: Method, parameter: Parameter, value: Any) -> Any:
     """`value` as the declared type, in the plain form in which operations are encoded."""
+    given = f"{parameter.name} = {value!r:.80}"
     try:
-        return msgspec.to_builtins(msgspec.convert(value, parameter.type), builtin_types=(bytes,))
+        plain = msgspec.to_builtins(msgspec.convert(value, parameter.type), builtin_types=(bytes,))
+        encode(plain)
     except msgspec.ValidationError as error:
         rule = str(error).replace("Expected", "must be").replace("`", "")
-        raise WrongArguments(f"{parameter.name} = {value!r:.80}: {rule}; {method.signature}") from None
+        raise WrongArguments(f"{given}: {rule}; {method.signature}") from None
+    except OverflowError:
+        raise Unencodable(f"{given}: an integer must be within -2^63 .. 2^64 - 1; {method.signature}") from None
+    except UnicodeEncodeError:
+        raise Unencodable(f"{given}: text must be Unicode that UTF-8 can hold; {method.signature}") from None
+    return plain
 
 
 def _read(method: Method, parameter: Parameter, text: str) -> Any:
     if parameter.type is bytes:
-        return text.encode()
+        return os.fsencode(text)
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError):
@@ -79,7 +91,7 @@ def _read(method: Method, parameter: Parameter, text: str) -> Any:
         return _plain(method, parameter, parsed)
     except WrongArguments:
         if _takes_text(parameter.type):
-            return text
+            return _plain(method, parameter, text)
         raise
 
 

@@ -24,12 +24,12 @@ from itertools import accumulate, cycle, islice
 from pathlib import Path
 from typing import Any, Literal
 
-from replog import protocols
 from replog.apps.kv import KeyValue
 from replog.certificates import load_signer, tls_context
 from replog.client import ClientCore, Done, Failed, ToReplica, Wake
 from replog.codec import BadMessage, pack_frame, unpack_frame
-from replog.config import ClusterConfig, create_cluster
+from replog.config import ClusterConfig, create_cluster, size_of
+from replog.live.client import PACK_OPERATIONS_MAX
 from replog.live.links import Dialler, Link
 from replog.live.processes import LocalProcesses
 from replog.types import Message, Micros, NodeId
@@ -141,9 +141,9 @@ class LoadClient:
     def __init__(self, config: ClusterConfig, name: str, outstanding: int, tally: Tally) -> None:
         spec, options = config.spec, config.protocol_options()
         folder = config.client_folder(name)
-        self._core = ClientCore(
-            name, config.n, spec.client_rules(config.n, config.f, options), load_signer(folder), config.domain
-        )
+        rules = spec.client_rules(config.n, config.f, options)
+        self._core = ClientCore(name, config.n, rules, load_signer(folder), config.domain)
+        self._pack = min(PACK_OPERATIONS_MAX, rules.request_operations_max)
         self._codec = spec.messages
         self._config = config
         self._context = tls_context(config.folder / "ca.pem", folder, server=False)
@@ -166,14 +166,14 @@ class LoadClient:
             await dialler.close()
 
     def refill(self) -> None:
-        """Pack all that may be sent into one request."""
-        if not self._free or monotonic() > self._tally.end:
-            return
-        now, count = monotonic(), self._free
-        timestamp, effects = self._core.submit(now, list(islice(self._operations, count)))
-        self._sent[timestamp] = (now, count)
-        self._free = 0
-        self._carry_out(now, effects)
+        """Pack all that may be sent into one request, or into as many as it takes."""
+        now = monotonic()
+        while self._free and now <= self._tally.end:
+            count = min(self._free, self._pack)
+            timestamp, effects = self._core.submit(now, list(islice(self._operations, count)))
+            self._sent[timestamp] = (now, count)
+            self._free -= count
+            self._carry_out(now, effects)
 
     async def _serve(self, link: Link) -> None:
         assert isinstance(link.peer, int)
@@ -279,8 +279,8 @@ def run(plan: Plan, progress: Callable[[str], None] | None = None) -> dict[str, 
 
 
 def free_ports(plan: Plan) -> list[int]:
-    """Ports that nothing listens on just now, one a replica."""
-    n = protocols.find(plan.protocol).replicas(plan.f)
+    """Ports that nothing listens on just now, one a replica. Raises ConfigError."""
+    n, _ = size_of(plan.protocol, f=plan.f)
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(n)]
         for one in sockets:

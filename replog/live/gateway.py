@@ -16,6 +16,7 @@ import json
 import logging
 import logging.handlers
 import os
+import re
 import signal
 import sys
 import threading
@@ -23,6 +24,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from aiohttp import web
@@ -32,10 +34,18 @@ from prometheus_client.registry import Collector
 from pydantic import BaseModel
 
 from replog.config import ClusterConfig
-from replog.errors import ConfigError, NotCommitted, OperationFailed, OutcomeUnknown, Overloaded, ReplogError
+from replog.errors import (
+    ConfigError,
+    NotCommitted,
+    OperationFailed,
+    OutcomeUnknown,
+    Overloaded,
+    ReplogError,
+    RequestTooLarge,
+)
 from replog.interface import Result, Said
 from replog.live import report
-from replog.live.arguments import WrongArguments, of_values
+from replog.live.arguments import Unencodable, WrongArguments, of_values
 from replog.live.client import LogClient
 from replog.live.counters import TOLD
 from replog.live.gateway_process import NAME, gateway_port
@@ -46,8 +56,8 @@ from replog.statemachine import Method
 
 log = logging.getLogger("replog.gateway")
 
-BODY_BYTES_MAX = 1024 * 1024
 LOG_BYTES_MAX = 8 * 1024 * 1024
+_BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 KEY_VALUE = ("get", "put", "delete", "scan")
 """An application with these methods is served under /kv."""
 
@@ -139,6 +149,7 @@ class Gateway:
         self._processes = LocalProcesses(config)
         self._methods = {method.name: method for method in config.machine().describe()}
         self._quorum = report.quorum_of(config)
+        self._body_bytes_max = config.spec.client_rules(config.n, config.f, config.protocol_options()).request_bytes_max
         self._meters = Meters()
         self._openapi = description(
             config.app_name, config.app_version, self._methods, (Answer, Problem), key_value=self._has_kv
@@ -149,7 +160,7 @@ class Gateway:
         return all(name in self._methods for name in KEY_VALUE)
 
     def application(self) -> web.Application:
-        app = web.Application(middlewares=[self._measured, _as_problems], client_max_size=BODY_BYTES_MAX)
+        app = web.Application(middlewares=[self._measured, _as_problems], client_max_size=self._body_bytes_max)
         app.add_routes(
             [
                 web.put("/kv/{key:.+}", self._put),
@@ -172,16 +183,17 @@ class Gateway:
             value = (await request.read()).decode()
         except UnicodeDecodeError:
             raise Refusal(400, "BadRequest", "the body is not UTF-8", "a value is UTF-8 text") from None
-        return _answer(await self._kv("put", request.match_info["key"], value))
+        return _answer(await self._kv("put", _key(request), value))
 
     async def _get(self, request: web.Request) -> web.Response:
-        result = await self._kv("get", request.match_info["key"])
+        result = await self._kv("get", _key(request))
         return _answer(result, 404 if result.value is None else 200)
 
     async def _delete(self, request: web.Request) -> web.Response:
-        return _answer(await self._kv("delete", request.match_info["key"]))
+        return _answer(await self._kv("delete", _key(request)))
 
     async def _scan(self, request: web.Request) -> web.Response:
+        _unquoted("query", request.rel_url.raw_query_string)
         return _answer(await self._kv("scan", request.query.get("prefix", "")))
 
     async def _kv(self, name: str, *arguments: str) -> Result:
@@ -229,6 +241,21 @@ class Gateway:
         return response
 
 
+def _key(request: web.Request) -> str:
+    return _unquoted("key", request.rel_url.raw_path.split("/", 2)[2])
+
+
+def _unquoted(name: str, raw: str) -> str:
+    """Two texts never become one key: what is no percent-encoded UTF-8 is refused, not mended."""
+    try:
+        if _BAD_ESCAPE.search(raw):
+            raise ValueError
+        return unquote_to_bytes(raw).decode()
+    except ValueError:
+        rule = "it is UTF-8, and a percent sign is followed by two hex digits"
+        raise Refusal(400, "BadRequest", f"the {name} {raw!r:.80} is not percent-encoded UTF-8", rule) from None
+
+
 async def _arguments(request: web.Request, method: Method) -> list[Any]:
     """The arguments in the body: a JSON array in order, a JSON object by name, or nothing."""
     raw = await request.read()
@@ -240,6 +267,8 @@ async def _arguments(request: web.Request, method: Method) -> list[Any]:
         raise Refusal(400, "BadRequest", "the body is neither a JSON array nor an object", method.signature)
     try:
         return of_values(method, given)
+    except Unencodable as error:
+        raise Refusal(400, "BadRequest", str(error), method.signature) from None
     except WrongArguments as error:
         raise Refusal(422, "WrongArguments", str(error), method.signature) from None
 
@@ -254,13 +283,31 @@ async def _as_problems(request: web.Request, handler: Handler) -> web.StreamResp
         return await handler(request)
     except Refusal as error:
         return _problem(error.status, error.problem)
-    except web.HTTPRequestEntityTooLarge:
-        rule = f"a body has at most {BODY_BYTES_MAX} bytes"
-        return _problem(413, Problem(error="TooLarge", message="the body is too large", rule=rule))
     except web.HTTPException as error:
-        return _problem(error.status, Problem(error=type(error).__name__.removeprefix("HTTP"), message=error.reason))
+        return _problem(error.status, _http_problem(request, error), _allowed(error))
+    except web.RequestPayloadError as error:
+        return _problem(400, Problem(error="BadRequest", message=f"the body cannot be read: {error}"))
     except ReplogError as error:
         return _problem(*_told(error))
+    except Exception:
+        log.exception("%s %s", request.method, request.path_qs)
+        return _problem(500, Problem(error="InternalError", message="a bug of the gateway's own; its log has more"))
+
+
+def _http_problem(request: web.Request, error: web.HTTPException) -> Problem:
+    kind = type(error).__name__.removeprefix("HTTP")
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        rule = f"it takes {', '.join(sorted(error.allowed_methods))}"
+        return Problem(error=kind, message=f"{request.method} is not for {request.path}", rule=rule)
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        rule = f"a body has at most request_bytes_max = {request.client_max_size} bytes"
+        return Problem(error="RequestTooLarge", message="the body is too large", rule=rule)
+    return Problem(error=kind, message=error.reason)
+
+
+def _allowed(error: web.HTTPException) -> dict[str, str]:
+    """The methods that the path takes: every 405 says them. [RFC 9110 15.5.6]"""
+    return {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
 
 
 def _told(error: ReplogError) -> tuple[int, Problem]:
@@ -268,6 +315,8 @@ def _told(error: ReplogError) -> tuple[int, Problem]:
     if isinstance(error, OperationFailed):
         status = 409 if error.type == "Conflict" else 422
         return status, Problem(error=error.type, message=error.text, rule="refused by the application on every replica")
+    if isinstance(error, RequestTooLarge):
+        return 413, Problem(error=kind, message=str(error), rule="not sent; divide it")
     if isinstance(error, Overloaded):
         return 503, Problem(error=kind, message=str(error), rule="not executed; try again later")
     if isinstance(error, OutcomeUnknown):
@@ -277,9 +326,9 @@ def _told(error: ReplogError) -> tuple[int, Problem]:
     return 503, Problem(error=kind, message=str(error))
 
 
-def _problem(status: int, problem: Problem) -> web.Response:
-    headers = {"Retry-After": "1"} if status == 503 else None
-    return _json(problem.model_dump(exclude_none=True), status, headers)
+def _problem(status: int, problem: Problem, headers: dict[str, str] | None = None) -> web.Response:
+    retry = {"Retry-After": "1"} if status == 503 else {}
+    return _json(problem.model_dump(exclude_none=True), status, {**retry, **(headers or {})})
 
 
 def _answer(result: Result, status: int = 200) -> web.Response:

@@ -16,7 +16,7 @@ PROBLEMS = {
     "400": "The request is malformed.",
     "404": "No such method, route or key.",
     "409": "The application refused: in conflict with the present state.",
-    "413": "The body is too large.",
+    "413": "Larger than request_bytes_max: not sent.",
     "422": "Wrong arguments, or the application refused.",
     "503": "Not executed: overloaded, or no quorum. Try again later.",
     "504": "No answer in time: executed or not is unknown.",

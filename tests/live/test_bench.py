@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from replog.cli import run
-from replog.live.bench import Cpu, Plan, Tally, cpu_seconds, figures, percentiles
+from replog.cli.options import writable
+from replog.config import create_cluster
+from replog.live import bench
+from replog.live.bench import Cpu, LoadClient, Plan, Tally, cpu_seconds, figures, percentiles
+
+Capsys = pytest.CaptureFixture[str]
 
 
 def test_percentiles_count_operations_not_requests() -> None:
@@ -59,6 +64,44 @@ def test_cpu_of_a_process_that_is_gone_is_unknown() -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     assert cpu_seconds([gone.pid]) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("paxos",), "protocol = 'paxos': no protocol 'paxos'; known: pbft, raft"),
+        (("raft", "--seconds", "nan"), "--seconds = nan: "),
+        (("raft", "--seconds", "inf"), "--seconds = inf: "),
+        (("raft", "--json", "nowhere/figures.json"), "--json = nowhere/figures.json: cannot be written: No such file"),
+        (("raft", "--json", "."), "--json = .: cannot be written: Is a directory"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_the_run(
+    arguments: tuple[str, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bench, "LocalProcesses", None)
+    assert run(["bench", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"replog: {words}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_may_be_written_is_left_as_it_is(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    old.write_text("{}")
+    assert [writable(old), writable(new), writable(None)] == [old, new, None]
+    assert old.read_text() == "{}"
+    assert not new.exists()
+
+
+@pytest.mark.live
+async def test_more_operations_than_a_request_takes_go_into_several(tmp_path: Path) -> None:
+    config = create_cluster(tmp_path / "cluster", "raft", f=1, clients=["load"])
+    client = LoadClient(config, "load", 10_000, Tally(begin=0, end=2**62))
+    client.refill()
+    assert client._core.outstanding == 3
+    client._core.check_invariants()
 
 
 @pytest.mark.live

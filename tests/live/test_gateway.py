@@ -9,16 +9,24 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+import yarl
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from replog import LocalCluster
 from replog.config import ClusterConfig, create_cluster
-from replog.errors import NoCluster, NotCommitted, OperationFailed, OutcomeUnknown, Overloaded, ReplogError
+from replog.errors import (
+    NoCluster,
+    NotCommitted,
+    OperationFailed,
+    OutcomeUnknown,
+    Overloaded,
+    RequestTooLarge,
+)
 from replog.interface import Result, Said
 from replog.live.client import LogClient
-from replog.live.gateway import BODY_BYTES_MAX, Gateway
-from replog.types import Status
+from replog.live.gateway import Gateway
+from replog.types import REQUEST_BYTES_MAX, Status
 
 SENT = "replog_replica_messages_sent_total"
 Http = TestClient[web.Request, web.Application]
@@ -94,7 +102,7 @@ class Scripted:
     """A client whose next answer a test decides; the gateway must not need more than this."""
 
     def __init__(self) -> None:
-        self.error: ReplogError | None = None
+        self.error: Exception | None = None
         self.statuses: list[Status | None] = [None] * 4
 
     async def ask(self, method: str, *arguments: Any) -> Result:
@@ -123,12 +131,14 @@ async def scripted(tmp_path: Path) -> AsyncIterator[Pair]:
         (OperationFailed("ValueError", "amount < 0"), 422, "ValueError"),
         (OperationFailed("Conflict", "taken"), 409, "Conflict"),
         (Overloaded("too much"), 503, "Overloaded"),
+        (RequestTooLarge("divide it"), 413, "RequestTooLarge"),
+        (RuntimeError("a wire came loose"), 500, "InternalError"),
         (NotCommitted("not sent"), 503, "NotCommitted"),
         (OutcomeUnknown("no answer"), 504, "OutcomeUnknown"),
         (NoCluster("nobody there"), 503, "NoCluster"),
     ],
 )
-async def test_each_end_of_a_call_has_a_status(scripted: Pair, error: ReplogError, status: int, kind: str) -> None:
+async def test_each_end_of_a_call_has_a_status(scripted: Pair, error: Exception, status: int, kind: str) -> None:
     http, client = scripted
     client.error = error
     problem = await told(http.put("/kv/x", data="1"), status)
@@ -157,15 +167,56 @@ Send = Callable[[Http], Awaitable[aiohttp.ClientResponse]]
         (lambda http: http.post("/call/put", json={"key": "x"}), 422, ("value", "missing")),
         (lambda http: http.post("/call/put", data=b"[" * 100_000), 400, ("not JSON",)),
         (lambda http: http.put("/kv/x", data=b"\xff"), 400, ("UTF-8",)),
-        (lambda http: http.put("/kv/x", data=io.BytesIO(bytes(BODY_BYTES_MAX + 1))), 413, (str(BODY_BYTES_MAX),)),
+        (lambda http: http.put("/kv/x", data=io.BytesIO(bytes(REQUEST_BYTES_MAX + 1))), 413, (str(REQUEST_BYTES_MAX),)),
+        (lambda http: http.post("/call/scan", data=b'["x", 18446744073709551616]'), 400, ("limit", "2^64 - 1")),
+        (lambda http: http.put("/kv/x", data=b"junk", headers=GZIP), 400, ("cannot be read",)),
         (lambda http: http.get("/nowhere"), 404, ("NotFound",)),
-        (lambda http: http.post("/kv/x"), 405, ("MethodNotAllowed",)),
     ],
 )
 async def test_what_is_wrong_is_named(scripted: Pair, send: Send, status: int, words: tuple[str, ...]) -> None:
     http, _ = scripted
     problem = json.dumps(await told(send(http), status))
     assert all(word in problem for word in words), problem
+
+
+GZIP = {"Content-Encoding": "gzip"}
+
+
+@pytest.mark.parametrize("raw", ["/kv/%FF", "/kv/%ed%a0%80", "/kv/%zz", "/kv/x%", "/kv?prefix=%FF"])
+async def test_what_is_no_utf8_names_no_key(scripted: Pair, raw: str) -> None:
+    http, _ = scripted
+    problem = await told(http.get(yarl.URL(raw, encoded=True)), 400)
+    assert raw.removeprefix("/kv")[1:] in problem["message"]
+    assert "UTF-8" in problem["rule"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "key"), [("%25FF", "%FF"), ("a%2Fb//c", "a/b//c"), ("%C3%A4+", "ä+"), ("%EF%BF%BD", "\ufffd")]
+)
+async def test_a_key_is_what_its_encoding_says(scripted: Pair, raw: str, key: str) -> None:
+    http, _ = scripted
+    assert (await told(http.get(yarl.URL(f"/kv/{raw}", encoded=True))))["value"] == ["get", key]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("POST", "/kv/x", "DELETE,GET,HEAD,PUT"), ("GET", "/call/put", "POST"), ("DELETE", "/status", "GET,HEAD")],
+)
+async def test_a_wrong_method_is_told_the_right_ones(scripted: Pair, method: str, path: str, allowed: str) -> None:
+    http, _ = scripted
+    answer = await http.request(method, path)
+    assert answer.headers["Allow"] == allowed
+    problem = await told(http.request(method, path), 405)
+    assert problem["error"] == "MethodNotAllowed"
+    assert problem["rule"] == f"it takes {allowed.replace(',', ', ')}"
+
+
+async def test_a_value_beyond_the_limit_is_refused_alike(http: Http) -> None:
+    """Just below the limit of a body, above that of a request: both protocols say so, and neither has it."""
+    problem = await told(http.put("/kv/x", data=b"v" * (REQUEST_BYTES_MAX - 1)), 413)
+    assert f"request_bytes_max = {REQUEST_BYTES_MAX}" in problem["message"]
+    assert (await told(http.get("/kv/x"), 404))["value"] is None
+    await told(http.put("/kv/x", data=b"v" * (REQUEST_BYTES_MAX - 1024)))
 
 
 async def test_health_follows_the_quorum(scripted: Pair) -> None:
