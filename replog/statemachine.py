@@ -341,7 +341,7 @@ class StateMachine:
             operation = encode([method, *args])
             cls._decode(operation)
         except (msgspec.MsgspecError, OverflowError, TypeError, UnicodeEncodeError) as error:
-            raise TypeError(f"{known.signature} does not take {args!r}: {error}") from None
+            raise TypeError(f"{known.signature} does not take {args!r:.200}: {error}") from None
         return operation
 
     decode_outcome = staticmethod(decode_outcome)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from replog import LocalCluster, NotCommitted, OperationFailed, OutcomeUnknown
+from replog import LocalCluster, NotCommitted, OperationFailed, OutcomeUnknown, RequestTooLarge, StateMachine, command
 from replog.apps.kv import KeyValue
 from replog.config import create_cluster, storage_owner
 from replog.errors import Compacted, ConfigError, NoCluster, Overloaded
@@ -30,6 +30,34 @@ async def test_write_read_and_status(protocol: str) -> None:
         said = await cluster.status()
         assert [word.node for word in said] == list(range(cluster.config.n))
         assert all(word.status is not None and word.status.node == word.node for word in said)
+
+
+class Rude(StateMachine):
+    @command
+    def leave(self, how: str) -> None:
+        raise {"interrupt": KeyboardInterrupt, "exit": SystemExit, "generator": GeneratorExit}[how]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_an_application_does_not_stop_its_replicas(protocol: str) -> None:
+    """X15"""
+    async with LocalCluster(protocol, Rude, f=1) as cluster:
+        for how, name in (("interrupt", "KeyboardInterrupt"), ("exit", "SystemExit"), ("generator", "GeneratorExit")):
+            with pytest.raises(OperationFailed, match=name):
+                await cluster.call("leave", how)
+        assert all(word.status is not None for word in await cluster.status())
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_too_large_a_request_is_the_same_error_at_once(protocol: str) -> None:
+    """Whatever it would take, 70 MB or a little too much, nothing of it is sent."""
+    async with LocalCluster(protocol, f=1, options={"request_bytes_max": 100_000}) as cluster:
+        for size in (100_000, 70_000_000):
+            with pytest.raises(RequestTooLarge, match="request_bytes_max = 100000"):
+                await cluster.call("put", "x", "v" * size)
+        await asyncio.gather(*(cluster.call("put", f"k{n}", "v" * 40_000) for n in range(6)))
+        requests = [request async for entry in cluster.log() for request in entry.requests]
+        assert max(len(request.operations) for request in requests) <= 2, "a pack is within the limit too"
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
