@@ -16,7 +16,6 @@ from pbft import PbftCore
 from pbft import messages as m
 from pbft.messages import MESSAGES
 from pbft.notary import Notary
-from replog.core import Received, Timeout
 from replog.types import Submit
 from tests.pbft.harness import SECOND, SMALL, Cluster, Packet
 
@@ -164,22 +163,19 @@ class Chance:
             self.rng.choices(acts, weights)[0][0]()
         self.disks_are(sync=True, save=True)
         for node in range(self.cluster.n):
-            if node not in self.cluster.replicas:
+            if node not in self.cluster.servers:
                 self.cluster.start(node)
 
     def _pick(self) -> Packet | None:
         network = self.cluster.network
         if not network:
             return None
-        place = self.rng.randrange(min(len(network), 12))
-        packet = network[place]
-        del network[place]
-        return packet
+        return network.pop(self.rng.randrange(min(len(network), 12)))
 
     def deliver(self) -> None:
         packet = self._pick()
-        if packet is not None and packet.to in self.cluster.replicas:
-            self.cluster.step(packet.to, Received(packet.sender, packet.message))
+        if packet is not None:
+            self.cluster.receive(packet)
 
     def drop(self) -> None:
         self._pick()
@@ -199,25 +195,24 @@ class Chance:
 
     def tick(self) -> None:
         """The next timer of somebody, or of anybody: clocks run unevenly."""
-        due = [(at, node, name) for node, timers in self.cluster.timers.items() for name, at in timers.items()]
+        due = self.cluster.due()
         if due:
-            at, node, name = min(due) if self.rng.random() < 0.8 else self.rng.choice(due)
-            self.cluster.now = max(self.cluster.now, at)
-            del self.cluster.timers[node][name]
-            self.cluster.step(node, Timeout(name))
+            _, node, name = min(due) if self.rng.random() < 0.8 else self.rng.choice(due)
+            self.cluster.fire(node, name)
 
     def cut(self) -> None:
         nodes = self.rng.sample(range(self.cluster.n), self.rng.randint(1, self.cluster.n // 2))
         self.cluster.isolate(*nodes)
 
     def restart(self) -> None:
-        gone = [node for node in range(self.cluster.n) if node not in self.cluster.replicas]
+        gone = [node for node in range(self.cluster.n) if node not in self.cluster.servers]
         if gone and self.rng.random() < 0.7:
             self.cluster.start(gone[0])
         else:
             node = self.rng.choice(self.correct)
-            if node in self.cluster.replicas:
-                self.lost += bool(self.cluster.outboxes[node].write() or self.cluster.unsaved[node])
+            if node in self.cluster.servers:
+                server = self.cluster.servers[node]
+                self.lost += bool(server.outbox.write() or server.saves)
                 self.cluster.crash(node)
 
     def hold_disks(self) -> None:
@@ -226,20 +221,20 @@ class Chance:
 
     def disks_are(self, sync: bool, save: bool) -> None:
         self.cluster.autosync, self.cluster.autosave = sync, save
-        for node in self.cluster.replicas:
+        for node in self.cluster.servers:
             if sync:
                 self.cluster.sync(node)
             if save:
-                self.cluster.flush(node)
+                self.cluster.save(node)
 
     def sync(self) -> None:
         """One disk has written what it was given; now and then also the states."""
-        if not self.cluster.replicas:
+        if not self.cluster.servers:
             return
-        node = self.rng.choice(sorted(self.cluster.replicas))
+        node = self.rng.choice(sorted(self.cluster.servers))
         self.cluster.sync(node)
         if self.rng.random() < 0.2:
-            self.cluster.flush(node)
+            self.cluster.save(node)
 
     # ---------------------------------------------------------------------------------------------------- the good time
 
@@ -265,8 +260,8 @@ class Chance:
         compared = self.cluster.check_agreement(self.liars)
         states: dict[int, set[bytes]] = {}
         for node in self.correct:
-            if node in self.cluster.replicas:
-                executor = self.cluster.replicas[node].executor
+            if node in self.cluster.servers:
+                executor = self.cluster.servers[node].replica.executor
                 states.setdefault(executor.index, set()).add(executor.digest())
         if any(len(digests) > 1 for digests in states.values()):
             raise Unsafe("correct replicas have different states after one seq")

@@ -12,7 +12,8 @@ from pbft import messages as m
 from pbft.view_change import ViewChanges
 from replog.core import Received, Send, SetTimer, Timeout
 from replog.types import Request, Submit
-from tests.pbft import forge, harness
+from tests import plug
+from tests.pbft import forge
 from tests.pbft.harness import SECOND, SMALL, Cluster, Packet
 
 T = 1_000_000
@@ -46,7 +47,7 @@ def test_4_4_the_timer_starts_with_the_first_request_and_stops_with_the_last() -
     cluster.settle()
     assert cluster.done("ann", 1)
     assert cluster.done("bob", 1)
-    assert "request" not in cluster.timers[1]
+    assert "request" not in cluster.servers[1].timers
 
 
 def test_4_4_the_timer_starts_anew_for_the_next_request() -> None:
@@ -58,7 +59,7 @@ def test_4_4_the_timer_starts_anew_for_the_next_request() -> None:
     hear(cluster, 1, "bob", Submit(bob.raw))
     cluster.settle()
     assert cluster.done("ann", 1)
-    assert cluster.timers[1]["request"] == 1000 + T
+    assert cluster.servers[1].timers["request"] == 1000 + T
 
 
 def test_4_4_a_backup_waits_for_what_it_accepted_too() -> None:
@@ -72,7 +73,7 @@ def test_4_4_the_primary_times_nobody() -> None:
     cluster.blocked = lambda packet: True
     cluster.submit("ann", 1)
     cluster.settle()
-    assert "request" not in cluster.timers[0]
+    assert "request" not in cluster.servers[0].timers
 
 
 # ----------------------------------------------------------------------------------------------------------- joining
@@ -146,11 +147,11 @@ def test_4_5_2_without_new_view_the_next_one_is_asked_for() -> None:
     cluster = Cluster()
     for node in (0, 1):
         hear(cluster, 3, node, forge.view_change(cluster, node, 1))
-    assert cluster.timers[3]["new-view"] == T
+    assert cluster.servers[3].timers["new-view"] == T
     cluster.fire(3, "new-view")
     assert cluster.core(3).view == 2
     assert "node 1 sent no NEW-VIEW for view 1" in cluster.replicas[3].status().reason
-    assert "new-view" not in cluster.timers[3], "until a quorum asks for view 2"
+    assert "new-view" not in cluster.servers[3].timers, "until a quorum asks for view 2"
 
 
 def test_4_4_view_change_is_repeated_until_its_view_begins() -> None:
@@ -243,7 +244,7 @@ def test_p35_a_request_to_backups_only_is_verified_sent_on_and_executed() -> Non
     cluster.submit("ann", 1, (1, 2, 3))
     cluster.settle()
     assert cluster.done("ann", 1)
-    assert "request" not in cluster.timers[1]
+    assert "request" not in cluster.servers[1].timers
 
 
 def test_p35_a_request_that_is_not_signed_starts_no_timer_and_is_not_sent_on() -> None:
@@ -253,7 +254,7 @@ def test_p35_a_request_that_is_not_signed_starts_no_timer_and_is_not_sent_on() -
     hear(cluster, 1, "ann", Submit(forged.raw))
     hear(cluster, 1, 2, Submit(request.raw))
     hear(cluster, 1, "bob", Submit(request.raw))
-    assert "request" not in cluster.timers[1]
+    assert "request" not in cluster.servers[1].timers
     assert not any(isinstance(message, Submit) for _, _, message in cluster.sent)
 
 
@@ -281,11 +282,11 @@ def test_p32_two_requests_under_one_timestamp_leave_nobody_waiting() -> None:
     cluster.inject("eve", 0, Submit(one.raw))
     cluster.inject("eve", (1, 2, 3), Submit(two.raw))
     cluster.settle()
-    assert "request" in cluster.timers[1]
+    assert "request" in cluster.servers[1].timers
     cluster.release()
     cluster.settle()
     assert cluster.applied[1][1][0] == (one.raw,)
-    assert all("request" not in cluster.timers[node] for node in range(4))
+    assert all("request" not in cluster.servers[node].timers for node in range(4))
     assert all(not cluster.core(node).requests.pending for node in range(4))
     cluster.run(10 * SECOND)
     assert set(cluster.views()) == {0}
@@ -296,10 +297,10 @@ def test_p32_a_request_that_its_client_gave_up_leaves_nobody_waiting() -> None:
     cluster = Cluster()
     cluster.blocked = lambda packet: type(packet.message) is Submit
     hear(cluster, 2, "eve", Submit(cluster.request("eve", 1).raw))
-    assert "request" in cluster.timers[2]
+    assert "request" in cluster.servers[2].timers
     cluster.submit("eve", 2, low=1)
     cluster.settle()
-    assert "request" not in cluster.timers[2]
+    assert "request" not in cluster.servers[2].timers
     assert not cluster.core(2).requests.pending
 
 
@@ -341,7 +342,7 @@ def test_p35_a_client_cannot_set_backups_that_are_ahead_against_the_primary() ->
 
 def test_p32_a_request_whose_session_is_closed_holds_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its client's session was given up for others': it can never execute, which is no fault of the primary."""
-    monkeypatch.setattr(harness, "Executor", functools.partial(harness.Executor, sessions_max=2))
+    monkeypatch.setattr(plug, "Executor", functools.partial(plug.Executor, sessions_max=2))
     cluster = Cluster(options={"batch_delay_us": 0})
     cluster.submit("eve", 5, low=0)
     cluster.settle()

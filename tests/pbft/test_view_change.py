@@ -435,7 +435,7 @@ def test_4_4_request_timers_stop_during_a_view_change() -> None:
     """P13: and the timer for NEW-VIEW starts with a quorum of view-changes only. [CL99 4.5.2]"""
     cluster = Cluster()
     hear(cluster, 2, 0, forge.pre_prepare(cluster, 0, 1, [cluster.request("ann", 1)]))
-    assert "request" in cluster.timers[2]
+    assert "request" in cluster.servers[2].timers
     for node in (0, 1, 3):
         cluster.core(2).hearing.heard_at[node] = cluster.now + 1
     effects = cluster.step(2, Timeout("request"))

@@ -91,7 +91,7 @@ class Schedule:
 
     def pass_time(self) -> None:
         cluster = self.cluster
-        due = [(at, node, name) for node, server in cluster.servers.items() for name, at in server.timers.items()]
+        due = cluster.due()
         if due:
             _, node, name = min(due) if self.chance.random() > self.early else self.chance.choice(sorted(due))
             cluster.fire(node, name)
@@ -136,7 +136,7 @@ class Schedule:
     def cut(self) -> None:
         side = {node for node in range(self.cluster.n) if self.chance.random() < 0.5}
         one_way = self.chance.random() < 0.3
-        self.cluster.lost = lambda packet: (
+        self.cluster.blocked = lambda packet: (
             (packet[0] in side and packet[1] not in side)
             or (not one_way and packet[1] in side and packet[0] not in side)
         )

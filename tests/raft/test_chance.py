@@ -89,7 +89,7 @@ def test_no_message_raises_whatever_the_state(happenings: list[Any], begin: str)
         for timestamp in range(1, 9):
             cluster.submit(0, "carol", timestamp)
             cluster.settle()
-    cluster.lost = lambda packet: True
+    cluster.blocked = lambda packet: True
     cluster.applied.clear()
     for happening in happenings:
         cluster.now += 40 * MS

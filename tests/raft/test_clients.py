@@ -196,7 +196,7 @@ def test_a_leader_cut_off_takes_no_more_than_its_bounds() -> None:
         cluster.submit(0, "ann", timestamp)
     assert cluster.core(0).log.last_index == 3
     assert cluster.core(0).requests.pending == 10
-    sent = [send for _, send in cluster.sent_kinds(AppendEntries) if send.message.entries]
+    sent = [send for send in cluster.sent_kinds(AppendEntries) if send.message.entries]
     assert len(sent) == 3
 
 

@@ -65,7 +65,7 @@ def test_a_lost_request_for_a_vote_is_sent_again_to_who_is_silent() -> None:
     cluster.drop(1, 2)
     cluster.inject(1, 0, VoteReply(1, False))
     cluster.fire(0, "vote-retry")
-    assert cluster.sent[-1] == (0, Send((2,), RequestVote(1, 0, 0, 0)))
+    assert cluster.sent[-1] == (0, (2,), RequestVote(1, 0, 0, 0))
     cluster.settle()
     assert cluster.core(0).role is Role.LEADER
     assert cluster.core(0).current_term == 1
@@ -181,7 +181,7 @@ def test_6_2_a_leader_that_is_heard_but_hears_nobody_steps_down() -> None:
     """A one-way cut must not leave a cluster with a leader that can commit nothing."""
     cluster = Cluster(3)
     cluster.elect(0)
-    cluster.lost = lambda packet: packet[1] == 0
+    cluster.blocked = lambda packet: packet[1] == 0
     cluster.run(3 * SECOND)
     assert 0 not in leaders(cluster)
     assert len(leaders(cluster)) == 1
@@ -204,7 +204,7 @@ def test_a_partial_partition_does_not_make_leaders_flap() -> None:
     """0 leads and reaches 1; 1 reaches 2; 0 and 2 do not reach each other (HAZARDS R5)."""
     cluster = Cluster(3)
     cluster.elect(0)
-    cluster.lost = lambda packet: {packet[0], packet[1]} == {0, 2}
+    cluster.blocked = lambda packet: {packet[0], packet[1]} == {0, 2}
     cluster.run(10 * SECOND)
     assert leaders(cluster) == [0]
     assert cluster.core(0).current_term == 1

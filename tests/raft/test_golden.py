@@ -73,7 +73,7 @@ def test_check_quorum(golden: Golden) -> None:
     cluster.transcript.clear()
     cluster.isolate(0)
     cluster.run(900 * MS)
-    golden("raft/check-quorum", "\n".join(line for line in cluster.transcript if " ms  0  " in line))
+    golden("raft/check-quorum", "\n".join(line for line in cluster.transcript if "  node 0  " in line))
 
 
 def test_log_replication(golden: Golden) -> None:

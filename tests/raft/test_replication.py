@@ -55,7 +55,7 @@ def test_figure_7_back_tracking_takes_a_question_a_term(node: int, questions: in
     """[Raft 5.3] Not one an entry: f has eight entries of two terms that the leader never had."""
     cluster = figure_7()
     cluster.elect(0)
-    rejections = [send for at, send in cluster.sent_kinds(AppendReply) if at == node and not send.message.success]
+    rejections = [send for send in cluster.sent_kinds(AppendReply) if send.node == node and not send.message.success]
     assert len(rejections) == questions
 
 
@@ -81,7 +81,7 @@ def figure_8(core: type[RaftCore] = RaftCore) -> Cluster:
                 isinstance(message, AppendEntries) and stop(packet[1], message)
             )
 
-        cluster.lost = lost
+        cluster.blocked = lost
 
     cluster.title("(a) node 0 leads term 2 and gives entry 2 to node 1 only")
     among({0, 1, 2}, lambda to, message: to == 2)
@@ -146,11 +146,11 @@ def test_a_silent_follower_is_sent_a_window_and_then_heartbeats_only() -> None:
     cluster = Cluster(3, {"window": 4})
     cluster.elect(0)
     cluster.isolate(2)
-    cluster.lost = lambda packet: packet[0] == 2
+    cluster.blocked = lambda packet: packet[0] == 2
     for timestamp in range(1, 30):
         cluster.submit(0, "ann", timestamp)
         cluster.settle()
-    bearing = [send for _, send in cluster.sent_kinds(AppendEntries) if 2 in send.to and send.message.entries]
+    bearing = [send for send in cluster.sent_kinds(AppendEntries) if 2 in send.to and send.message.entries]
     assert len(bearing) <= 4 + 1
     cluster.heal()
     cluster.run(200 * MS)
@@ -179,7 +179,7 @@ def test_a_rejection_that_comes_late_is_ignored() -> None:
     assert len(rejections) == 3
     before = len(cluster.sent)
     cluster.deliver_to(0)
-    probes = [send for node, send in cluster.sent[before:] if node == 0 and 1 in send.to]
+    probes = [send for send in cluster.sent[before:] if send.node == 0 and 1 in send.to]
     assert len(probes) == 1
     cluster.settle()
     assert cluster.terms_of(1) == cluster.terms_of(0)
@@ -213,7 +213,7 @@ def test_a_follower_that_lost_what_it_acknowledged_is_told_of_and_asked_by_heart
     assert [(loss["node"], loss["acknowledged"], loss["rule"]) for loss in losses(cluster)] == [
         (2, 5, "node 2 lost acknowledged entries")
     ]
-    asked = [send for node, send in cluster.sent_kinds(AppendEntries) if 2 in send.to]
+    asked = [send for send in cluster.sent_kinds(AppendEntries) if 2 in send.to]
     assert len(asked) <= 20 + 3, "a second of heartbeats, and the questions until it was found out"
     assert cluster.core(2).last_applied == 0
     assert bool(cluster.done("ann", 5)) is busy
@@ -258,7 +258,7 @@ def test_a_follower_that_catches_up_streams_in_batches() -> None:
     cluster.run(60 * MS)
     progress = cluster.core(0).replication.progress[2]
     assert (progress.mode, progress.match_index) == (Mode.REPLICATE, 31)
-    sizes = [len(send.message.entries) for _, send in cluster.sent_kinds(AppendEntries) if send.to == (2,)]
+    sizes = [len(send.message.entries) for send in cluster.sent_kinds(AppendEntries) if send.to == (2,)]
     assert max(sizes) == 4
 
 

@@ -197,7 +197,7 @@ def test_13_parts_travel_in_chunks(size: int) -> None:
     cluster.heal()
     cluster.run(SECOND)
     assert same_state(cluster)
-    chunks = [send.message for _, send in cluster.sent_kinds(InstallSnapshot)]
+    chunks = [send.message for send in cluster.sent_kinds(InstallSnapshot)]
     assert max(len(chunk.data) for chunk in chunks) <= size
     assert any(chunk.offset for chunk in chunks) == (size < 16_000)
 
@@ -227,7 +227,7 @@ def test_7_what_the_follower_has_does_not_travel() -> None:
     cluster = big()
     cluster.heal()
     cluster.run(SECOND)
-    whole = sum(len(send.message.data) for _, send in cluster.sent_kinds(InstallSnapshot))
+    whole = sum(len(send.message.data) for send in cluster.sent_kinds(InstallSnapshot))
     cluster.isolate(2)
     cluster.sent.clear()
     cluster.put(0, 7, {"key-3-7": "changed"})
@@ -236,7 +236,7 @@ def test_7_what_the_follower_has_does_not_travel() -> None:
     cluster.heal()
     cluster.run(SECOND)
     assert same_state(cluster)
-    again = sum(len(send.message.data) for _, send in cluster.sent_kinds(InstallSnapshot))
+    again = sum(len(send.message.data) for send in cluster.sent_kinds(InstallSnapshot))
     assert 0 < again < whole / 4
 
 
@@ -252,7 +252,7 @@ def test_7_a_transfer_goes_on_under_a_new_leader() -> None:
     for _ in range(40):
         cluster.deliver()
     assert cluster.core(2).receiver.snapshot is not None
-    first = {send.message.part for _, send in cluster.sent_kinds(InstallSnapshot)}
+    first = {send.message.part for send in cluster.sent_kinds(InstallSnapshot)}
     assert len(first) > 3
     cluster.crash(0)
     cluster.network.clear()
@@ -261,7 +261,7 @@ def test_7_a_transfer_goes_on_under_a_new_leader() -> None:
     cluster.run(SECOND)
     assert cluster.core(2).last_applied == cluster.core(1).last_applied == 8
     assert same_state(cluster)
-    second = [send.message.part for _, send in cluster.sent_kinds(InstallSnapshot)]
+    second = [send.message.part for send in cluster.sent_kinds(InstallSnapshot)]
     assert len(first & set(second)) <= 1 + 2, "the root, and what was under way"
 
 
@@ -359,13 +359,13 @@ def test_nothing_is_acknowledged_on_a_state_that_is_not_on_disk(core: type[RaftC
     cluster.inject(1, 0, append(term, (5, 1), [entry(term, 6)], commit=6))
     cluster.inject(1, 0, InstallSnapshot(term, 1, 5, 1, THREE, bytes(32), 0, 0, b"root", True))
     cluster.sync(0)
-    said = [send.message for _, send in cluster.sent]
+    said = [send.message for send in cluster.sent]
     assert [message.match_index for message in said if isinstance(message, AppendReply)] == [0]
     assert [message.done for message in said if isinstance(message, SnapshotReply)] == [False]
     cluster.save(0)
-    assert cluster.sent[-1] == (0, Send((1,), SnapshotReply(term, 5, [], True)))
+    assert cluster.sent[-1] == (0, (1,), SnapshotReply(term, 5, [], True))
     cluster.inject(1, 0, append(term, (6, term), [], commit=6))
-    assert cluster.sent[-1][1].message.match_index == 6
+    assert cluster.sent[-1].message.match_index == 6
 
 
 def test_a_server_whose_state_is_not_on_disk_does_not_stand() -> None:
@@ -437,7 +437,7 @@ def test_the_log_is_kept_for_a_follower_that_is_being_sent_an_older_snapshot() -
 def test_a_transfer_without_progress_is_given_up() -> None:
     cluster = big({"snapshot_timeout_us": 2 * SECOND, "snapshot_retry_us": SECOND})
     cluster.heal()
-    cluster.lost = lambda packet: packet[1] == 2 and isinstance(cluster.decode(packet), InstallSnapshot)
+    cluster.blocked = lambda packet: packet[1] == 2 and isinstance(cluster.decode(packet), InstallSnapshot)
     cluster.run(1_900 * MS)
     assert 2 in cluster.core(0).sender
     cluster.run(300 * MS)
@@ -499,7 +499,7 @@ def test_no_snapshot_is_sent_to_who_is_not_heard() -> None:
     cluster = big()
     cluster.run(2 * SECOND)
     assert 2 not in cluster.core(0).sender
-    sent = [send for _, send in cluster.sent_kinds(InstallSnapshot)]
+    sent = cluster.sent_kinds(InstallSnapshot)
     assert len(sent) <= 1
 
 
@@ -547,9 +547,9 @@ def test_entries_below_the_start_of_the_log_are_passed_over() -> None:
     entries = [entry(1, 1), entry(1, 2), entry(1, 3), entry(1, 4)]
     cluster.inject(1, 0, append(term, (0, 0), entries))
     assert cluster.terms_of(0) == [1]
-    assert cluster.sent[-1][1].message.match_index == 4
+    assert cluster.sent[-1].message.match_index == 4
     cluster.inject(1, 0, append(term, (0, 0), entries[:2]))
-    assert cluster.sent[-1][1].message.match_index == 2
+    assert cluster.sent[-1].message.match_index == 2
     cluster.inject(1, 0, append(term, (0, 0), [entry(1, 1), entry(1, 2), entry(2, 3)]))
     assert cluster.rules(0) == ["contradicts the committed entry 3"]
 
