@@ -1,6 +1,6 @@
 """A client of a live cluster for the laboratory: one request a call, its timestamp known, every answer written down.
 
-Here: links and bookkeeping. Not here: what makes a result (`replog.client`, as everywhere), nor what is asked
+Here: bookkeeping. Not here: what makes a result (`replog.client`, as everywhere), nor what is asked
 (`compare.workloads`). Programs use `replog.live.client`, which packs calls into requests and so hides which call is
 which request from a judge.
 """
@@ -15,13 +15,12 @@ from typing import Any
 from compare.history import Call
 from compare.sim import learn
 from compare.workloads import Plan, encode
-from replog.certificates import load_signer, tls_context
+from replog.certificates import load_signer
 from replog.client import ClientCore, Done, Failed, ToReplica, Wake
-from replog.codec import BadMessage, pack_frame, unpack_frame
-from replog.config import ClusterConfig, NodeConfig
+from replog.config import ClusterConfig
 from replog.live.counters import Counters
+from replog.live.dialing import Links
 from replog.live.engine import monotonic
-from replog.live.links import Dialler, Link
 from replog.meters import MeteredSigner
 from replog.types import Message, NodeId, Reply, Status, StatusReply, StatusRequest, decode_status
 
@@ -42,9 +41,7 @@ class LabClient:
         signer = MeteredSigner(load_signer(folder), self.counters.meter)
         self._core = ClientCore(name, config.n, rules, signer, config.domain)
         self._codec = spec.messages
-        self._context = tls_context(config.folder / "ca.pem", folder, server=False)
-        self._links: dict[NodeId, Link] = {}
-        self._linked = asyncio.Event()
+        self._links = Links(config, name, self._take)
         self._waiting: dict[int, tuple[list[Call], asyncio.Future[None]]] = {}
         self._statuses: dict[NodeId, Status] = {}
         self._asking = asyncio.Lock()
@@ -52,32 +49,22 @@ class LabClient:
         self._token = 0
         self._told = asyncio.Event()
         self._wake: asyncio.TimerHandle | None = None
-        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> LabClient:
-        self._dialler = Dialler(self._config.cluster, self._context, self._serve)
-        self._tasks = [self._keep(node) for node in self._config.nodes]
+        self._links.open()
         return self
 
-    def _keep(self, node: NodeConfig) -> asyncio.Task[None]:
-        return asyncio.create_task(self._dialler.keep(node.id, node.host, node.port))
-
     def dial_again(self, node: NodeId) -> None:
-        """Now, and not when the back-off ends: the replica has just been started again."""
-        self._tasks[node].cancel()
-        self._tasks[node] = self._keep(self._config.nodes[node])
+        self._links.dial_again(node)
 
     async def __aexit__(self, *_: object) -> None:
         if self._wake is not None:
             self._wake.cancel()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._dialler.close()
+        await self._links.close()
 
     async def connected(self) -> None:
         """Until every replica is linked."""
-        await self._linked.wait()
+        await self._links.linked(self._config.n)
 
     async def ask(self, process: str, plans: Sequence[Plan]) -> list[Call]:
         """One request with these operations; ends when its outcome is known, or it is known that there is none."""
@@ -102,40 +89,21 @@ class LabClient:
             self._statuses = {}
             self._told.clear()
             self._asked = frozenset(range(self._config.n) if nodes is None else nodes)
-            self._send(sorted(self._asked & self._links.keys()), StatusRequest(self._token))
+            self._send(sorted(self._asked & self._links.nodes), StatusRequest(self._token))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STATUS_S):
                     await self._told.wait()
             return dict(self._statuses)
 
-    # ---------------------------------------------------------------------------------------------------------- links
+    # ----------------------------------------------------------------------------------------------------- messages
 
-    async def _serve(self, link: Link) -> None:
-        if not isinstance(link.peer, int):
-            return
-        self._links[link.peer] = link
-        if len(self._links) == self._config.n:
-            self._linked.set()
-        try:
-            async for frame in link.frames():
-                link.handled(len(frame))
-                self._take(link.peer, frame)
-        finally:
-            if self._links.get(link.peer) is link:
-                del self._links[link.peer]
-
-    def _take(self, node: NodeId, frame: bytes) -> None:
-        """A replica that talks nonsense counts as silent."""
-        try:
-            messages = [self._codec.decode(raw) for raw in unpack_frame(frame)]
-        except BadMessage:
-            return
+    def _take(self, node: NodeId, messages: list[Message]) -> None:
         for message in messages:
             if type(message) is Reply:
                 self._carry_out(self._core.on_message(monotonic(), node, message))
             elif type(message) is StatusReply and message.token == self._token:
                 self._statuses[node] = decode_status(message.status)
-                if self._asked & self._links.keys() <= self._statuses.keys():
+                if self._asked & self._links.nodes <= self._statuses.keys():
                     self._told.set()
 
     def _carry_out(self, effects: Iterable[Any]) -> None:
@@ -154,11 +122,7 @@ class LabClient:
         raw = self._codec.encode(message)
         nodes = tuple(to)
         self.counters.sent.add(message, len(raw), len(nodes))
-        frame = pack_frame([raw])
-        for node in nodes:
-            link = self._links.get(node)
-            if link is not None:
-                link.send(frame)
+        self._links.send(nodes, raw)
 
     def _arm(self, at: int) -> None:
         if self._wake is not None:

@@ -25,12 +25,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from replog.apps.kv import KeyValue
-from replog.certificates import load_signer, tls_context
+from replog.certificates import load_signer
 from replog.client import ClientCore, Done, Failed, ToReplica, Wake
-from replog.codec import BadMessage, pack_frame, unpack_frame
 from replog.config import ClusterConfig, create_cluster, size_of
 from replog.live.client import PACK_OPERATIONS_MAX
-from replog.live.links import Dialler, Link
+from replog.live.dialing import Links
 from replog.live.processes import LocalProcesses
 from replog.types import Message, Micros, NodeId
 
@@ -133,7 +132,7 @@ def monotonic() -> Micros:
 
 
 class LoadClient:
-    """One client in a closed loop.
+    """One client in a closed loop over `links`.
 
     Invariant: operations that wait for an answer, plus `_free`, are `outstanding`.
     """
@@ -145,25 +144,12 @@ class LoadClient:
         self._core = ClientCore(name, config.n, rules, load_signer(folder), config.domain)
         self._pack = min(PACK_OPERATIONS_MAX, rules.request_operations_max)
         self._codec = spec.messages
-        self._config = config
-        self._context = tls_context(config.folder / "ca.pem", folder, server=False)
-        self._links: dict[NodeId, Link] = {}
-        self.connected = asyncio.Event()
+        self.links = Links(config, name, self._take)
         self._tally = tally
         self._operations = cycle([KeyValue.operation("put", f"key{n:05}", f"val{n:05}") for n in range(KEYS)])
         self._free = outstanding
         self._sent: dict[int, tuple[Micros, int]] = {}
         self._wake: asyncio.TimerHandle | None = None
-
-    async def run(self) -> None:
-        """Keep links to all replicas until cancelled."""
-        dialler = Dialler(self._config.cluster, self._context, self._serve)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for node in self._config.nodes:
-                    group.create_task(dialler.keep(node.id, node.host, node.port))
-        finally:
-            await dialler.close()
 
     def refill(self) -> None:
         """Pack all that may be sent into one request, or into as many as it takes."""
@@ -175,22 +161,10 @@ class LoadClient:
             self._free -= count
             self._carry_out(now, effects)
 
-    async def _serve(self, link: Link) -> None:
-        assert isinstance(link.peer, int)
-        self._links[link.peer] = link
-        if len(self._links) == self._config.n:
-            self.connected.set()
-        async for frame in link.frames():
-            self._take(link.peer, frame)
-            link.handled(len(frame))
-
-    def _take(self, node: NodeId, frame: bytes) -> None:
+    def _take(self, node: NodeId, messages: list[Message]) -> None:
         now = monotonic()
-        try:
-            for raw in unpack_frame(frame):
-                self._carry_out(now, self._core.on_message(now, node, self._codec.decode(raw)))
-        except BadMessage:
-            self._tally.failed += 1
+        for message in messages:
+            self._carry_out(now, self._core.on_message(now, node, message))
         self.refill()
 
     def _carry_out(self, now: Micros, effects: Sequence[Any]) -> None:
@@ -209,11 +183,7 @@ class LoadClient:
                 self._tally.failed += count
 
     def _send(self, to: Sequence[NodeId], message: Message) -> None:
-        frame = pack_frame([self._codec.encode(message)])
-        for node in to:
-            link = self._links.get(node)
-            if link is not None:
-                link.send(frame)
+        self.links.send(to, self._codec.encode(message))
 
     def _arm(self, now: Micros, at: Micros) -> None:
         if self._wake is not None:
@@ -231,10 +201,11 @@ async def _load(config: ClusterConfig, plan: Plan, pids: Sequence[int]) -> tuple
     """Connect all clients, load for warm-up and measured time. `pids`: of the replicas."""
     tally = Tally(begin=0, end=0)
     clients = [LoadClient(config, client.name, plan.outstanding, tally) for client in config.clients]
-    tasks = [asyncio.create_task(client.run()) for client in clients]
+    for client in clients:
+        client.links.open()
     try:
         async with asyncio.timeout(CONNECT_S):
-            await asyncio.gather(*(client.connected.wait() for client in clients))
+            await asyncio.gather(*(client.links.linked(config.n) for client in clients))
         tally.begin = monotonic() + WARM_UP_US
         tally.end = tally.begin + round(plan.seconds * 1e6)
         for client in clients:
@@ -244,9 +215,7 @@ async def _load(config: ClusterConfig, plan: Plan, pids: Sequence[int]) -> tuple
         await _until(tally.end)
         after = cpu_seconds(pids), cpu_seconds([os.getpid()])
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(client.links.close() for client in clients))
     spent = [None if b is None or a is None else a - b for b, a in zip(before, after, strict=True)]
     return tally, None if spent[0] is None or spent[1] is None else Cpu(spent[0], spent[1])
 

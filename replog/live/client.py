@@ -1,7 +1,7 @@
 """The replicated log for a program: an asyncio client of a live cluster, under a registered client's key.
 
-Here: links to all replicas, packing what is ready into one signed request, futures, the log and status questions. Not
-here: time-outs of retransmission, counting of replies (`replog.client`, the same in the simulator).
+Here: packing what is ready into one signed request, futures, the log and status questions. Not here: links
+(`replog.live.dialing`), time-outs of retransmission, counting of replies (`replog.client`, the same in the simulator).
 
 One process at a time uses a client's name: its session has one window of timestamps. A caller whose task is cancelled
 while it waits learns nothing, but nothing else breaks: what was not sent yet is not sent, the rest runs its course
@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from replog.certificates import load_signer, tls_context
+from replog.certificates import load_signer
 from replog.client import HEAD_BYTES, ClientCore, ClientLimits, Done, Failed, ToReplica, Wake, check_size, size_of
-from replog.codec import BadMessage, pack_frame, unpack_frame
 from replog.config import ClusterConfig
 from replog.errors import Compacted, ConfigError, NoCluster, NotCommitted, OutcomeUnknown, Overloaded
 from replog.interface import Entry, LoggedRequest, ReplicatedLog, Result, Said
+from replog.live.dialing import Links
 from replog.live.engine import monotonic
-from replog.live.links import Dialler, Link
 from replog.live.locks import FolderLock, Held
 from replog.statemachine import StateMachine, decode_outcome
 from replog.types import (
@@ -121,10 +120,9 @@ class LogClient:
         spec = self.config.spec
         self._codec = spec.messages
         self._rules = spec.client_rules(self.config.n, self.config.f, self.config.protocol_options())
-        self._links: dict[NodeId, Link] = {}
+        self._links = Links(self.config, name, self._take, self._linked, self._unreachable)
         self._down: set[NodeId] = set()
         self._unsent: dict[NodeId, deque[bytes]] = {node: deque(maxlen=UNSENT_MAX) for node in range(self.config.n)}
-        self._linked = asyncio.Condition()
         self._waiting: deque[_Call] = deque()
         self._waiting_operations = 0
         self._under_way: dict[int, list[_Call]] = {}
@@ -132,7 +130,6 @@ class LogClient:
         self._questions: dict[int, _Question] = {}
         self._token = 0
         self._wake: asyncio.TimerHandle | None = None
-        self._keepers: list[asyncio.Task[None]] = []
         self._closed = True
 
     # ------------------------------------------------------------------------------------------------- begin and end
@@ -141,23 +138,19 @@ class LogClient:
         """Raises ConfigError (keys, or the name is in use) and NoCluster (no replica answers)."""
         config, folder = self.config, self.config.client_folder(self.name)
         signer = load_signer(folder)
-        context = tls_context(config.folder / "ca.pem", folder, server=False)
         self._lock = await self._take_lock(folder)
         limits = ClientLimits(give_up_us=int(2e6 * self.timeout))
         start = first_timestamp(folder)
         self._core = ClientCore(self.name, config.n, self._rules, signer, config.domain, limits, start)
-        self._dialler = Dialler(config.cluster, context, self._serve, self._unreachable)
         self._closed = False
         self._opened = time.monotonic()
-        self._keepers = [
-            asyncio.create_task(self._dialler.keep(node.id, node.host, node.port)) for node in config.nodes
-        ]
-        if self._connect_timeout is not None:
-            try:
+        try:
+            self._links.open()
+            if self._connect_timeout is not None:
                 await self.wait_connected(1, self._connect_timeout)
-            except BaseException:
-                await self.close()
-                raise
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def _take_lock(self, folder: Path) -> FolderLock:
@@ -191,26 +184,23 @@ class LogClient:
                 _fail(call, OutcomeUnknown("the client was closed before an answer came"))
         self._waiting.clear()
         self._under_way.clear()
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
-        await self._dialler.close()
+        await self._links.close()
         self._lock.release()
 
     @property
     def connected(self) -> tuple[NodeId, ...]:
         """The replicas that are linked now."""
-        return tuple(sorted(self._links))
+        return tuple(sorted(self._links.nodes))
 
     async def wait_connected(self, count: int, timeout: float = CONNECT_S) -> None:  # noqa: ASYNC109
         """Until `count` replicas are linked. Raises NoCluster."""
         try:
-            async with asyncio.timeout(timeout), self._linked:
-                await self._linked.wait_for(lambda: len(self._links) >= count)
+            async with asyncio.timeout(timeout):
+                await self._links.linked(count)
         except TimeoutError:
             addresses = ", ".join(f"{node.host}:{node.port}" for node in self.config.nodes)
             raise NoCluster(
-                f"{len(self._links)} of {self.config.n} replicas answer after {timeout:g} s, {count} are needed; "
+                f"{len(self._links.nodes)} of {self.config.n} replicas answer after {timeout:g} s, {count} are needed; "
                 f"they should be at {addresses}"
             ) from None
 
@@ -325,31 +315,15 @@ class LogClient:
 
     # -------------------------------------------------------------------------------------------------------- links
 
-    async def _serve(self, link: Link) -> None:
-        assert isinstance(link.peer, int)
-        self._down.discard(link.peer)
-        async with self._linked:
-            self._links[link.peer] = link
-            self._linked.notify_all()
-        for node in sorted(self._down):
-            self._unreachable(node)
-        try:
-            unsent = self._unsent[link.peer]
-            while unsent:
-                link.send(pack_frame([unsent.popleft()]))  # together they may be more than a replica takes in one frame
-            async for frame in link.frames():
-                link.handled(len(frame))
-                self._take(link.peer, frame)
-        finally:
-            if self._links.get(link.peer) is link:
-                del self._links[link.peer]
+    def _linked(self, node: NodeId) -> None:
+        self._down.discard(node)
+        for other in sorted(self._down):
+            self._unreachable(other)
+        unsent = self._unsent[node]
+        while unsent:  # in frames of their own: together they may be more than a replica takes in one
+            self._links.send((node,), unsent.popleft())
 
-    def _take(self, node: NodeId, frame: bytes) -> None:
-        """What a replica says. Nonsense is its own loss: it counts as silence."""
-        try:
-            messages = [self._codec.decode(raw) for raw in unpack_frame(frame)]
-        except BadMessage:
-            return
+    def _take(self, node: NodeId, messages: list[Message]) -> None:
         for message in messages:
             if type(message) is Reply:
                 self._carry_out(self._core.on_message(monotonic(), node, message))
@@ -393,20 +367,15 @@ class LogClient:
 
     def _send(self, to: Sequence[NodeId], message: Message) -> None:
         raw = self._codec.encode(message)
-        frame = pack_frame([raw])
-        for node in to:
-            link = self._links.get(node)
-            if link is not None:
-                link.send(frame)
-                continue
+        for node in self._links.send(to, raw):
             self._unsent[node].append(raw)
-            if node in self._down and self._links:
+            if node in self._down and self._links.nodes:
                 asyncio.get_running_loop().call_soon(self._unreachable, node)
 
     def _unreachable(self, node: NodeId) -> None:
         """Nobody is there, or no more: what only that replica was asked goes elsewhere."""
         self._down.add(node)
-        if self._links and not self._closed:
+        if self._links.nodes and not self._closed:
             self._carry_out(self._core.on_unreachable(monotonic(), node))
 
     def _arm(self, at: int) -> None:
@@ -451,7 +420,7 @@ class LogClient:
     def _reachable(self) -> set[NodeId]:
         """Whose answers to wait for: the linked, or all while links are still being made."""
         settled = time.monotonic() > self._opened + SETTLED_S
-        return set(self._links) if settled else set(range(self.config.n))
+        return self._links.nodes if settled else set(range(self.config.n))
 
     def _next_token(self) -> int:
         self._token += 1

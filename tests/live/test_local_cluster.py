@@ -13,6 +13,7 @@ from replog.config import create_cluster, storage_owner
 from replog.errors import Compacted, ConfigError, NoCluster, Overloaded
 from replog.live import client as client_module
 from replog.live.client import LogClient, agreed_entries
+from replog.live.locks import holder
 from replog.storage import Storage
 from replog.types import LogEntry, LogReply
 
@@ -30,6 +31,14 @@ async def test_write_read_and_status(protocol: str) -> None:
         said = await cluster.status()
         assert [word.node for word in said] == list(range(cluster.config.n))
         assert all(word.status is not None and word.status.node == word.node for word in said)
+
+
+async def test_a_client_that_cannot_begin_leaves_its_name_free(tmp_path: Path) -> None:
+    config = create_cluster(tmp_path / "cluster", "raft", f=1)
+    (config.client_folder("cli") / "tls.key").unlink()
+    with pytest.raises(ConfigError, match=r"tls\.key|tls\.pem"):
+        await LogClient(config, "cli").__aenter__()
+    assert holder(config.client_folder("cli")) is None
 
 
 class Rude(StateMachine):
