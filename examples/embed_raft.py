@@ -1,32 +1,38 @@
-"""A replicated counter, each of its three Raft servers in a process of its own; one is killed and nothing is lost."""
+"""A lock service on three Raft servers, each a process of its own; one is killed, and its clients keep their locks."""
 
 import asyncio
 
-from replog import LocalCluster, StateMachine, command, query
+from replog import LocalCluster, StateMachine, Table, command, query
 
 
-class Counter(StateMachine):
-    total: int = 0
+class Locks(StateMachine):
+    holders: Table[str, tuple[str, int]]
+    grants: int = 0
 
     @command
-    def add(self, amount: int = 1) -> int:
-        self.total += amount
-        return self.total
+    def acquire(self, lock: str, who: str) -> tuple[str, int]:
+        """Who has it now, and a number above all before it, by which a late word of a former holder shows."""
+        if lock not in self.holders:
+            self.grants += 1
+            self.holders[lock] = who, self.grants
+        return self.holders[lock]
+
+    @command
+    def release(self, lock: str, who: str) -> bool:
+        return self.holders.get(lock, ("", 0))[0] == who and bool(self.holders.pop(lock))
 
     @query
-    def value(self) -> int:
-        return self.total
+    def holder(self, lock: str) -> str:
+        return self.holders[lock][0]
 
 
 async def main() -> None:
-    async with LocalCluster("raft", Counter, f=1, processes=True) as cluster:
-        print("sums on the way:", await asyncio.gather(*(cluster.call("add", n) for n in (1, 2, 3))))
-        leader = next(said.status.leader for said in await cluster.status() if said.status)
-        cluster.kill(leader)
-        print("after the leader's end:", await cluster.call("add", 4))
-        print("read back:", await cluster.call("value"))
-        async for entry in cluster.log():
-            print(f"index {entry.index}: {sum(len(request.operations) for request in entry.requests)} operations")
+    async with LocalCluster("raft", Locks, f=1, processes=True) as cluster:
+        print("held by", await asyncio.gather(*(cluster.call("acquire", "disk", who) for who in ("ann", "bob"))))
+        cluster.kill(next(said.status.leader for said in await cluster.status() if said.status))
+        print("after the leader's end by", holder := await cluster.call("holder", "disk"))
+        print("released:", await cluster.call("release", "disk", holder))
+        print("then by", await cluster.call("acquire", "disk", "eve"))
 
 
 if __name__ == "__main__":

@@ -45,13 +45,10 @@ def test_pbft_in_a_program(tmp_path: Path) -> None:
 @pytest.mark.live
 def test_raft_in_a_program_survives_the_end_of_its_leader(tmp_path: Path) -> None:
     lines = run("embed_raft.py", tmp_path).splitlines()
-    sums = re.fullmatch(r"sums on the way: \[(\d), (\d), (\d)\]", lines[0])
-    assert sums is not None
-    assert max(map(int, sums.groups())) == 6
-    assert lines[1:3] == ["after the leader's end: 10", "read back: 10"]
-    counts = [int(match[1]) for line in lines[3:] if (match := re.fullmatch(r"index \d+: (\d+) operations", line))]
-    assert len(counts) == len(lines) - 3
-    assert sum(counts) >= 5  # a request that was asked again may stand in the log twice; it was executed once
+    first = re.fullmatch(r"held by \[\['(\w+)', 1\], \['(\w+)', 1\]\]", lines[0])
+    assert first is not None
+    assert first[1] == first[2], "both are told of one holder"
+    assert lines[1:] == [f"after the leader's end by {first[1]}", "released: True", "then by ['eve', 2]"]
 
 
 def test_four_cores_driven_by_hand(tmp_path: Path) -> None:
