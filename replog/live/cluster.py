@@ -9,11 +9,10 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from replog import protocols
 from replog.apps.kv import KeyValue
-from replog.config import FILE, ClusterConfig, Durability, TraceLevel, create_cluster
+from replog.config import FILE, ClusterConfig, Durability, TraceLevel, create_cluster, size_of
 from replog.errors import ConfigError, NoCluster
 from replog.interface import Entry, Said
 from replog.live.client import LogClient
@@ -26,6 +25,8 @@ from replog.types import NodeId
 HOST = "127.0.0.1"
 SERVING_S = 20.0
 CLIENT = "cli"
+
+T = TypeVar("T")
 
 
 class LocalCluster:
@@ -68,8 +69,8 @@ class LocalCluster:
             "trace": trace,
         }
         self._stack = contextlib.AsyncExitStack()
-        self._client: LogClient
-        self.config: ClusterConfig
+        self._config: ClusterConfig | None = None
+        self._own_client: LogClient | None = None
         self.nodes: list[Node] = []
         self.processes: LocalProcesses | None = None
         self._running: list[asyncio.Task[None]] = []
@@ -77,12 +78,12 @@ class LocalCluster:
     async def __aenter__(self) -> LocalCluster:
         async with contextlib.AsyncExitStack() as stack:
             folder = self._dir or stack.enter_context(tempfile.TemporaryDirectory(prefix="replog-"))
-            self.config, listeners = self._configure(Path(folder))
+            self._config, listeners = self._configure(Path(folder))
             if self._as_processes:
                 await self._start_processes(stack)
             else:
                 await self._start_tasks(stack, listeners)
-            self._client = await stack.enter_async_context(LogClient(self.config, CLIENT, app=self._app))
+            self._own_client = await stack.enter_async_context(self.client(CLIENT))
             self._stack = stack.pop_all()
         return self
 
@@ -95,7 +96,7 @@ class LocalCluster:
             if config.protocol != self._protocol:
                 raise ConfigError(f"protocol = {self._protocol!r}: {folder} holds a cluster of {config.protocol}")
             return config, [None] * config.n
-        count = self._count()
+        count, _ = size_of(self._protocol, self._made["n"], self._made["f"])
         listeners = [bind(HOST, self._port + node if self._port else 0) for node in range(count)]
         try:
             ports = [listener.getsockname()[1] for listener in listeners]
@@ -107,13 +108,6 @@ class LocalCluster:
             _close(listeners)
             return config, [None] * count
         return config, list(listeners)
-
-    def _count(self) -> int:
-        n, f = self._made["n"], self._made["f"]
-        try:
-            return int(n) if n is not None else protocols.find(self._protocol).replicas(1 if f is None else f)
-        except LookupError as error:
-            raise ConfigError(f"protocol = {self._protocol!r}: {error.args[0]}") from None
 
     async def _start_processes(self, stack: contextlib.AsyncExitStack) -> None:
         self.processes = await stack.enter_async_context(LocalProcesses(self.config))
@@ -163,6 +157,20 @@ class LocalCluster:
                 raise error
 
     # ------------------------------------------------------------------------------------------------ the log, by name
+
+    @property
+    def config(self) -> ClusterConfig:
+        """Raises NoCluster before the `async with` block has begun."""
+        return self._begun(self._config)
+
+    @property
+    def _client(self) -> LogClient:
+        return self._begun(self._own_client)
+
+    def _begun(self, part: T | None) -> T:
+        if part is None:
+            raise NoCluster("this LocalCluster has not begun: use it within `async with LocalCluster(...) as cluster:`")
+        return part
 
     async def submit(self, operation: bytes) -> Any:
         return await self._client.submit(operation)

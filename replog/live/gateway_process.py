@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from replog.config import ClusterConfig
 from replog.errors import ConfigError, ReplogError
+from replog.live.processes import environment, python
 
 NAME = "gateway"
 """The client under whose key it speaks."""
@@ -46,15 +44,14 @@ class GatewayProcess:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        command = [sys.executable, "-m", "replog.live.gateway", str(self._config.folder), "--with-parent"]
-        places = [str(Path.cwd()), *(place for place in sys.path if place)]
+        command = [*python("replog.live.gateway"), str(self._config.folder), "--with-parent"]
         with (self._config.client_folder(NAME) / ERRORS).open("wb") as errors:
             self._process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+                env=environment(),
                 start_new_session=True,  # Ctrl-C in a terminal is for the parent
             )
         self._serving = asyncio.get_running_loop().create_future()

@@ -89,7 +89,7 @@ class LocalProcesses:
         if not 0 <= node < self.config.n:
             raise ConfigError(f"node = {node}: the cluster has nodes 0 .. {self.config.n - 1}")
         folder = self.config.node_folder(node)
-        command = [sys.executable, "-m", "replog.live.node", str(folder), "--with-parent"]
+        command = [*python("replog.live.node"), str(folder), "--with-parent"]
         if wrap is not None:
             command += ["--wrap", wrap[0], "--wrap-arguments", json.dumps(wrap[1])]
         with (folder / ERRORS).open("wb") as errors:
@@ -98,7 +98,7 @@ class LocalProcesses:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
-                env=_environment(),
+                env=environment(),
                 start_new_session=True,  # Ctrl-C in a terminal is for the parent, which then stops them in order
             )
         running = _Running(node, process, wrap, asyncio.get_running_loop().create_future())
@@ -195,10 +195,16 @@ class LocalProcesses:
         await asyncio.gather(*running.tasks)
 
 
-def _environment() -> dict[str, str]:
+def python(module: str) -> list[str]:
+    """The command that runs a module of ours. What lies in the working directory is not found before the library: a
+    user's own `types.py` there is none of our business."""
+    return [sys.executable, "-P", "-m", module]
+
+
+def environment() -> dict[str, str]:
     """What this process can import, its children can: scripts and tests add to the path."""
-    places = [place for place in sys.path if place and Path(place).is_dir()]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *places])}
+    places = [Path(place).absolute() for place in sys.path]  # an empty one stands for the working directory
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(str(place) for place in places if place.is_dir())}
 
 
 def _tail(path: Path, size: int = 8192) -> str:
