@@ -68,7 +68,9 @@ def test_nobody_answers() -> None:
 
 
 def test_an_election_under_way() -> None:
-    given = {node: status(node, view=3, leader=NOBODY, reason="no leader for 0.3 s") for node in range(3)}
+    given: dict[int, Status | None] = {
+        node: status(node, view=3, leader=NOBODY, reason="no leader for 0.3 s") for node in range(3)
+    }
     assert (
         raft(given)
         == "3 of 3 in sync, quorum ok, no leader yet, writes wait; term 3 because there was no leader for 0.3 s"
@@ -76,7 +78,8 @@ def test_an_election_under_way() -> None:
 
 
 def test_the_view_of_the_majority_counts() -> None:
-    given = {0: status(0, view=9, reason="a lie"), 1: status(1, view=1), 2: status(2, view=1), 3: status(3, view=1)}
+    given: dict[int, Status | None] = {node: status(node, view=1) for node in range(1, 4)}
+    given[0] = status(0, view=9, reason="a lie")
     assert pbft(given).endswith("; view 1")
 
 
