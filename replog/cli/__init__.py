@@ -37,7 +37,7 @@ def run(arguments: list[str]) -> int:
             _complain(tree.one_line(error, arguments))
         return exits.ExitCode.WRONG_USAGE
     except ReplogError as error:
-        _complain(f"{error}{tree.hint_for(error)}", verbose=_verbose(arguments))
+        _complain(str(error), verbose=_verbose(arguments))
         return exits.code_of(error)
     except KeyboardInterrupt:
         return 130

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import tomllib
 from pathlib import Path
+from typing import NoReturn
 
 from replog.cli.exits import WrongUsage
 from replog.cli.running import any_process
@@ -22,29 +25,59 @@ def running(cluster: Path | None) -> Path:
 
     Raises NoCluster if there is none, WrongUsage if two run here and none was named.
     """
-    if cluster is not None:
-        if not (cluster / FILE).is_file():
-            raise NoCluster(f"{cluster}: holds no cluster, there is no {FILE} in it")
-        if not any_process(cluster):
-            raise NoCluster(f"{cluster}: this cluster is not running")
-        return cluster
-    found = [folder for folder in here() if any_process(folder)]
-    if len(found) > 1:
-        choice = " or ".join(f"--cluster {folder}" for folder in found)
-        raise WrongUsage(f"{len(found)} clusters run here, name one: {choice}")
-    if not found:
-        raise NoCluster(f"no cluster runs in this folder (looked for {PREFIX}*/{FILE})")
-    return found[0]
+    if cluster is None:
+        found = _running_here()
+        return _only(found, "run") if found else _none_runs()
+    if not any_process(known(cluster)):
+        raise NoCluster(f"{cluster}: this cluster is not running; start it with {start(cluster)}")
+    return cluster
 
 
 def known(cluster: Path | None) -> Path:
     """The folder of the cluster that is meant, running or not: for what can be read from files."""
-    if cluster is not None:
-        if not (cluster / FILE).is_file():
-            raise NoCluster(f"{cluster}: holds no cluster, there is no {FILE} in it")
-        return cluster
-    found = here()
-    return found[0] if len(found) == 1 else running(None)
+    if cluster is None:
+        found = _running_here() or here()
+        return _only(found, "are") if found else _none_runs()
+    if not (cluster / FILE).is_file():
+        rule = f"make one there with replog up pbft --f 1 --cluster {shlex.quote(str(cluster))}"
+        raise NoCluster(f"{cluster}: holds no cluster, there is no {FILE} in it; {rule}")
+    return cluster
+
+
+def start(folder: Path) -> str:
+    """The command that starts the cluster of this folder again."""
+    protocol = _protocol(folder)
+    named = "" if folder == folder_for(None, protocol) else f" --cluster {shlex.quote(str(folder))}"
+    return f"replog up {protocol}{named}"
+
+
+def _protocol(folder: Path) -> str:
+    try:
+        return str(tomllib.loads((folder / FILE).read_text())["protocol"])
+    except (OSError, ValueError, KeyError):
+        return "PROTOCOL"
+
+
+def _running_here() -> list[Path]:
+    return [folder for folder in here() if any_process(folder)]
+
+
+def _only(found: list[Path], are: str) -> Path:
+    if len(found) > 1:
+        choice = " or ".join(f"--cluster {folder}" for folder in found)
+        raise WrongUsage(f"{len(found)} clusters {are} here, name one: {choice}")
+    return found[0]
+
+
+def _none_runs() -> NoReturn:
+    stopped = here()
+    if stopped:
+        rule = f"start {stopped[0]} with {start(stopped[0])}, or name another folder with --cluster DIR"
+    else:
+        rule = (
+            f"there is no {PREFIX}*/{FILE}; name its folder with --cluster DIR, or start one with replog up pbft --f 1"
+        )
+    raise NoCluster(f"no cluster runs in {Path.cwd()}: {rule}")
 
 
 def here() -> list[Path]:

@@ -8,12 +8,19 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 ROLE_STYLES = {"primary": "bold green", "leader": "bold green", "down": "bold red"}
+GAP = 2
+"""Blanks between columns."""
+UNBROKEN = "\N{NO-BREAK SPACE}"
 
 
 def line(text: str = "") -> None:
@@ -50,19 +57,65 @@ def plain(value: Any) -> Any:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Aligned columns on a terminal; tab-separated lines, header first, into a pipe."""
+    """Aligned columns on a terminal; tab-separated lines, header first, into a pipe.
+
+    Text is broken between its words where it must be; an address or a pid never is. A terminal too narrow for that
+    gets each row as pairs of name and value.
+    """
+    told = [[str(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
-        for row in (columns, *rows):
-            line("\t".join(str(cell) for cell in row))
+        for row in (list(columns), *told):
+            line("\t".join(row))
         return
     from rich.console import Console
-    from rich.table import Table
 
-    drawn = Table(*columns, box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    console = Console(highlight=False, markup=False)
+    if _least_width(columns, told) <= console.width:
+        _draw(console, columns, told)
+    else:
+        _list_pairs(console, columns, told)
+
+
+def _draw(console: Console, columns: Sequence[str], rows: list[list[str]]) -> None:
+    from rich.table import Column, Table
+
+    texts = [_is_text(column) for column in zip(*rows, strict=True)] or [False] * len(columns)
+    heads = [Column(name, no_wrap=not text, overflow="fold") for name, text in zip(columns, texts, strict=True)]
+    drawn = Table(*heads, box=None, header_style="bold", pad_edge=False, padding=(0, GAP, 0, 0))
     for row in rows:
-        style = next((ROLE_STYLES[str(cell)] for cell in row if str(cell) in ROLE_STYLES), None)
-        drawn.add_row(*(str(cell) for cell in row), style=style)
-    Console(highlight=False, markup=False).print(drawn)
+        drawn.add_row(*row, style=_style(row))
+    console.print(drawn)
+
+
+def _list_pairs(console: Console, columns: Sequence[str], rows: list[list[str]]) -> None:
+    """`node 0  pid 71  address 127.0.0.1:4700 ...`, in lines that end between pairs."""
+    for row in rows:
+        pairs = (f"{name} {cell}".replace(" ", UNBROKEN) for name, cell in zip(columns, row, strict=True) if cell)
+        lines = textwrap.wrap(
+            "  ".join(pairs),
+            console.width,
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        console.print("\n".join(lines).replace(UNBROKEN, " "), style=_style(row), soft_wrap=True)
+
+
+def _least_width(columns: Sequence[str], rows: list[list[str]]) -> int:
+    """How narrow the table may be before something would be cut."""
+    widths = []
+    for name, *cells in zip(columns, *rows, strict=True):
+        parts = [word for cell in (name, *cells) for word in cell.split()] if _is_text(cells) else [name, *cells]
+        widths.append(max(map(len, parts), default=0) + GAP)
+    return sum(widths) - GAP
+
+
+def _is_text(cells: Sequence[str]) -> bool:
+    return any(" " in cell for cell in cells)
+
+
+def _style(row: list[str]) -> str | None:
+    return next((ROLE_STYLES[cell] for cell in row if cell in ROLE_STYLES), None)
 
 
 def remark(text: str) -> None:

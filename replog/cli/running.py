@@ -55,7 +55,8 @@ def look(folder: Path) -> dict[str, Any] | None:
     if pid is None:
         return None
     known = _read(folder)
-    return known if known.get("pid") == pid else {"pid": pid, "serving": False, "nodes": []}
+    nothing = {"pid": pid, "serving": False, "nodes": []}
+    return {**nothing, **known} if known.get("pid") == pid else nothing
 
 
 def any_process(folder: Path) -> bool:

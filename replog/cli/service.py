@@ -18,8 +18,9 @@ from replog.cli.options import ClusterOption, JsonOption, VerboseOption
 if TYPE_CHECKING:
     from replog.config import ClusterConfig
 
+HOST = "127.0.0.1"
 PORT = 4700
-OWN_FILES = ("node-*", "client-*", "ca.*", running.FILE, running.LOCK, "up.log", clusters.FILE)
+OWN_FILES = (".new-*", "node-*", "client-*", "ca.*", "running.*", running.LOCK, "up.log", clusters.FILE)
 """What `--fresh` removes, the file that makes it a cluster last; anything else makes the folder foreign."""
 
 
@@ -83,7 +84,6 @@ def up(
         "lab": lab or None,
     }
     config = prepare(folder, protocol, wanted, fresh=fresh)
-    supervisor.check_ports(config)
     output.remark(f"starting {counted(config.n)} of {config.protocol} in {folder}")
 
     def announce(known: dict[str, Any]) -> None:
@@ -105,10 +105,10 @@ def down(cluster: ClusterOption = None, json: JsonOption = False, verbose: Verbo
     folder = clusters.running(cluster)
     known = supervisor.stop(folder)
     if json:
-        output.as_json({"cluster": str(folder), "stopped": known.get("nodes", [])})
+        output.as_json({"cluster": str(folder), "stopped": known["nodes"]})
     else:
-        ran = sum(node["pid"] is not None for node in known.get("nodes", []))
-        output.line(f"stopped {counted(ran)} of {folder}")
+        ran = sum(node["pid"] is not None for node in known["nodes"])
+        output.line(f"stopped {counted(ran)} of {folder}{'' if known['serving'] else ', which was starting'}")
 
 
 # ----------------------------------------------------------------------------------------------------- the folder
@@ -117,23 +117,57 @@ def down(cluster: ClusterOption = None, json: JsonOption = False, verbose: Verbo
 def prepare(folder: Path, protocol: str, wanted: dict[str, Any], *, fresh: bool) -> ClusterConfig:
     """The cluster in `folder`, made now if there is none. `wanted`: None for what was not asked for.
 
-    Raises ConfigError for a folder of something else, or of a cluster that was made otherwise.
+    Nothing is made or thrown away before all that was asked for is known to be possible. Raises ConfigError for a
+    folder of something else, or of a cluster that was made otherwise.
     """
-    from replog.config import ClusterConfig, create_cluster
+    from replog.cli import supervisor
+    from replog.config import ClusterConfig
+    from replog.live.gateway_process import gateway_port
 
-    if fresh:
-        _throw_away(folder)
-    if (folder / clusters.FILE).exists():
-        config = ClusterConfig.load(folder)
-        _check_same(folder, config, {"protocol": protocol, **wanted})
-        return config
-    asked = {name: value for name, value in wanted.items() if value is not None}
+    exists = (folder / clusters.FILE).exists()
+    if not exists or fresh:
+        return _new(folder, protocol, {name: value for name, value in wanted.items() if value is not None}, exists)
+    config = ClusterConfig.load(folder)
+    _check_same(folder, config, {"protocol": protocol, **wanted})
+    supervisor.check_idle(folder)
+    for node in config.nodes:
+        supervisor.check_ports(folder, node.host, [node.port])
+    supervisor.check_ports(folder, config.nodes[0].host, [gateway_port(config)])
+    return config
+
+
+def _new(folder: Path, protocol: str, asked: dict[str, Any], exists: bool) -> ClusterConfig:
+    from replog.cli import supervisor
+    from replog.config import create_cluster
+    from replog.live.gateway_process import PORT_OFFSET
+
+    if exists:
+        _check_disposable(folder)
     port = asked.setdefault("port", PORT)
-    if not 1 <= port <= 65535 - 100:
-        raise WrongUsage(f"--port = {port}: must be within 1 .. 65435, the gateway listens 100 above")
+    n = _check_size(protocol, port, asked)
     if "app" in asked:
         _check_app(asked["app"])
-    return create_cluster(folder, protocol, clients=CLIENTS, **asked)
+    supervisor.check_ports(folder, HOST, [*range(port, port + n), port + PORT_OFFSET])
+    if exists:
+        _throw_away(folder)
+    return create_cluster(folder, protocol, host=HOST, clients=CLIENTS, **asked)
+
+
+def _check_size(protocol: str, port: int, asked: dict[str, Any]) -> int:
+    """The number of replicas, if there is room for as many."""
+    from replog import protocols
+    from replog.config import PORT_MAX, size_of
+    from replog.live.gateway_process import PORT_OFFSET
+
+    above = f"the gateway listens {PORT_OFFSET} above the first replica"
+    n, f = size_of(protocol, asked.get("n"), asked.get("f"))
+    if n > PORT_OFFSET:
+        raise WrongUsage(f"n = {n}: must be at most {PORT_OFFSET}, {above}")
+    if not 1 <= port <= PORT_MAX - PORT_OFFSET:
+        raise WrongUsage(f"--port = {port}: must be within 1 .. {PORT_MAX - PORT_OFFSET}, {above}")
+    if f == 0 and "f" not in asked and (least := protocols.find(protocol).replicas(1)) > n:
+        output.remark(f"--replicas = {n}: stands 0 faults of {protocol}; the least that stands one is {least}")
+    return n
 
 
 def _check_app(app: str) -> None:
@@ -169,11 +203,17 @@ def _check_same(folder: Path, config: ClusterConfig, wanted: dict[str, Any]) -> 
             raise WrongUsage(f"{name} = {value}: {rule}")
 
 
-def _throw_away(folder: Path) -> None:
-    if not (folder / clusters.FILE).exists():
-        return
+def _check_disposable(folder: Path) -> None:
     if running.look(folder) is not None:
         raise WrongUsage(f"--fresh: the cluster in {folder} is running; stop it first with replog down")
+    ours = {path for pattern in OWN_FILES for path in folder.glob(pattern)}
+    if strange := sorted(path.name for path in set(folder.iterdir()) - ours):
+        raise WrongUsage(
+            f"--fresh: {folder} also holds {strange[0]!r}, which is not the cluster's; nothing was removed"
+        )
+
+
+def _throw_away(folder: Path) -> None:
     for pattern in OWN_FILES:
         for path in sorted(folder.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -52,6 +52,7 @@ def status(cluster: ClusterOption = None, json: JsonOption = False, verbose: Ver
 
 def current(config: ClusterConfig) -> dict[str, Any]:
     """Ask every replica, now."""
+    from replog.interface import Said
     from replog.live.processes import LocalProcesses
     from replog.live.report import report
 
@@ -62,7 +63,11 @@ def current(config: ClusterConfig) -> dict[str, Any]:
             await client.wait_connected(len(pids) or config.n, LINK_S)
         return await client.status()
 
-    return report(config, asked(config.folder, ask), pids)
+    try:
+        said = asked(config.folder, ask)
+    except NoCluster:
+        said = [Said(node.id, None) for node in config.nodes]
+    return report(config, said, pids)
 
 
 def rows_of(config: ClusterConfig, report: dict[str, Any], verbose: bool) -> tuple[list[str], list[list[object]]]:

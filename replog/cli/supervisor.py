@@ -11,9 +11,8 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from replog.config import ClusterConfig
 from replog.errors import ConfigError, NoCluster, ReplogError
 from replog.live.gateway_process import GatewayProcess, gateway_port
 from replog.live.links import bind
-from replog.live.processes import LocalProcesses, NodeExit
+from replog.live.processes import LocalProcesses, NodeExit, environment, python
 
 STOP_S = 20.0
 SETTLE_S = 2.0
@@ -40,13 +39,16 @@ class NotServing(ReplogError):
     """The cluster did not come up; the text says which replica and its last words."""
 
 
-def check_ports(config: ClusterConfig) -> None:
+def check_idle(folder: Path) -> None:
+    """Raise WrongUsage if a `replog up` runs the cluster of this folder."""
+    if running.look(folder) is not None:
+        raise WrongUsage(f"{folder}: this cluster runs already; see replog status, or stop it with replog down")
+
+
+def check_ports(folder: Path, host: str, ports: Iterable[int]) -> None:
     """Raise WrongUsage naming the first port that something else listens on."""
-    deadline = time.monotonic() + (ENDING_S if (config.folder / running.FILE).exists() else 0)
-    if running.look(config.folder) is not None:
-        raise WrongUsage(f"{config.folder}: this cluster runs already; see replog status, or stop it with replog down")
-    places = [(node.host, node.port) for node in config.nodes]
-    for host, port in [*places, (places[0][0], gateway_port(config))]:
+    deadline = time.monotonic() + (ENDING_S if (folder / running.FILE).exists() else 0)
+    for port in ports:
         while True:
             try:
                 bind(host, port).close()
@@ -79,8 +81,7 @@ class Supervisor:
         """Until asked to stop. Every child has ended when this returns or raises."""
         self._tell()
         try:
-            await self._processes.start()
-            await self._gateway_process.start()
+            await self._start()
             if await self._serving():
                 await self._settle()
                 self._ready = True
@@ -96,6 +97,13 @@ class Supervisor:
     def stop(self) -> None:
         self._stopping.set()
 
+    async def _start(self) -> None:
+        await self._processes.start()
+        for node, pid in self._processes.pids().items():
+            self.nodes[node]["pid"] = pid
+        await self._gateway_process.start()
+        self._tell()
+
     async def _serving(self) -> bool:
         """Wait until all serve. False if asked to stop before; raises NodeDied if one ends."""
         both = asyncio.gather(self._processes.wait_serving(), self._gateway_process.wait_serving())
@@ -104,6 +112,7 @@ class Supervisor:
         stopping.cancel()
         if not both.done():
             both.cancel()
+            await asyncio.gather(both, return_exceptions=True)
             return False
         words, gateway = both.result()
         for node, word in words.items():
@@ -205,36 +214,68 @@ def _on_signals(stop: Callable[[], None]) -> None:
 
 
 def detached(folder: Path, protocol: str, *, restart: bool) -> dict[str, Any]:
-    """Run the cluster of `folder` in a process of its own; what it tells once it serves. Raises NotServing."""
-    command = [sys.executable, "-m", "replog.cli", "up", protocol, "--cluster", str(folder)]
+    """Run the cluster of `folder` in a process of its own; what it tells once it serves. Raises NotServing.
+
+    Ctrl-C before that stops it.
+    """
     said = folder / "up.log"
-    with said.open("w") as sink:
-        process = subprocess.Popen(  # noqa: S603  our own module with arguments that were checked
-            [*command, *(["--restart"] if restart else [])],
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    while process.poll() is None:
-        known = running.look(folder)
-        if known is not None and known.get("serving"):
-            return known
-        time.sleep(0.02)
+    process = _begun([*python("replog.cli"), "up", protocol, "--cluster", str(folder)], said, restart=restart)
+    try:
+        while process.poll() is None:
+            known = running.look(folder)
+            if known is not None and known.get("serving"):
+                return known
+            time.sleep(0.02)
+    except KeyboardInterrupt:
+        output.remark("replog: interrupted before it served; stopping it")
+        _end(process)
+        raise
+    if process.returncode == 0:
+        raise NotServing(f"{folder}: the cluster was stopped before it served")
     words = said.read_text().strip().splitlines() or ["it said nothing"]
     raise NotServing(f"the cluster did not come up: {words[-1].removeprefix('replog: ')} (all of it: {said})")
 
 
+def _begun(command: list[str], said: Path, *, restart: bool) -> subprocess.Popen[bytes]:
+    with said.open("w") as sink:
+        return subprocess.Popen(  # noqa: S603  our own module with arguments that were checked
+            [*command, *(["--restart"] if restart else [])],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env=environment(),
+            start_new_session=True,
+        )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def stop(folder: Path) -> dict[str, Any]:
     """Ask the process that runs this cluster to stop, and wait until it has; what it told last."""
-    known = running.look(folder)
-    if known is None:
-        raise NoCluster(f"{folder}: this cluster is not running")
-    with contextlib.suppress(ProcessLookupError, KeyError):
-        os.kill(known["pid"], signal.SIGTERM)
+    known: dict[str, Any] = {}
+    asked = 0
     deadline = time.monotonic() + STOP_S
-    while running.look(folder) is not None:
+    while (told := running.look(folder)) is not None:
+        known = told if told["nodes"] or not known else known
+        asked = asked or _ask_to_stop(told["pid"])
         if time.monotonic() > deadline:
-            raise NotServing(f"{folder}: process {known['pid']} still runs {STOP_S:g} s after it was asked to stop")
+            raise NotServing(f"{folder}: process {told['pid']} still runs {STOP_S:g} s after it was asked to stop")
         time.sleep(0.02)
+    if not known:
+        raise NoCluster(f"{folder}: its replicas run inside another program, not under replog up; end that program")
     return known
+
+
+def _ask_to_stop(pid: int) -> int:
+    """0 for one that has not yet said who it is: as a pid it would mean ourselves."""
+    if pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    return pid

@@ -17,7 +17,6 @@ from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 from replog.cli import data, measure, options, output, service, state
-from replog.errors import NoCluster, ReplogError
 
 UsageProblem = cast("type[Exception]", typer.BadParameter.__base__)
 """What typer raises for a wrong command line; the name by which it exports it differs between its versions."""
@@ -108,10 +107,3 @@ def _given(options: Sequence[str], arguments: Sequence[str]) -> str | None:
         if name in options:
             return f"{name} = {joined if equals else value}"
     return None
-
-
-def hint_for(error: ReplogError) -> str:
-    """What to try next, where one thing is likely."""
-    if isinstance(error, NoCluster) and "replog up" not in str(error):
-        return " (start one: replog up pbft --f 1)"
-    return ""
