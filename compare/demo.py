@@ -9,12 +9,12 @@ from typing import Final
 from rich.console import Console
 
 from compare import report, results
+from compare.cli import DEFAULT as SCENARIOS
 from compare.results import Results, Run, Verdict
 from compare.runner import run as run_many
 from replog.cli import output
 from replog.cli.exits import ExitCode
 
-SCENARIOS: Final = ("no-fault", "leader-crash", "equivocating-leader")
 PROTOCOLS: Final = ("pbft", "raft")
 SEEDS: Final = 5
 """Of the simulated runs; live ones are made once."""

@@ -185,6 +185,8 @@ def load(path: Path) -> Scenario:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: must be UTF-8: {error.reason} at byte {error.start}") from None
     scenario = parse(text, str(path))
     scenario._file = str(path)
     return scenario

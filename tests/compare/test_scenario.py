@@ -56,6 +56,12 @@ def test_an_error_names_line_field_and_rule(old: str, new: str, said: str) -> No
     assert "\n" not in str(error.value)
 
 
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(b'name = "\xff"')
+    with pytest.raises(ConfigError, match=r"mine\.toml: must be UTF-8: invalid start byte at byte 8"):
+        find(str(tmp_path / "mine.toml"))
+
+
 def test_a_run_that_cannot_be_made_is_refused_before_any_is(tmp_path: Path) -> None:
     nobody = parse(GOOD.replace("start_s", "target = 4\nstart_s"), "mine.toml")
     with pytest.raises(ConfigError, match=r"scenario mine: target = 4: with pbft the nodes are 0 \.\. 3"):
