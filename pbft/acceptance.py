@@ -16,7 +16,7 @@ from pbft.ordering import Ordering
 from pbft.requests import Requests
 from replog.codec import BadMessage
 from replog.core import Effect, Setup
-from replog.types import NodeId
+from replog.types import NodeId, Request
 
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
     from pbft.config import Options
@@ -28,87 +28,100 @@ class Acceptance:
     def __init__(
         self, setup: Setup, notary: Notary, ordering: Ordering, requests: Requests, execution: Execution
     ) -> None:
-        self._options: Options = setup.config
+        self.options: Options = setup.config
         self._wall = setup.wall
-        self._notary = notary
-        self._ordering = ordering
-        self._requests = requests
+        self.notary = notary
+        self.ordering = ordering
+        self.requests = requests
         self._execution = execution
         self.early = Early()
 
     def _is_early(self, sender: NodeId, message: PrePrepare | Prepare | Commit) -> bool:
         """Keep what belongs to a view or window that this replica has not reached; it may get there (P21)."""
-        ordering = self._ordering
+        ordering = self.ordering
         late = message.view < ordering.view or message.seq <= ordering.low
         late = late or (message.view == ordering.view and message.seq <= ordering.bottom)
         ready = message.view == ordering.view and ordering.active and message.seq <= ordering.high
-        if not late and not ready and message.seq <= ordering.high + self._options.log_window:
+        if not late and not ready and message.seq <= ordering.high + self.options.log_window:
             self.early.keep(sender, message)
         return not ready or late
 
     def on_pre_prepare(self, sender: NodeId, message: PrePrepare) -> list[Effect]:
         """Accepted if it is the primary's own, in this view and window, the first for its seq, and the body is one that
         this replica can vouch for. [CL99 4.2]"""
-        if sender != self._notary.primary(message.view):
-            return self._notary.refuse(sender, "only the primary sends a pre-prepare")
-        if len(message.requests) > self._options.batch_requests_max:
-            return self._notary.refuse(sender, "pre-prepare: more requests than a batch may hold")
+        if sender != self.notary.primary(message.view):
+            return self.notary.refuse(sender, "only the primary sends a pre-prepare")
+        if len(message.requests) > self.options.batch_requests_max:
+            return self.notary.refuse(sender, "pre-prepare: more requests than a batch may hold")
         if self._is_early(sender, message):
             return []
-        slot = self._ordering.slot(message.seq)
+        slot = self.ordering.slot(message.seq)
         if slot.digest is not None:
             return self._again(message)
         if slot.committed is not None and slot.committed.digest != message.digest:
-            return self._notary.refuse(sender, "pre-prepare: another batch is decided there")
+            return self.notary.refuse(sender, "pre-prepare: another batch is decided there")
         batch = _batch(message)
         if batch is None or batch.digest != message.digest:
-            return self._notary.refuse(sender, "pre-prepare: the digest is not the body's")
-        if not self._notary.check_pre_prepare(message.view, message.seq, message.digest, message.signature):
-            return self._notary.refuse(sender, "pre-prepare: bad signature")
-        if flaw := self._requests.flaw_in_batch(batch, self._wall()):
-            return self._notary.refuse(sender, f"pre-prepare: {flaw}")
-        return self._ordering.accept(message, batch)
+            return self.notary.refuse(sender, "pre-prepare: the digest is not the body's")
+        if not self.notary.check_pre_prepare(message.view, message.seq, message.digest, message.signature):
+            return self.notary.refuse(sender, "pre-prepare: bad signature")
+        if flaw := self.requests.flaw_in_batch(batch, self._wall()):
+            return self.notary.refuse(sender, f"pre-prepare: {flaw}")
+        doubtful = self.requests.unvouched(batch)
+        return self.ordering.accept(message, batch) if doubtful is None else self.doubt(message, batch, doubtful)
+
+    def doubt(self, message: PrePrepare, batch: Batch, request: Request) -> list[Effect]:
+        """A batch with a request that its client did not sign: never voted for."""
+        rule = f"pre-prepare: {request.client} did not sign its request {request.timestamp}"
+        return self.notary.refuse(self.ordering.primary, rule)
 
     def _again(self, message: PrePrepare) -> list[Effect]:
         """A pre-prepare for a seq that has one: the body that a new view lacked, a repetition, or a lie (P17)."""
-        slot = self._ordering.slot(message.seq)
+        slot = self.ordering.slot(message.seq)
         if slot.digest != message.digest:
-            return self._ordering.contradict(message)
+            return self.ordering.contradict(message)
         batch = _batch(message) if slot.body is None else None
-        return self._ordering.supply(message.seq, batch) if batch is not None else []
+        return self.ordering.supply(message.seq, batch) if batch is not None else []
 
     def on_vote(self, sender: NodeId, message: Prepare | Commit) -> list[Effect]:
         if message.replica != sender:
-            return self._notary.refuse(sender, "a vote in another's name")
+            return self.notary.refuse(sender, "a vote in another's name")
         if self._is_early(sender, message):
             return []
         if isinstance(message, Prepare):
-            return self._ordering.on_prepare(message)
-        return self._ordering.on_commit(message)
+            return self.ordering.on_prepare(message)
+        return self.ordering.on_commit(message)
 
     def on_committed(self, sender: NodeId, message: Committed) -> list[Effect]:
-        """A decided batch with its certificate. [deviates: see CommitProof] (P25, P27)"""
+        """A decided batch, whole, if it is of use."""
         seq = message.proof.seq
-        slot = self._ordering.slots.get(seq)
-        lowest = max(self._execution.executed, self._ordering.high - 2 * self._options.log_window)
-        if not lowest < seq <= self._ordering.high or (slot is not None and slot.decided is not None):
+        slot = self.ordering.slots.get(seq)
+        lowest = max(self._execution.executed, self.ordering.high - 2 * self.options.log_window)
+        if not lowest < seq <= self.ordering.high or (slot is not None and slot.decided is not None):
             return []
         batch = _batch(message)
         if batch is None or batch.digest != message.proof.digest:
-            return self._notary.refuse(sender, "committed: the digest is not the body's")
-        if flaw := self._notary.flaw_in_commit(message.proof):
-            return self._notary.refuse(sender, f"committed: {flaw}")
-        self._ordering.decide_by(message, batch)
+            return self.notary.refuse(sender, "committed: the digest is not the body's")
+        return self.decide(sender, message, batch)
+
+    def decide(self, sender: NodeId, message: Committed, batch: Batch) -> list[Effect]:
+        """What its certificate proves is decided. [deviates: see CommitProof] (P25, P27)"""
+        if flaw := self.notary.flaw_in_commit(message.proof):
+            return self.notary.refuse(sender, f"committed: {flaw}")
+        self.ordering.decide_by(message, batch)
         return []
 
     def on_batch_data(self, sender: NodeId, message: BatchData) -> list[Effect]:
-        slot = self._ordering.slots.get(message.seq)
+        slot = self.ordering.slots.get(message.seq)
         if slot is None or not slot.lacking():
             return []
         batch = _batch(message)
         if batch is None:
-            return self._notary.refuse(sender, "batch: not made of requests")
-        return self._ordering.supply(message.seq, batch)
+            return self.notary.refuse(sender, "batch: not made of requests")
+        return self.ordering.supply(message.seq, batch)
+
+    def check_invariants(self) -> None:
+        self.early.check_invariants()
 
 
 def _batch(message: PrePrepare | Committed | BatchData) -> Batch | None:

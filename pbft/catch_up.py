@@ -170,9 +170,7 @@ def answer(status: Status, ordering: Ordering, checkpoints: Checkpoints, view_ch
     lags = status.view < ordering.view or (status.view == ordering.view and not status.active)
     if lags and ordering.active and view_changes.new_view is not None:
         messages.append(view_changes.new_view)
-    if status.stable < checkpoints.proven.seq:
-        messages.append(checkpoints.proven)
-    messages.extend(checkpoints.own_votes(status.stable))
+    messages.extend(checkpoints.words(status.stable))
     return messages + _slots(status, ordering) if status.stalled else messages
 
 

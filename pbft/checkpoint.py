@@ -6,16 +6,17 @@ Here: which digests were said and which are proved. Not here: the state (the exe
 
 from __future__ import annotations
 
-from pbft.messages import GENESIS, Checkpoint, CheckpointProof
+from pbft.claims import Claims
+from pbft.messages import GENESIS, Checkpoint, CheckpointProof, Claim, Vote
 from pbft.notary import Notary
 from pbft.slots import Tally
 from replog.core import Effect, Send
-from replog.types import Digest, NodeId
+from replog.types import Digest, Message, NodeId
 
 
 class Checkpoints:
     """Invariants:
-    stable.seq <= proven.seq; each was verified, and this replica has executed up to `stable`
+    stable.seq <= certified.seq <= proven.seq; each was verified, and this replica has executed up to `stable`
     `own` and `votes` hold multiples of checkpoint_interval above the stable one, within the log window
     """
 
@@ -24,7 +25,9 @@ class Checkpoints:
         self.stable: CheckpointProof = GENESIS
         """The low watermark: this replica has the state, the log up to here is discarded."""
         self.proven: CheckpointProof = GENESIS
-        """The highest one that is proved. Beyond `stable` while this replica lags behind."""
+        """The highest one whose digest is proved: its state may be fetched. Beyond `stable` while this replica lags."""
+        self.certified: CheckpointProof = GENESIS
+        """The highest one that a quorum vouches for: once this replica has that state, the log may be cut there."""
         self.own: dict[int, Digest] = {}
         self.votes: dict[int, Tally] = {}
 
@@ -80,7 +83,13 @@ class Checkpoints:
         """A verified proof, from whatever source."""
         if proof.seq > self.proven.seq:
             self.proven = proof
-            self._drop()
+        if proof.seq > self.certified.seq and self.is_certain(proof):
+            self.certified = proof
+        self._drop()
+
+    def is_certain(self, proof: CheckpointProof) -> bool:
+        """Whether a quorum vouches for it, so that a quorum's view-changes can show it. [CL99 4.3]"""
+        return len(proof.votes) >= self._notary.quorum or proof.seq == 0
 
     def adopt(self, proof: CheckpointProof) -> None:
         """This replica has executed up to `proof`, or has been given the state there."""
@@ -96,9 +105,8 @@ class Checkpoints:
 
     def reached(self, executed: int) -> CheckpointProof | None:
         """The proved checkpoint that this replica can now stand on, if there is one beyond the stable one."""
-        if self.stable.seq < self.proven.seq <= executed and self.own.get(self.proven.seq) == self.proven.digest:
-            return self.proven
-        return None
+        proof = self.certified
+        return proof if self.stable.seq < proof.seq <= executed and self.own.get(proof.seq) == proof.digest else None
 
     def diverged(self) -> bool:
         """This replica's own state is not what a quorum has: a fault here. The proved state must replace it."""
@@ -110,17 +118,67 @@ class Checkpoints:
         self.own = {seq: digest for seq, digest in self.own.items() if seq < proof.seq}
         self.own[proof.seq] = proof.digest
 
-    def own_votes(self, stable: int) -> list[Checkpoint]:
-        """What this replica has said about seqs beyond `stable` that are not proved yet, to say it again."""
-        votes = []
+    def words(self, stable: int) -> list[Message]:
+        """For a peer whose stable checkpoint is `stable`: the highest proof, and what this replica has said about seqs
+        that are not proved yet."""
+        words: list[Message] = [self.proven] if stable < self.proven.seq else []
         for seq in sorted(self.votes):
             said = self.votes[seq].good.get(self._notary.me)
             if seq > stable and said is not None:
-                votes.append(Checkpoint(seq, said[0], self._notary.me, said[1]))
-        return votes
+                words.append(Checkpoint(seq, said[0], self._notary.me, said[1]))
+        return words
 
     def check_invariants(self) -> None:
         window = self._notary.log_window
-        assert self.stable.seq <= self.proven.seq, "stable <= proven"
+        assert self.stable.seq <= self.certified.seq <= self.proven.seq, "stable <= certified <= proven"
         assert all(self.proven.seq < seq <= self.proven.seq + window for seq in self.votes), "votes within the window"
         assert len(self.own) <= 2 + window // self._notary.checkpoint_interval, "own checkpoints are bounded"
+
+
+class ClaimedCheckpoints(Checkpoints):
+    """Under MACs: nobody can show what a third has said, so every replica repeats its own word.
+
+    A weak quorum's word proves the digest: a correct replica has that state, and it can be fetched. Only a quorum's
+    word lets the log be cut: then enough correct replicas can tell a new view of it. [CL02 MACs, state transfer]
+    """
+
+    def __init__(self, notary: Notary) -> None:
+        super().__init__(notary)
+        # As many as a window holds: none of this replica's own is forgotten before it is stable.
+        self._claims: Claims[int, Digest] = Claims(2 + notary.log_window // notary.checkpoint_interval)
+
+    def on_own(self, seq: int, digest: Digest) -> list[Effect]:
+        self.own[seq] = digest
+        self._claim(self._notary.me, seq, digest)
+        return [Send(self._notary.others, Checkpoint(seq, digest, self._notary.me, b""))]
+
+    def on_vote(self, message: Checkpoint) -> list[Effect]:
+        """A replica's word about its own state, however far ahead: one alone moves nothing (P42, P43)."""
+        if message.seq % self._notary.checkpoint_interval or message.seq == 0:
+            rule = f"checkpoint: seq {message.seq} is no multiple of checkpoint_interval"
+            return self._notary.refuse(message.replica, rule)
+        if message.seq > self.stable.seq:
+            self._claim(message.replica, message.seq, message.digest)
+        return []
+
+    def _claim(self, sender: NodeId, seq: int, digest: Digest) -> None:
+        claimants = self._claims.add(sender, seq, digest)
+        if len(claimants) >= self._notary.weak_quorum:
+            self.learn(CheckpointProof(seq, digest, [Vote(node, b"") for node in claimants]))
+
+    def restored(self, proof: CheckpointProof) -> None:
+        super().restored(proof)
+        self._claim(self._notary.me, proof.seq, proof.digest)
+
+    def held(self) -> list[Claim]:
+        """C of a view-change: what this replica has, from its stable checkpoint on. [CL02 view changes]"""
+        later = [Claim(seq, digest) for seq, digest in sorted(self.own.items()) if seq > self.stable.seq]
+        return [Claim(self.stable.seq, self.stable.digest), *later]
+
+    def words(self, stable: int) -> list[Message]:
+        me = self._notary.me
+        return [Checkpoint(claim.seq, claim.digest, me, b"") for claim in self.held() if claim.seq > stable]
+
+    def check_invariants(self) -> None:
+        super().check_invariants()
+        self._claims.check_invariants()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from replog.types import REQUEST_BYTES_MAX
 
@@ -21,8 +21,11 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    auth: Literal["signatures"] = "signatures"
-    """How replicas and clients prove what they say."""
+    auth: Literal["signatures", "macs"] = "signatures"
+    """How replicas and clients prove what they say: signatures can be shown to a third party; MACs [CL99 5.2] cost less
+    and prove nothing, and a client whose MACs are good for some replicas only can force view changes."""
+    key_lifetime_us: Annotated[int, Field(ge=1_000_000, le=86_400_000_000)] = 300_000_000
+    """Under MACs: how often a replica renews its clients' session keys. The last ones count as long again. [CL02]"""
 
     batch_requests_max: Count = 512
     batch_operations_max: Count = 16_384
@@ -56,13 +59,6 @@ class Options(BaseModel):
     client_requests_max: Count = 128
     client_operations_max: Count = 65_536
     """What one client, and all together, may have waiting; beyond it OVERLOADED is the answer."""
-
-    @field_validator("auth", mode="before")
-    @classmethod
-    def _no_macs_yet(cls, value: object) -> object:
-        if value == "macs":
-            raise ValueError("'macs' is not built yet: use 'signatures'")
-        return value
 
     @model_validator(mode="after")
     def _relations(self) -> Options:

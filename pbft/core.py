@@ -60,7 +60,7 @@ from replog.core import (
     Trim,
     Wanted,
 )
-from replog.types import Message, Micros, NodeId, Submit
+from replog.types import ClientId, Message, Micros, NodeId, Submit
 
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
     from pbft.config import Options
@@ -97,7 +97,7 @@ class PbftCore:
         self.checkpoints = self.checkpoints_type(self.notary)
         self.view_changes = self.view_changes_type(self.notary)
         self.transfer = self.transfer_type(self.notary)
-        self.requests = self.requests_type(self.options, setup.domain, setup.verifier, setup.sessions)
+        self.requests = self.requests_type(setup)
         self.patience = self.patience_type(self.options)
         self.execution = self.execution_type(setup, self.ordering, self.transfer)
         self.acceptance = self.acceptance_type(setup, self.notary, self.ordering, self.requests, self.execution)
@@ -145,6 +145,7 @@ class PbftCore:
             FetchPart: self._on_fetch_part,
             PartData: self.transfer.on_part,
         }
+        self._from_clients: dict[type[Any], Callable[[ClientId, Any], list[Effect]]] = {Submit: self._on_client_submit}
         self._recall()
 
     # -------------------------------------------------------------------------------------------------------- the plug
@@ -203,7 +204,7 @@ class PbftCore:
         self.transfer.check_invariants()
         self.requests.check_invariants()
         self.patience.check_invariants()
-        self.acceptance.early.check_invariants()
+        self.acceptance.check_invariants()
         assert self.checkpoints.stable.seq == self.ordering.low, "the low watermark is the stable checkpoint"
         assert self.executed >= self.ordering.low, "everything up to the low watermark was executed"
 
@@ -260,9 +261,10 @@ class PbftCore:
     def _on_received(self, event: Received) -> list[Effect]:
         sender, message = event.sender, event.message
         if isinstance(sender, str):
-            if type(message) is not Submit:
+            take = self._from_clients.get(type(message))
+            if take is None:
                 return self.notary.refuse(sender, "a client sends requests only")
-            return self.intake.from_client(sender, message) + self.proposing.propose()
+            return take(sender, message)
         if not 0 <= sender < self.notary.n or sender == self.me:
             return self.notary.refuse(sender, "not a member, or this replica itself")
         handler = self._messages.get(type(message))
@@ -272,6 +274,9 @@ class PbftCore:
         return handler(sender, message)
 
     # -------------------------------------------------------------------------------------------------------- requests
+
+    def _on_client_submit(self, sender: ClientId, message: Submit) -> list[Effect]:
+        return self.intake.from_client(sender, message) + self.proposing.propose()
 
     def _on_submit(self, sender: NodeId, message: Submit) -> list[Effect]:
         return self.intake.from_replica(sender, message) + self.proposing.propose()
@@ -377,7 +382,7 @@ class PbftCore:
         self._reason = reason
         effects = self.patience.leave_view()
         self.ordering.leave(view)
-        message = self.view_changes.ask(view, self.checkpoints.proven, self.ordering)
+        message = self.view_changes.ask(view, self.checkpoints, self.ordering)
         return [*effects, Persist(message, 0), Send(self.notary.others, message), *self._gather()]
 
     def _on_view_change(self, sender: NodeId, message: ViewChange) -> list[Effect]:
@@ -386,7 +391,9 @@ class PbftCore:
             return self.notary.refuse(sender, "a view-change in another's name")
         if message.view < self.view or (message.view == self.view and self.ordering.active):
             return []
-        if message == self.view_changes.heard.get(sender) or not self._view_changes.take(self._now, sender):
+        if message == self.view_changes.heard.get(sender):
+            return self.view_changes.on_repeated(message)
+        if not self._view_changes.take(self._now, sender):
             return []
         effects = self.view_changes.on_view_change(message)
         view = self.view_changes.wanted(self.view)
@@ -407,18 +414,22 @@ class PbftCore:
         return self.patience.await_new_view(self._now, self.view)
 
     def _on_new_view(self, sender: NodeId, message: NewView) -> list[Effect]:
-        """[CL99 4.4] Signed by its primary, whoever brings it; checked in full (P4); the first for its view (P5)."""
+        """[CL99 4.4] The first for its view that proves right (P4, P5)."""
         if message.view == self.view and self.ordering.active:
             return self.view_changes.on_second(message)
         if message.view < max(self.view, 1) or not self._new_views.take(self._now, sender):
             return []
-        if flaw := self.view_changes.flaw_in_new_view(message):
-            return self.notary.refuse(sender, flaw)
+        return self.view_changes.on_new_view(sender, message) + self._begin()
+
+    def _begin(self) -> list[Effect]:
+        """Enter the view whose NEW-VIEW proved right, if it is still to come."""
+        message = self.view_changes.accepted
+        if message is None or message.view < self.view or (message.view == self.view and self.ordering.active):
+            return []
+        leaving: list[Effect] = []
         if self.ordering.active:
             self._reason = self._blame(f"a quorum asked for view {message.view}")
             leaving = self.patience.leave_view()
-        else:
-            leaving = []
         return [*leaving, Persist(message, 0), *self._enter(message)]
 
     def _enter(self, message: NewView) -> list[Effect]:
@@ -529,7 +540,7 @@ class PbftCore:
         waits = bool(flags or self.requests.pending) or not self.ordering.active or proven != self.checkpoints.stable
         interval = self.options.status_interval_us if waits else self.options.idle_interval_us
         effects: list[Effect] = [SetTimer("status", interval), Send(self.notary.others, status), *self.ordering.save()]
-        effects += self._repeat_view_change()
+        effects += self._repeat_view_change() + self.view_changes.tick()
         if self.transfer.running:
             effects += self._push_transfer()
         elif stuck and self.executed < proven.seq:

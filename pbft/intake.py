@@ -27,38 +27,38 @@ class Intake:
 
     def __init__(self, setup: Setup, notary: Notary, ordering: Ordering, requests: Requests) -> None:
         self._sessions = setup.sessions
-        self._notary = notary
-        self._ordering = ordering
-        self._requests = requests
+        self.notary = notary
+        self.ordering = ordering
+        self.requests = requests
 
     def from_client(self, sender: str, message: Submit) -> list[Effect]:
         """A client's own send. [CL99 4.1]"""
         request = _read(message)
         if request is None or request.client != sender:
-            return self._notary.refuse(sender, "a request of its own is what a client sends")
+            return self.notary.refuse(sender, "a request of its own is what a client sends")
         done = self._sessions.results(sender, request.timestamp)
         if done is not None:
             return [self.reply(request, Answer.DONE, done)]
-        if flaw := self._requests.refusal(request):
-            return [self.reply(request, Answer.REFUSED, flaw.encode()), *self._notary.refuse(sender, flaw)]
-        if not self._requests.admits(request):
-            return self._notary.refuse(sender, "executed and forgotten, or beyond the session's window")
+        if flaw := self.requests.refusal(request):
+            return [self.reply(request, Answer.REFUSED, flaw.encode()), *self.notary.refuse(sender, flaw)]
+        if not self.requests.admits(request):
+            return self.notary.refuse(sender, "executed and forgotten, or beyond the session's window")
         return self._take(request, sender)
 
     def from_replica(self, sender: NodeId, message: Submit) -> list[Effect]:
         """A backup sends on what a client gave it. Only the primary has a use for it: the word of one replica starts no
         timer here (P35)."""
         request = _read(message)
-        if request is None or self._requests.refusal(request):
-            return self._notary.refuse(sender, "a replica forwards proper requests only")
-        if not self._ordering.leads or not self._requests.admits(request):
+        if request is None or self.requests.refusal(request):
+            return self.notary.refuse(sender, "a replica forwards proper requests only")
+        if not self.ordering.leads or not self.requests.admits(request):
             return []
         return self._take(request, sender)
 
     def _take(self, request: Request, sender: Principal) -> list[Effect]:
         """Wait for a request, once its signature is verified: at the primary in the queue, at a backup with the timer,
         after sending it on. Seen again it is sent on again: the first may have been lost. [CL99 4.1, 4.4] (P35)"""
-        leads, requests = self._ordering.leads, self._requests
+        leads, requests = self.ordering.leads, self.requests
         known = requests.pending.get(request.identity)
         if known is None:
             if leads and request.identity in requests.proposed:
@@ -66,36 +66,44 @@ class Intake:
             if requests.crowded(request):
                 return [self.reply(request, Answer.OVERLOADED, b"")] if isinstance(sender, str) else []
             if not requests.vouches(request):
-                refusal = [self.reply(request, Answer.REFUSED, b"bad signature")] if isinstance(sender, str) else []
-                return [*refusal, *self._notary.refuse(sender, "request: bad signature")]
+                return self.unvouched(request, sender)
             requests.add(request)
             if leads:
                 requests.queue(request)
         elif known.digest != request.digest:
-            return self._notary.refuse(sender, "a second request under one timestamp")
+            return self.second(known, request, sender)
         return [] if leads else self.forward(request)
 
+    def unvouched(self, request: Request, sender: Principal) -> list[Effect]:
+        """Its client did not sign it, whoever brings it."""
+        refusal = [self.reply(request, Answer.REFUSED, b"bad signature")] if isinstance(sender, str) else []
+        return [*refusal, *self.notary.refuse(sender, "request: bad signature")]
+
+    def second(self, known: Request, request: Request, sender: Principal) -> list[Effect]:
+        """Another request under the identity of one that waits. (P32)"""
+        return self.notary.refuse(sender, "a second request under one timestamp")
+
     def forward(self, request: Request) -> list[Effect]:
-        if not self._ordering.active or self._ordering.leads:
+        if not self.ordering.active or self.ordering.leads:
             return []
-        return [Send((self._ordering.primary,), Submit(request.raw))]
+        return [Send((self.ordering.primary,), Submit(request.raw))]
 
     def forward_waiting(self) -> list[Effect]:
         """A new primary is told what waits here. [CL99 4.4]"""
-        waiting = list(self._requests.pending.values())[:FORWARDS]
+        waiting = list(self.requests.pending.values())[:FORWARDS]
         return [effect for request in waiting for effect in self.forward(request)]
 
     def remind(self, target: Identity | int | None) -> list[Effect]:
         """The request that the timer waits for, once more: the primary may have been full (P35)."""
-        request = self._requests.pending.get(target) if isinstance(target, tuple) else None
+        request = self.requests.pending.get(target) if isinstance(target, tuple) else None
         return self.forward(request) if request is not None else []
 
     # -------------------------------------------------------------------------------------------------------- answers
 
     def reply(self, request: Request, answer: Answer, results: bytes) -> Effect:
         """[CL99 4.1] The view goes along, so that the client can follow the primary."""
-        leader = self._ordering.primary if self._ordering.active else types.NOBODY
-        reply = types.Reply(request.timestamp, int(answer), results, self._ordering.view, leader)
+        leader = self.ordering.primary if self.ordering.active else types.NOBODY
+        reply = types.Reply(request.timestamp, int(answer), results, self.ordering.view, leader)
         return core.Reply(request.client, reply)
 
     def answer(self, batch: Batch, results: Sequence[Result]) -> list[Effect]:
@@ -110,7 +118,7 @@ class Intake:
     def answer_swept(self) -> list[Effect]:
         """The state has jumped: what waits here may have been executed on the way."""
         effects: list[Effect] = []
-        for request in self._requests.sweep():
+        for request in self.requests.sweep():
             results = self._sessions.results(*request.identity)
             if results is not None:
                 effects.append(self.reply(request, Answer.DONE, results))

@@ -146,6 +146,79 @@ class NewView(Message, tag="pn", frozen=True):
     signature: Signature
 
 
+# ------------------------------------------------------------- view change without signatures [CL02 view changes]
+
+
+class Claim(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """(seq, digest): of a state, or of a proposal."""
+
+    seq: U63
+    digest: WireDigest
+
+
+class Placed(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """`digest` had the place `seq` in `view`."""
+
+    seq: U63
+    digest: WireDigest
+    view: U63
+
+
+class MacViewChange(Message, tag="pm", frozen=True):
+    """VIEW-CHANGE under MACs: what the sender says of itself, proved by nothing. [CL02 view changes]
+
+    `stable` is its last stable checkpoint (h), `checkpoints` (C) those that it holds from there on, by growing seq.
+    `prepared` (P): for each seq above h the digest of the highest view in which it prepared. `voted` (Q): for each seq
+    and digest the highest view in which it sent PREPARE for it, or proposed it; by growing (seq, digest).
+    """
+
+    view: U63
+    stable: U63
+    checkpoints: Annotated[list[Claim], msgspec.Meta(max_length=1024)]
+    prepared: Annotated[list[Placed], msgspec.Meta(max_length=2_048)]
+    voted: Annotated[list[Placed], msgspec.Meta(max_length=16_384)]
+    replica: Replica
+
+
+class ViewChangeAck(Message, tag="pa", frozen=True):
+    """To the primary of `view`: the sender has heard from `replica` itself a view-change with this digest. [CL02]"""
+
+    view: U63
+    replica: Replica
+    digest: WireDigest
+
+
+class Heard(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The view-change of `replica` that has this digest."""
+
+    replica: Replica
+    digest: WireDigest
+
+
+class MacNewView(Message, tag="pM", frozen=True):
+    """NEW-VIEW under MACs: V names view-changes by sender and digest; checkpoint and proposals follow from them.
+    [CL02 view changes]"""
+
+    view: U63
+    view_changes: Annotated[list[Heard], msgspec.Meta(max_length=1024)]
+    checkpoint: Claim
+    pre_prepares: Annotated[list[Proposal], msgspec.Meta(max_length=2_048)]
+
+
+class FetchViewChange(Message, tag="pF", frozen=True):
+    """The sender lacks a view-change that a NEW-VIEW of `view` rests on. [CL02]"""
+
+    view: U63
+    replica: Replica
+    digest: WireDigest
+
+
+class ViewChangeData(Message, tag="pV", frozen=True):
+    """The sender has heard this view-change from its replica itself. Counts for a weak quorum of such words. [CL02]"""
+
+    message: MacViewChange
+
+
 # -------------------------------------------------------------------------------------------- catching up, recovery
 
 
@@ -207,6 +280,11 @@ MESSAGES: Final[Codec[Any]] = Codec(
     CheckpointProof,
     ViewChange,
     NewView,
+    MacViewChange,
+    ViewChangeAck,
+    MacNewView,
+    FetchViewChange,
+    ViewChangeData,
     Status,
     FetchBatch,
     BatchData,
@@ -214,7 +292,16 @@ MESSAGES: Final[Codec[Any]] = Codec(
     PartData,
 )
 RECORDS: Final[Codec[Any]] = Codec(
-    PrePrepare, PreparedProof, CommitProof, Committed, BatchData, CheckpointProof, ViewChange, NewView
+    PrePrepare,
+    PreparedProof,
+    CommitProof,
+    Committed,
+    BatchData,
+    CheckpointProof,
+    ViewChange,
+    NewView,
+    MacViewChange,
+    MacNewView,
 )
 
 # ------------------------------------------------------------------------------------------------ what is hashed
@@ -256,3 +343,8 @@ def prepared_digest(message: ViewChange) -> Digest:
 
 def new_view_digest(message: NewView) -> Digest:
     return digest_of(_encode((message.view_changes, message.pre_prepares)))
+
+
+def message_digest(message: MacViewChange | MacNewView) -> Digest:
+    """What others say of a message that carries no signature."""
+    return digest_of(_encode(message))

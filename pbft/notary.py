@@ -1,7 +1,7 @@
 """Who may say what, how many are enough, and whether it was really said: every signature and quorum is here.
 
 Pure but for a bounded memory of signatures found good. Every place that a paper writes as 2f+1, 2f, f+1 or
-"the primary" asks this class. Not here: what follows from a certificate.
+"the primary" asks this class. Not here: what follows from a certificate, and requests under MACs (`pbft.requests`).
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ class Notary:
     what `_good` holds was verified with the key of its signer, or signed here
     `_good` has at most MEMORY entries, `_accused` one for each node and kind of evidence
     """
+
+    transferable = True
+    """Whether what one replica has heard of another can be shown to a third."""
 
     def __init__(self, setup: Setup) -> None:
         self.me = setup.me
@@ -158,3 +161,37 @@ class Notary:
         """Input that breaks a rule: noted and counted, never an exception."""
         self.refused += 1
         return [Note("nonsense", {"sender": sender, "rule": rule})]
+
+
+class LinkNotary(Notary):
+    """`auth = "macs"`: a replica's word rests on the link that it came by, nothing is signed. [CL99 5.2, CL02]
+
+    Whoever hands a statement to `check` has compared its author with the link's other end. What another replica tells
+    of a third proves nothing, so every certificate is refused here: what a weak quorum tells is believed instead
+    (`pbft.claims`), and nobody can be convicted.
+    """
+
+    transferable = False
+    _NO_PROOF: Final = "under MACs no certificate proves anything"
+
+    def sign(self, kind: str, fields: tuple[int | bytes, ...]) -> bytes:
+        return b""
+
+    def check(self, signer: NodeId, kind: str, fields: tuple[int | bytes, ...], signature: bytes) -> bool:
+        return not signature
+
+    def flaw_in_prepared(self, proof: PreparedProof) -> str:
+        return self._NO_PROOF
+
+    def flaw_in_commit(self, proof: CommitProof) -> str:
+        return self._NO_PROOF
+
+    def flaw_in_checkpoint(self, proof: CheckpointProof) -> str:
+        return self._NO_PROOF
+
+    def flaw_in_view_change(self, message: ViewChange) -> str:
+        return self._NO_PROOF
+
+    def accuse(self, culprit: NodeId, kind: str, place: int, first: Message, second: Message) -> list[Effect]:
+        """Two faces, seen by this replica alone."""
+        return self.refuse(culprit, kind)

@@ -115,6 +115,7 @@ class Ordering:
         slot = self.slot(seq)
         self._give(slot, batch.digest, signature)
         slot.keep(batch)
+        slot.vote(batch.digest, self.view)
         return [*self.save(), Persist(message, seq), Send(self._notary.others, message), *self._advance(slot)]
 
     def accept(self, message: PrePrepare, batch: Batch) -> list[Effect]:
@@ -129,7 +130,10 @@ class Ordering:
         self.latest = max(self.latest, slot.seq)
 
     def _send_prepare(self, slot: Slot) -> list[Effect]:
-        if slot.digest is None or self._notary.me == self._notary.primary(self.view):
+        if slot.digest is None:
+            return []
+        slot.vote(slot.digest, self.view)
+        if self._notary.me == self.primary:
             return []
         signature = self._notary.sign("prepare", (self.view, slot.seq, slot.digest, self._notary.me))
         slot.prepares.good.add(self._notary.me, slot.digest, signature)
@@ -357,6 +361,7 @@ class Ordering:
                 self._give(slot, record.digest, record.signature)
                 self.next_seq = max(self.next_seq, record.seq + 1)
             slot.keep(Batch.read(record.time, record.requests))
+            slot.vote(record.digest, record.view)
         elif type(record) is BatchData:
             self.slot(record.seq).keep(Batch.read(record.time, record.requests))
         elif type(record) is PreparedProof:

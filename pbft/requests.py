@@ -11,9 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pbft.messages import Batch
-from replog.codec import Domain
-from replog.core import Result, Sessions
-from replog.keys import Verifier
+from replog.core import Result, Setup
 from replog.types import ClientId, Micros, Request
 
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
@@ -47,11 +45,11 @@ class Requests:
       `proposed` holds the identities that this view has given a number and that are not executed
     """
 
-    def __init__(self, options: Options, domain: Domain, verifier: Verifier, sessions: Sessions) -> None:
-        self._options = options
-        self._domain = domain
-        self._verifier = verifier
-        self._sessions = sessions
+    def __init__(self, setup: Setup) -> None:
+        self._options: Options = setup.config
+        self._domain = setup.domain
+        self._verifier = setup.verifier
+        self._sessions = setup.sessions
         self.pending: dict[Identity, Request] = {}
         self.proposed: set[Identity] = set()
         self.operations = 0
@@ -99,7 +97,14 @@ class Requests:
         known = self.pending.get(request.identity)
         if known is not None and known.digest == request.digest:
             return True
+        return self.verify(request)
+
+    def verify(self, request: Request) -> bool:
         return self._verifier.verify(request.client, request.statement(self._domain), request.auth)
+
+    def unvouched(self, batch: Batch) -> Request | None:
+        """The first request of `batch` that its client did not sign."""
+        return next((request for request in batch.requests if not self.vouches(request)), None)
 
     def add(self, request: Request) -> None:
         """Wait for a verified request."""
@@ -113,7 +118,7 @@ class Requests:
         self.size += request.size
 
     def flaw_in_batch(self, batch: Batch, wall: Micros) -> str:
-        """Why a backup does not vote for this body; "" if it does. `wall`: its own time of day. Signatures last.
+        """Why a backup cannot vote for this body, whoever signed what; "" if it can. `wall`: its own time of day.
 
         Not asked: whether its requests were executed. How far this backup has come is its own affair, so a client could
         make it refuse an honest primary; what was executed is passed by when its turn comes, on every replica (P33).
@@ -130,8 +135,6 @@ class Requests:
         for request in batch.requests:
             if flaw := self.refusal(request):
                 return flaw
-            if not self.vouches(request):
-                return f"{request.client} did not sign its request {request.timestamp}"
         return ""
 
     # -------------------------------------------------------------------------------------------------------- the end
@@ -213,11 +216,12 @@ class Requests:
             self._queue.popleft()
             self._queued_operations -= request.count
             self._queued_size -= request.size
+            waiting = self.pending.get(request.identity)
             if self.is_over(request):
                 self.remove(*request.identity)
-            elif self.pending.get(request.identity) is request and request.identity not in self.proposed:
+            elif waiting is not None and request.identity not in self.proposed:
                 self.proposed.add(request.identity)
-                chosen.append(request)
+                chosen.append(waiting)
                 operations += request.count
                 size += request.size
         return chosen

@@ -69,6 +69,7 @@ class Slot:
       `prepared` is the certificate of the highest view in which this replica prepared         [CL99 4.4]
       `committed`, once there, stands: no later one has another digest                         [CL99 4.5.1]
       an own COMMIT was sent in this view only if `prepared` is of this view                   (HAZARDS P25)
+      `voted` has the highest view in which this replica proposed or accepted a digest with its body   [CL02 Q]
     """
 
     __slots__ = (
@@ -78,6 +79,7 @@ class Slot:
         "prepares",
         "commits",
         "prepared",
+        "voted",
         "committed",
         "bodies",
         "holders",
@@ -87,6 +89,7 @@ class Slot:
     def __init__(self, seq: int) -> None:
         self.seq = seq
         self.prepared: PreparedProof | None = None
+        self.voted: dict[Digest, int] = {}
         self.committed: CommitProof | None = None
         self.bodies: dict[Digest, Batch] = {}
         self.asked = 0
@@ -98,6 +101,12 @@ class Slot:
         self.signature = b""
         self.prepares = Tally()
         self.commits = Tally()
+
+    def vote(self, digest: Digest, view: int) -> None:
+        """This replica says in `view` that `digest` belongs here; it has the body."""
+        self.voted[digest] = max(view, self.voted.get(digest, 0))
+        if len(self.voted) > BODIES_MAX:
+            del self.voted[min(self.voted, key=lambda voted: (self.voted[voted], voted))]
 
     @property
     def body(self) -> Batch | None:

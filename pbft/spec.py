@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from pbft.core import PbftCore
+from pbft.macs import MacCore
 from pbft.messages import MESSAGES, RECORDS
 from replog.core import ClientRules, Core, ProtocolSpec, Setup
 from replog.quorum import byzantine_quorum, weak_quorum
@@ -39,7 +40,7 @@ class Pbft:
         return Options.model_validate(given)
 
     def core(self, setup: Setup) -> Core:
-        return PbftCore(setup)
+        return MacCore(setup) if setup.config.auth == "macs" else PbftCore(setup)
 
     def client_rules(self, n: int, f: int, options: Any) -> ClientRules:
         """f + 1 matching replies; on a time-out to all, at most a quarter of the view time-out later. [CL99 4.1]"""

@@ -7,10 +7,14 @@ Here: the view-changes heard, the choice that follows from a quorum of them, and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
 
+from pbft.checkpoint import Checkpoints
 from pbft.messages import (
     NULL,
     CheckpointProof,
+    MacNewView,
+    MacViewChange,
     NewView,
     PreparedProof,
     Proposal,
@@ -21,23 +25,64 @@ from pbft.ordering import Ordering
 from replog.core import Effect
 from replog.types import NodeId
 
+Asks = TypeVar("Asks", ViewChange, MacViewChange)
+Begins = TypeVar("Begins", NewView, MacNewView)
 
-class ViewChanges:
-    """Invariants:
-    `heard` has at most one view-change a replica, valid, of the highest view it asked for       (HAZARDS P6)
-    `own` is the last view-change this replica signed; `new_view` began the view that is active  (HAZARDS P16)
+
+class Asking(Generic[Asks, Begins]):
+    """Who asks for which view, whatever the view-changes rest on.
+
+    Invariants:
+      `heard` has at most one view-change a replica, valid, of the highest view it asked for       (HAZARDS P6)
+      `own` is the last view-change this replica sent; `new_view` began the view that is active    (HAZARDS P16)
+      `accepted` was checked in full and may begin its view
     """
 
     def __init__(self, notary: Notary) -> None:
         self._notary = notary
-        self.heard: dict[NodeId, ViewChange] = {}
-        self.own: ViewChange | None = None
-        self.new_view: NewView | None = None
+        self.heard: dict[NodeId, Asks] = {}
+        self.own: Asks | None = None
+        self.new_view: Begins | None = None
+        self.accepted: Begins | None = None
+
+    def wanted(self, view: int) -> int | None:
+        """The view to join, if more than f others ask for one above `view`: of these the smallest, which at least one
+        correct replica stands behind (P11, P12). [CL99 4.5.2]"""
+        views = sorted((message.view for node, message in self.heard.items() if node != self._notary.me), reverse=True)
+        enough = self._notary.weak_quorum
+        return views[enough - 1] if len(views) >= enough and views[enough - 1] > view else None
+
+    def asking(self, view: int) -> list[Asks]:
+        """The view-changes for exactly `view`, by replica."""
+        return [self.heard[node] for node in sorted(self.heard) if self.heard[node].view == view]
+
+    def enough(self, view: int) -> bool:
+        """2f+1 replicas want `view` or a later one: now its NEW-VIEW is due. [CL99 4.5.2]"""
+        return sum(1 for message in self.heard.values() if message.view >= view) >= self._notary.quorum
+
+    def recall(self, record: Any) -> None:
+        """From this replica's own disk, the highest of each (P16)."""
+        if type(record) in (NewView, MacNewView):
+            if self.new_view is None or record.view > self.new_view.view:
+                self.new_view = record
+        elif self.own is None or record.view > self.own.view:
+            self.own = record
+            self.heard[self._notary.me] = record
+
+    def check_invariants(self) -> None:
+        for node, message in self.heard.items():
+            assert message.replica == node, f"the view-change kept for {node} is of {message.replica}"
+        assert len(self.heard) <= self._notary.n, "one view-change a replica"
+
+
+class ViewChanges(Asking[ViewChange, NewView]):
+    """With signatures: a view-change carries its certificates, a NEW-VIEW its view-changes. [CL99 4.4]"""
 
     # ------------------------------------------------------------------------------------------------------- leaving
 
-    def ask(self, view: int, checkpoint: CheckpointProof, ordering: Ordering) -> ViewChange:
+    def ask(self, view: int, checkpoints: Checkpoints, ordering: Ordering) -> ViewChange:
         """VIEW-CHANGE for `view`: the checkpoint proof, and P, the certificates above it. [CL99 4.4]"""
+        checkpoint = checkpoints.proven
         prepared = [slot.prepared for slot in ordering.above(checkpoint.seq) if slot.prepared is not None]
         unsigned = ViewChange(view, checkpoint, prepared, self._notary.me, b"")
         signature = self._notary.sign_view_change(unsigned)
@@ -66,20 +111,13 @@ class ViewChanges:
         self.heard[message.replica] = message
         return []
 
-    def wanted(self, view: int) -> int | None:
-        """The view to join, if more than f others ask for one above `view`: of these the smallest, which at least one
-        correct replica stands behind (P11, P12). [CL99 4.5.2]"""
-        views = sorted((message.view for node, message in self.heard.items() if node != self._notary.me), reverse=True)
-        enough = self._notary.weak_quorum
-        return views[enough - 1] if len(views) >= enough and views[enough - 1] > view else None
+    def on_repeated(self, message: ViewChange) -> list[Effect]:
+        """Nothing new."""
+        return []
 
-    def asking(self, view: int) -> list[ViewChange]:
-        """The view-changes for exactly `view`, by replica."""
-        return [self.heard[node] for node in sorted(self.heard) if self.heard[node].view == view]
-
-    def enough(self, view: int) -> bool:
-        """2f+1 replicas want `view` or a later one: now its NEW-VIEW is due. [CL99 4.5.2]"""
-        return sum(1 for message in self.heard.values() if message.view >= view) >= self._notary.quorum
+    def tick(self) -> list[Effect]:
+        """A NEW-VIEW is complete in itself: nothing has to be asked for."""
+        return []
 
     # ------------------------------------------------------------------------------------------------------ beginning
 
@@ -110,6 +148,13 @@ class ViewChanges:
         ]
         unsigned = NewView(view, chosen, proposals, b"")
         return NewView(view, chosen, proposals, self._notary.sign_new_view(unsigned))
+
+    def on_new_view(self, sender: NodeId, message: NewView) -> list[Effect]:
+        """Signed by its primary, whoever brings it; checked in full (P4)."""
+        if flaw := self.flaw_in_new_view(message):
+            return self._notary.refuse(sender, flaw)
+        self.accepted = message
+        return []
 
     def flaw_in_new_view(self, message: NewView) -> str:
         """Why a NEW-VIEW must be refused: signature, V (a quorum of distinct senders, one view, each valid in all its
@@ -149,24 +194,10 @@ class ViewChanges:
 
     def enter(self, message: NewView) -> tuple[CheckpointProof, dict[int, list[NodeId]]]:
         """`message` was checked and begins its view. Gives min-s, and by seq who has the body, if it is not null."""
-        self.new_view = message
+        self.new_view, self.accepted = message, None
         low, chosen = self.choose(message.view_changes)
         proofs = [item for item in chosen if isinstance(item, PreparedProof)]
         return low, {proof.seq: [vote.replica for vote in proof.votes] for proof in proofs}
-
-    def recall(self, record: ViewChange | NewView) -> None:
-        """From this replica's own disk, the highest of each (P16)."""
-        if isinstance(record, NewView):
-            if self.new_view is None or record.view > self.new_view.view:
-                self.new_view = record
-        elif self.own is None or record.view > self.own.view:
-            self.own = record
-            self.heard[self._notary.me] = record
-
-    def check_invariants(self) -> None:
-        for node, message in self.heard.items():
-            assert message.replica == node, f"the view-change kept for {node} is of {message.replica}"
-        assert len(self.heard) <= self._notary.n, "one view-change a replica"
 
 
 def _place(item: PreparedProof | int) -> tuple[int, bytes]:

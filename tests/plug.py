@@ -43,6 +43,7 @@ from replog.outbox import Outbox
 from replog.replica import Replica
 from replog.statemachine import StateMachine
 from replog.types import Reply as ClientReply
+from replog.types import SessionKey
 
 EPOCH_US = 1_700_000_000_000_000
 MS = 1_000
@@ -151,6 +152,9 @@ class Cluster:
     def replied(self, node: int, client: str, message: ClientReply) -> None:
         """A word to a client."""
 
+    def told(self, node: int, client: str, message: SessionKey) -> None:
+        """A client is told a key (under MACs)."""
+
     def accused(self, node: int, accusation: Accuse) -> None:
         """A word against a replica."""
 
@@ -229,6 +233,8 @@ class Cluster:
                 self._send(node, effect)
             elif isinstance(effect, Reply) and isinstance(effect.message, ClientReply):
                 self.replied(node, effect.client, effect.message)
+            elif isinstance(effect, Reply) and isinstance(effect.message, SessionKey):
+                self.told(node, effect.client, effect.message)
             elif isinstance(effect, Save):
                 server.saves.append(effect.snapshot)
             elif isinstance(effect, Trim):

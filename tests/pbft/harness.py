@@ -13,10 +13,11 @@ import msgspec
 from pbft import SPEC, PbftCore
 from pbft.messages import MESSAGES, Batch, Commit, Prepare, PrePrepare
 from replog.apps.counter import Counter
+from replog.authenticators import Authenticator
 from replog.core import Accuse, Apply, CancelTimer, Effect, Send, SetTimer, Setup
 from replog.keys import Ed25519Signer, Ed25519Verifier, HashSigner, HashVerifier
 from replog.replica import Replica
-from replog.types import Answer, Request, Results, Submit, decode_results
+from replog.types import Answer, KeyRequest, Request, Results, SessionKey, Submit, decode_results
 from replog.types import Reply as ClientReply
 from tests import plug
 from tests.plug import DOMAIN, EPOCH_US, MS, SECOND, named
@@ -53,12 +54,14 @@ class Cluster(plug.Cluster):
         options: dict[str, Any] | None = None,
         cores: dict[int, type[PbftCore]] | None = None,
         signatures: str = "hash",
-        core: type[PbftCore] = PbftCore,
+        core: type[PbftCore] | None = None,
     ) -> None:
         super().__init__(SPEC, n, options)
         self._cores = cores or {}
-        self._core = core
+        self._core: Any = core or SPEC.core
         self._make_keys([*range(n), *CLIENTS], signatures)
+        if self.options.auth == "macs":
+            self.signers |= {client: Authenticator(n) for client in CLIENTS}
         self.domain = DOMAIN
         self.clock_off: dict[int, int] = {}
         self.held: list[plug.Packet] = []
@@ -73,6 +76,8 @@ class Cluster(plug.Cluster):
         self.verified = 0
         for node in range(n):
             self.start(node)
+        if self.options.auth == "macs":
+            self.ask_keys()
 
     # ------------------------------------------------------------------------------------------------------- replicas
 
@@ -94,7 +99,8 @@ class Cluster(plug.Cluster):
         )
 
     def make(self, node: int, setup: Setup) -> PbftCore:
-        return self._cores.get(node, self._core)(setup)
+        core: PbftCore = self._cores.get(node, self._core)(setup)
+        return core
 
     def core(self, node: int) -> PbftCore:
         core = self.servers[node].core
@@ -156,6 +162,15 @@ class Cluster(plug.Cluster):
         request = self.request(client, timestamp, amount, low, count)
         self.inject(client, to, Submit(request.raw))
         return request
+
+    def ask_keys(self) -> None:
+        """Under MACs: each client learns its present key for each replica."""
+        for client in CLIENTS:
+            for node in range(self.n):
+                self.receive(Packet(client, node, MESSAGES.encode(KeyRequest())))
+
+    def told(self, node: int, client: str, message: SessionKey) -> None:
+        self.signers[client].learn(node, message.key)
 
     def replied(self, node: int, client: str, message: ClientReply) -> None:
         self.replies.setdefault((client, message.timestamp), {})[node] = message

@@ -405,7 +405,7 @@ def test_p16_a_prepared_certificate_survives_a_restart() -> None:
     cluster.blocked = lambda packet: type(packet.message) is m.Commit
     load(cluster, 1)
     restart(cluster, 2)
-    message = cluster.core(2).view_changes.ask(1, m.GENESIS, cluster.core(2).ordering)
+    message = cluster.core(2).view_changes.ask(1, cluster.core(2).checkpoints, cluster.core(2).ordering)
     assert [proof.seq for proof in message.prepared] == [1]
     assert cluster.core(1).notary.flaw_in_view_change(message) == ""
 

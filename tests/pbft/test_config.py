@@ -24,7 +24,6 @@ def test_defaults_are_the_papers_and_fit_together() -> None:
     [
         ({"log_window": 300}, ["log_window = 300", "checkpoint_interval = 128", "multiple"]),
         ({"log_window": 128}, ["log_window = 128", "at least 2"]),
-        ({"auth": "macs"}, ["auth", "'macs' is not built yet"]),
         ({"auth": "none"}, ["auth", "signatures"]),
         ({"colour": "red"}, ["colour", "Extra inputs"]),
         ({"view_timeout_us": "1s"}, ["view_timeout_us", "1s", "valid integer"]),

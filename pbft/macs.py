@@ -1,0 +1,215 @@
+"""`auth = "macs"`: what differs when requests carry authenticators and phases rest on the link. [CL99 5.2, CL02]
+
+Here: requests that a replica's own entry does not vouch for, session keys and their renewal, claims instead of
+certificates. The view change has a file of its own (`pbft.mac_view_change`). What is given up: nobody can show a third
+party who lied, and a client whose authenticator is good for some replicas only can force view changes (HAZARDS P31).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pbft.acceptance import Acceptance
+from pbft.catch_up import Allowance
+from pbft.checkpoint import ClaimedCheckpoints
+from pbft.claims import Claims
+from pbft.core import PbftCore
+from pbft.intake import Intake
+from pbft.mac_view_change import MacViewChanges
+from pbft.messages import (
+    Batch,
+    CheckpointProof,
+    CommitProof,
+    Committed,
+    FetchViewChange,
+    MacNewView,
+    MacViewChange,
+    NewView,
+    Prepare,
+    PrePrepare,
+    ViewChange,
+    ViewChangeAck,
+    ViewChangeData,
+)
+from pbft.notary import LinkNotary
+from pbft.requests import Requests
+from replog import core
+from replog.authenticators import KEY_BYTES, SessionKeys
+from replog.core import Effect, SetTimer, Setup, Started, Timeout
+from replog.types import ClientId, Digest, KeyRequest, NodeId, Principal, Request, SessionKey
+
+TOLD_MAX: Final = 100_000
+"""Clients remembered as having been told their present key; beyond it all are told again."""
+
+
+class MacRequests(Requests):
+    """Invariant: a client whose MAC is wrong or old is told its present key once a lifetime, whoever brings the MAC."""
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        rng = setup.rng
+        self._keys = SessionKeys(setup.me, lambda: rng.randint(0, 2 ** (8 * KEY_BYTES) - 1).to_bytes(KEY_BYTES, "big"))
+        self._told: set[ClientId] = set()
+        self._untold: dict[ClientId, None] = {}
+
+    def verify(self, request: Request) -> bool:
+        """Its entry for this replica is right. [CL99 5.2]"""
+        good, fresh = self._keys.check(request.client, request.statement(self._domain), request.auth)
+        if not fresh and request.client not in self._told:
+            self._untold[request.client] = None
+        return good
+
+    def renew_keys(self) -> None:
+        """Whoever still uses the last key is told the next one, and has a lifetime to take it. [CL02 keys]"""
+        self._keys.renew()
+        self._told.clear()
+
+    def key_for(self, client: ClientId) -> Effect:
+        return core.Reply(client, SessionKey(self._keys.key(client)))
+
+    def take_untold(self) -> list[Effect]:
+        """Keys for clients that use a wrong or an old one."""
+        if not self._untold:
+            return []
+        untold, self._untold = self._untold, {}
+        if len(self._told) > TOLD_MAX:
+            self._told.clear()
+        self._told.update(untold)
+        return [self.key_for(client) for client in untold]
+
+    def replace(self, known: Request, request: Request) -> None:
+        """The same request under other keys, as long: from now on this one is sent on and proposed."""
+        self.pending[known.identity] = request
+
+
+class MacIntake(Intake):
+    requests: MacRequests
+
+    def unvouched(self, request: Request, sender: Principal) -> list[Effect]:
+        """Not refused: it may be genuine under a key that this replica has forgotten. The client is told the key."""
+        told = [self.requests.key_for(request.client)] if isinstance(sender, str) else []
+        return [*told, *self.notary.refuse(sender, "request: its MAC for this replica is wrong")]
+
+    def second(self, known: Request, request: Request, sender: Principal) -> list[Effect]:
+        """The same body with other MACs is the same request."""
+        same = known.body == request.body and known.size == request.size
+        if not same or not self.requests.verify(request):
+            return super().second(known, request, sender)
+        self.requests.replace(known, request)
+        return []
+
+
+class MacAcceptance(Acceptance):
+    """Invariant: `_doubted` has at most one pre-prepare a seq, of the present view and within the window."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._doubted: dict[int, tuple[PrePrepare, Batch]] = {}
+        self._decided: Claims[int, Digest] = Claims(2 * self.options.log_window)
+
+    def doubt(self, message: PrePrepare, batch: Batch, request: Request) -> list[Effect]:
+        """This replica's entry does not vouch for a request: the pre-prepare waits until the primary and f backups, or
+        the client itself, do. [CL02] (P31)"""
+        self._doubted.setdefault(message.seq, (message, batch))
+        return self.retry(message.seq)
+
+    def retry(self, seq: int) -> list[Effect]:
+        """Is the pre-prepare at `seq`, if one waits there, vouched for by now?"""
+        kept = self._doubted.get(seq)
+        if kept is None:
+            return []
+        message, batch = kept
+        ordering = self.ordering
+        if message.view != ordering.view or not ordering.in_window(seq) or ordering.slot(seq).digest is not None:
+            del self._doubted[seq]
+            return []
+        # The primary's pre-prepare is one word, each backup's PREPARE another.
+        words = 1 + ordering.slot(seq).prepares.possible(message.digest)
+        if not ordering.active or (words < self.notary.weak_quorum and self.requests.unvouched(batch) is not None):
+            return []
+        del self._doubted[seq]
+        return ordering.accept(message, batch)
+
+    def retry_all(self) -> list[Effect]:
+        return [effect for seq in sorted(self._doubted) for effect in self.retry(seq)]
+
+    def on_vote(self, sender: NodeId, message: Any) -> list[Effect]:
+        effects = super().on_vote(sender, message)
+        return effects + self.retry(message.seq) if isinstance(message, Prepare) else effects
+
+    def decide(self, sender: NodeId, message: Committed, batch: Batch) -> list[Effect]:
+        """One replica's word that this batch is decided; a weak quorum's is true. [CL02]"""
+        seq = message.proof.seq
+        if len(self._decided.add(sender, seq, batch.digest)) >= self.notary.weak_quorum:
+            proof = CommitProof(self.ordering.view, seq, batch.digest, [])
+            self.ordering.decide_by(Committed(proof, batch.time, batch.raws), batch)
+            self._decided.drop(seq)
+        return []
+
+    def check_invariants(self) -> None:
+        super().check_invariants()
+        assert len(self._doubted) <= 2 * self.options.log_window, "pre-prepares that are doubted are bounded"
+        self._decided.check_invariants()
+
+
+class MacCore(PbftCore):
+    """PBFT without signatures between replicas. [CL99 5.2, CL02]"""
+
+    notary_type = LinkNotary
+    checkpoints_type = ClaimedCheckpoints
+    view_changes_type: Any = MacViewChanges
+    requests_type = MacRequests
+    intake_type = MacIntake
+    acceptance_type = MacAcceptance
+
+    RENEW: Final = "renew-keys"
+
+    requests: MacRequests
+    acceptance: MacAcceptance
+    view_changes: Any
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self._fetches = Allowance(2 * setup.n, setup.config.status_interval_us)
+        for signed in (ViewChange, NewView, CheckpointProof):
+            del self._messages[signed]
+        self._messages |= {
+            MacViewChange: self._on_view_change,
+            MacNewView: self._on_new_view,
+            ViewChangeAck: self._on_ack,
+            FetchViewChange: self._on_fetch_view_change,
+            ViewChangeData: self._on_view_change_data,
+        }
+        self._from_clients[KeyRequest] = self._on_key_request
+
+    def _watch(self) -> list[Effect]:
+        return super()._watch() + self.requests.take_untold()
+
+    def _on_started(self, event: Started) -> list[Effect]:
+        return [*super()._on_started(event), SetTimer(self.RENEW, self.options.key_lifetime_us)]
+
+    def _on_timeout(self, event: Timeout) -> list[Effect]:
+        if event.name != self.RENEW:
+            return super()._on_timeout(event)
+        self.requests.renew_keys()
+        return [SetTimer(self.RENEW, self.options.key_lifetime_us)]
+
+    def _on_tick(self) -> list[Effect]:
+        return self._go_on(super()._on_tick() + self.acceptance.retry_all())
+
+    def _on_key_request(self, sender: ClientId, message: KeyRequest) -> list[Effect]:
+        return [self.requests.key_for(sender)]
+
+    def _on_ack(self, sender: NodeId, message: ViewChangeAck) -> list[Effect]:
+        effects: list[Effect] = self.view_changes.on_ack(sender, message)
+        return effects + self._gather()
+
+    def _on_fetch_view_change(self, sender: NodeId, message: FetchViewChange) -> list[Effect]:
+        effects: list[Effect] = []
+        if self._fetches.take(self._now, sender):
+            effects = self.view_changes.on_fetch(sender, message)
+        return effects
+
+    def _on_view_change_data(self, sender: NodeId, message: ViewChangeData) -> list[Effect]:
+        effects: list[Effect] = self.view_changes.on_data(sender, message)
+        return effects + self._begin()
