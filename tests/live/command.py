@@ -50,6 +50,7 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.program = [sys.executable, "-m", "replog.cli"]
         install_toy(folder / ".toy")
         path = os.pathsep.join([str(folder / ".toy"), str(ROOT)])
         self.environment = {**os.environ, "PYTHONPATH": path, "NO_COLOR": "1"}
@@ -58,7 +59,7 @@ class Shell:
         self.environment.pop("REPLOG_CLUSTER", None)
 
     def begin(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "replog.cli", *arguments]
+        command = [*self.program, *arguments]
         given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
         process: subprocess.Popen[str] = subprocess.Popen(command, cwd=self.folder, env=self.environment, **given)
         self._begun.append(process)

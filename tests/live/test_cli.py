@@ -1,11 +1,14 @@
 """The command as a user meets it: real processes, real sockets, exit codes, one line for each error."""
 
+import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +16,9 @@ from typing import Protocol
 import pytest
 
 from replog import cli
-from replog.cli import exits, tree
+from replog.cli import exits, output, running, supervisor, tree
+from replog.cli.exits import WrongUsage
+from replog.config import create_cluster
 from replog.live.locks import holder
 from tests.live.command import ROOT, Shell, alive, free_port, until
 
@@ -108,6 +113,26 @@ def test_ctrl_c_before_it_serves(shell: Shell) -> None:
     assert not any(holder(node) for node in folder.glob("node-*"))
 
 
+def test_ctrl_c_while_a_detached_cluster_starts_stops_it(shell: Shell) -> None:
+    process = shell.begin("up", "pbft", "--detach", "--port", str(free_port(4)))
+    folder = shell.folder / "replog-pbft"
+    until(lambda: holder(folder), "it begins to start")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted before it served" in said
+    assert holder(folder) is None
+    assert not any(holder(node) for node in folder.glob("node-*"))
+
+
+def test_down_while_it_starts_counts_what_runs(shell: Shell) -> None:
+    process = shell.begin("up", "pbft", "--port", str(free_port(4)))
+    folder = shell.folder / "replog-pbft"
+    until(lambda: any(node["pid"] for node in (running.look(folder) or {"nodes": []})["nodes"]), "all are started")
+    assert shell.said("down").startswith("stopped 4 replicas of replog-pbft")
+    assert "Traceback" not in process.communicate(timeout=30)[1]
+
+
 def test_nothing_outlives_a_killed_parent(shell: Shell) -> None:
     process = shell.begin("up", "toy", "--port", str(free_port(1)), "--json")
     assert process.stdout is not None
@@ -186,6 +211,14 @@ def test_a_command_that_is_given_nothing_shows_its_help_and_no_more(shell: Shell
         assert done.stderr == ""
 
 
+def test_a_folder_of_ones_own_modules(shell: Shell) -> None:
+    (shell.folder / "bank.py").write_text(BANK)
+    (shell.folder / "types.py").write_text("raise RuntimeError('not the one of the library')\n")
+    shell.program = [str(Path(sys.executable).with_name("replog"))]
+    with shell.cluster("toy", "--app", "bank.py:Bank", count=1):
+        assert shell.said("call", "pay", "ann", "5") == "5"
+
+
 def test_a_replica_that_refuses_to_start_is_told_in_one_line(shell: Shell) -> None:
     with shell.cluster("toy", count=1) as known:
         folder = shell.folder / known["cluster"]
@@ -260,6 +293,9 @@ def test_a_port_in_use(shell: Shell) -> None:
         line = shell.complaint("up", "toy", "--cluster", "other", "--port", port)
         assert f"port {port}" in line
         assert "--port" in line
+        assert not (shell.folder / "other").exists()
+        with shell.cluster("toy", "--cluster", "other", count=1) as other:
+            assert other["nodes"][0]["address"] != known["nodes"][0]["address"]
 
 
 @pytest.mark.parametrize(
@@ -269,6 +305,9 @@ def test_a_port_in_use(shell: Shell) -> None:
         (("up", "pbft", "--f", "1", "--replicas", "3"), ("3", "3f")),
         (("up", "raft", "--f", "2", "--replicas", "4"), ("4", "2f")),
         (("up", "pbft", "--f", "many"), ("--f", "many")),
+        (("up", "pbft", "--f", "1000"), ("f = 1000", "n = 3001", "at most 1024")),
+        (("up", "pbft", "--f", "50"), ("n = 151", "at most 100", "gateway")),
+        (("up", "raft", "--app", "replog.apps.kv:StateMachine"), ("StateMachine", "base class")),
         (("up", "paxos"), ("paxos", "pbft, raft")),
         (("up", "pbft", "--port", "65500"), ("65500", "65435")),
         (("up", "pbft", "--app", "none.py:App"), ("none.py", "no file")),
@@ -292,6 +331,39 @@ def test_an_application_that_does_not_load(here: Complaint) -> None:
     assert "it does not load: SyntaxError: " in here("up", "pbft", "--app", "bank.py:Bank")
     Path("till.py").write_text("from replog import StateMachine\nclass Till(StateMachine):\n    coins: int\n")
     assert "Till.coins: a field needs a default" in here("up", "pbft", "--app", "till.py:Till")
+
+
+def test_fewer_replicas_than_stand_a_fault_are_remarked(
+    here: Complaint, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise WrongUsage("far enough")
+
+    monkeypatch.setattr(supervisor, "check_ports", stop)
+    assert cli.run(["up", "pbft", "--replicas", "3"]) == 2
+    assert "--replicas = 3: stands 0 faults of pbft; the least that stands one is 4" in capsys.readouterr().err
+    assert "far enough" in here("up", "pbft", "--replicas", "3", "--f", "0")
+
+
+def test_what_is_not_the_clusters_is_not_thrown_away_with_it(here: Complaint) -> None:
+    create_cluster("mine", "raft")
+    Path("mine", "thesis.txt").write_text("years of work")
+    before = sorted(Path("mine").iterdir())
+    assert "thesis.txt" in here("up", "raft", "--cluster", "mine", "--fresh")
+    assert sorted(Path("mine").iterdir()) == before
+
+
+def test_a_damaged_file_is_told_in_our_words(here: Complaint) -> None:
+    create_cluster("mine", "raft")
+    path = Path("mine", "cluster.toml")
+    made = path.read_text()
+    for old, new, words in (
+        ("n = 3", 'n = "three"', "n = 'three': must be a valid integer"),
+        ('durability = "always"', 'durability = "mostly"', "durability = 'mostly': must be 'always' or 'memory'"),
+        ("f = 1", "g = 1", "f: is missing"),
+    ):
+        path.write_text(made.replace(old, new))
+        assert words in here("up", "raft", "--cluster", "mine")
 
 
 def test_a_foreign_folder_is_left_alone(here: Complaint) -> None:
@@ -320,8 +392,20 @@ def test_a_cluster_is_resumed_as_it_was_made(shell: Shell) -> None:
 
 def test_no_cluster(here: Complaint) -> None:
     for arguments in (("status",), ("down",), ("kv", "get", "x"), ("call", "get", "x"), ("log",), ("logs", "0")):
-        assert "replog up" in here(*arguments, code=3)
-    assert "nowhere" in here("status", "--cluster", "nowhere", code=3)
+        line = here(*arguments, code=3)
+        assert str(Path.cwd()) in line
+        assert "replog-*/cluster.toml" in line
+        assert "--cluster DIR" in line
+        assert "replog up pbft --f 1" in line
+    assert "replog up pbft --f 1 --cluster nowhere" in here("status", "--cluster", "nowhere", code=3)
+
+
+def test_a_stopped_cluster_is_started_by_its_own_command(here: Complaint) -> None:
+    create_cluster("replog-raft", "raft")
+    create_cluster("my bank", "pbft")
+    assert "start replog-raft with replog up raft, " in here("status", code=3)
+    assert here("status", "--cluster", "replog-raft", code=3).endswith("start it with replog up raft")
+    assert here("down", "--cluster", "my bank", code=3).endswith("replog up pbft --cluster 'my bank'")
 
 
 def test_our_own_bug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -375,7 +459,8 @@ def test_every_command_has_help_and_an_example(capsys: pytest.CaptureFixture[str
     everything = said_here(capsys, "--help")
     for name in ("up", "down", "status", "kv", "call", "log", "logs", "compare", "demo", "bench", "schema"):
         assert f" {name} " in everything
-    for name in ("up", "down", "status", "kv put", "kv cas", "call", "log", "logs", "bench", "schema"):
+    kv = [f"kv {name}" for name in ("put", "get", "delete", "cas", "scan")]
+    for name in ("up", "down", "status", "kv", *kv, "call", "log", "logs", "compare", "demo", "bench", "schema"):
         assert f"Example: replog {name}" in said_here(capsys, *name.split(), "--help")
 
 
@@ -386,9 +471,10 @@ def test_schemas(capsys: pytest.CaptureFixture[str], name: str) -> None:
     assert schema["properties"]
 
 
-def on_a_terminal(shell: Shell, *arguments: str) -> str:
+def on_a_terminal(shell: Shell, *arguments: str, width: int = 80) -> str:
     """What the command writes when its output is a terminal."""
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, width))
     process = shell.begin(*arguments, stdout=theirs)
     os.close(theirs)
     read = b""
@@ -416,6 +502,23 @@ def test_colour_only_where_it_is_wanted(shell: Shell) -> None:
     assert "\t" in piped
     assert "\x1b[3" not in plain
     assert "\x1b[" in coloured
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_no_address_and_no_pid_is_cut(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    columns = ["node", "pid", "address", "role", "view", "last index", "stable index", "in sync"]
+    output.table(columns, [[0, 4_194_303, "192.168.100.200:65535", "backup, changing view", 3, 812, 768, True]])
+    output.table(("name", "what it is"), [("crash", "many words " * 9)])
+    lines = re.sub("\x1b\\[[0-9;]*m", "", terminal.getvalue()).splitlines()
+    assert any("192.168.100.200:65535" in line for line in lines)
+    assert any("4194303" in line for line in lines)
+    assert terminal.getvalue().count("many") == 9
+    assert all(len(line.rstrip()) <= width for line in lines)
 
 
 @pytest.mark.slow

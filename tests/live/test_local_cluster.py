@@ -114,6 +114,14 @@ async def test_a_command_among_reads_is_refused() -> None:
         assert await cluster.call("get", "x") is None
 
 
+async def test_a_cluster_that_has_not_begun_says_so() -> None:
+    cluster = LocalCluster("pbft", f=1)
+    with pytest.raises(NoCluster, match="has not begun: use it within `async with"):
+        await cluster.call("get", "x")
+    with pytest.raises(NoCluster, match="has not begun"):
+        cluster.client("gateway")
+
+
 async def test_clusters_side_by_side_know_nothing_of_each_other() -> None:
     async with LocalCluster("pbft", f=1) as one, LocalCluster("raft", f=1) as two:
         await asyncio.gather(one.call("put", "x", "one"), two.call("put", "x", "two"))
