@@ -64,7 +64,7 @@ def compare(
 ) -> None:
     """Put both protocols through the same faults and lies, and judge what they did.
 
-    Example: `replog compare equivocating-leader --seeds 20`, `replog compare list scenarios`
+    Example: replog compare equivocating-leader --seeds 20, or replog compare list scenarios
     """
     names = list(scenarios or DEFAULT)
     if names[0] == "list":
@@ -91,7 +91,10 @@ def demo(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: runs/demo-TIME. Never overwritten.")] = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Both protocols without a fault, with a crash, with a lying leader: on real processes, then simulated."""
+    """Both protocols without a fault, with a crash, with a lying leader: on real processes, then simulated.
+
+    Example: replog demo
+    """
     from compare import demo as show
 
     with folder_for(out, ["demo"]) as folder, kept_if_interrupted(folder):
