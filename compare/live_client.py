@@ -22,7 +22,7 @@ from replog.live.counters import Counters
 from replog.live.dialing import Links
 from replog.live.engine import monotonic
 from replog.meters import MeteredSigner
-from replog.types import Message, NodeId, Reply, Status, StatusReply, StatusRequest, decode_status
+from replog.types import Message, NodeId, Reply, SessionKey, Status, StatusReply, StatusRequest, decode_status
 
 STATUS_S = 0.5
 
@@ -99,7 +99,7 @@ class LabClient:
 
     def _take(self, node: NodeId, messages: list[Message]) -> None:
         for message in messages:
-            if type(message) is Reply:
+            if type(message) in (Reply, SessionKey):
                 self._carry_out(self._core.on_message(monotonic(), node, message))
             elif type(message) is StatusReply and message.token == self._token:
                 self._statuses[node] = decode_status(message.status)

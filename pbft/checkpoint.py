@@ -92,8 +92,10 @@ class Checkpoints:
         return len(proof.votes) >= self._notary.quorum or proof.seq == 0
 
     def adopt(self, proof: CheckpointProof) -> None:
-        """This replica has executed up to `proof`, or has been given the state there."""
+        """This replica has executed up to `proof`, or has been given the state there; a quorum vouches for it."""
         self.learn(proof)
+        if proof.seq > self.certified.seq:
+            self.certified = proof
         self.stable = proof
         self._drop()
 

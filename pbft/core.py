@@ -37,7 +37,7 @@ from pbft.patience import Patience
 from pbft.proposing import Proposing
 from pbft.requests import Requests
 from pbft.state_transfer import StateTransfer
-from pbft.view_change import ViewChanges
+from pbft.view_change import VIEW_RECORDS, ViewChanges
 from replog import types
 from replog.core import (
     Applied,
@@ -218,9 +218,10 @@ class PbftCore:
         """
         stored = self.setup.stored
         proofs = [record for record in stored.records if type(record) is CheckpointProof]
-        proofs += self._recall_view([record for record in stored.records if type(record) in (ViewChange, NewView)])
+        proofs += self._recall_view([record for record in stored.records if isinstance(record, VIEW_RECORDS)])
         for record in stored.records:
             self.ordering.recall(record)
+        self.view_changes.recall_votes(self.ordering)
         for proof in sorted(proofs, key=lambda proof: proof.seq):
             if proof.seq <= stored.index:
                 self.checkpoints.adopt(proof)
@@ -361,10 +362,7 @@ class PbftCore:
         records: list[Message] = [self.checkpoints.proven]
         if proof != self.checkpoints.proven:
             records.insert(0, proof)
-        if self.view_changes.new_view is not None:
-            records.append(self.view_changes.new_view)
-        if not self.ordering.active and self.view_changes.own is not None:
-            records.append(self.view_changes.own)
+        records += self.view_changes.hard_state(self.ordering.active)
         anew = [Persist(record, proof.seq + 1) for record in records]
         saved: list[Effect] = [SaveState(proof.seq)] if proof.seq > self.setup.stored.index else []
         return [*anew, *saved, Trim(proof.seq), *self._replay(), *self.proposing.propose()]

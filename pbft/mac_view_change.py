@@ -31,7 +31,7 @@ from pbft.ordering import Ordering
 from pbft.slots import BODIES_MAX
 from pbft.view_change import Asking
 from replog.core import Effect, Send
-from replog.types import Digest, NodeId
+from replog.types import Digest, Message, NodeId
 
 Choice = tuple[Claim, list[Claim]]
 """Where a view begins: the checkpoint, and the proposals that follow it without a gap."""
@@ -288,6 +288,21 @@ class MacViewChanges(Asking[MacViewChange, MacNewView]):
         super().recall(record)
         if self.own is not None:
             self._keep(self.own)
+
+    def hard_state(self, active: bool) -> list[Message]:
+        """Q must outlive restarts, else what a correct replica prepared might never be chosen again (A2)."""
+        return [record for record in (self.new_view, self.own) if record is not None]
+
+    def recall_votes(self, ordering: Ordering) -> None:
+        """Q: what the last view-change said, and what this view began with, as far as its body is here. What was
+        accepted since then, or prepared, has records of its own."""
+        for item in self.own.voted if self.own is not None else ():
+            if item.seq in ordering.slots:
+                ordering.slots[item.seq].vote(item.digest, item.view)
+        for proposal in self.new_view.pre_prepares if self.new_view is not None else ():
+            slot = ordering.slots.get(proposal.seq)
+            if self.new_view is not None and slot is not None and proposal.digest in slot.bodies:
+                slot.vote(proposal.digest, self.new_view.view)
 
     def check_invariants(self) -> None:
         super().check_invariants()

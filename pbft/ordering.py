@@ -365,7 +365,9 @@ class Ordering:
         elif type(record) is BatchData:
             self.slot(record.seq).keep(Batch.read(record.time, record.requests))
         elif type(record) is PreparedProof:
-            self.slot(record.seq).prepared = record
+            slot = self.slot(record.seq)
+            slot.prepared = record
+            slot.vote(record.digest, record.view)
         elif type(record) is CommitProof:
             self.slot(record.seq).committed = record
         elif type(record) is Committed:

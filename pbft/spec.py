@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pbft.core import PbftCore
 from pbft.macs import MacCore
 from pbft.messages import MESSAGES, RECORDS
+from replog.authenticators import MAC_BYTES
 from replog.core import ClientRules, Core, ProtocolSpec, Setup
 from replog.quorum import byzantine_quorum, weak_quorum
 
@@ -44,11 +45,13 @@ class Pbft:
 
     def client_rules(self, n: int, f: int, options: Any) -> ClientRules:
         """f + 1 matching replies; on a time-out to all, at most a quarter of the view time-out later. [CL99 4.1]"""
+        macs = options.auth == "macs"
         return ClientRules(
             reply_quorum=weak_quorum(f),
             retry_all=True,
             retry_us=options.client_retry_us,
-            request_bytes_max=options.request_bytes_max,
+            macs=macs,
+            request_bytes_max=options.request_bytes_max - (MAC_BYTES * n if macs else 0),
             request_operations_max=options.batch_operations_max,
         )
 

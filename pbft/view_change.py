@@ -7,7 +7,7 @@ Here: the view-changes heard, the choice that follows from a quorum of them, and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from pbft.checkpoint import Checkpoints
 from pbft.messages import (
@@ -23,7 +23,10 @@ from pbft.messages import (
 from pbft.notary import Notary
 from pbft.ordering import Ordering
 from replog.core import Effect
-from replog.types import NodeId
+from replog.types import Message, NodeId
+
+VIEW_RECORDS: Final = (ViewChange, NewView, MacViewChange, MacNewView)
+"""What is on disk of views: a replica asks for one, or begins one."""
 
 Asks = TypeVar("Asks", ViewChange, MacViewChange)
 Begins = TypeVar("Begins", NewView, MacNewView)
@@ -68,6 +71,14 @@ class Asking(Generic[Asks, Begins]):
         elif self.own is None or record.view > self.own.view:
             self.own = record
             self.heard[self._notary.me] = record
+
+    def hard_state(self, active: bool) -> list[Message]:
+        """What must outlive a cut of the log: the view, and, unless it has begun, the wish for it (P16)."""
+        records = [self.new_view, None if active else self.own]
+        return [record for record in records if record is not None]
+
+    def recall_votes(self, ordering: Ordering) -> None:
+        """After all records: certificates prove what was voted for."""
 
     def check_invariants(self) -> None:
         for node, message in self.heard.items():

@@ -60,7 +60,7 @@ class SessionKeys:
         """`secret()` gives 32 bytes that nobody can guess."""
         self._me = me
         self._secret = secret
-        self._secrets = (secret(),)
+        self._secrets: tuple[bytes, ...] = (secret(),)
 
     def renew(self) -> None:
         """From now on keys are new ones; the last ones count until the next renewal. [CL02 key refreshment]"""

@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from replog.authenticators import Authenticator
 from replog.codec import Domain
 from replog.core import ClientRules
 from replog.errors import Overloaded, RequestTooLarge
@@ -22,11 +23,13 @@ from replog.types import (
     READ_ONLY,
     Answer,
     ClientId,
+    KeyRequest,
     Message,
     Micros,
     NodeId,
     Reply,
     Request,
+    SessionKey,
     Submit,
     decode_results,
 )
@@ -145,7 +148,7 @@ class _Pending:
 
 class ClientCore:
     """Invariants:
-    a request's bytes never change once sent; its timestamp belongs to no other request
+    a request's body never changes once sent, nor do its bytes but for MACs; its timestamp belongs to no other request
     low is the largest timestamp up to which all requests have ended
     requests that were sent and have not ended are at most WINDOW, all in (low, low + WINDOW]
     a result, a refusal and a change of leader each rest on reply_quorum distinct replicas     (HAZARDS P39, P43)
@@ -172,7 +175,11 @@ class ClientCore:
         self.low = start - 1
         self._n = n
         self._rules = rules
-        self._signer = signer
+        self._authenticator = Authenticator(n) if rules.macs else None
+        self._signer = self._authenticator or signer
+        self._keys_asked: Micros | None = None
+        self._keys_due: Micros = 0
+        """When to go on with the keys that are here."""
         self._domain = domain
         self._limits = limits or ClientLimits()
         self._next = start
@@ -215,15 +222,45 @@ class ClientCore:
 
     def _fill(self, now: Micros) -> list[ClientEffect]:
         """Send what the window allows."""
-        effects: list[ClientEffect] = []
-        while self._queue and self._queue[0].timestamp <= self.low + WINDOW:
+        effects = self._ask_keys(now)
+        while self._has_keys(now) and self._queue and self._queue[0].timestamp <= self.low + WINDOW:
             pending = self._queue.popleft()
             self._queued_bytes -= pending.size
             effects.append(self._first(now, pending))
-        times = [now + self._rules.retry_us] if effects else []
+        times = [now + self._rules.retry_us] if effects or not self._has_keys(now) else []
         for at in times + self._first_deadline():
             effects += self._wake_at(at)
         return effects
+
+    # ------------------------------------------------------------------------------------------------------------ keys
+
+    def _ask_keys(self, now: Micros) -> list[ClientEffect]:
+        """Under MACs: those that lack are asked for, at most once a wait. [CL99 5.2]"""
+        missing = self._authenticator.missing() if self._authenticator is not None and self._queue else ()
+        if not missing or (self._keys_asked is not None and now < self._keys_asked + self._rules.retry_us):
+            return []
+        if self._keys_asked is None:
+            self._keys_due = now + self._rules.retry_us
+        self._keys_asked = now
+        return [ToReplica(missing, KeyRequest())]
+
+    def _has_keys(self, now: Micros) -> bool:
+        """All of them, or after a wait those of as many replicas as are sure to answer (n - f)."""
+        if self._authenticator is None or not self._authenticator.missing():
+            return True
+        return now >= self._keys_due and self._authenticator.known > self._n - self._rules.reply_quorum
+
+    def _take_key(self, now: Micros, sender: NodeId, key: bytes) -> list[ClientEffect]:
+        """A replica's new key: what was sent under an old one goes to it again, under this one."""
+        if self._authenticator is None or not self._authenticator.learn(sender, key):
+            return []
+        effects: list[ClientEffect] = []
+        for pending in self._sent.values():
+            if pending.message is not None:
+                body = Request(pending.message.request)
+                pending.message = Submit(body.signed_anew(self._authenticator.sign, self._domain).raw)
+                effects += self._send((sender,), pending)
+        return effects + self._fill(now)
 
     def _first(self, now: Micros, pending: _Pending) -> ToReplica:
         request = Request.make(
@@ -320,7 +357,11 @@ class ClientCore:
 
     def on_message(self, now: Micros, sender: NodeId, message: Message) -> list[ClientEffect]:
         """One message from a replica, as the link names it. What is no answer to anything is passed over."""
-        if type(message) is not Reply or not 0 <= sender < self._n:
+        if not 0 <= sender < self._n:
+            return []
+        if type(message) is SessionKey:
+            return self._take_key(now, sender, message.key)
+        if type(message) is not Reply:
             return []
         self._hear(sender, message.view, message.leader)
         pending = self._sent.get(message.timestamp)

@@ -362,6 +362,8 @@ class ClientRules:
     request_bytes_max: int = REQUEST_BYTES_MAX
     request_operations_max: int = REQUEST_OPERATIONS_MAX
     """What replicas refuse for its size is not sent: their refusal alone would not prove that it was not executed."""
+    macs: bool = False
+    """Requests carry MACs under session keys, which each replica tells its client over their link, not signatures."""
 
 
 class ProtocolSpec(Protocol):

@@ -122,6 +122,10 @@ class Request:
         body = _encode(RequestBody(client, timestamp, low, flags, len(operations), _encode(operations)))
         return cls(_encode(_Envelope(body, sign(domain.statement("request", body)))))
 
+    def signed_anew(self, sign: Any, domain: Domain) -> Request:
+        """The same request under other keys (MACs)."""
+        return Request(_encode(_Envelope(self.body, sign(self.statement(domain)))))
+
     def statement(self, domain: Domain) -> bytes:
         """The bytes under the client's signature: cluster, type, body; no epoch, to survive a membership change."""
         return domain.statement("request", self.body)

@@ -27,6 +27,7 @@ PROTOCOL_FACING = {
     "replog.quorum",
     "replog.codec",
     "replog.keys",
+    "replog.authenticators",
     "replog.client",
 }
 

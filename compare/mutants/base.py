@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from replog.codec import Codec
@@ -43,7 +43,7 @@ class MutantSpec:
         rules = self._honest.client_rules(n, f, options)
         if self._quorum is None:
             return rules
-        return ClientRules(self._quorum, rules.retry_all, rules.retry_us)
+        return replace(rules, reply_quorum=self._quorum)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from replog.types import (
     NodeId,
     Reply,
     Request,
+    SessionKey,
     StatusReply,
     StatusRequest,
     decode_status,
@@ -325,7 +326,7 @@ class LogClient:
 
     def _take(self, node: NodeId, messages: list[Message]) -> None:
         for message in messages:
-            if type(message) is Reply:
+            if type(message) in (Reply, SessionKey):
                 self._carry_out(self._core.on_message(monotonic(), node, message))
             elif isinstance(message, LogReply | StatusReply) and message.token in self._questions:
                 question = self._questions[message.token]

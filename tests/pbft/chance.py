@@ -16,7 +16,6 @@ from pbft import PbftCore
 from pbft import messages as m
 from pbft.messages import MESSAGES
 from pbft.notary import Notary
-from replog.types import Submit
 from tests.pbft.harness import SECOND, SMALL, Cluster, Packet
 
 
@@ -106,6 +105,8 @@ class Liar:
         if isinstance(message, m.ViewChange):
             message = put(message, replica=me)
             return put(message, signature=notary.sign_view_change(message))
+        if isinstance(message, m.MacViewChange):
+            return put(message, replica=me)
         if isinstance(message, m.NewView):
             return put(message, signature=notary.sign_new_view(message))
         return message
@@ -121,7 +122,7 @@ class Chance:
         liars: int = 0,
         crashes: bool = True,
         cores: dict[int, type[PbftCore]] | None = None,
-        core: type[PbftCore] = PbftCore,
+        core: type[PbftCore] | None = None,
         options: dict[str, Any] | None = None,
     ) -> None:
         self.rng = random.Random(seed)
@@ -134,7 +135,7 @@ class Chance:
         """Crashes that took something with them."""
         self.correct = [node for node in range(n) if node not in self.liars]
         self.timestamp = dict.fromkeys(("ann", "bob"), 0)
-        self.asked: list[tuple[str, int, bytes]] = []
+        self.asked: list[tuple[str, int]] = []
         self._plain_send = self.cluster.send
         self.cluster.send = self._send  # type: ignore[method-assign]
 
@@ -190,8 +191,8 @@ class Chance:
         client = self.rng.choice(("ann", "bob"))
         self.timestamp[client] += 1
         to = self.rng.choice([range(self.cluster.n), [self.rng.randrange(self.cluster.n)]])
-        request = self.cluster.submit(client, self.timestamp[client], to)
-        self.asked.append((client, self.timestamp[client], request.raw))
+        self.cluster.submit(client, self.timestamp[client], to)
+        self.asked.append((client, self.timestamp[client]))
 
     def tick(self) -> None:
         """The next timer of somebody, or of anybody: clocks run unevenly."""
@@ -244,15 +245,15 @@ class Chance:
         for _ in range(seconds * 4):
             if self.finished():
                 return
-            for client, timestamp, raw in self.asked:
+            for client, timestamp in self.asked:
                 if not self.cluster.done(client, timestamp):
-                    self.cluster.inject(client, range(self.cluster.n), Submit(raw))
+                    self.cluster.submit(client, timestamp, range(self.cluster.n))
             self.cluster.run(SECOND // 4)
         raise NotLive(f"executed {self.cluster.executed()}, views {self.cluster.views()}")
 
     def finished(self) -> bool:
         executed = [self.cluster.core(node).executed for node in self.correct]
-        done = all(self.cluster.done(client, timestamp) for client, timestamp, _ in self.asked)
+        done = all(self.cluster.done(client, timestamp) for client, timestamp in self.asked)
         return done and len(set(executed)) == 1
 
     def judge(self) -> int:
