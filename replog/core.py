@@ -108,11 +108,16 @@ class Part(_Value, frozen=True):
 class Wanted(_Value, frozen=True):
     """Answer to Restore and WritePart: the parts still needed before the state at `index` is complete, at most 64 of
     them, those already asked for included. `refused`: the part just written did not match its digest. When nothing is
-    missing `Checkpointed(index, digest)` comes instead and the state is in place: all of it, or none."""
+    missing `Checkpointed(index, digest)` comes instead and the state is in place: all of it, or none.
+
+    `hints`: for some of these parts what the replica has of them. Whoever reads with the hint gives what differs. A
+    part that was just written, not refused and is wanted still has another hint: what came for the last one did not
+    lead to the digest, and that may be chance."""
 
     index: int
     parts: tuple[int, ...]
     refused: bool
+    hints: dict[int, bytes] = msgspec.field(default_factory=dict)
 
 
 class Command(_Value, frozen=True):
@@ -173,16 +178,24 @@ class Apply(_Value, frozen=True):
     """Execute the requests of log index `index`, in order. `index` grows by exactly 1 ([] for a null request or no-op).
 
     `time`: agreed time of the batch, microseconds since 1970; execution makes it monotone. `seed`: agreed, 32 bytes.
+    `tentative`: not decided yet; a Confirm of the index or a Rollback below it follows, nothing else is applied before.
     """
 
     index: int
     requests: Sequence[Request]
     time: int
     seed: bytes
+    tentative: bool = False
+
+
+class Confirm(_Value, frozen=True):
+    """What was applied tentatively at `index`, the last applied, is decided now."""
+
+    index: int
 
 
 class Rollback(_Value, frozen=True):
-    """Undo everything applied after `index` (a held checkpoint)."""
+    """Undo everything applied after `index` (a held checkpoint); what of it was decided is applied again."""
 
     index: int
 
@@ -208,11 +221,13 @@ class SaveState(_Value, frozen=True):
 
 
 class ReadPart(_Value, frozen=True):
-    """Read one part of a held checkpoint. Part 0 is the root: its digest is the digest of the checkpoint."""
+    """Read one part of a held checkpoint, or what differs from what the `hint` of a `Wanted` says. Part 0 is the root:
+    its digest is the digest of the checkpoint."""
 
     index: int
     part: int
     token: int
+    hint: bytes = b""
 
 
 class Restore(_Value, frozen=True):
@@ -261,6 +276,7 @@ Effect = (
     | Accuse
     | Trim
     | Apply
+    | Confirm
     | Rollback
     | Query
     | Checkpoint
@@ -362,6 +378,12 @@ class ClientRules:
     request_bytes_max: int = REQUEST_BYTES_MAX
     request_operations_max: int = REQUEST_OPERATIONS_MAX
     """What replicas refuse for its size is not sent: their refusal alone would not prove that it was not executed."""
+    read_quorum: int = 0
+    """Matching READ answers that make a result of a read-only request; 0: reads are ordered like anything else."""
+    tentative_quorum: int = 0
+    """Matching TENTATIVE or DONE answers that make a result; 0: nobody answers tentatively."""
+    digest_replies: bool = False
+    """Whether replicas other than the replier that a request names answer with a digest."""
     macs: bool = False
     """Requests carry MACs under session keys, which each replica tells its client over their link, not signatures."""
 

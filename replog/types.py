@@ -53,6 +53,8 @@ class RequestBody(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     `timestamp` is positive; identity of a request is (client, timestamp), never a hash (RULES-PBFT, client sessions).
     `low`: the client has its answers for all timestamps up to this one and will never ask for them again.
+    `replier`: the replica that is to answer with the results in full, the others may send their digest; NOBODY: all
+    answer in full. [CL99 5.1]
     """
 
     client: WireName
@@ -61,6 +63,7 @@ class RequestBody(msgspec.Struct, array_like=True, frozen=True, gc=False):
     flags: Annotated[int, msgspec.Meta(ge=0, le=1)]
     count: Annotated[int, msgspec.Meta(ge=1, le=REQUEST_OPERATIONS_MAX)]
     operations: bytes
+    replier: WireNode = NOBODY
 
 
 class _Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -81,7 +84,20 @@ class Request:
     verified: see `statement` and the verifier that a core is handed.
     """
 
-    __slots__ = ("auth", "body", "client", "count", "digest", "flags", "low", "raw", "size", "timestamp", "_operations")
+    __slots__ = (
+        "auth",
+        "body",
+        "client",
+        "count",
+        "digest",
+        "flags",
+        "low",
+        "raw",
+        "replier",
+        "size",
+        "timestamp",
+        "_operations",
+    )
 
     def __init__(self, raw: bytes) -> None:
         """Read `raw`. Raises BadMessage if it is not an encoded request."""
@@ -103,6 +119,7 @@ class Request:
         self.timestamp: int = body.timestamp
         self.low: int = body.low
         self.flags: int = body.flags
+        self.replier: NodeId = body.replier
         self.count: int = body.count
         self.size: int = len(raw)
         self._operations: bytes = body.operations
@@ -117,9 +134,11 @@ class Request:
         low: int,
         operations: list[bytes],
         flags: int = 0,
+        replier: NodeId = NOBODY,
     ) -> Request:
         """Build and sign a request. `sign(statement) -> bytes` is a `replog.keys.Signer.sign`."""
-        body = _encode(RequestBody(client, timestamp, low, flags, len(operations), _encode(operations)))
+        count = len(operations)
+        body = _encode(RequestBody(client, timestamp, low, flags, count, _encode(operations), replier))
         return cls(_encode(_Envelope(body, sign(domain.statement("request", body)))))
 
     def signed_anew(self, sign: Any, domain: Domain) -> Request:
@@ -159,6 +178,13 @@ class Submit(Message, frozen=True, tag="S"):
     request: bytes
 
 
+class Read(Message, frozen=True, tag="Z"):
+    """Client to replica: a read-only request to be answered at once, by the stricter rule, without being ordered.
+    [CL99 5.1]"""
+
+    request: bytes
+
+
 class Answer(IntEnum):
     """What a Reply says about the request."""
 
@@ -166,16 +192,22 @@ class Answer(IntEnum):
     REDIRECT = 1  # not the leader: ask `leader`
     OVERLOADED = 2  # refused before it was ordered: try later
     REFUSED = 3  # will never be ordered here (bad signature, unknown client, session closed): `results` is UTF-8 text
+    TENTATIVE = 4  # executed before it is decided: final if a quorum says so [CL99 5.1]
+    READ = 5  # read at once, without a place in the log: a result if a quorum says so [CL99 5.1]
 
 
 class Reply(Message, frozen=True, tag="R"):
-    """Replica to client. Two DONE replies agree when timestamp and results are the same bytes. [CL99 4.1]"""
+    """Replica to client. Two replies agree when timestamp and results are the same bytes. [CL99 4.1]
+
+    `digested`: `results` is the digest of the results; the request's `replier` sends them in full. [CL99 5.1]
+    """
 
     timestamp: U63
-    answer: Annotated[int, msgspec.Meta(ge=0, le=3)]
+    answer: Annotated[int, msgspec.Meta(ge=0, le=5)]
     results: bytes
     view: U63
     leader: WireNode
+    digested: bool = False
 
 
 class KeyRequest(Message, frozen=True, tag="Q"):
@@ -243,7 +275,7 @@ class StatusReply(Message, frozen=True, tag="V"):
     status: bytes  # msgpack of Status: a map, so that fields may be added
 
 
-COMMON_MESSAGES: Final = (Submit, Reply, KeyRequest, SessionKey, LogRequest, LogReply, StatusRequest, StatusReply)
+COMMON_MESSAGES: Final = (Submit, Read, Reply, KeyRequest, SessionKey, LogRequest, LogReply, StatusRequest, StatusReply)
 
 
 # ---------------------------------------------------------------------------------------------- results of a request

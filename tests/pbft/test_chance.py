@@ -98,7 +98,7 @@ def broken_promises(seed: int, liars: int, core: type[PbftCore]) -> set[str]:
     ],
 )
 def test_a_broken_core_is_found_out(core: type[PbftCore], liars: int, promise: str) -> None:
-    assert any(promise in broken_promises(seed, liars, core) for seed in range(40))
+    assert any(promise in broken_promises(seed, liars, core) for seed in range(100))
 
 
 def test_one_seed_is_one_run() -> None:
