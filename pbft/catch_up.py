@@ -33,6 +33,9 @@ PARTS: Final = 256
 BYTES: Final = 4 * 1024 * 1024
 """What one peer may have of each in one status interval; bytes are those of bodies and parts that it asked for."""
 
+HINTED_PART: Final = 4
+"""Finding what differs from a hint takes as long as reading so many parts."""
+
 ANSWER_SLOTS_MAX: Final = 32
 ANSWER_BYTES_MAX: Final = 1024 * 1024
 """One answer to a Status holds at most so many slots, and stops after so many bytes of bodies."""
@@ -93,7 +96,9 @@ class Giving:
         return [Send((sender,), BatchData(message.seq, body.time, body.raws))]
 
     def read_part(self, now: Micros, sender: NodeId, message: FetchPart) -> list[Effect]:
-        return [ReadPart(message.seq, message.part, sender)] if self._parts.take(now, sender) else []
+        cost = HINTED_PART if message.hint else 1
+        read = ReadPart(message.seq, message.part, sender, message.hint)
+        return [read] if self._parts.take(now, sender, cost) else []
 
     def part(self, now: Micros, event: Part) -> list[Effect]:
         """What was read for the peer that the token names."""

@@ -19,6 +19,7 @@ Signature = Annotated[bytes, msgspec.Meta(max_length=64)]
 Replica = Annotated[int, msgspec.Meta(ge=0, le=1023)]
 Raws = Annotated[list[bytes], msgspec.Meta(max_length=65_536)]
 Flags = Annotated[bytes, msgspec.Meta(max_length=8_192)]
+Hint = Annotated[bytes, msgspec.Meta(max_length=33)]
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -256,14 +257,17 @@ class BatchData(Message, tag="pb", frozen=True):
 
 
 class FetchPart(Message, tag="pg", frozen=True):
-    """The sender wants one part of the state after `seq`. [CL99 4.4, CL02 partition tree]"""
+    """The sender wants one part of the state after `seq`. `hint`: what it has of it, if that helps. [CL99 4.4, CL02
+    partition tree]"""
 
     seq: U63
     part: U63
+    hint: Hint = b""
 
 
 class PartData(Message, tag="ph", frozen=True):
-    """That part, or None: not held here. What it must hash to is known to whoever asked."""
+    """That part, or what differs from the hint, or None: not held here. What the part must hash to is known to whoever
+    asked."""
 
     seq: U63
     part: U63

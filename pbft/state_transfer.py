@@ -2,11 +2,16 @@
 
 The digest comes from the proof first; the executor verifies every part against it and puts the state in place whole or
 not at all (HAZARDS P41). Here: which part is asked of whom. Not here: parts and digests (`replog.executor`).
+
+A peer is told what is here of a part and gives what differs. Where that does not lead to the digest, it may be chance
+or a lie: another peer is asked, and whoever leads astray more than now and then is asked for whole parts alone, in
+which a lie is known for one.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Sequence
 from typing import Final
 
 from pbft.messages import CheckpointProof, FetchPart, PartData
@@ -17,12 +22,14 @@ from replog.types import NodeId
 GONE: Final = "does not hold it"
 ASKED_MAX: Final = 16
 """Parts asked for and not yet here, over all peers."""
+ASTRAY_MAX: Final = 2
+"""Answers to hints that led astray, less those that did not: from so many on a peer gets no hints."""
 
 
 class StateTransfer:
     """Invariants:
     `target` is a verified proof; nothing is asked for without one
-    at most ASKED_MAX parts are asked for at a time, each of one peer
+    at most ASKED_MAX parts are asked for at a time, each of one peer; of another one each time, if there is one
     a peer that gave a wrong part is not asked again for this target
     """
 
@@ -31,10 +38,14 @@ class StateTransfer:
         self.target: CheckpointProof | None = None
         self.received = 0
         self._wanted: tuple[int, ...] = ()
+        self._hints: dict[int, bytes] = {}
         self._asked: dict[int, NodeId] = {}
         self._late: dict[int, NodeId] = {}
         self._writing: deque[tuple[int, NodeId]] = deque()
+        self._last: dict[int, NodeId] = {}
+        """Of parts that are not here yet: who was asked last."""
         self._useless: dict[NodeId, str] = {}
+        self._astray: Counter[NodeId] = Counter()
         self._turn = 0
 
     @property
@@ -54,25 +65,37 @@ class StateTransfer:
 
     def _forget(self) -> None:
         self._wanted = ()
+        self._hints = {}
         self._asked.clear()
+        self._last.clear()
         self._late.clear()
         self._writing.clear()
         self._useless.clear()
+        self._astray.clear()
 
     def on_wanted(self, event: Wanted) -> list[Effect]:
         """What is still missing, after a start or a part."""
         if self.target is None or event.index != self.target.seq:
             return []
         part, writer = self._writing.popleft() if self._writing else (-1, -1)
-        self._wanted = event.parts
+        self._wanted, self._hints = event.parts, event.hints
         if not event.refused:
-            self.received += part >= 0
+            self._judge(part, writer)
             return self._ask()
         self._useless[writer] = "a part that does not match its digest"
         return [
             *self._notary.refuse(writer, f"state part {part} at {event.index} does not match its digest"),
             *self._ask(),
         ]
+
+    def _judge(self, part: int, writer: NodeId) -> None:
+        """A part that was written and not refused is here now, or has led astray."""
+        if part in self._wanted:
+            self._astray[writer] += 1
+        elif part >= 0:
+            self.received += 1
+            self._last.pop(part, None)
+            self._astray[writer] = max(0, self._astray[writer] - 1)
 
     def on_part(self, sender: NodeId, message: PartData) -> list[Effect]:
         """An answer counts once, from the peer that was asked for that part."""
@@ -119,10 +142,15 @@ class StateTransfer:
                 continue
             if len(self._asked) >= ASKED_MAX:
                 break
-            self._turn += 1
-            peer = self._asked[part] = peers[self._turn % len(peers)]
-            effects.append(Send((peer,), FetchPart(self._goal.seq, part)))
+            peer = self._asked[part] = self._last[part] = self._next(part, peers)
+            hint = self._hints.get(part, b"") if self._astray[peer] < ASTRAY_MAX else b""
+            effects.append(Send((peer,), FetchPart(self._goal.seq, part, hint)))
         return effects
+
+    def _next(self, part: int, peers: Sequence[NodeId]) -> NodeId:
+        self._turn += 1
+        others = [peer for peer in peers if peer != self._last.get(part)] or peers
+        return others[self._turn % len(others)]
 
     @property
     def _goal(self) -> CheckpointProof:

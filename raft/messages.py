@@ -16,6 +16,7 @@ from replog.codec import Codec
 from replog.types import COMMON_MESSAGES, U63, Message, WireDigest, WireNode
 
 PARTS_WANTED_MAX: Final = 64
+Hint = Annotated[bytes, msgspec.Meta(max_length=33)]
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -120,12 +121,15 @@ class SnapshotReply(Message, frozen=True, tag="rt"):
     """Results of InstallSnapshot: the parts still wanted, in the order in which they are wanted.
 
     `done`: everything up to `last_included_index` is in place and on disk. Neither done nor wanting: being written.
+    `hints`: what the follower has of some of these parts, each told once; one that changes says that what came for the
+    last one did not help.
     """
 
     term: U63
     last_included_index: U63
     wanted: Annotated[list[U63], msgspec.Meta(max_length=PARTS_WANTED_MAX)]
     done: bool
+    hints: Annotated[dict[U63, Hint], msgspec.Meta(max_length=PARTS_WANTED_MAX)] = msgspec.field(default_factory=dict)
 
 
 MESSAGES: Final = Codec(

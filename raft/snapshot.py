@@ -46,6 +46,8 @@ class Transfer:
         self.heard_at = now
         self.progress_at = now
         self.wanted: list[int] = []
+        self.hints: dict[int, bytes] = {}
+        """What the follower has of parts that it wants."""
 
 
 class Sender:
@@ -86,7 +88,7 @@ class Sender:
     def _read(self, node: NodeId, parts: list[int]) -> list[Effect]:
         transfer = self._transfers[node]
         transfer.under_way.update(dict.fromkeys(parts, 0))
-        return [ReadPart(transfer.snapshot.index, part, node) for part in parts]
+        return [ReadPart(transfer.snapshot.index, part, node, transfer.hints.get(part, b"")) for part in parts]
 
     def on_part(self, part: Part) -> list[Effect]:
         """A part was read for node `part.token`: send it, in chunks. One that is not held ends the transfer."""
@@ -120,6 +122,10 @@ class Sender:
         for part in transfer.under_way.keys() - set(message.wanted):
             size = transfer.under_way.pop(part)
             transfer.arrived_bytes += size if part else 0
+        for part in message.hints:
+            transfer.under_way.pop(part, None)
+        hints = transfer.hints | message.hints
+        transfer.hints = {part: hints[part] for part in message.wanted if part in hints}
         room = self.config.snapshot_window - len(transfer.under_way)
         return self._read(node, [part for part in message.wanted if part not in transfer.under_way][:room])
 
@@ -153,12 +159,15 @@ class Receiver:
         self.config = config
         self.snapshot: Snapshot | None = None
         self._term = 0
+        self._told: dict[int, bytes] = {}
+        """Hints that the leader of this term was told."""
         self._unfinished: dict[int, bytearray] = {}
         self._finished: tuple[int, bytes] | None = None
         """The part that is complete and not written yet; written within the same step."""
 
     def stop(self) -> None:
         self.snapshot = None
+        self._told = {}
         self._unfinished.clear()
         self._finished = None
 
@@ -173,7 +182,8 @@ class Receiver:
         if begins:
             self.stop()
             self.snapshot = snapshot
-        self._term = message.term
+        if message.term != self._term:
+            self._term, self._told = message.term, {}
         refused = self._collect(message)
         if refused:
             return [Note("nonsense", {"sender": message.leader_id, "rule": refused})]
@@ -207,7 +217,9 @@ class Receiver:
         effects: list[Effect] = []
         if wanted.refused:
             effects.append(Note("nonsense", {"sender": leader, "rule": "a part does not have its digest"}))
-        return [*effects, Send((leader,), SnapshotReply(current_term, wanted.index, list(wanted.parts), False))]
+        new = {part: hint for part, hint in wanted.hints.items() if self._told.get(part) != hint}
+        self._told = wanted.hints
+        return [*effects, Send((leader,), SnapshotReply(current_term, wanted.index, list(wanted.parts), False, new))]
 
     def check_invariants(self) -> None:
         unfinished = sum(map(len, self._unfinished.values()))

@@ -182,10 +182,11 @@ class Executor:
         """A held checkpoint. Raises KeyError if it is not held."""
         return Snapshot(index, self._held[index])
 
-    def read_part(self, index: int, part: int) -> tuple[bytes | None, int]:
-        """(bytes, the part that follows in a walk over all, -1 after the last); (None, -1) if it is not held."""
+    def read_part(self, index: int, part: int, hint: bytes = b"") -> tuple[bytes | None, int]:
+        """(bytes, the part that follows in a walk over all, -1 after the last); (None, -1) if it is not held. With a
+        hint the bytes may be the delta to what it describes."""
         root = self._held.get(index)
-        data = merkle.read_part(root, part) if root is not None else None
+        data = merkle.read_part(root, part, hint) if root is not None else None
         if root is None or data is None:
             return None, -1
         return data, merkle.following(root, part)
@@ -222,7 +223,7 @@ class Executor:
             raise ValueError("no restoration is under way")
         index, assembly = self._assembly
         if assembly.root is None:
-            return Wanted(index, assembly.wanted(), refused)
+            return Wanted(index, assembly.wanted(), refused, assembly.hints())
         self._become(index, assembly.root)
         self._assembly = None
         self._hold(index, self._root)

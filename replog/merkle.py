@@ -3,14 +3,19 @@
 Here: the tree, its parts as they travel, and the assembly of a tree from parts that nobody is trusted for. Not here:
 what a record means (`replog.runtime`, `replog.sessions`), when a checkpoint is taken (`replog.executor`).
 
-The shape is a function of the content alone: a record's place is its key's hash, two bits a level; a node is a leaf as
+The shape is a function of the content alone: a record's place is its key's hash, four bits a level; a node is a leaf as
 long as its records are few enough bytes. So the digest does not depend on the history, a change of k records makes
 O(k log n) new nodes, and an older tree stays whole beside a newer one: a checkpoint is a reference to a root, which a
 worker thread may read. [CL02 partition tree]
 
-Parts. Node p's children are 4p + 1 .. 4p + 4, the root is node 0. Part 2p is node p as it is: a leaf's records, or the
-count, size and digest of each child. Part 2p + 1 is everything below node p at once, if it is at most a page. Part 0 is
-the root either way. A part's first byte tells which it is: a map holds records, an array of 12 describes children.
+Parts. Node p's children are 16p + 1 .. 16p + 16, the root is node 0. Part p is all records below node p if it is a leaf
+or at most a page; else the size and digest of each child. Its digest is the hash of the bytes that node p itself would
+be, so whoever knows it can check either.
+
+Hints. Who lacks a part often has an older version of it. A hint says in 33 bytes what that version has, a byte for each
+child or for each row and column of records; the answer to it is the delta, the children or records that may differ.
+Two versions agree in a byte by chance now and then: the delta then does not give the digest, and one with another
+salt, and then the whole, is asked for.
 """
 
 from __future__ import annotations
@@ -19,20 +24,22 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from itertools import islice
-from typing import Final
+from typing import Annotated, Final, TypeVar
+from zlib import crc32
 
 import msgspec
 
 from replog.codec import DIGEST_BYTES
 
-FANOUT: Final = 4
-DEPTH_MAX: Final = 30
-"""Part numbers stay below 2^62. Below it a leaf is a leaf whatever its size: nobody finds keys whose hashes agree in 60
+BITS: Final = 4
+FANOUT: Final = 1 << BITS
+DEPTH_MAX: Final = 15
+"""Part numbers stay below 2^61. Below it a leaf is a leaf whatever its size: nobody finds keys whose hashes agree in 60
 bits often enough to matter."""
-LEAF_BYTES: Final = 256
-"""Small leaves: what travels for one changed record is its leaf and about 150 bytes a level."""
+LEAF_BYTES: Final = 1024
+"""Small leaves: a checkpoint encodes and hashes the leaf of each changed record anew."""
 PAGE_BYTES: Final = 16 * 1024
-"""A subtree of at most this size may travel as one part."""
+"""A subtree of at most this size travels as one part."""
 CHUNK_BYTES: Final = 64 * 1024
 """A longer value is cut into several records, so that a part stays below PART_BYTES_MAX."""
 KEY_BYTES_MAX: Final = 64 * 1024
@@ -40,18 +47,28 @@ PART_BYTES_MAX: Final = 1024 * 1024
 """No part of a correct replica is longer."""
 RECORD_OVERHEAD: Final = 8
 WANTED_MAX: Final = 64
+SALTS: Final = 2
+"""Hints for one part before the whole is asked for."""
+HINT_BYTES_MAX: Final = 1 + 2 * FANOUT
+HINTED_BYTES_MIN: Final = 256
+"""What is smaller travels whole: the hint and the delta would hardly be less."""
 
 _encode = msgspec.msgpack.Encoder().encode
+_Sizes = Annotated[list[Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(max_length=FANOUT)]
+_Mask = Annotated[int, msgspec.Meta(ge=0, lt=1 << FANOUT)]
 _decode_records = msgspec.msgpack.Decoder(dict[bytes, bytes]).decode
-_decode_children = msgspec.msgpack.Decoder(
-    tuple[int, int, bytes, int, int, bytes, int, int, bytes, int, int, bytes]
-).decode
-_ARRAY_OF_12: Final = 0x9C
+_decode_children = msgspec.msgpack.Decoder(tuple[_Sizes, bytes]).decode
+_decode_records_delta = msgspec.msgpack.Decoder(tuple[_Mask, _Mask, dict[bytes, bytes]]).decode
+_decode_children_delta = msgspec.msgpack.Decoder(tuple[_Mask, _Sizes, bytes]).decode
+_ARRAY_OF_2: Final = 0x92
+_ARRAY_OF_3: Final = 0x93
+"""First bytes of children and of deltas; records are a map."""
 
 Placed = tuple[int, bytes, bytes]
 """A record with its place: the first 64 bits of a hash of its key."""
 Change = tuple[int, bytes, bytes | None]
 """The same, None for a removal."""
+R = TypeVar("R", Placed, Change)
 
 
 def place_of(key: bytes) -> int:
@@ -92,18 +109,15 @@ class Inner(Node):
 
     __slots__ = ("children",)
 
-    def __init__(self, children: tuple[Node, Node, Node, Node]) -> None:
-        # Written out, here and below: this runs for every node above a change.
-        a, b, c, d = self.children = children
-        self.count = a.count + b.count + c.count + d.count
-        self.size = a.size + b.size + c.size + d.size
+    def __init__(self, children: list[Node]) -> None:
+        """`children`: FANOUT of them, not to be changed any more."""
+        self.children = children
+        self.count = sum([child.count for child in children])
+        self.size = sum([child.size for child in children])
         self.digest = blake2b(self.data(), digest_size=DIGEST_BYTES).digest()
 
     def data(self) -> bytes:
-        a, b, c, d = self.children
-        return _encode(
-            (a.count, a.size, a.digest, b.count, b.size, b.digest, c.count, c.size, c.digest, d.count, d.size, d.digest)
-        )
+        return _encode(([child.size for child in self.children], b"".join([child.digest for child in self.children])))
 
 
 EMPTY: Final = Leaf({}, 0)
@@ -126,24 +140,38 @@ def _build(records: list[Placed], depth: int) -> Node:
         leaf = _leaf({key: value for _, key, value in records}, depth)
         if leaf is not None:
             return leaf
-    a, b, c, d = (_build(records[low:high], depth + 1) for low, high in _split(records, depth))
-    return Inner((a, b, c, d))
+    children: list[Node] = [EMPTY] * FANOUT
+    for child, share in _shares(records, depth):
+        children[child] = _build(share, depth + 1)
+    return Inner(children)
 
 
 def _leaf(records: dict[bytes, bytes], depth: int) -> Node | None:
     """The leaf of `records`, None if they are too much for one."""
     if not records:
         return EMPTY
-    size = sum(map(len, records)) + sum(map(len, records.values())) + len(records) * RECORD_OVERHEAD
+    size = _size_of(records)
     return Leaf(records, size) if size <= LEAF_BYTES or len(records) == 1 or depth == DEPTH_MAX else None
 
 
-def _split(records: list[Placed] | list[Change], depth: int) -> list[tuple[int, int]]:
-    """Bounds of the four children's shares of `records`, which are in order of place and belong to one node."""
-    shift = 62 - 2 * depth
-    base = records[0][0] >> (shift + 2) << 2
-    a, b, c = (bisect_left(records, ((base + child) << shift,)) for child in (1, 2, 3))
-    return [(0, a), (a, b), (b, c), (c, len(records))]
+def _size_of(records: dict[bytes, bytes]) -> int:
+    return sum(map(len, records)) + sum(map(len, records.values())) + len(records) * RECORD_OVERHEAD
+
+
+def _shares(records: list[R], depth: int) -> Iterator[tuple[int, list[R]]]:
+    """The children that have a share of `records`, with it. `records`: in order of place, all of one node."""
+    shift = _shift(depth)
+    low = 0
+    while low < len(records):
+        prefix = records[low][0] >> shift
+        high = bisect_left(records, ((prefix + 1) << shift,), low)
+        yield prefix % FANOUT, records[low:high]
+        low = high
+
+
+def _shift(depth: int) -> int:
+    """How far a place is to be shifted so that its last BITS name the child of a node at `depth`."""
+    return 64 - BITS * (depth + 1)
 
 
 def update(root: Node, changes: Mapping[bytes, bytes | None]) -> Node:
@@ -156,16 +184,10 @@ def update(root: Node, changes: Mapping[bytes, bytes | None]) -> Node:
 def _update(node: Node, changes: list[Change], depth: int) -> Node:
     if not isinstance(node, Inner):
         return _update_leaf(node, changes, depth)
-    children = list(node.children)
-    if len(changes) == 1:
-        child = changes[0][0] >> (62 - 2 * depth) & 3
-        children[child] = _update(children[child], changes, depth + 1)
-    else:
-        for child, (low, high) in enumerate(_split(changes, depth)):
-            if low < high:
-                children[child] = _update(children[child], changes[low:high], depth + 1)
-    a, b, c, d = children
-    after = Inner((a, b, c, d))
+    children = node.children.copy()
+    for child, share in _shares(changes, depth):
+        children[child] = _update(children[child], share, depth + 1)
+    after = Inner(children)
     if after.count > 1 and after.size > LEAF_BYTES:
         return after
     leaf = _leaf(records_of(after), depth)
@@ -200,10 +222,10 @@ def _collect(node: Node, into: dict[bytes, bytes]) -> None:
 
 def find(root: Node, key: bytes) -> bytes | None:
     """The record of `key`."""
-    place, shift, node = place_of(key), 62, root
+    place, depth, node = place_of(key), 0, root
     while isinstance(node, Inner):
-        node = node.children[place >> shift & 3]
-        shift -= 2
+        node = node.children[(place >> _shift(depth)) % FANOUT]
+        depth += 1
     return records_of(node).get(key)
 
 
@@ -281,80 +303,189 @@ def _below(root: Node, number: int) -> Node | None:
     return node
 
 
-def _page(node: Node) -> bytes:
-    return node.data() if isinstance(node, Leaf) else _encode(dict(sorted(records_of(node).items())))
+def _is_page(node: Node) -> bool:
+    """Whether the node's part is its records."""
+    return node.size <= PAGE_BYTES or not isinstance(node, Inner)
 
 
-def _part_of(number: int, node: Node) -> int:
-    """The part by which node `number` travels in a walk over everything."""
-    return 2 * number + (1 if number and node.size <= PAGE_BYTES else 0)
+def _part(node: Node) -> bytes:
+    if isinstance(node, Inner) and node.size <= PAGE_BYTES:
+        return _page(records_of(node))
+    return node.data()
 
 
-def read_part(root: Node, part: int) -> bytes | None:
-    """The bytes of one part; None if there is no such part."""
-    node = _below(root, part // 2) if part >= 0 else None
-    if node is None:
-        return None
-    if node.size <= PAGE_BYTES and (part % 2 or part == 0):
-        return _page(node)
-    return None if part % 2 and isinstance(node, Inner) else node.data()
+def _page(records: dict[bytes, bytes]) -> bytes:
+    return _encode(dict(sorted(records.items())))
+
+
+def read_part(root: Node, part: int, hint: bytes = b"") -> bytes | None:
+    """The bytes of one part, or its delta to what `hint` describes unless much differs; None if there is no such part.
+
+    Costs at most a page, whatever `hint` is.
+    """
+    node = _below(root, part) if part >= 0 else None
+    return None if node is None else _delta(node, hint) or _part(node)
 
 
 def following(root: Node, part: int) -> int:
     """The part after `part` in the walk over everything, -1 after the last. Empty nodes are passed over."""
-    number = part // 2
-    node = _below(root, number)
-    if isinstance(node, Inner) and not part % 2 and not (part == 0 and node.size <= PAGE_BYTES):
-        return next(_part_of(FANOUT * number + 1 + i, child) for i, child in enumerate(node.children) if child.count)
-    while number > 0:
-        number, child = divmod(number - 1, FANOUT)
-        above = _below(root, number)
+    node = _below(root, part)
+    if isinstance(node, Inner) and not _is_page(node):
+        return next(FANOUT * part + 1 + i for i, child in enumerate(node.children) if child.count)
+    while part > 0:
+        part, child = divmod(part - 1, FANOUT)
+        above = _below(root, part)
         if not isinstance(above, Inner):
             return -1
         for later in range(child + 1, FANOUT):
             if above.children[later].count:
-                return _part_of(FANOUT * number + 1 + later, above.children[later])
+                return FANOUT * part + 1 + later
     return -1
 
 
 def walk(root: Node, since: Node | None = None) -> Iterator[tuple[int, bytes]]:
     """All parts in the order of `following`, or only those that differ from the tree `since`.
 
-    Which of its two parts stands for a node depends on its size alone, and the walk is what an assembly that begins
-    with nothing asks for: parts of older walks may lie about without being taken for new ones.
+    It is what an assembly that begins with nothing asks for: parts of older walks may lie about without being asked
+    for.
     """
     yield from _walk(root, since, 0)
 
 
-def _walk(node: Node, since: Node | None, number: int) -> Iterator[tuple[int, bytes]]:
+def _walk(node: Node, since: Node | None, part: int) -> Iterator[tuple[int, bytes]]:
     if since is not None and since.digest == node.digest:
         return
-    if not isinstance(node, Inner) or node.size <= PAGE_BYTES:
-        yield _part_of(number, node), _page(node)
+    yield part, _part(node)
+    if not isinstance(node, Inner) or _is_page(node):
         return
-    yield 2 * number, node.data()
     # Where the older tree had a page, the children's parts are new, whatever was in the page.
-    deeper = since if isinstance(since, Inner) and since.size > PAGE_BYTES else None
+    deeper = since if isinstance(since, Inner) and not _is_page(since) else None
     for i, child in enumerate(node.children):
         if child.count:
-            yield from _walk(child, deeper.children[i] if deeper else None, FANOUT * number + 1 + i)
+            yield from _walk(child, deeper.children[i] if deeper else None, FANOUT * part + 1 + i)
+
+
+# --------------------------------------------------------------------------------------------------------------- hints
+
+
+def hint_of(node: Node, page: bool, salt: int) -> bytes:
+    """What `node` has, for whoever has another version of it: `salt`, then a byte for each child, or of its records
+    (`page`) for each row and each column. b"" if it has nothing to compare with."""
+    if page:
+        return bytes((salt,)) + _marks(records_of(node), salt) if 0 < node.size <= 2 * PAGE_BYTES else b""
+    return bytes((salt,)) + _child_marks(node, salt) if isinstance(node, Inner) else b""
+
+
+def _child_marks(node: Inner, salt: int) -> bytes:
+    return bytes([child.digest[salt] for child in node.children])
+
+
+def _marks(records: dict[bytes, bytes], salt: int) -> bytes:
+    """A record counts in its row and in its column, so that one that differs is found where they cross."""
+    marks = bytearray(2 * FANOUT)
+    for key, value in records.items():
+        row, column = _cell(key)
+        mark = blake2b(key + value, digest_size=SALTS).digest()[salt]
+        marks[row] ^= mark
+        marks[FANOUT + column] ^= mark
+    return bytes(marks)
+
+
+def _cell(key: bytes) -> tuple[int, int]:
+    """Row and column of a record. Not a part of its place: there the records of a page have much in common."""
+    return divmod(crc32(key) % (FANOUT * FANOUT), FANOUT)
+
+
+def _delta(node: Node, hint: bytes) -> bytes | None:
+    """What differs from what `hint` says, None if that is too much, or if it says nothing about such a node."""
+    if not hint or hint[0] >= SALTS:
+        return None
+    if _is_page(node):
+        return _records_delta(records_of(node), hint) if len(hint) == 1 + 2 * FANOUT else None
+    return _children_delta(node, hint) if isinstance(node, Inner) and len(hint) == 1 + FANOUT else None
+
+
+def _records_delta(records: dict[bytes, bytes], hint: bytes) -> bytes | None:
+    marks = _marks(records, hint[0])
+    rows, columns = _differing(marks[:FANOUT], hint[1:]), _differing(marks[FANOUT:], hint[1 + FANOUT :])
+    given = {key: records[key] for key in sorted(records) if _crosses(rows, columns, key)}
+    # Where much differs, some of the marks that are the same are so by chance.
+    return _encode((rows, columns, given)) if 2 * len(given) <= len(records) else None
+
+
+def _children_delta(node: Inner, hint: bytes) -> bytes | None:
+    mask = _differing(_child_marks(node, hint[0]), hint[1:])
+    given = [node.children[i] for i in _numbers(mask)]
+    delta = mask, [child.size for child in given], b"".join([child.digest for child in given])
+    return _encode(delta) if len(given) < FANOUT else None
+
+
+def _differing(marks: bytes, others: bytes) -> int:
+    """As a mask; bit i stands for mark i."""
+    return sum(1 << i for i, (mark, other) in enumerate(zip(marks, others, strict=False)) if mark != other)
+
+
+def _numbers(mask: int) -> list[int]:
+    return [i for i in range(FANOUT) if mask >> i & 1]
+
+
+def _crosses(rows: int, columns: int, key: bytes) -> bool:
+    row, column = _cell(key)
+    return bool(rows >> row & columns >> column & 1)
+
+
+def _with_delta(node: Node, page: bool, data: bytes) -> bytes | None:
+    """The part that this delta makes of `node`, the version that the hint was about; None if it is nonsense."""
+    if page:
+        return _with_records(records_of(node), *_decode_records_delta(data))
+    return _with_children(node, *_decode_children_delta(data)) if isinstance(node, Inner) else None
+
+
+def _with_records(records: dict[bytes, bytes], rows: int, columns: int, given: dict[bytes, bytes]) -> bytes | None:
+    if not all(_crosses(rows, columns, key) for key in given):
+        return None
+    kept = {key: value for key, value in records.items() if not _crosses(rows, columns, key)}
+    return _page(kept | given)
+
+
+def _with_children(node: Inner, mask: int, sizes: list[int], digests: bytes) -> bytes | None:
+    numbers = _numbers(mask)
+    if len(sizes) != len(numbers) or len(digests) != DIGEST_BYTES * len(numbers):
+        return None
+    described = [(child.size, child.digest) for child in node.children]
+    for at, i in enumerate(numbers):
+        described[i] = sizes[at], digests[DIGEST_BYTES * at : DIGEST_BYTES * (at + 1)]
+    return _encode(([size for size, _ in described], b"".join([digest for _, digest in described])))
 
 
 # ------------------------------------------------------------------------------------------------------------ assembly
 
 
 class _Hole:
-    """A node that is known by its digest alone; of the root nothing else is known (-1). `local`: what stands at its
-    place in the replica's own tree. `part`: in which form it was asked for, -1 if it was not yet."""
+    """A node that is known by its digest alone; of the root not even the size is known (-1). `local`: a version of it
+    that this replica has; `salt`: of the next hint."""
 
-    __slots__ = ("count", "size", "digest", "part", "local")
+    __slots__ = ("size", "digest", "local", "salt", "_hint")
 
-    def __init__(self, count: int, size: int, digest: bytes, local: Node | None) -> None:
-        self.count = count
+    def __init__(self, size: int, digest: bytes, local: Node) -> None:
         self.size = size
         self.digest = digest
-        self.part = -1
         self.local = local
+        self.salt = 0
+        self._hint: bytes | None = None
+
+    @property
+    def hint(self) -> bytes:
+        """For the node's part; b"" where the whole is to be asked for."""
+        if self._hint is None:
+            helps = self.size >= HINTED_BYTES_MIN and self.salt < SALTS
+            self._hint = hint_of(self.local, self.size <= PAGE_BYTES, self.salt) if helps else b""
+        return self._hint
+
+    def missed(self) -> None:
+        """The answer to the hint did not lead to the digest."""
+        self.salt += 1
+        self._hint = None
 
 
 class Assembly:
@@ -368,95 +499,89 @@ class Assembly:
     Repeating a part, or giving one that is not asked for, changes nothing (HAZARDS P45).
     """
 
-    def __init__(self, digest: bytes, local: Node, known: Mapping[bytes, Node] | None = None) -> None:
-        """`known`: complete subtrees by digest that an assembly given up before has left."""
+    def __init__(self, digest: bytes, local: Node, known: Mapping[int, Node] | None = None) -> None:
+        """`known`: what an assembly given up before has left as `finished`."""
         self.digest = digest
         self.root: Node | None = None
-        self.finished: dict[bytes, Node] = {}
-        """Complete subtrees that were fetched."""
-        self._known = known or {}
+        self.finished: dict[int, Node] = dict(known or {})
+        """Complete subtrees by the number of their node, fetched for this digest or for one given up before."""
         self._holes: dict[int, _Hole] = {}
         self._open: dict[int, list[Node | None]] = {}
-        self._alike = self._different = 0
-        """Nodes within a page that were compared with what stands here: equal to it, or not."""
         if digest == local.digest:
             self.root = local
-        elif digest in self._known:
-            self.root = self._known[digest]
         else:
-            self._holes[0] = _Hole(-1, -1, digest, local)
+            self._holes[0] = _Hole(-1, digest, self.finished.get(0, local))
 
     def wanted(self) -> tuple[int, ...]:
         """Up to WANTED_MAX parts that are asked for, the oldest first."""
-        for number, hole in islice(self._holes.items(), WANTED_MAX):
-            if hole.part < 0:
-                hole.part = 2 * number + self._by_page(hole)
-        return tuple(hole.part for hole in islice(self._holes.values(), WANTED_MAX))
+        return tuple(islice(self._holes, WANTED_MAX))
+
+    def hints(self) -> dict[int, bytes]:
+        """Of parts that are wanted: what this replica has of them, where that helps."""
+        return {part: hole.hint for part, hole in islice(self._holes.items(), WANTED_MAX) if hole.hint}
 
     def add(self, part: int, data: bytes) -> bool:
-        """Take one part. False if it is not what its digest says."""
-        number = part // 2
-        hole = self._holes.get(number)
+        """Take one part or delta. False if the part is not what its digest says, or if the delta is nonsense.
+
+        A delta that does not lead to the digest may be nobody's fault: the part stays wanted, with another hint.
+        """
+        hole = self._holes.get(part)
         if hole is None:
             return True
         if len(data) > PART_BYTES_MAX or not data:
             return False
-        if data[0] == _ARRAY_OF_12:
-            return self._add_children(number, hole, data)
-        return self._add_records(number, hole, data)
-
-    def _add_children(self, number: int, hole: _Hole, data: bytes) -> bool:
-        if blake2b(data, digest_size=DIGEST_BYTES).digest() != hole.digest or _depth(number) == DEPTH_MAX:
-            return False
         try:
-            flat = _decode_children(data)
+            if data[0] == _ARRAY_OF_3:
+                return self._add_delta(part, hole, data)
+            if data[0] == _ARRAY_OF_2:
+                return self._add_children(part, hole, *_decode_children(data))
+            return self._add_records(part, hole, _decode_records(data))
         except msgspec.MsgspecError:
             return False
-        del self._holes[number]
-        local = hole.local.children if isinstance(hole.local, Inner) else (None,) * FANOUT
-        children = [flat[0:3], flat[3:6], flat[6:9], flat[9:12]]
-        found = [self._at_hand(child[2], local[i]) for i, child in enumerate(children)]
-        self._open[number] = list(found)
-        for i, (count, size, digest) in enumerate(children):
-            if found[i] is None:
-                self._holes[FANOUT * number + 1 + i] = _Hole(count, size, digest, local[i])
-            if 0 <= hole.size <= PAGE_BYTES:
-                self._different += found[i] is None
-                self._alike += found[i] is not None
-        self._close(number)
+
+    def _add_delta(self, part: int, hole: _Hole, data: bytes) -> bool:
+        if not hole.hint:
+            return True  # late: the whole was asked for meanwhile
+        whole = _with_delta(hole.local, hole.size <= PAGE_BYTES, data)
+        if whole is not None and not self.add(part, whole):
+            hole.missed()
+        return whole is not None
+
+    def _add_children(self, part: int, hole: _Hole, sizes: list[int], digests: bytes) -> bool:
+        if 0 <= hole.size <= PAGE_BYTES or _depth(part) == DEPTH_MAX or len(sizes) != FANOUT:
+            return False
+        if blake2b(_encode((sizes, digests)), digest_size=DIGEST_BYTES).digest() != hole.digest:
+            return False
+        del self._holes[part]
+        local = hole.local.children if isinstance(hole.local, Inner) else [EMPTY] * FANOUT
+        self._open[part] = [
+            self._child(FANOUT * part + 1 + i, sizes[i], digests[DIGEST_BYTES * i : DIGEST_BYTES * (i + 1)], local[i])
+            for i in range(FANOUT)
+        ]
+        self._close(part)
         return True
 
-    def _by_page(self, hole: _Hole) -> bool:
-        """Whether to fetch a subtree whole: where there is little of it, nothing like it here, or where nearly all that
-        was compared so far was different, so that going down by digests would cost more than it saves."""
-        if not 0 <= hole.size <= PAGE_BYTES:
-            return False
-        little = hole.size <= 2 * LEAF_BYTES or not isinstance(hole.local, Inner)
-        return little or self._different > 64 + 8 * self._alike
+    def _child(self, number: int, size: int, digest: bytes, local: Node) -> Node | None:
+        """What is at hand for this child, or a hole."""
+        fetched = self.finished.get(number, local)
+        for node in (EMPTY, local, fetched):
+            if node.digest == digest:
+                return node
+        self._holes[number] = _Hole(size, digest, fetched)
+        return None
 
-    def _add_records(self, number: int, hole: _Hole, data: bytes) -> bool:
-        try:
-            records = _decode_records(data)
-        except msgspec.MsgspecError:
+    def _add_records(self, part: int, hole: _Hole, records: dict[bytes, bytes]) -> bool:
+        if hole.size >= 0 and _size_of(records) != hole.size:
             return False
-        if hole.count >= 0 and len(records) != hole.count:
-            return False
-        node = _build(_placed(records), _depth(number))
+        node = _build(_placed(records), _depth(part))
         if node.digest != hole.digest:
             return False
-        del self._holes[number]
-        self._place(number, node)
+        del self._holes[part]
+        self._place(part, node)
         return True
 
-    def _at_hand(self, digest: bytes, local: Node | None) -> Node | None:
-        if digest == EMPTY.digest:
-            return EMPTY
-        if local is not None and local.digest == digest:
-            return local
-        return self._known.get(digest)
-
     def _place(self, number: int, node: Node) -> None:
-        self.finished[node.digest] = node
+        self.finished[number] = node
         if number == 0:
             self.root = node
             return
@@ -465,11 +590,13 @@ class Assembly:
         self._close(above)
 
     def _close(self, number: int) -> None:
-        children = self._open[number]
-        a, b, c, d = children
-        if a is not None and b is not None and c is not None and d is not None:
+        """If node `number` has all its children now, it is finished."""
+        children = [child for child in self._open[number] if child is not None]
+        if len(children) == FANOUT:
             del self._open[number]
-            self._place(number, Inner((a, b, c, d)))
+            for child in range(FANOUT):
+                self.finished.pop(FANOUT * number + 1 + child, None)
+            self._place(number, Inner(children))
 
 
 def _depth(number: int) -> int:

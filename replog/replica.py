@@ -158,7 +158,7 @@ class Replica:
         return [self._saved(effect.index, digest), Checkpointed(effect.index, digest)]
 
     def _read_part(self, effect: ReadPart) -> list[Any]:
-        data, following = self.executor.read_part(effect.index, effect.part)
+        data, following = self.executor.read_part(effect.index, effect.part, effect.hint)
         return [Part(effect.index, effect.part, data, following, effect.token)]
 
     def _restore(self, effect: Restore) -> list[Any]:

@@ -43,9 +43,10 @@ def transfer(source: Executor, target: Executor, index: int, digest: bytes) -> i
     moved, answer = 0, target.restore(index, digest)
     while type(answer) is Wanted:
         for part in answer.parts:
-            data, _ = source.read_part(index, part)
+            hint = answer.hints.get(part, b"")
+            data, _ = source.read_part(index, part, hint)
             assert data is not None
-            moved += len(data)
+            moved += len(hint) + len(data)
             answer = target.write_part(index, part, data)
     assert answer == Checkpointed(index, digest)
     return moved
