@@ -1,13 +1,14 @@
 """The client of a replicated log, without I/O: what to send to whom, what an answer proves, when to try again.
 
-Here: timestamps, the session window, retransmission, counting of replies, who leads. Not here: links, tasks and clocks
-(`replog.live`, `replog.sim`), what operations mean. The protocols differ in their `ClientRules` alone.
+Here: timestamps, the session window, retransmission, who leads, who answers in full. Not here: counting of replies
+(`replog.replies`), links, tasks and clocks (`replog.live`, `replog.sim`), what operations mean. The protocols differ in
+their `ClientRules` alone.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -18,6 +19,7 @@ from replog.codec import Domain
 from replog.core import ClientRules
 from replog.errors import Overloaded, RequestTooLarge
 from replog.keys import Signer
+from replog.replies import RESULTS, Counts, Proof, Replies
 from replog.types import (
     NOBODY,
     READ_ONLY,
@@ -27,6 +29,7 @@ from replog.types import (
     Message,
     Micros,
     NodeId,
+    Read,
     Reply,
     Request,
     SessionKey,
@@ -40,6 +43,8 @@ BACK_OFF_MAX: Final = 8
 """The wait before a retransmission doubles up to this many times the first."""
 ELECTION_SHARE: Final = 8
 """An unknown leader is asked for again after this part of the wait."""
+LAGGARD_SHARE: Final = 8
+"""A replier is waited for this part of the wait once enough others have sent a digest."""
 HEAD_BYTES: Final = 256
 """What a client's name, its signature and the encoding add to the operations of a request, at most ..."""
 _OPERATION_HEAD_BYTES: Final = 5
@@ -54,8 +59,8 @@ class ToReplica(msgspec.Struct, frozen=True, gc=False):
 
 
 class Done(msgspec.Struct, frozen=True, gc=False):
-    """`vouchers`: the replicas that gave exactly these results, in order. `index`: the place in the log, 0 for a read
-    that has none. `outcomes`: one for each operation."""
+    """`vouchers`: the replicas that gave exactly these results, or their digest, in order. `index`: the place in the
+    log, 0 for a read that has none. `outcomes`: one for each operation."""
 
     timestamp: int
     index: int
@@ -115,8 +120,8 @@ def check_size(operations: Sequence[bytes], rules: ClientRules) -> None:
 
 
 class _Pending:
-    """A request between submission and its end. `votes`: at most one a replica, its latest word. `asked`: the one it
-    went to last, where it goes to one at a time."""
+    """A request between submission and its end. `message`: what is sent; a Read becomes the Submit of the same bytes.
+    `asked`: the one it went to last, where it goes to one at a time."""
 
     __slots__ = (
         "timestamp",
@@ -125,21 +130,25 @@ class _Pending:
         "size",
         "deadline",
         "message",
-        "votes",
+        "replies",
+        "replier",
         "tries",
         "due",
         "follows",
         "asked",
     )
 
-    def __init__(self, timestamp: int, operations: list[bytes], flags: int, deadline: Micros | None) -> None:
+    def __init__(
+        self, timestamp: int, operations: list[bytes], flags: int, deadline: Micros | None, counts: Counts
+    ) -> None:
         self.timestamp = timestamp
         self.operations = operations
         self.flags = flags
         self.size = sum(map(len, operations))
         self.deadline = deadline
-        self.message: Submit | None = None
-        self.votes: dict[NodeId, tuple[int, bytes]] = {}
+        self.message: Submit | Read | None = None
+        self.replies = Replies(counts)
+        self.replier: NodeId = NOBODY
         self.tries = 0
         self.due: Micros = 0
         self.follows = 0
@@ -151,7 +160,9 @@ class ClientCore:
     a request's body never changes once sent, nor do its bytes but for MACs; its timestamp belongs to no other request
     low is the largest timestamp up to which all requests have ended
     requests that were sent and have not ended are at most WINDOW, all in (low, low + WINDOW]
-    a result, a refusal and a change of leader each rest on reply_quorum distinct replicas     (HAZARDS P39, P43)
+    a change of leader rests on reply_quorum distinct replicas, a result or refusal on those that `replies` asks for
+                                                                                                (HAZARDS P39, P43)
+    a read is answered at once or ordered in the end: it never waits for replicas to be of one mind    (HAZARDS P40)
     """
 
     def __init__(
@@ -175,6 +186,7 @@ class ClientCore:
         self.low = start - 1
         self._n = n
         self._rules = rules
+        self._counts = Counts.of(rules, n)
         self._authenticator = Authenticator(n) if rules.macs else None
         self._signer = self._authenticator or signer
         self._keys_asked: Micros | None = None
@@ -188,6 +200,9 @@ class ClientCore:
         self._sent: dict[int, _Pending] = {}
         self._ended: set[int] = set()
         self._claims: dict[NodeId, tuple[int, NodeId]] = {}
+        self._replier: NodeId = NOBODY
+        self._lapses = [0] * n
+        """How often each replica was named the replier and others had to be asked for the results."""
         self._wake: Micros | None = None
 
     # ------------------------------------------------------------------------------------------------------- submitting
@@ -204,7 +219,8 @@ class ClientCore:
             raise ValueError("a request has at least one operation")
         check_size(operations, self._rules)
         deadline = None if self._limits.give_up_us is None else now + self._limits.give_up_us
-        pending = _Pending(self._next, list(operations), READ_ONLY if read_only else 0, deadline)
+        flags = READ_ONLY if read_only else 0
+        pending = _Pending(self._next, list(operations), flags, deadline, self._counts)
         if self._queue and (
             len(self._queue) >= self._limits.queue_requests
             or self._queued_bytes + pending.size > self._limits.queue_bytes
@@ -257,13 +273,24 @@ class ClientCore:
         effects: list[ClientEffect] = []
         for pending in self._sent.values():
             if pending.message is not None:
-                body = Request(pending.message.request)
-                pending.message = Submit(body.signed_anew(self._authenticator.sign, self._domain).raw)
+                request = Request(pending.message.request).signed_anew(self._authenticator.sign, self._domain)
+                pending.message = type(pending.message)(request.raw)
                 effects += self._send((sender,), pending)
         return effects + self._fill(now)
 
     def _first(self, now: Micros, pending: _Pending) -> ToReplica:
-        request = Request.make(
+        pending.replier = self._next_replier()
+        request = self._sign(pending)
+        reads = bool(pending.flags & READ_ONLY and self._rules.read_quorum)
+        pending.message = message = Read(request.raw) if reads else Submit(request.raw)
+        pending.operations = []
+        pending.asked = self.leader
+        pending.due = now + self._rules.retry_us
+        self._sent[pending.timestamp] = pending
+        return ToReplica(self._all if reads else (self.leader,), message)
+
+    def _sign(self, pending: _Pending) -> Request:
+        return Request.make(
             self._signer.sign,
             self._domain,
             self.client,
@@ -271,13 +298,17 @@ class ClientCore:
             self.low,
             pending.operations,
             pending.flags,
+            pending.replier,
         )
-        pending.message = message = Submit(request.raw)
-        pending.operations = []
-        pending.asked = self.leader
-        pending.due = now + self._rules.retry_us
-        self._sent[pending.timestamp] = pending
-        return ToReplica((self.leader,), message)
+
+    def _next_replier(self) -> NodeId:
+        """In turn over those that failed in it least, so that a silent or lying one costs one request a short wait, and
+        not every n-th. The first is the one believed to lead: without it there is no result either. [CL99 5.1]"""
+        if not self._rules.digest_replies:
+            return NOBODY
+        turn = ((self._replier + step) % self._n for step in range(1, self._n + 1))
+        self._replier = min(turn, key=self._lapses.__getitem__)
+        return self._replier
 
     def _wake_at(self, at: Micros) -> list[ClientEffect]:
         if self._wake is not None and self._wake <= at:
@@ -295,8 +326,10 @@ class ClientCore:
         if not self._rules.retry_all and any(pending.asked == self.leader for pending in due):
             # Silence says something about the one that was asked, not about one that was found meanwhile.
             self.leader = (self.leader + 1) % self._n
-        to = tuple(range(self._n)) if self._rules.retry_all else (self.leader,)
+        to = self._all if self._rules.retry_all else (self.leader,)
+        self._note_lapses(due)
         for pending in due:
+            _order(pending)
             pending.tries += not pending.follows  # it backs off from silence, not from an election
             pending.follows = 0
             pending.asked = self.leader
@@ -309,20 +342,33 @@ class ClientCore:
     def on_unreachable(self, now: Micros, node: NodeId) -> list[ClientEffect]:
         """There is no link to `node`: what went to it alone is sent elsewhere at once. Each request moves at most n
         times a wait, so that a client without any link does not spin."""
+        self._lapses[node] = self._lapses[node] or 1
         if node != self.leader:
             return []
-        moved = [p for p in self._sent.values() if p.follows < self._n and not (self._rules.retry_all and p.tries)]
+        moved = [p for p in self._sent.values() if p.follows < self._n and not self._went_to_all(p)]
         if not moved:
             return []
         effects: list[ClientEffect] = []
         if not self._rules.retry_all:
             self.leader = (self.leader + 1) % self._n
-        to = tuple(range(self._n)) if self._rules.retry_all else (self.leader,)
+        to = self._all if self._rules.retry_all else (self.leader,)
         for pending in moved:
             pending.follows = self._n if self._rules.retry_all else pending.follows + 1
             pending.asked = self.leader
             effects += self._send(to, pending)
         return effects
+
+    @property
+    def _all(self) -> tuple[NodeId, ...]:
+        return tuple(range(self._n))
+
+    def _went_to_all(self, pending: _Pending) -> bool:
+        return type(pending.message) is Read or bool(self._rules.retry_all and pending.tries)
+
+    def _note_lapses(self, due: Sequence[_Pending]) -> None:
+        """Whom the results were waited for in vain: once, however many requests had named it."""
+        for node in {pending.replier for pending in due if pending.replies.lacks_results} - {NOBODY}:
+            self._lapses[node] += 1
 
     @staticmethod
     def _send(to: tuple[NodeId, ...], pending: _Pending) -> list[ClientEffect]:
@@ -369,29 +415,29 @@ class ClientCore:
             return []
         if message.answer == Answer.REDIRECT:
             return self._redirected(now, sender, message.leader, pending)
-        vote = (message.answer, message.results if message.answer == Answer.DONE else b"")
-        pending.votes[sender] = vote
-        vouchers = tuple(sorted(node for node, said in pending.votes.items() if said == vote))
-        if len(vouchers) < self._rules.reply_quorum:
-            return []
-        end = self._verdict(message, vouchers)
+        proof = pending.replies.hear(sender, message)
+        if proof is None:
+            return self._without_result(now, pending)
+        end = _end_of(message.timestamp, proof)
         if end is None:
-            del pending.votes[sender]
+            pending.replies.forget(sender)
             return []
         self._end(message.timestamp)
         return [end, *self._fill(now)]
 
-    @staticmethod
-    def _verdict(reply: Reply, vouchers: tuple[NodeId, ...]) -> Done | Failed | None:
-        """What a quorum says; None if it is no result at all (where one reply is enough, one liar is too)."""
-        if reply.answer == Answer.DONE:
-            try:
-                results = decode_results(reply.results)
-            except msgspec.MsgspecError:
-                return None
-            return Done(reply.timestamp, results.index, results.outcomes, vouchers)
-        reason: Reason = "overloaded" if reply.answer == Answer.OVERLOADED else "refused"
-        return Failed(reply.timestamp, reason, reply.results[:500].decode("utf-8", "replace"))
+    def _without_result(self, now: Micros, pending: _Pending) -> list[ClientEffect]:
+        """A read on which there can be no agreement any more is ordered at once; a replier that is later than the
+        digests of others is not waited for much longer. [CL99 5.1]"""
+        if type(pending.message) is Read and not pending.replies.may_read:
+            self._note_lapses([pending])
+            _order(pending)
+            pending.asked = self.leader
+            pending.due = now + self._rules.retry_us
+            return self._send((self.leader,), pending) + self._wake_at(pending.due)
+        if pending.replier == NOBODY or pending.tries or not pending.replies.lacks_results:
+            return []
+        pending.due = min(pending.due, now + self._rules.retry_us // LAGGARD_SHARE)
+        return self._wake_at(pending.due)
 
     def _redirected(self, now: Micros, sender: NodeId, leader: NodeId, pending: _Pending) -> list[ClientEffect]:
         """Follow one replica's word about the leader only where one reply is a result too, and at most n times a
@@ -422,9 +468,25 @@ class ClientCore:
         assert all(self.low < t <= self.low + WINDOW for t in timestamps), "what was sent is in the window"
         assert not self._ended & set(timestamps), "what has ended waits no more"
         assert self._queued_bytes == sum(pending.size for pending in self._queue), "bytes in the queue"
-        assert all(_distinct(pending.votes, self._n) for pending in self._sent.values()), "one vote a replica"
+        assert all(type(p.message) is Submit or p.flags & READ_ONLY for p in self._sent.values()), "only reads are Read"
+        for pending in self._sent.values():
+            pending.replies.check_invariants()
 
 
-def _distinct(votes: Iterable[NodeId], n: int) -> bool:
-    voters = list(votes)
-    return len(voters) <= n and all(0 <= voter < n for voter in voters)
+def _order(pending: _Pending) -> None:
+    """What cannot be read at once goes into the log: the very same bytes, so that whichever comes first answers it, and
+    the other changes nothing. [CL99 5.1] (HAZARDS P40)"""
+    if type(pending.message) is Read:
+        pending.message = Submit(pending.message.request)
+
+
+def _end_of(timestamp: int, proof: Proof) -> Done | Failed | None:
+    """What is proved; None if it is no result at all (where one reply is enough, one liar is too)."""
+    if proof.word.answer in RESULTS:
+        try:
+            results = decode_results(proof.results)
+        except msgspec.MsgspecError:
+            return None
+        return Done(timestamp, results.index, results.outcomes, proof.vouchers)
+    reason: Reason = "overloaded" if proof.word.answer == Answer.OVERLOADED else "refused"
+    return Failed(timestamp, reason, proof.results[:500].decode("utf-8", "replace"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from replog.client import (
     BACK_OFF_MAX,
     HEAD_BYTES,
+    LAGGARD_SHARE,
     WINDOW,
     ClientCore,
     ClientEffect,
@@ -22,13 +24,31 @@ from replog.client import (
     Wake,
     size_of,
 )
-from replog.codec import Domain
+from replog.codec import Domain, digest_of
 from replog.core import ClientRules
 from replog.errors import Overloaded, RequestTooLarge
 from replog.keys import HashSigner, HashVerifier
-from replog.types import NOBODY, Answer, Message, Reply, Request, Results, StatusReply, Submit, encode_results
+from replog.replies import Counts, Proof, Replies, Word
+from replog.types import (
+    NOBODY,
+    Answer,
+    Message,
+    Read,
+    Reply,
+    Request,
+    Results,
+    SessionKey,
+    StatusReply,
+    Submit,
+    encode_results,
+)
 
 PBFT = ClientRules(reply_quorum=2, retry_all=True, retry_us=1_000)
+DIGESTS = replace(PBFT, digest_replies=True)
+TENTATIVE = replace(PBFT, tentative_quorum=3)
+READS = replace(PBFT, read_quorum=3)
+ALL = replace(PBFT, digest_replies=True, tentative_quorum=3, read_quorum=3)
+SEVEN = ClientRules(3, True, 500, read_quorum=5, tentative_quorum=5, digest_replies=True)
 RAFT = ClientRules(reply_quorum=1, retry_all=False, retry_us=1_000)
 DOMAIN = Domain("test")
 SECRET = b"c" * 32
@@ -43,6 +63,10 @@ def raft(n: int = 3, **limits: int) -> ClientCore:
     return ClientCore("c", n, RAFT, HashSigner(SECRET), DOMAIN, ClientLimits(**limits) if limits else None)
 
 
+def client_of(rules: ClientRules, n: int = 4) -> ClientCore:
+    return ClientCore("c", n, rules, HashSigner(SECRET), DOMAIN)
+
+
 def done(timestamp: int, value: bytes = b"ok", view: int = 0, leader: int = 0, index: int = 1) -> Reply:
     return Reply(timestamp, Answer.DONE, encode_results(Results(index, [value])), view, leader)
 
@@ -51,11 +75,31 @@ def said(timestamp: int, answer: Answer, text: str = "", view: int = 0, leader: 
     return Reply(timestamp, answer, text.encode(), view, leader)
 
 
+def read(timestamp: int, value: bytes = b"ok") -> Reply:
+    return Reply(timestamp, Answer.READ, encode_results(Results(0, [value])), 0, 0)
+
+
+def tentative(timestamp: int, value: bytes = b"ok", view: int = 0) -> Reply:
+    return Reply(timestamp, Answer.TENTATIVE, encode_results(Results(1, [value])), view, 0)
+
+
+def digested(reply: Reply) -> Reply:
+    return Reply(reply.timestamp, reply.answer, digest_of(reply.results), reply.view, reply.leader, True)
+
+
 def sends(effects: list[ClientEffect]) -> list[tuple[tuple[int, ...], Request]]:
     return [
         (effect.to, Request(effect.message.request))
         for effect in effects
         if isinstance(effect, ToReplica) and isinstance(effect.message, Submit)
+    ]
+
+
+def reads(effects: list[ClientEffect]) -> list[tuple[tuple[int, ...], Request]]:
+    return [
+        (effect.to, Request(effect.message.request))
+        for effect in effects
+        if isinstance(effect, ToReplica) and isinstance(effect.message, Read)
     ]
 
 
@@ -380,14 +424,386 @@ class TestLeader:
         assert (client.view, client.leader) == (0, 0)
 
 
+class TestDigests:
+    """One replica sends the results, the others their digest. [CL99 5.1]"""
+
+    def test_digests_make_a_result_together_with_what_they_are_of(self) -> None:
+        client = client_of(DIGESTS)
+        client.submit(0, [b"op"])
+        assert not ends(client.on_message(1, 1, digested(done(1))))
+        assert not ends(client.on_message(1, 2, digested(done(1))))
+        assert ends(client.on_message(2, 0, done(1))) == [Done(1, 1, [b"ok"], (0, 1, 2))]
+
+    def test_the_results_may_come_first(self) -> None:
+        client = client_of(DIGESTS)
+        client.submit(0, [b"op"])
+        assert not ends(client.on_message(1, 0, done(1)))
+        assert ends(client.on_message(1, 3, digested(done(1)))) == [Done(1, 1, [b"ok"], (0, 3))]
+
+    def test_results_whose_digest_nobody_else_names_never_count(self) -> None:
+        """P39: the replier lies. A client that takes whatever results came would believe it."""
+
+        def results_of(replies_type: type[Replies]) -> list[bytes]:
+            replies = replies_type(Counts.of(DIGESTS, 4))
+            said = {0: done(1, b"lie"), 1: digested(done(1)), 2: digested(done(1)), 3: digested(done(1))}
+            proofs = [replies.hear(sender, reply) for sender, reply in said.items()]
+            assert replies.lacks_results is not any(proofs)
+            return [proof.results for proof in proofs if proof is not None]
+
+        assert results_of(Replies) == []
+        assert done(1, b"lie").results in results_of(TakesAnyResults)
+
+    def test_a_liar_that_repeats_the_digest_of_others_has_one_vote(self) -> None:
+        client = client_of(DIGESTS)
+        client.submit(0, [b"op"])
+        for reply in (done(1, b"lie"), digested(done(1, b"lie")), done(1, b"lie")):
+            assert not ends(client.on_message(1, 3, reply))
+
+    def test_results_in_place_of_a_digest_are_no_digest(self) -> None:
+        """Whether it is a digest is a part of the reply: 32 bytes of results are not the digest of others."""
+        client = client_of(DIGESTS)
+        client.submit(0, [b"op"])
+        client.on_message(1, 0, done(1))
+        assert not ends(client.on_message(1, 1, Reply(1, Answer.DONE, digest_of(done(1).results), 0, 0)))
+        assert not ends(client.on_message(1, 1, Reply(1, Answer.DONE, done(1).results, 0, 0, True)))
+
+    def test_without_the_rule_everybody_answers_in_full(self) -> None:
+        for rules in (PBFT, READS, TENTATIVE):
+            ((_, request),) = sends(client_of(rules).submit(0, [b"op"])[1])
+            assert request.replier == NOBODY
+
+    def test_the_repliers_take_turns_beginning_with_the_leader(self) -> None:
+        client = client_of(DIGESTS)
+        named = [sends(client.submit(0, [b"op"])[1])[0][1].replier for _ in range(9)]
+        assert named == [0, 1, 2, 3, 0, 1, 2, 3, 0]
+
+    def test_a_silent_replier_is_not_waited_for_as_long_as_a_silent_leader(self) -> None:
+        client = client_of(DIGESTS)
+        client.submit(0, [b"op"])
+        assert wakes(client.on_message(10, 1, digested(done(1)))) == []
+        (at,) = wakes(client.on_message(20, 2, digested(done(1))))
+        assert at == 20 + DIGESTS.retry_us // LAGGARD_SHARE
+        effects = client.on_timeout(at)
+        assert [to for to, _ in sends(effects)] == [(0, 1, 2, 3)], "asked again, all answer in full"
+        assert wakes(client.on_message(at + 1, 3, digested(done(1)))) == [], "once: from then on it backs off"
+        assert ends(client.on_message(at + 2, 1, done(1))) == [Done(1, 1, [b"ok"], (1, 2, 3))]
+
+    @pytest.mark.parametrize("lie", [None, b"lie"])
+    def test_a_bad_replier_costs_one_request_and_not_every_fourth(self, lie: bytes | None) -> None:
+        def retries(client: ClientCore) -> int:
+            return sum(self._runs_late(client, bad=2, lie=lie) for _ in range(40))
+
+        assert retries(client_of(DIGESTS)) == 1
+        assert retries(NamesInTurn("c", 4, DIGESTS, HashSigner(SECRET), DOMAIN)) == 10
+
+    @staticmethod
+    def _runs_late(client: ClientCore, bad: int, lie: bytes | None) -> bool:
+        """One request in a cluster in which `bad` does not send results; whether it had to be sent again."""
+        timestamp, effects = client.submit(0, [b"op"])
+        ((_, request),) = sends(effects)
+        ended: list[Done | Failed] = []
+        for node in range(4):
+            reply = done(timestamp) if node == request.replier else digested(done(timestamp))
+            if node != bad or node != request.replier:
+                ended += ends(client.on_message(1, node, reply))
+            elif lie is not None:
+                ended += ends(client.on_message(1, node, done(timestamp, lie)))
+        if ended:
+            return False
+        client.on_timeout(DIGESTS.retry_us)
+        ended += ends(client.on_message(DIGESTS.retry_us, (bad + 1) % 4, done(timestamp)))
+        assert [end.timestamp for end in ended] == [timestamp]
+        return True
+
+    def test_a_silent_cluster_is_not_the_repliers_fault(self) -> None:
+        client = client_of(DIGESTS)
+        client.submit(0, [b"op"])
+        client.on_timeout(1_000)
+        for node in (1, 2):
+            client.on_message(1_001, node, done(1))
+        assert [sends(client.submit(0, [b"op"])[1])[0][1].replier for _ in range(4)] == [1, 2, 3, 0]
+
+    def test_who_cannot_be_reached_is_not_named_while_others_can(self) -> None:
+        client = client_of(DIGESTS)
+        for _ in range(5):
+            client.on_unreachable(0, 0)
+        assert [sends(client.submit(0, [b"op"])[1])[0][1].replier for _ in range(4)] == [1, 2, 3, 1]
+        for node in (1, 2, 3):
+            client.on_unreachable(0, node)
+        assert [sends(client.submit(0, [b"op"])[1])[0][1].replier for _ in range(3)] == [2, 3, 0]
+
+
+class TakesAnyResults(Replies):
+    """Broken: does not compare results with the digests that vouch for them."""
+
+    def _proof(self, word: Word, vouchers: tuple[int, ...]) -> Proof | None:
+        results = [full for _, full in self._said.values() if full is not None]
+        return Proof(word, results[0], vouchers) if results else None
+
+
+class NamesInTurn(ClientCore):
+    """Broken: remembers nobody's lapses."""
+
+    def _note_lapses(self, due: Iterable[object]) -> None:
+        pass
+
+
+class TestTentative:
+    """Results before they are decided need a quorum of one view. [CL99 5.1]"""
+
+    def test_a_quorum_of_tentative_results_is_one(self) -> None:
+        """P39: f + 1 of them are not, as of the decided ones; a client with that rule takes them."""
+
+        def vouchers(rules: ClientRules) -> tuple[int, ...]:
+            client = client_of(rules)
+            client.submit(0, [b"op"])
+            (end,) = [end for node in (3, 1, 0) for end in ends(client.on_message(1, node, tentative(1)))]
+            assert isinstance(end, Done)
+            return end.vouchers
+
+        assert vouchers(TENTATIVE) == (0, 1, 3)
+        assert vouchers(replace(TENTATIVE, tentative_quorum=2)) == (1, 3)
+
+    def test_decided_and_tentative_ones_add_up(self) -> None:
+        client = client_of(TENTATIVE)
+        client.submit(0, [b"op"])
+        assert not ends(client.on_message(1, 0, tentative(1)))
+        assert not ends(client.on_message(1, 1, done(1)))
+        assert ends(client.on_message(1, 2, tentative(1))) == [Done(1, 1, [b"ok"], (0, 1, 2))]
+
+    def test_decided_ones_need_no_tentative_ones(self) -> None:
+        client = client_of(TENTATIVE)
+        client.submit(0, [b"op"])
+        client.on_message(1, 3, tentative(1, b"old"))
+        client.on_message(1, 0, done(1))
+        assert ends(client.on_message(1, 1, done(1))) == [Done(1, 1, [b"ok"], (0, 1))]
+
+    def test_those_of_different_views_do_not_add_up(self) -> None:
+        """P39. Replica 0 prepared it in view 0, replica 1 another one in view 1 and replica 2 the first in view 2; the
+        next view may hear of the other one only: nothing is decided."""
+        client = client_of(TENTATIVE)
+        client.submit(0, [b"op"])
+        for node, view in ((0, 0), (2, 2), (3, 2), (3, 0)):
+            assert not ends(client.on_message(1, node, tentative(1, view=view)))
+        assert not ends(client.on_message(1, 3, tentative(1, view=2)))
+        assert ends(client.on_message(1, 0, tentative(1, view=2))) == [Done(1, 1, [b"ok"], (0, 2, 3))]
+
+    def test_a_rollback_takes_a_word_back(self) -> None:
+        """P39"""
+        client = client_of(TENTATIVE)
+        client.submit(0, [b"op"])
+        client.on_message(1, 0, tentative(1))
+        client.on_message(1, 1, tentative(1))
+        client.on_message(1, 0, tentative(1, b"other"))
+        assert not ends(client.on_message(1, 2, tentative(1)))
+        client.on_message(1, 0, done(1, b"other"))
+        assert ends(client.on_message(1, 1, done(1, b"other"))) == [Done(1, 1, [b"other"], (0, 1))]
+
+    def test_where_nobody_answers_tentatively_such_an_answer_is_none(self) -> None:
+        client = pbft()
+        client.submit(0, [b"op"])
+        assert not any(ends(client.on_message(1, node, tentative(1))) for node in range(4))
+        client.on_message(1, 0, done(1))
+        assert ends(client.on_message(1, 1, done(1))) == [Done(1, 1, [b"ok"], (0, 1))]
+
+
+class TestReads:
+    """What only reads is asked of all, and ordered if they do not agree. [CL99 5.1]"""
+
+    def test_it_goes_to_all_and_takes_a_quorum(self) -> None:
+        """P39, P40: a write may be known to one correct replica of the two that f + 1 would ask."""
+
+        def read_by(rules: ClientRules) -> tuple[int, ...]:
+            client = client_of(rules)
+            ((to, request),) = reads(client.submit(0, [b"get"], read_only=True)[1])
+            assert (to, request.read_only, request.operations()) == ((0, 1, 2, 3), True, [b"get"])
+            (end,) = [end for node in (3, 1, 0) for end in ends(client.on_message(1, node, read(1)))]
+            assert isinstance(end, Done)
+            assert (end.index, end.outcomes, client.outstanding) == (0, [b"ok"], 0)
+            return end.vouchers
+
+        assert read_by(READS) == (0, 1, 3)
+        assert read_by(replace(READS, read_quorum=2)) == (1, 3)
+
+    def test_what_writes_is_ordered(self) -> None:
+        client = client_of(READS)
+        _, effects = client.submit(0, [b"put"])
+        assert [to for to, _ in sends(effects)] == [(0,)]
+        assert reads(effects) == []
+        assert reads(pbft().submit(0, [b"get"], read_only=True)[1]) == [], "nor is a read sent where nobody answers it"
+
+    def test_without_a_quorum_in_time_the_same_bytes_are_ordered(self) -> None:
+        """P40: it never waits for ever."""
+        client = client_of(READS)
+        _, effects = client.submit(0, [b"get"], read_only=True)
+        ((_, request),) = reads(effects)
+        for node in (0, 1):
+            client.on_message(1, node, read(1))
+        effects = client.on_timeout(min(wakes(effects)))
+        assert [(to, again.raw) for to, again in sends(effects)] == [((0, 1, 2, 3), request.raw)]
+        assert reads(effects) == []
+        assert not ends(client.on_message(2_000, 0, done(1, b"later", index=9)))
+        assert ends(client.on_message(2_000, 1, done(1, b"later", index=9))) == [Done(1, 9, [b"later"], (0, 1))]
+
+    def test_a_late_answer_still_counts(self) -> None:
+        client = client_of(READS)
+        client.submit(0, [b"get"], read_only=True)
+        client.on_message(1, 0, read(1))
+        client.on_timeout(1_000)
+        client.on_message(1_001, 1, read(1))
+        assert ends(client.on_message(1_001, 2, read(1))) == [Done(1, 0, [b"ok"], (0, 1, 2))]
+
+    def test_it_is_ordered_as_soon_as_no_quorum_can_come(self) -> None:
+        client = client_of(READS)
+        ((_, request),) = reads(client.submit(0, [b"get"], read_only=True)[1])
+        assert client.on_message(10, 0, read(1, b"new")) == []
+        assert client.on_message(10, 1, read(1)) == []
+        effects = client.on_message(10, 2, read(1, b"lie"))
+        assert [(to, again.raw) for to, again in sends(effects)] == [((0,), request.raw)]
+        assert not sends(client.on_message(11, 3, read(1))), "once"
+        ((to, _),) = sends(client.on_timeout(1_010))
+        assert to == (0, 1, 2, 3)
+
+    def test_one_that_differs_is_no_hindrance(self) -> None:
+        client = client_of(READS)
+        client.submit(0, [b"get"], read_only=True)
+        client.on_message(1, 1, read(1, b"lie"))
+        for node in (0, 3):
+            assert client.on_message(1, node, read(1)) == []
+        assert ends(client.on_message(1, 2, read(1))) == [Done(1, 0, [b"ok"], (0, 2, 3))]
+
+    def test_a_lying_replier_has_it_ordered(self) -> None:
+        client = client_of(ALL)
+        client.submit(0, [b"get"], read_only=True)
+        for node in (1, 2):
+            client.on_message(1, node, digested(read(1)))
+        assert wakes(client.on_message(1, 3, digested(read(1)))) == [1 + ALL.retry_us // LAGGARD_SHARE]
+        assert [to for to, _ in sends(client.on_message(2, 0, read(1, b"lie")))] == [(0,)]
+        assert [reads(client.submit(2, [b"get"], read_only=True)[1])[0][1].replier for _ in range(4)] == [1, 2, 3, 1]
+
+    def test_what_was_ordered_and_what_was_read_do_not_add_up(self) -> None:
+        """P39: they say different things, even in the same bytes."""
+        client = client_of(READS)
+        client.submit(0, [b"get"], read_only=True)
+        bytes_alike = read(1).results
+        client.on_message(1, 0, read(1))
+        client.on_message(1, 1, read(1))
+        assert not ends(client.on_message(1, 2, Reply(1, Answer.DONE, bytes_alike, 0, 0)))
+        assert not ends(client.on_message(1, 3, Reply(1, Answer.TENTATIVE, bytes_alike, 0, 0)))
+
+    @pytest.mark.parametrize("rules", [PBFT, TENTATIVE])
+    def test_where_nobody_reads_at_once_such_an_answer_is_none(self, rules: ClientRules) -> None:
+        client = client_of(rules)
+        client.submit(0, [b"get"], read_only=True)
+        assert not any(ends(client.on_message(1, node, read(1))) for node in range(4))
+
+    @pytest.mark.parametrize("answer", [Answer.OVERLOADED, Answer.REFUSED])
+    def test_it_is_refused_as_anything_else(self, answer: Answer) -> None:
+        client = client_of(READS)
+        client.submit(0, [b"get"], read_only=True)
+        assert client.on_message(1, 0, said(1, answer)) == []
+        assert [type(end) for end in ends(client.on_message(1, 1, said(1, answer)))] == [Failed]
+
+    def test_an_unreachable_leader_is_nothing_to_it(self) -> None:
+        client = client_of(READS)
+        client.submit(0, [b"get"], read_only=True)
+        assert client.on_unreachable(1, 0) == []
+        assert client.on_unreachable(1, 0) == []
+
+    def test_reads_alone_move_the_window(self) -> None:
+        """A timestamp that was never executed is over all the same: `low` says so to whoever orders the next one."""
+        client = client_of(READS)
+        for number in range(1, 3 * WINDOW):
+            ((_, request),) = reads(client.submit(number, [b"get"], read_only=True)[1])
+            assert (request.timestamp, request.low) == (number, number - 1)
+            for node in range(3):
+                client.on_message(number, node, read(number))
+        ((_, request),) = sends(client.submit(0, [b"put"])[1])
+        assert (request.timestamp, request.low, client.low) == (3 * WINDOW, 3 * WINDOW - 1, 3 * WINDOW - 1)
+
+    def test_under_macs_a_read_is_sent_anew_as_what_it_is(self) -> None:
+        client = client_of(replace(READS, macs=True))
+        client.submit(0, [b"get"], read_only=True)
+        effects = [effect for node in range(4) for effect in client.on_message(1, node, SessionKey(b"%d" % node * 32))]
+        ((_, first),) = reads(effects)
+        ((to, anew),) = reads(client.on_message(2, 2, SessionKey(b"x" * 32)))
+        assert (to, anew.body, anew.auth != first.auth) == ((2,), first.body, True)
+        ((_, ordered),) = sends(client.on_timeout(1_001))
+        assert ordered.raw == anew.raw
+        ((to, again),) = sends(client.on_message(2_000, 1, SessionKey(b"y" * 32)))
+        assert (to, again.body) == ((1,), first.body)
+
+
+REPLIES = st.builds(
+    lambda answer, value, view, short: (digested if short else lambda reply: reply)(
+        Reply(1, answer, encode_results(Results(int(answer != Answer.READ), [value])), view, 0)
+    ),
+    st.sampled_from(list(Answer)),
+    st.sampled_from([b"truth", b"lie"]),
+    st.integers(0, 1),
+    st.booleans(),
+)
+
+
+class Seen:
+    """What replicas have said, and what of it may be believed: written down without a thought for speed."""
+
+    def __init__(self, rules: ClientRules) -> None:
+        self._rules = rules
+        self._last: dict[int, Reply] = {}
+
+    def say(self, sender: int, reply: Reply) -> None:
+        self._last[sender] = reply
+
+    def believable(self, end: Done) -> bool:
+        """Whether its vouchers are those who last said just this, and enough of them for the way they said it."""
+        results = encode_results(Results(end.index, end.outcomes))
+        same = {node: reply for node, reply in self._last.items() if self._is_of(reply, results)}
+        by: Callable[[Answer], set[int]] = lambda answer: {n for n, r in same.items() if r.answer == answer}  # noqa: E731
+        decided, at_once, given = by(Answer.DONE), by(Answer.READ), set(end.vouchers)
+        for view in (0, 1):
+            in_view = decided | {node for node in by(Answer.TENTATIVE) if same[node].view == view}
+            if given == in_view and len(given) >= self._rules.tentative_quorum > 0:
+                return True
+        return (given == decided and len(given) >= self._rules.reply_quorum) or (
+            given == at_once and len(given) >= self._rules.read_quorum > 0
+        )
+
+    @staticmethod
+    def _is_of(reply: Reply, results: bytes) -> bool:
+        return reply.results == (digest_of(results) if reply.digested else results)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.sampled_from([PBFT, DIGESTS, TENTATIVE, READS, ALL]),
+    st.lists(st.tuples(st.integers(0, 3), REPLIES), max_size=30),
+    st.booleans(),
+)
+def test_whatever_is_said_a_result_is_what_enough_have_said(
+    rules: ClientRules, words: list[tuple[int, Reply]], read_only: bool
+) -> None:
+    """P39, P40"""
+    client, seen = client_of(rules), Seen(rules)
+    client.submit(0, [b"op"], read_only=read_only)
+    for now, (sender, reply) in enumerate(words):
+        if reply.answer != Answer.REDIRECT:
+            seen.say(sender, reply)
+        for end in ends(client.on_message(now, sender, reply)):
+            assert isinstance(end, Failed) or seen.believable(end)
+            return
+        client.check_invariants()
+
+
 @quick
-@given(st.integers(0, 2**32), st.sampled_from([(PBFT, 4, 1), (ClientRules(3, True, 500), 7, 2), (RAFT, 3, 0)]))
+@given(st.integers(0, 2**32), st.sampled_from([(PBFT, 4, 1), (ALL, 4, 1), (SEVEN, 7, 2), (RAFT, 3, 0)]))
 def test_liars_neither_forge_nor_stop_a_result(seed: int, kind: tuple[ClientRules, int, int]) -> None:
     """Correct replicas answer every request they get; `f` others say anything to anything, at any time."""
     rules, n, f = kind
     rng = random.Random(seed)
     client = ClientCore("c", n, rules, HashSigner(SECRET), DOMAIN)
     liars = set(rng.sample(range(n), f))
+    known: set[tuple[int, int]] = set()
     network: list[tuple[int, Message]] = []
     ended: dict[int, Done | Failed] = {}
     now, wake, submitted = 0, 0, 0
@@ -398,21 +814,35 @@ def test_liars_neither_forge_nor_stop_a_result(seed: int, kind: tuple[ClientRule
             assert end.timestamp not in ended
             ended[end.timestamp] = end
         wake = next(iter(reversed(wakes(effects))), wake)
-        for to, request in sends(effects):
-            network.extend((node, lie(request.timestamp) if node in liars else truth(request)) for node in to)
+        for answers, sent in ((executed, sends(effects)), (queried, reads(effects))):
+            for to, request in sent:
+                network.extend((n, lie(request.timestamp) if n in liars else answers(n, request)) for n in to)
 
-    def truth(request: Request) -> Reply:
-        return done(request.timestamp, b"%d" % request.timestamp)
+    def executed(node: int, request: Request) -> Reply:
+        """In full if named, or if asked again."""
+        again = (node, request.timestamp) in known
+        known.add((node, request.timestamp))
+        value = b"%d" % request.timestamp
+        early = rules.tentative_quorum and not again and rng.random() < 0.5
+        reply = tentative(request.timestamp, value) if early else done(request.timestamp, value)
+        return reply if again or request.replier in (node, NOBODY) else digested(reply)
+
+    def queried(node: int, request: Request) -> Reply:
+        """Some lag, and do not know what the others know."""
+        value = b"%d" % request.timestamp if rng.random() < 0.9 else b"old"
+        reply = read(request.timestamp, value)
+        return reply if request.replier in (node, NOBODY) else digested(reply)
 
     def lie(timestamp: int) -> Reply:
         answer = rng.choice(list(Answer))
         results = rng.choice([b"", rng.randbytes(3), done(timestamp, b"lie").results, done(timestamp + 1).results])
-        return Reply(max(0, timestamp + rng.randint(-2, 2)), answer, results, rng.randrange(2**60), rng.randint(-1, n))
+        view, leader, short = rng.choice([0, rng.randrange(2**60)]), rng.randint(-1, n), rng.random() < 0.2
+        return Reply(max(0, timestamp + rng.randint(-2, 2)), answer, results, view, leader, short)
 
     while len(ended) < 60 and now < 10**8:
         if submitted < 60 and rng.random() < 0.6:
             submitted += 1
-            carry_out(client.submit(now, [b"op"])[1])
+            carry_out(client.submit(now, [b"op"], read_only=rng.random() < 0.3)[1])
         elif network and rng.random() < 0.8:
             sender, message = network.pop(rng.randrange(len(network)))
             if rng.random() < 0.8:
