@@ -98,7 +98,7 @@ class Decisions:
         if world.get("kind") == "start":
             self.lives.append(Life(world["index"], world["digest"], len(self.decided), len(self.digests)))
         effect = line.get("effect", {})
-        if effect.get("kind") == "Apply":
+        if effect.get("kind") == "Apply" and not effect.get("tentative"):
             self.decided.append(Decided(line["t"], effect["index"], tuple(map(_entry, effect["requests"]))))
         elif effect.get("note") == "checkpoint":
             self.digests.append(Digested(line["t"], effect["detail"]["index"], effect["detail"]["digest"]))

@@ -35,6 +35,14 @@ class Options(BaseModel):
     in_flight_max: Count = 8
     """Sequence numbers that a primary has proposed and not yet executed."""
 
+    fast_reads: bool = True
+    """Read-only requests are answered at once, to a quorum's agreement, instead of being ordered. [CL99 5.1]"""
+    digest_replies: bool = True
+    """One replica answers a request in full, the others with a digest of the results. [CL99 5.1]"""
+    tentative: bool = False
+    """Execute what is prepared before it is committed: one message delay less, and the work is undone if a view change
+    puts something else there. [CL99 5.1]"""
+
     checkpoint_interval: Annotated[int, Field(ge=1, le=4_096)] = 128
     """K: every so many sequence numbers the state is a checkpoint. [CL99 4.3]"""
     log_window: Annotated[int, Field(ge=2, le=1_024)] = 256

@@ -35,6 +35,7 @@ from pbft.notary import Notary
 from pbft.ordering import Ordering
 from pbft.patience import Patience
 from pbft.proposing import Proposing
+from pbft.reads import Reads
 from pbft.requests import Requests
 from pbft.state_transfer import StateTransfer
 from pbft.view_change import VIEW_RECORDS, ViewChanges
@@ -60,7 +61,7 @@ from replog.core import (
     Trim,
     Wanted,
 )
-from replog.types import ClientId, Message, Micros, NodeId, Submit
+from replog.types import Answer, ClientId, Message, Micros, NodeId, Read, Submit
 
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
     from pbft.config import Options
@@ -85,6 +86,7 @@ class PbftCore:
     execution_type: type[Execution] = Execution
     acceptance_type: type[Acceptance] = Acceptance
     intake_type: type[Intake] = Intake
+    reads_type: type[Reads] = Reads
     proposing_type: type[Proposing] = Proposing
     """The parts: a core that is broken on purpose, in a test, has one of its own."""
 
@@ -99,9 +101,10 @@ class PbftCore:
         self.transfer = self.transfer_type(self.notary)
         self.requests = self.requests_type(setup)
         self.patience = self.patience_type(self.options)
-        self.execution = self.execution_type(setup, self.ordering, self.transfer)
+        self.execution = self.execution_type(setup, self.ordering, self.transfer, self.checkpoints)
         self.acceptance = self.acceptance_type(setup, self.notary, self.ordering, self.requests, self.execution)
-        self.intake = self.intake_type(setup, self.notary, self.ordering, self.requests)
+        self.intake = self.intake_type(setup, self.notary, self.ordering, self.requests, self.execution)
+        self.reads = self.reads_type(setup, self.ordering, self.requests, self.intake, self.execution)
         self.proposing = self.proposing_type(
             setup, self.ordering, self.requests, self.checkpoints, self.execution, self.transfer
         )
@@ -125,7 +128,7 @@ class PbftCore:
             Checkpointed: self._on_checkpointed,
             Wanted: self.transfer.on_wanted,
             Part: self._on_part_read,
-            Queried: _ignore,
+            Queried: self._on_queried,
             Saved: _ignore,
             Command: _ignore,
         }
@@ -145,7 +148,10 @@ class PbftCore:
             FetchPart: self._on_fetch_part,
             PartData: self.transfer.on_part,
         }
-        self._from_clients: dict[type[Any], Callable[[ClientId, Any], list[Effect]]] = {Submit: self._on_client_submit}
+        self._from_clients: dict[type[Any], Callable[[ClientId, Any], list[Effect]]] = {
+            Submit: self._on_client_submit,
+            Read: self.reads.from_client,
+        }
         self._recall()
 
     # -------------------------------------------------------------------------------------------------------- the plug
@@ -203,6 +209,8 @@ class PbftCore:
         self.view_changes.check_invariants()
         self.transfer.check_invariants()
         self.requests.check_invariants()
+        self.reads.check_invariants()
+        self.execution.check_invariants()
         self.patience.check_invariants()
         self.acceptance.check_invariants()
         assert self.checkpoints.stable.seq == self.ordering.low, "the low watermark is the stable checkpoint"
@@ -296,17 +304,28 @@ class PbftCore:
 
     def _go_on(self, effects: list[Effect]) -> list[Effect]:
         """After whatever may have decided something or made room: execute it, propose more."""
+        effects += self.reads.serve()  # before what comes next makes the state tentative again
         return effects + self.execution.next() + self.proposing.propose()
 
     def _on_applied(self, event: Applied) -> list[Effect]:
         """Replies leave as they are; what this replica still has to write is listed behind them. [CL99 4.1]"""
-        batch, proof = self.execution.applied(event.index)
-        effects = self.intake.answer(batch, event.results)
-        self.requests.executed(batch, event.results)
+        tentative = self.execution.tentative
+        slot = self.execution.applied(event.index, event.tentative)
+        if event.tentative and tentative is not None:
+            return self._go_on(self.intake.answer(tentative.requests, event.results, Answer.TENTATIVE))
+        if slot is None or slot.decided is None or slot.committed is None:
+            return self._go_on([])
+        effects: list[Effect] = []
+        if not self.execution.was_tentative:
+            effects = self.intake.answer(slot.decided.requests, event.results, Answer.DONE)
+        self.requests.executed(slot.decided, event.results)
         new = any(result.results is not None for result in event.results)
-        if new and proof.view == self.view and self.ordering.active:
+        if new and slot.committed.view == self.view and self.ordering.active:
             self.patience.progress()
         return self._go_on(effects)
+
+    def _on_queried(self, event: Queried) -> list[Effect]:
+        return self._go_on(self.reads.on_queried(event))
 
     # ----------------------------------------------------------------------------------------------------- checkpoints
 

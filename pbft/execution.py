@@ -1,63 +1,129 @@
 """Executing what is decided: strictly in order of seq, each once, with a checkpoint at every multiple of the interval.
 
-Here: how far this replica has executed, and what comes next [CL99 4.2, 4.3]. Not here: what is decided
-(`pbft.ordering`), the state (the executor's), answers to clients (`pbft.intake`).
+Here: how far this replica has executed, and what comes next [CL99 4.2, 4.3]; one batch ahead of that, tentatively
+[CL99 5.1]. Not here: what is decided (`pbft.ordering`), the state (the executor's), answers to clients (`pbft.intake`).
 """
 
 from __future__ import annotations
 
-from pbft.messages import Batch, CommitProof
+from typing import TYPE_CHECKING
+
+from pbft.checkpoint import Checkpoints
+from pbft.messages import Batch
 from pbft.ordering import Ordering
+from pbft.slots import Slot
 from pbft.state_transfer import StateTransfer
 from replog.codec import digest_of
-from replog.core import Apply, Checkpoint, Effect, Setup
+from replog.core import Apply, Checkpoint, Confirm, Effect, Rollback, Setup
+
+if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
+    from pbft.config import Options
 
 
 class Execution:
     """Invariants:
     everything up to `executed` was executed once, in order, and rests on a commit certificate or a proved checkpoint
-    one Apply or Checkpoint is under way at a time: a checkpoint is of the state right after its own seq
+    `tentative` is None, or the batch after `executed`, prepared in its view: executed, decided or undone later
+    the executor is at `_applied`: `executed`, one beyond it with a tentative batch, or below it after a rollback, and
+    then what was decided is applied again before anything else
+    one Apply, Confirm or Checkpoint is under way at a time: a checkpoint is of the state right after its own seq
     nothing is executed while a state is being fetched                                            (HAZARDS P26, P45)
     """
 
-    def __init__(self, setup: Setup, ordering: Ordering, transfer: StateTransfer) -> None:
+    def __init__(self, setup: Setup, ordering: Ordering, transfer: StateTransfer, checkpoints: Checkpoints) -> None:
+        self._options: Options = setup.config
         self._domain = setup.domain
-        self._interval: int = setup.config.checkpoint_interval
         self._ordering = ordering
         self._transfer = transfer
+        self._checkpoints = checkpoints
         self.executed = setup.stored.index
+        self.tentative: Batch | None = None
+        self.was_tentative = False
+        """Whether what was executed last had been answered before it was decided."""
+        self._applied = self.executed
         self._busy = False
         self._checkpoint_due = False
 
+    @property
+    def settled(self) -> bool:
+        """Whether the state is that of `executed`, no less and nothing tentative."""
+        return self._applied == self.executed and not self._transfer.running
+
     def next(self) -> list[Effect]:
-        """The next Apply or Checkpoint, if it is its time. [CL99 4.2] (P26)"""
+        """What is to be carried out now. [CL99 4.2] (P26)"""
         if self._busy or self._transfer.running:
             return []
-        if self._checkpoint_due:
+        slot = self._ordering.slots.get(self.executed + 1)
+        undone: list[Effect] = []
+        if self.tentative is not None:
+            if self._stands(slot):
+                return self._confirm(slot)
+            undone = [self._undo()]
+        if self._checkpoint_due and not undone:
             self._checkpoint_due, self._busy = False, True
             return [Checkpoint(self.executed)]
-        slot = self._ordering.slots.get(self.executed + 1)
-        batch = slot.decided if slot is not None else None
-        if slot is None or batch is None:
+        if self._applied < self.executed:
+            slot = self._ordering.slots[self._applied + 1]
+        return undone + self._apply(slot)
+
+    def _apply(self, slot: Slot | None) -> list[Effect]:
+        """What is decided, or may be executed before it is."""
+        if slot is None:
             return []
-        self._busy = True
-        return [Apply(slot.seq, batch.requests, batch.time, self.seed(slot.seq, batch))]
+        if slot.decided is not None:
+            return [self._effect(slot.seq, slot.decided)]
+        if self._options.tentative and slot.body is not None and self._ordering.has_prepared(slot):
+            self.tentative = slot.body
+            return [self._effect(slot.seq, slot.body, tentative=True)]
+        return []
+
+    def _effect(self, seq: int, batch: Batch, tentative: bool = False) -> Apply:
+        self._busy, self.was_tentative = True, False
+        return Apply(seq, batch.requests, batch.time, self.seed(seq, batch), tentative)
 
     def seed(self, seq: int, batch: Batch) -> bytes:
         """The same everywhere, and known to the primary beforehand: no lottery. [deviates: the batch's own digest
         stands in for the previous batch's, which a replica that was given the state does not have] (P29)"""
         return digest_of(b"seed" + self._domain.statement("seed", (seq, batch.digest)))
 
-    def applied(self, seq: int) -> tuple[Batch, CommitProof]:
-        """`seq` was executed: what it was, and what it rests on."""
+    # ------------------------------------------------------------------------------------------------------ tentative
+
+    def _stands(self, slot: Slot | None) -> bool:
+        """Whether nothing speaks against the tentative batch: no other one is decided, nor begun in a later view."""
+        if self.tentative is None or slot is None:
+            return False
+        decided = slot.committed.digest if slot.committed is not None else slot.digest
+        return decided == self.tentative.digest or not self._ordering.active
+
+    def _confirm(self, slot: Slot | None) -> list[Effect]:
+        batch = slot.decided if slot is not None else None
+        if slot is None or batch is None:
+            return []
+        self.tentative = None
+        self._busy = self.was_tentative = True
+        return [Confirm(slot.seq, batch.requests, batch.time)]
+
+    def _undo(self) -> Effect:
+        """Back to the last checkpoint; what was decided since then is applied again. [CL99 5.1]"""
+        self.tentative = None
+        held = [seq for seq in self._checkpoints.own if seq <= self.executed]
+        self._applied = max([self._checkpoints.stable.seq, *held])
+        return Rollback(self._applied)
+
+    # -------------------------------------------------------------------------------------------------------- answers
+
+    def applied(self, seq: int, tentative: bool) -> Slot | None:
+        """The executor has applied or confirmed `seq`. Its slot if that is new and decided: else nobody has to know."""
+        self._busy = False
+        self._applied = seq
+        if tentative or seq <= self.executed:
+            return None
         slot = self._ordering.slots[seq]
-        batch = slot.decided
-        if batch is None or slot.committed is None:
+        if slot.decided is None:
             raise RuntimeError(f"seq {seq} was applied without being decided")
         self.executed = seq
-        self._busy = False
-        self._checkpoint_due = seq % self._interval == 0
-        return batch, slot.committed
+        self._checkpoint_due = seq % self._options.checkpoint_interval == 0
+        return slot
 
     def checkpointed(self) -> None:
         """The checkpoint that was due is taken."""
@@ -65,5 +131,10 @@ class Execution:
 
     def jump(self, seq: int) -> None:
         """The state has become the proved one after `seq`."""
-        self.executed = seq
+        self.executed = self._applied = seq
+        self.tentative = None
         self._busy = self._checkpoint_due = False
+
+    def check_invariants(self) -> None:
+        ahead = 1 if self.tentative is not None else 0
+        assert self._busy or self._applied <= self.executed + ahead, "one batch ahead of what is decided at most"

@@ -7,25 +7,34 @@ Here: which request is taken in, sent on, refused or answered from memory. Not h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from pbft.messages import Batch
+from pbft.execution import Execution
 from pbft.notary import Notary
 from pbft.ordering import Ordering
 from pbft.requests import Identity, Requests
 from replog import core, types
-from replog.codec import BadMessage
+from replog.codec import DIGEST_BYTES, BadMessage, digest_of
 from replog.core import Effect, Result, Send, Setup
 from replog.types import Answer, NodeId, Principal, Request, Submit
 
+if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
+    from pbft.config import Options
+
 FORWARDS: Final = 1024
 """Requests sent on to the primary of a new view; of the rest, clients remind us."""
+DIGEST_MIN: Final = 2 * DIGEST_BYTES
+"""Results of at most so many bytes are sent in full by all. [CL99 5.1]"""
 
 
 class Intake:
     """Invariant: nothing waits on the word of one replica: a client sent it here, or this replica leads (P35)."""
 
-    def __init__(self, setup: Setup, notary: Notary, ordering: Ordering, requests: Requests) -> None:
+    def __init__(
+        self, setup: Setup, notary: Notary, ordering: Ordering, requests: Requests, execution: Execution
+    ) -> None:
+        self.options: Options = setup.config
+        self._execution = execution
         self._sessions = setup.sessions
         self.notary = notary
         self.ordering = ordering
@@ -38,7 +47,7 @@ class Intake:
             return self.notary.refuse(sender, "a request of its own is what a client sends")
         done = self._sessions.results(sender, request.timestamp)
         if done is not None:
-            return [self.reply(request, Answer.DONE, done)]
+            return [self.reply(request, self._how(request), done)]
         if flaw := self.requests.refusal(request):
             return [self.reply(request, Answer.REFUSED, flaw.encode()), *self.notary.refuse(sender, flaw)]
         if not self.requests.admits(request):
@@ -100,19 +109,33 @@ class Intake:
 
     # -------------------------------------------------------------------------------------------------------- answers
 
-    def reply(self, request: Request, answer: Answer, results: bytes) -> Effect:
+    def _how(self, request: Request) -> Answer:
+        """What is remembered of an executed request counts as much as its execution does."""
+        batch = self._execution.tentative
+        tentative = batch is not None and any(request.identity == other.identity for other in batch.requests)
+        return Answer.TENTATIVE if tentative else Answer.DONE
+
+    def reply(self, request: Request, answer: Answer, results: bytes, digested: bool = False) -> Effect:
         """[CL99 4.1] The view goes along, so that the client can follow the primary."""
         leader = self.ordering.primary if self.ordering.active else types.NOBODY
-        reply = types.Reply(request.timestamp, int(answer), results, self.ordering.view, leader)
+        reply = types.Reply(request.timestamp, int(answer), results, self.ordering.view, leader, digested)
         return core.Reply(request.client, reply)
 
-    def answer(self, batch: Batch, results: Sequence[Result]) -> list[Effect]:
+    def tell(self, request: Request, answer: Answer, results: bytes) -> Effect:
+        """The first answer to a request: in full if it names this replica for that, else a digest, where that is
+        shorter by enough. Asked again, replicas answer in full. [CL99 5.1]"""
+        full = request.replier in (types.NOBODY, self.notary.me) or len(results) <= DIGEST_MIN
+        if full or not self.options.digest_replies:
+            return self.reply(request, answer, results)
+        return self.reply(request, answer, digest_of(results), digested=True)
+
+    def answer(self, requests: Sequence[Request], results: Sequence[Result], answer: Answer) -> list[Effect]:
         """What became of an executed batch, to its clients; from memory where an earlier seq had executed it."""
         effects: list[Effect] = []
-        for request, result in zip(batch.requests, results, strict=True):
+        for request, result in zip(requests, results, strict=True):
             told = result.results or self._sessions.results(result.client, result.timestamp)
             if told is not None:
-                effects.append(self.reply(request, Answer.DONE, told))
+                effects.append(self.tell(request, answer, told))
         return effects
 
     def answer_swept(self) -> list[Effect]:

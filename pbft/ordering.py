@@ -56,6 +56,8 @@ class Ordering:
         self.latest = 0
         """The highest seq that has a proposal in this view."""
         self.slots: dict[int, Slot] = {}
+        self.promised = 0
+        """The highest seq for which this replica has sent COMMIT, in whatever view."""
         self._unsaved: list[Message] = []
 
     @property
@@ -163,6 +165,10 @@ class Ordering:
         """prepared(m, v, n, i): body, pre-prepare, and `quorum - 1` prepares of distinct backups. [CL99 4.2]"""
         return slot.body is not None and slot.prepares.good.count(slot.body.digest) >= self._notary.quorum - 1
 
+    def has_prepared(self, slot: Slot) -> bool:
+        """Whether this replica has prepared in this view what it has accepted in it."""
+        return slot.prepared is not None and slot.prepared.view == self.view and self.active
+
     def is_committed(self, slot: Slot, digest: Digest) -> bool:
         """A quorum of commits for `digest`. [CL99 4.2] (P25)"""
         return slot.commits.good.count(digest) >= self._notary.quorum
@@ -186,6 +192,7 @@ class Ordering:
         digest = slot.digest or b""
         votes = slot.prepares.votes(digest, self._notary.quorum - 1)
         slot.prepared = PreparedProof(self.view, slot.seq, digest, slot.signature, votes)
+        self.promised = max(self.promised, slot.seq)
         signature = self._notary.sign("commit", (self.view, slot.seq, digest, self._notary.me))
         slot.commits.good.add(self._notary.me, digest, signature)
         message = Commit(self.view, slot.seq, digest, self._notary.me, signature)
@@ -275,6 +282,8 @@ class Ordering:
                 if slot.body is not None:
                     effects += self._send_prepare(slot)
         self.next_seq = max([low, self.low] + [proposal.seq for proposal in proposals]) + 1
+        # What lies beyond O was committed nowhere, whoever sent COMMIT for it.
+        self.promised = min(self.promised, self.next_seq - 1)
         return effects
 
     # ----------------------------------------------------------------------------------------------------- votes held
@@ -367,6 +376,7 @@ class Ordering:
         elif type(record) is PreparedProof:
             slot = self.slot(record.seq)
             slot.prepared = record
+            self.promised = max(self.promised, record.seq)
             slot.vote(record.digest, record.view)
         elif type(record) is CommitProof:
             self.slot(record.seq).committed = record

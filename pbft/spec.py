@@ -51,6 +51,9 @@ class Pbft:
             retry_all=True,
             retry_us=options.client_retry_us,
             macs=macs,
+            read_quorum=byzantine_quorum(n, f) if options.fast_reads else 0,
+            tentative_quorum=byzantine_quorum(n, f) if options.tentative else 0,
+            digest_replies=options.digest_replies,
             request_bytes_max=options.request_bytes_max - (MAC_BYTES * n if macs else 0),
             request_operations_max=options.batch_operations_max,
         )

@@ -65,10 +65,11 @@ class Result(_Value, frozen=True):
 
 
 class Applied(_Value, frozen=True):
-    """Answer to Apply: one Result a request, in order."""
+    """Answer to Apply, and again to Confirm: one Result a request, in order. `tentative` as in the Apply."""
 
     index: int
     results: list[Result]
+    tentative: bool = False
 
 
 class Checkpointed(_Value, frozen=True):
@@ -189,9 +190,11 @@ class Apply(_Value, frozen=True):
 
 
 class Confirm(_Value, frozen=True):
-    """What was applied tentatively at `index`, the last applied, is decided now."""
+    """What was applied tentatively at `index`, the last applied, is decided now; the rest as in its Apply."""
 
     index: int
+    requests: Sequence[Request]
+    time: int
 
 
 class Rollback(_Value, frozen=True):

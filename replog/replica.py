@@ -16,6 +16,7 @@ from replog.core import (
     Apply,
     Checkpoint,
     Checkpointed,
+    Confirm,
     Core,
     Effect,
     Event,
@@ -106,8 +107,10 @@ class Replica:
         self.core = core
         self.executor = executor
         self.journal = Journal(executor.index, log_keep)
+        self._tentative: Applied | None = None
         self._carry_out: dict[type[Any], Callable[[Any], list[Any]]] = {
             Apply: self._apply,
+            Confirm: self._confirm,
             Query: self._query,
             Checkpoint: self._checkpoint,
             SaveState: self._save,
@@ -147,8 +150,22 @@ class Replica:
 
     def _apply(self, effect: Apply) -> list[Any]:
         results = self.executor.apply(effect.index, effect.requests, effect.time, effect.seed)
-        self.journal.append(LogEntry(effect.index, effect.time, [request.raw for request in effect.requests]))
+        if effect.tentative:
+            self._tentative = Applied(effect.index, results)
+            return [Applied(effect.index, results, True)]
+        self._note(effect)
         return [Applied(effect.index, results)]
+
+    def _confirm(self, effect: Confirm) -> list[Any]:
+        applied, self._tentative = self._tentative, None
+        if applied is None or applied.index != effect.index:
+            raise RuntimeError(f"index {effect.index} was not applied tentatively")
+        self._note(effect)
+        return [applied]
+
+    def _note(self, effect: Apply | Confirm) -> None:
+        """It is in the log now, for whoever asks."""
+        self.journal.append(LogEntry(effect.index, effect.time, [request.raw for request in effect.requests]))
 
     def _query(self, effect: Query) -> list[Any]:
         return [Queried(effect.token, self.executor.query(effect.requests))]
@@ -170,10 +187,12 @@ class Replica:
     def _restored(self, answer: Wanted | Checkpointed) -> list[Any]:
         if isinstance(answer, Wanted):
             return [answer]
+        self._tentative = None
         self.journal.reset(answer.index)
         return [self._saved(answer.index, answer.digest), answer]
 
     def _rollback(self, effect: Rollback) -> list[Any]:
+        self._tentative = None
         self.executor.rollback(effect.index)
         self.journal.reset(effect.index)
         return []

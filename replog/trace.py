@@ -8,7 +8,8 @@ A line has "t" (microseconds of the world's clock), "node" (the replica) and one
 
 "kind" is the class name of the event or effect and the rest are its fields; bytes are hex. Some are told differently:
 
-    Apply     {"kind", "index", "time", "requests": [{"client", "timestamp", "digest", "count"}]}
+    Apply     {"kind", "index", "time", "requests": [{"client", "timestamp", "digest", "count"}]}, "tentative" if it is
+              not decided yet; it is told again without when it is (a Confirm)
     Note      {"kind", "note", "detail"}             "note" is the Note's own kind
     Accuse    {"kind", "rule", "culprit", "first", "second"}
     Save      {"kind", "index", "digest"}
@@ -32,7 +33,8 @@ from typing import IO, Any, Final, Literal
 
 import msgspec
 
-from replog.core import Accuse, Apply, Effect, Event, Note, Save
+from replog.codec import digest_of
+from replog.core import Accuse, Apply, Confirm, Effect, Event, Note, Save
 from replog.errors import ConfigError
 from replog.types import Message, Micros, NodeId, Request
 
@@ -40,7 +42,7 @@ Level = Literal["all", "decisions"]
 Line = dict[str, Any]
 
 DECISIVE_NOTES: Final = frozenset({"checkpoint", "view", "term"})
-TOLD_LATE: Final = (Apply, Note)
+TOLD_LATE: Final = (Apply, Confirm, Note)
 """What a world that records lets through its outbox besides the effects that are visible anyway."""
 
 
@@ -94,7 +96,9 @@ class Recorder:
 
 def is_decision(effect: Effect) -> bool:
     kind = type(effect)
-    return kind is Apply or kind is Accuse or (isinstance(effect, Note) and effect.kind in DECISIVE_NOTES)
+    if isinstance(effect, Apply):
+        return not effect.tentative
+    return kind is Confirm or kind is Accuse or (isinstance(effect, Note) and effect.kind in DECISIVE_NOTES)
 
 
 def to_text(line: Line) -> str:
@@ -144,14 +148,15 @@ def _request(request: Request) -> Line:
     return {
         "client": request.client,
         "timestamp": request.timestamp,
-        "digest": request.digest.hex(),
+        "digest": digest_of(request.body).hex(),
         "count": request.count,
     }
 
 
-def _apply(effect: Apply) -> Line:
+def _apply(effect: Apply | Confirm) -> Line:
     requests = [_request(request) for request in effect.requests]
-    return {"kind": "Apply", "index": effect.index, "time": effect.time, "requests": requests}
+    tentative = {"tentative": True} if isinstance(effect, Apply) and effect.tentative else {}
+    return {"kind": "Apply", "index": effect.index, "time": effect.time, "requests": requests} | tentative
 
 
 def _note(effect: Note) -> Line:
@@ -167,4 +172,11 @@ def _save(effect: Save) -> Line:
     return {"kind": "Save", "index": effect.snapshot.index, "digest": plain(effect.snapshot.digest)}
 
 
-_TOLD: Final[dict[type, Any]] = {Apply: _apply, Note: _note, Accuse: _accuse, Save: _save, Request: _request}
+_TOLD: Final[dict[type, Any]] = {
+    Apply: _apply,
+    Confirm: _apply,
+    Note: _note,
+    Accuse: _accuse,
+    Save: _save,
+    Request: _request,
+}

@@ -21,11 +21,13 @@ from replog.core import (
     Accuse,
     Apply,
     CancelTimer,
+    Confirm,
     Effect,
     Event,
     Note,
     Persist,
     ProtocolSpec,
+    Query,
     Received,
     Reply,
     Save,
@@ -340,7 +342,12 @@ class Cluster:
             case Reply():
                 return f"reply to {effect.client}  {self.brief(effect.message)}"
             case Apply():
-                return f"apply {effect.index}  {' '.join(map(named, effect.requests)) or self.nothing}"
+                how = "tentatively " if effect.tentative else ""
+                return f"apply {how}{effect.index}  {' '.join(map(named, effect.requests)) or self.nothing}"
+            case Confirm():
+                return f"confirm {effect.index}"
+            case Query():
+                return f"query  {' '.join(map(named, effect.requests))}"
             case Note():
                 shown = [f"{key}={self.short(value)}" for key, value in effect.detail.items() if key != "digest"]
                 return f"note {effect.kind}  {' '.join(shown)}"

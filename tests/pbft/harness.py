@@ -14,7 +14,7 @@ from pbft import SPEC, PbftCore
 from pbft.messages import MESSAGES, Batch, Commit, Prepare, PrePrepare
 from replog.apps.counter import Counter
 from replog.authenticators import Authenticator
-from replog.core import Accuse, Apply, CancelTimer, Effect, Send, SetTimer, Setup
+from replog.core import Accuse, Apply, CancelTimer, Confirm, Effect, Rollback, Send, SetTimer, Setup
 from replog.keys import Ed25519Signer, Ed25519Verifier, HashSigner, HashVerifier
 from replog.replica import Replica
 from replog.types import Answer, KeyRequest, Request, Results, SessionKey, Submit, decode_results
@@ -74,6 +74,8 @@ class Cluster(plug.Cluster):
         self.requests: dict[bytes, Request] = {}
         """All that clients signed, by digest: what a liar may have heard."""
         self.verified = 0
+        self.tentative: dict[int, tuple[Any, ...]] = {}
+        self.confirmed = self.undone = 0
         for node in range(n):
             self.start(node)
         if self.options.auth == "macs":
@@ -121,10 +123,23 @@ class Cluster(plug.Cluster):
 
     def watch(self, node: int, effects: Iterable[Effect]) -> None:
         for effect in effects:
-            if isinstance(effect, Apply):
+            if isinstance(effect, (Confirm, Rollback)) or (isinstance(effect, Apply) and effect.tentative):
+                self.doubtful(node, effect)
+            elif isinstance(effect, Apply):
                 batch = tuple(request.raw for request in effect.requests)
                 what = self.applied[node][effect.index] = (batch, effect.time, effect.seed)
                 self.history[node].append((effect.index, what))
+
+    def doubtful(self, node: int, effect: Apply | Confirm | Rollback) -> None:
+        """What is executed tentatively counts when it is confirmed."""
+        if isinstance(effect, Apply):
+            self.tentative[node] = (tuple(request.raw for request in effect.requests), effect.time, effect.seed)
+        elif isinstance(effect, Confirm):
+            what = self.applied[node][effect.index] = self.tentative[node]
+            self.history[node].append((effect.index, what))
+            self.confirmed += 1
+        else:
+            self.undone += 1
 
     def accused(self, node: int, accusation: Accuse) -> None:
         self.accusations.append((node, accusation))
@@ -183,6 +198,10 @@ class Cluster(plug.Cluster):
 
     def done(self, client: str, timestamp: int) -> bool:
         return bool(self.results(client, timestamp))
+
+    def done_by(self, client: str, timestamp: int, nodes: Iterable[int]) -> bool:
+        """Whether each of `nodes` has answered."""
+        return set(nodes) <= self.replies.get((client, timestamp), {}).keys()
 
     # ------------------------------------------------------------------------------------------------------- judgement
 

@@ -83,7 +83,7 @@ def test_any_damage_is_a_message_or_a_bad_one(message: Message, data: st.DataObj
     [
         ["R", 2**62 + 1, 0, b"", 0, 0],
         ["R", -1, 0, b"", 0, 0],
-        ["R", 0, 4, b"", 0, 0],
+        ["R", 0, 6, b"", 0, 0],
         ["R", 0, 0, b"", 0, 1024],
         ["R", 0, 0, "text", 0, 0],
         ["R", True, 0, b"", 0, 0],

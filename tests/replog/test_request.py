@@ -51,13 +51,15 @@ def test_its_signature_covers_cluster_and_body() -> None:
         (("c", 0, 0, 0, 1, b""), ">= 1"),
         (("c", 2**62 + 1, 0, 0, 1, b""), "<= 4611686018427387904"),
         (("c", 1, -1, 0, 1, b""), ">= 0"),
-        (("c", 1, 1, 0, 1, b""), "low 1 is not below timestamp 1"),
+        (("c", 1, 1, 0, 1, b"", -1), "low 1 is not below timestamp 1"),
         (("c", 1, 0, 2, 1, b""), "<= 1"),
         (("c", 1, 0, 0, 0, b""), ">= 1"),
         (("c", 1, 0, 0, 65_537, b""), "<= 65536"),
         (("c", 1, 0, 0, 1, "text"), "bytes"),
         (("c", 1, 0, 0, 1), "at least length 6"),
-        (("c", 1, 0, 0, 1, b"", b"more"), "canonical"),
+        (("c", 1, 0, 0, 1, b"", 1024), "<= 1023"),
+        (("c", 1, 0, 0, 1, b""), "canonical"),
+        (("c", 1, 0, 0, 1, b"", -1, b"more"), "canonical"),
     ],
 )
 def test_what_is_out_of_bounds_is_refused(body: tuple[object, ...], rule: str) -> None:
@@ -105,7 +107,7 @@ def test_one_signature_has_one_encoding() -> None:
     "operations", [b"", b"\x90", b"\x80", b"\xc4\x01a", b"\x91\xa1a", b"\x91\xc4\x01", b"\xdd\xff\xff\xff\xff"]
 )
 def test_operations_that_are_none_are_none(operations: bytes) -> None:
-    request = Request(raw("c", 1, 0, 0, 1, operations))
+    request = Request(raw("c", 1, 0, 0, 1, operations, -1))
     assert request.operations() is None
 
 

@@ -1,0 +1,350 @@
+"""[CL99 4.4, CL02 partition tree] Fetching the state: what differs alone, from several, whoever lies, leaves or holds
+back. Each test runs with what is broken in the way that it watches for, too.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from pbft import PbftCore
+from pbft import messages as m
+from pbft.state_transfer import ASKED_MAX, ASTRAY_MAX, StateTransfer
+from replog import merkle
+from replog.apps.kv import KeyValue
+from replog.codec import pack_frame
+from replog.core import Send, Wanted, WritePart
+from replog.types import Request, Submit
+from tests.pbft import forge
+from tests.pbft.harness import DOMAIN, SECOND, SMALL, Cluster, Packet, replace
+from tests.plug import Disk
+
+KEYS = 3_000
+"""A state of a root and 16 parts, somewhat more than ASKED_MAX."""
+
+
+class Store(Cluster):
+    machine = KeyValue
+    said = 0
+
+    def put(self, pairs: dict[str, str], timestamp: int, to: int = 0) -> None:
+        operations = [KeyValue.operation("put", key, value) for key, value in pairs.items()]
+        request = Request.make(self.signers["ann"].sign, DOMAIN, "ann", timestamp, timestamp - 1, operations)
+        self.inject("ann", to, Submit(request.raw))
+        self.settle()
+
+    def change(self, number: int) -> None:
+        """`number` requests that change one key each, one after the other."""
+        for self.said in range(self.said + 1, self.said + 1 + number):
+            self.put({f"key{self.said * 7 % KEYS:05}": f"new{self.said:05}"}, self.said)
+
+    def fetched(self, kind: type[Any] = m.PartData) -> list[Any]:
+        """Messages of state transfer that were sent: parts, or what asked for them."""
+        return [(node, to[0], message) for node, to, message in self.sent if type(message) is kind]
+
+    def moved(self) -> int:
+        """Bytes that state transfer has sent, in both directions."""
+        return sum(len(m.MESSAGES.encode(one)) for k in (m.FetchPart, m.PartData) for _, _, one in self.fetched(k))
+
+    def agrees(self) -> bool:
+        return len(self.digests()) == 1 and len(set(self.executed())) == 1
+
+
+def with_transfer(kind: type[StateTransfer]) -> type[PbftCore]:
+    return type("Broken", (PbftCore,), {"transfer_type": kind})
+
+
+def behind(transfer: type[StateTransfer] = StateTransfer) -> Store:
+    """Node 3 has missed 10 changes in KEYS, and the others have discarded them."""
+    cluster = Store(options=SMALL, cores={3: with_transfer(transfer)})
+    for cluster.said in range(1, 7):
+        keys = range((cluster.said - 1) * KEYS // 6, cluster.said * KEYS // 6)
+        cluster.put({f"key{key:05}": f"value{key:05}" for key in keys}, cluster.said)
+    cluster.isolate(3)
+    cluster.change(10)
+    cluster.heal()
+    assert cluster.core(3).executed == 6
+    return cluster
+
+
+def stopped_after(cluster: Store, parts: int) -> Store:
+    """Node 3 gets so many parts, then none."""
+
+    def blocked(packet: Packet) -> bool:
+        nonlocal parts
+        parts -= type(packet.message) is m.PartData
+        return parts < 0 and type(packet.message) is m.PartData
+
+    cluster.blocked = blocked  # type: ignore[assignment]
+    cluster.run(SECOND)
+    assert cluster.core(3).transfer.running
+    return cluster
+
+
+def lying(cluster: Store, liar: int, applies: Callable[[bytes], bool]) -> None:
+    """`liar` gives parts in which one value is another."""
+    send = cluster.send
+
+    def lie(packet: Any) -> None:
+        message = packet.message
+        if packet.sender == liar and type(message) is m.PartData and message.data and applies(message.data):
+            data = message.data[:-1] + bytes([message.data[-1] ^ 1])
+            packet = Packet(liar, packet.to, m.MESSAGES.encode(replace(message, data=data)))
+        send(packet)
+
+    cluster.send = lie  # type: ignore[method-assign]
+
+
+# ------------------------------------------------------------------------------------------------------------- how much
+
+
+class AsksBlindly(StateTransfer):
+    def on_wanted(self, event: Wanted) -> list[Any]:
+        return super().on_wanted(replace(event, hints={}))
+
+
+class AsksOne(StateTransfer):
+    def _next(self, part: int, peers: Any) -> int:
+        return int(peers[0])
+
+
+def test_what_differs_comes_from_several_at_once() -> None:
+    cluster, blind, one = behind(), behind(AsksBlindly), behind(AsksOne)
+    for each in (cluster, blind, one):
+        each.run(2 * SECOND)
+        assert each.agrees()
+    assert {sender for sender, _, _ in cluster.fetched()} == {0, 1, 2}
+    assert {sender for sender, _, _ in one.fetched()} == {0}, "the broken one is told apart"
+    whole = len(list(cluster.replicas[0].executor.snapshot(16).parts()))
+    assert len(cluster.fetched()) < whole, "parts that are the same here are not asked for"
+    assert cluster.moved() < blind.moved() / 5, "the broken one is told apart"
+
+
+TINY = [200_000, pytest.param(1_000_000, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("keys", TINY)
+def test_a_thousandth_differs_and_less_than_a_hundredth_moves(keys: int) -> None:
+    """Keys and values of 8 bytes, one in 1000 changed at random: all bytes of frames, asking and giving, root to end."""
+    rng = random.Random(keys)
+    records = {rng.randbytes(8): rng.randbytes(8) for _ in range(keys)}
+    here = merkle.build(records)
+    there = merkle.update(here, {key: rng.randbytes(8) for key in rng.sample(sorted(records), keys // 1000)})
+    asked, given = exchange(here, there)
+    whole = sum(len(data) for _, data in merkle.walk(there))
+    print(f"{keys} keys: {asked} bytes ask, {given} bytes are given, {100 * (asked + given) / whole:.2f} % of {whole}")
+    assert asked + given < whole * 0.01
+    blind = sum(len(data) for _, data in merkle.walk(there, here))
+    assert blind > whole * 0.05, "whole parts would be too much"
+
+
+def exchange(here: merkle.Node, there: merkle.Node) -> tuple[int, int]:
+    """Bytes asked with and given, until `here` has become `there`."""
+    asked = given = 0
+    assembly = merkle.Assembly(there.digest, here)
+    while assembly.root is None:
+        hints = assembly.hints()
+        for part in assembly.wanted():
+            hint = hints.get(part, b"")
+            data = merkle.read_part(there, part, hint)
+            asked += len(pack_frame([m.MESSAGES.encode(m.FetchPart(1_000_000, part, hint))]))
+            given += len(pack_frame([m.MESSAGES.encode(m.PartData(1_000_000, part, data))]))
+            assert assembly.add(part, data or b"")
+    assert assembly.root.digest == there.digest
+    return asked, given
+
+
+def test_a_hint_is_bounded_by_its_type() -> None:
+    """X6."""
+    m.MESSAGES.decode(m.MESSAGES.encode(m.FetchPart(1, 0, bytes(merkle.HINT_BYTES_MAX))))
+    with pytest.raises(m.BadMessage if hasattr(m, "BadMessage") else ValueError):
+        m.MESSAGES.decode(m.MESSAGES.encode(m.FetchPart(1, 0, bytes(merkle.HINT_BYTES_MAX + 1))))
+
+
+# -------------------------------------------------------------------------------------------------------------- poison
+
+
+class Forgives(StateTransfer):
+    def on_wanted(self, event: Wanted) -> list[Any]:
+        return super().on_wanted(replace(event, refused=False))
+
+
+@pytest.mark.parametrize("liar", [0, 1, 2])
+def test_p41_a_poisoned_part_is_refused_its_sender_noted_and_another_asked(liar: int) -> None:
+    for transfer in (AsksBlindly, type("ForgivesBlindly", (AsksBlindly, Forgives), {})):
+        cluster = behind(transfer)
+        lying(cluster, liar, lambda data: True)
+        cluster.run(3 * SECOND)
+        assert cluster.agrees()
+        rules = [rule for rule in cluster.rules(3) if "does not match its digest" in rule]
+        assert len(rules) == (transfer is AsksBlindly), "once, then it is asked no more; the broken one is told apart"
+
+
+class Trusting(merkle.Assembly):
+    def _add_records(self, part: int, hole: Any, records: dict[bytes, bytes]) -> bool:
+        hole.digest = merkle._build(merkle._placed(records), merkle._depth(part)).digest
+        return super()._add_records(part, hole, records)
+
+
+def test_p41_no_lie_gets_into_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of three lie here, more than PBFT stands: it may take longer, and never becomes wrong."""
+    for assembly in (merkle.Assembly, Trusting):
+        monkeypatch.setattr(merkle, "Assembly", assembly)
+        cluster = behind()
+        lying(cluster, 0, lambda data: True)
+        lying(cluster, 1, lambda data: True)
+        try:
+            cluster.run(4 * SECOND)
+            right = cluster.agrees()
+        except Exception:
+            right = False
+        assert right == (assembly is merkle.Assembly), "the broken one is told apart"
+
+
+class TakesForGranted(StateTransfer):
+    def _judge(self, part: int, writer: int) -> None:
+        pass
+
+
+def transfer_of(kind: type[StateTransfer]) -> StateTransfer:
+    """One that has begun, with nothing asked for yet."""
+    cluster = Cluster(options=SMALL)
+    transfer = kind(cluster.core(3).notary)
+    transfer.start(forge.checkpoint_proof(cluster, 4, b"d" * 32, [0, 1, 2]))
+    return transfer
+
+
+def asked(effects: list[Any]) -> dict[int, tuple[int, bytes]]:
+    """Of whom each part is asked, and with which hint."""
+    sends = [effect for effect in effects if isinstance(effect, Send) and isinstance(effect.message, m.FetchPart)]
+    return {send.message.part: (send.to[0], send.message.hint) for send in sends}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", [StateTransfer, TakesForGranted])
+def test_p41_who_leads_astray_is_asked_for_wholes_and_then_known(kind: type[StateTransfer]) -> None:
+    """A delta that does not lead to the digest may be chance; a whole part never is."""
+    transfer = transfer_of(kind)
+    parts, liar = range(1, 60), 0
+    wanted = Wanted(4, tuple(parts), False, dict.fromkeys(parts, b"hint"))
+    waiting, wholes = asked(transfer.on_wanted(wanted)), []
+    for _ in range(30):
+        part = next((part for part, (peer, _) in waiting.items() if peer == liar), 0)
+        if not part:
+            break
+        wholes.append(waiting[part][1] == b"")
+        assert transfer.on_part(liar, m.PartData(4, part, b"lie")) == [WritePart(4, part, b"lie")]
+        del waiting[part]
+        effects = transfer.on_wanted(replace(wanted, refused=wholes[-1]))
+        again = asked(effects)
+        assert part not in again or again[part][0] != liar, "another is asked"
+        waiting |= again
+        for done in [part for part, (peer, _) in waiting.items() if peer != liar][:2]:
+            peer, _ = waiting.pop(done)
+            transfer.on_part(peer, m.PartData(4, done, b"right"))
+            wanted = replace(wanted, parts=tuple(part for part in wanted.parts if part != done))
+            waiting |= asked(transfer.on_wanted(wanted))
+        if wholes[-1]:
+            break
+    assert (True in wholes) == (kind is StateTransfer), "the broken one is told apart"
+    if kind is StateTransfer:
+        assert wholes.index(True) >= ASTRAY_MAX
+        assert liar not in [peer for peer, _ in waiting.values()][-2:]
+
+
+# ------------------------------------------------------------------------------------- withheld, dropped, twice, resumed
+
+
+class Patient(StateTransfer):
+    def tick(self) -> list[Any]:
+        return self._ask()
+
+
+def test_a_sender_that_holds_back_is_passed_by() -> None:
+    for transfer in (StateTransfer, Patient):
+        cluster = behind(transfer)
+        cluster.blocked = lambda packet: packet.sender == 1 and type(packet.message) is m.PartData  # type: ignore[attr-defined]
+        cluster.run(3 * SECOND)
+        assert cluster.agrees() == (transfer is StateTransfer), "the broken one is told apart"
+
+
+class Forgetful(merkle.Assembly):
+    def __init__(self, digest: bytes, local: merkle.Node, known: Any = None) -> None:
+        super().__init__(digest, local)
+
+
+def test_p45_a_target_that_all_have_dropped_gives_way_to_a_later_one_that_takes_over_what_was_fetched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    moved = []
+    for assembly in (merkle.Assembly, Forgetful):
+        monkeypatch.setattr(merkle, "Assembly", assembly)
+        cluster = behind()
+        cluster.disks[3] = Disk()
+        cluster.restart(3)
+        stopped_after(cluster, 12)
+        target = cluster.core(3).transfer.target
+        cluster.isolate(3)
+        cluster.change(12)
+        before = cluster.moved()
+        cluster.heal()
+        cluster.run(4 * SECOND)
+        assert target is not None
+        assert cluster.replicas[0].executor.read_part(target.seq, 0) == (None, -1)
+        assert cluster.agrees()
+        moved.append(cluster.moved() - before)
+    assert moved[0] < moved[1] / 2, "the broken one is told apart"
+
+
+class StartsAnew(StateTransfer):
+    def start(self, proof: m.CheckpointProof) -> list[Any]:
+        self._forget()
+        return super().start(proof)
+
+
+def test_p45_a_transfer_that_is_started_twice_asks_once() -> None:
+    for transfer in (StateTransfer, StartsAnew):
+        cluster = stopped_after(behind(transfer), 1)
+        core, before = cluster.core(3), len(cluster.fetched(m.FetchPart))
+        assert core.transfer.target is not None
+        cluster.blocked = lambda packet: True
+        effects = core.transfer.start(core.transfer.target)
+        for effect in effects:
+            core.transfer.on_wanted(cluster.replicas[3].executor.restore(effect.index, effect.digest))  # type: ignore
+        effects = core.transfer._ask()
+        assert len(core.transfer._asked) <= ASKED_MAX
+        assert before
+        assert (asked(effects) == {} and len(core.transfer._last) > 0) or transfer is StartsAnew
+
+
+def test_p45_a_transfer_goes_on_through_a_view_change() -> None:
+    """Node 3 is needed for a quorum while it fetches, and one of its sources is the primary that stops."""
+    for transfer in (StateTransfer, Patient):
+        cluster = stopped_after(behind(transfer), 5)
+        cluster.crash(0)
+        cluster.heal()
+        cluster.put({"after": "all"}, cluster.said + 1, to=1)
+        cluster.put({"after": "all"}, cluster.said + 1, to=2)
+        cluster.run(8 * SECOND)
+        assert set(cluster.views()) == {1}
+        assert cluster.done("ann", cluster.said + 1)
+        assert cluster.agrees() == (transfer is StateTransfer), "the broken one is told apart"
+
+
+def test_a_receiver_that_starts_again_in_the_middle_goes_on_from_its_disk() -> None:
+    moved = []
+    for loses in (False, True):
+        cluster = stopped_after(behind(), 5)
+        cluster.crash(3)
+        if loses:
+            cluster.disks[3] = Disk()
+        cluster.heal()
+        before = cluster.moved()
+        cluster.start(3)
+        cluster.run(3 * SECOND)
+        assert cluster.agrees()
+        moved.append(cluster.moved() - before)
+    assert moved[0] < moved[1] / 5, "one that has lost its disk is told apart"

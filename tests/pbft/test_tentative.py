@@ -1,0 +1,119 @@
+"""[CL99 5.1] Execution of what is prepared, before it is committed: answered, confirmed, or taken back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pbft import PbftCore
+from pbft import messages as m
+from pbft.execution import Execution
+from replog.types import Answer
+from tests.pbft.chance import Chance
+from tests.pbft.harness import SECOND, SMALL, Cluster
+
+OPTIONS = {**SMALL, "tentative": True}
+
+
+def said(cluster: Cluster, client: str, timestamp: int) -> dict[int, Answer]:
+    return {node: Answer(reply.answer) for node, reply in cluster.replies.get((client, timestamp), {}).items()}
+
+
+def test_5_1_what_is_prepared_is_executed_and_answered_before_it_is_committed() -> None:
+    cluster = Cluster(options=OPTIONS)
+    cluster.holds = lambda packet: type(packet.message) is m.Commit
+    cluster.submit("ann", 1)
+    cluster.submit("ann", 2)
+    cluster.settle()
+    assert said(cluster, "ann", 1) == dict.fromkeys(range(4), Answer.TENTATIVE)
+    assert said(cluster, "ann", 2) == {}, "one batch ahead, no further"
+    assert cluster.executed() == [0] * 4
+    assert [len(replica.journal.read(1, 9)) for replica in cluster.replicas.values()] == [0] * 4, "not in the log yet"
+    cluster.release()
+    cluster.settle()
+    assert cluster.executed() == [2] * 4
+    assert [len(replica.journal.read(1, 9)) for replica in cluster.replicas.values()] == [2] * 4
+    cluster.submit("ann", 1)
+    cluster.settle()
+    assert said(cluster, "ann", 1)[0] is Answer.DONE, "asked again, the answer is final"
+
+
+def test_5_1_asked_again_meanwhile_the_answer_is_still_tentative() -> None:
+    cluster = Cluster(options=OPTIONS)
+    cluster.holds = lambda packet: type(packet.message) is m.Commit
+    cluster.submit("ann", 1)
+    cluster.settle()
+    cluster.replies.clear()
+    cluster.submit("ann", 1, to=range(4))
+    cluster.settle()
+    assert set(said(cluster, "ann", 1).values()) == {Answer.TENTATIVE}
+
+
+def test_5_1_a_checkpoint_is_of_what_is_decided() -> None:
+    cluster = Cluster(options=OPTIONS)
+    cluster.holds = lambda packet: type(packet.message) is m.Commit and packet.message.seq == 4
+    for timestamp in range(1, 5):
+        cluster.submit("ann", timestamp)
+        cluster.settle()
+    assert cluster.executed() == [3] * 4
+    assert not any(type(sent.message) is m.Checkpoint for sent in cluster.sent)
+    cluster.release()
+    cluster.settle()
+    assert [cluster.core(node).checkpoints.stable.seq for node in range(4)] == [4] * 4
+
+
+class TakesNothingBack(PbftCore):
+    class execution_type(Execution):  # noqa: N801
+        def _stands(self, slot: Any) -> bool:
+            """What is decided there is taken for what was executed."""
+            return slot is not None
+
+
+def replaced(core: type[PbftCore]) -> Cluster:
+    """Node 1 alone prepares ann#6 and executes it tentatively after five decided ones; then it is cut off, and the next
+    views put bob#1 there."""
+    cluster = Cluster(options=OPTIONS, core=core)
+    for timestamp in range(1, 6):
+        cluster.submit("ann", timestamp)
+        cluster.settle()
+    cluster.blocked = lambda packet: packet.to != 1 and type(packet.message) in (m.Prepare, m.Commit)
+    cluster.submit("ann", 6)
+    cluster.settle()
+    assert said(cluster, "ann", 6) == {1: Answer.TENTATIVE}
+    cluster.blocked = lambda packet: (
+        1 in (packet.sender, packet.to)
+        or (type(packet.message) in (m.PrePrepare, m.Prepare, m.Commit) and packet.message.view == 0)
+    )
+    cluster.submit("bob", 1, to=(0, 2, 3))
+    assert cluster.run(30 * SECOND, until=lambda: cluster.done_by("bob", 1, (0, 2, 3)))
+    cluster.heal()
+    cluster.run(30 * SECOND, until=lambda: len(set(cluster.executed())) == 1)
+    return cluster
+
+
+def test_5_1_what_a_new_view_replaces_is_taken_back() -> None:
+    cluster = replaced(PbftCore)
+    assert cluster.undone == 1
+    check(cluster)
+
+
+def check(cluster: Cluster) -> None:
+    assert len(set(cluster.executed())) == 1
+    assert len(cluster.digests()) == 1
+    cluster.check_agreement()
+
+
+def test_5_1_a_core_that_takes_nothing_back_goes_wrong() -> None:
+    with pytest.raises((AssertionError, RuntimeError, ValueError)):
+        check(replaced(TakesNothingBack))
+
+
+@pytest.mark.parametrize("liars", [0, 1])
+@pytest.mark.parametrize("auth", ["signatures", "macs"])
+@pytest.mark.parametrize("seed", range(300, 306))
+def test_tentative_execution_under_random_schedules(seed: int, auth: str, liars: int) -> None:
+    chance = Chance(seed, 4, liars, options={**OPTIONS, "auth": auth})
+    chance.trouble(2000)
+    chance.calm()
+    assert chance.judge() > 0, "vacuous"
