@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from replog.codec import Domain
+from replog.codec import Domain, digest_of
 from replog.core import Accuse, Apply, Note, Persist, Received, Save, Send, SetTimer, Started
 from replog.errors import ConfigError
 from replog.keys import HashSigner
@@ -57,7 +57,7 @@ def test_an_apply_tells_who_and_what_but_no_bodies() -> None:
     recorder = Recorder()
     tell(recorder)
     apply = recorder.lines[0]["effect"]
-    assert apply["requests"] == [{"client": "ann", "timestamp": 3, "digest": REQUEST.digest.hex(), "count": 2}]
+    assert apply["requests"] == [{"client": "ann", "timestamp": 3, "digest": digest_of(REQUEST.body).hex(), "count": 2}]
     assert REQUEST.raw.hex() not in to_text(recorder.lines[0])
 
 

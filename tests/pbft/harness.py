@@ -59,6 +59,7 @@ class Cluster(plug.Cluster):
         super().__init__(SPEC, n, options)
         self._cores = cores or {}
         self._core: Any = core or SPEC.core
+        self._lives = [0] * n
         self._make_keys([*range(n), *CLIENTS], signatures)
         if self.options.auth == "macs":
             self.signers |= {client: Authenticator(n) for client in CLIENTS}
@@ -92,11 +93,12 @@ class Cluster(plug.Cluster):
             self.verifier = Ed25519Verifier({name: self.signers[name].public for name in names})
 
     def setup(self, node: int, **common: Any) -> Setup:
+        self._lives[node] += 1
         return Setup(
             **common,
             signer=self.signers[node],
             verifier=self,
-            rng=random.Random(node),
+            rng=random.Random(f"{node}/{self._lives[node]}"),
             wall=lambda: EPOCH_US + self.now + self.clock_off.get(node, 0),
         )
 

@@ -16,6 +16,10 @@ FILES = {
     "ho": "test_hostile",
     "ch": "test_chance",
     "du": "test_durability",
+    "rd": "test_reads",
+    "te": "test_tentative",
+    "ma": "test_macs",
+    "st": "test_state_transfer",
 }
 
 
@@ -24,12 +28,12 @@ def rows(text: str) -> list[list[str]]:
     return [
         line.strip("|").split("|")
         for line in text.splitlines()
-        if re.match(r"\| [^|]+\| [^|]*\| (nc|vc|li|cp|rq|ho|ch|du)", line)
+        if re.match(r"\| [^|]+\| [^|]*\| (nc|vc|li|cp|rq|ho|ch|du|st)", line)
     ]
 
 
 def named_tests(text: str) -> Iterator[tuple[str, str]]:
-    for file, names in re.findall(r"\b(nc|vc|li|cp|rq|go) ((?:`[^`]+`(?:, )?)+)", text):
+    for file, names in re.findall(r"\b(nc|vc|li|cp|rq|st|go) ((?:`[^`]+`(?:, )?)+)", text):
         for name in re.findall(r"`([^`]+)`", names):
             yield file, name.rstrip("*")
 

@@ -1,0 +1,253 @@
+"""[CL99 5.2, CL02] `auth = "macs"`: authenticators, claims of a weak quorum, and the view change without signatures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pbft import messages as m
+from pbft.claims import Claims
+from pbft.mac_view_change import MacViewChanges
+from pbft.macs import MacCore
+from replog.core import Accuse, Received
+from replog.types import Request, Submit
+from tests.pbft.chance import Chance
+from tests.pbft.harness import SECOND, SMALL, Cluster, replace
+
+MACS = {**SMALL, "auth": "macs"}
+A, B = b"a" * 32, b"b" * 32
+NULL = m.NULL.digest
+
+
+def hear(cluster: Cluster, node: int, sender: int | str, message: Any) -> list[Any]:
+    return cluster.step(node, Received(sender, message))
+
+
+# ------------------------------------------------------------------------------------------------------ authenticators
+
+
+def spoiled(request: Request, *nodes: int) -> Request:
+    """The same request with MACs that are wrong for `nodes`."""
+
+    def wrong(statement: bytes) -> bytes:
+        macs = bytearray(request.auth)
+        for node in nodes:
+            macs[16 * node] ^= 1
+        return bytes(macs)
+
+    return request.signed_anew(wrong, cluster_domain())
+
+
+def cluster_domain() -> Any:
+    from tests.plug import DOMAIN
+
+    return DOMAIN
+
+
+def test_5_2_requests_are_ordered_under_macs_and_nothing_is_signed() -> None:
+    cluster = Cluster(options=MACS)
+    for timestamp in range(1, 10):
+        cluster.submit("ann", timestamp)
+        cluster.settle()
+    assert cluster.executed() == [9] * 4
+    assert [cluster.core(node).checkpoints.stable.seq for node in range(4)] == [8] * 4
+    assert cluster.verified == 0
+
+
+def test_p31_a_weak_quorum_vouches_for_what_ones_own_entry_does_not() -> None:
+    cluster = Cluster(options=MACS)
+    cluster.inject("ann", 0, Submit(spoiled(cluster.request("ann", 1), 3).raw))
+    cluster.settle()
+    assert cluster.executed() == [1] * 4
+    assert cluster.core(3).ordering.slots[1].digest is not None, "node 3 has voted too"
+
+
+def test_p31_what_the_primary_alone_vouches_for_is_not_voted_for() -> None:
+    cluster = Cluster(options=MACS)
+    cluster.inject("ann", 0, Submit(spoiled(cluster.request("ann", 1), 1, 2, 3).raw))
+    cluster.settle()
+    assert cluster.executed() == [0] * 4
+    cluster.submit("ann", 1, to=range(4))
+    assert cluster.run(20 * SECOND, until=lambda: cluster.done("ann", 1)), "the genuine one is executed all the same"
+
+
+def test_5_2_a_wrong_mac_is_answered_with_the_key() -> None:
+    cluster = Cluster(options=MACS)
+    cluster.crash(0)
+    cluster.start(0)
+    old = cluster.request("ann", 1)
+    cluster.inject("ann", 0, Submit(old.raw))
+    cluster.settle()
+    assert cluster.executed() == [0] * 4, "node 0 has forgotten the key"
+    assert cluster.request("ann", 1).auth != old.auth, "and has told a new one"
+    cluster.submit("ann", 1)
+    cluster.settle()
+    assert cluster.executed() == [1] * 4
+
+
+def test_cl02_keys_are_renewed_and_the_last_ones_count_as_long_again() -> None:
+    cluster = Cluster(options={**MACS, "key_lifetime_us": 2 * SECOND})
+    old = cluster.request("ann", 1)
+    cluster.run(3 * SECOND)
+    cluster.inject("ann", 0, Submit(old.raw))
+    cluster.settle()
+    assert cluster.executed() == [1] * 4, "the last key still counts"
+    assert cluster.request("ann", 1).auth != old.auth, "and its user is told the next one"
+    forgotten = spoiled(old)
+    cluster.run(5 * SECOND)
+    assert not any(cluster.core(node).requests.verify(forgotten) for node in range(4))
+
+
+# -------------------------------------------------------------------------------------------------------------- claims
+
+
+def test_p43_one_word_a_replica_and_the_oldest_give_way() -> None:
+    claims: Claims[int, bytes] = Claims(2)
+    assert claims.add(1, 5, A) == (1,)
+    assert claims.add(1, 5, A) == (1,)
+    assert claims.add(2, 5, B) == (2,)
+    assert claims.add(2, 5, A) == (1, 2), "the latest word counts"
+    claims.add(1, 6, A)
+    claims.add(1, 7, A)
+    assert claims.add(3, 5, A) == (2, 3), "the oldest of node 1 has given way"
+    claims.check_invariants()
+
+
+def test_p43_one_replica_alone_decides_nothing() -> None:
+    cluster = Cluster(options=MACS)
+    request = cluster.request("ann", 1)
+    batch = m.Batch(0, [request])
+    told = m.Committed(m.CommitProof(0, 1, batch.digest, []), batch.time, batch.raws)
+    hear(cluster, 3, 1, told)
+    hear(cluster, 3, 1, told)
+    assert cluster.core(3).executed == 0
+    hear(cluster, 3, 2, told)
+    assert cluster.core(3).executed == 1
+
+
+def test_p42_a_weak_quorum_proves_a_state_and_a_quorum_lets_the_log_be_cut() -> None:
+    cluster = Cluster(options=MACS)
+    checkpoints = cluster.core(3).checkpoints
+    hear(cluster, 3, 0, m.Checkpoint(400, A, 0, b""))
+    assert checkpoints.proven.seq == 0
+    hear(cluster, 3, 1, m.Checkpoint(400, A, 1, b""))
+    assert (checkpoints.proven.seq, checkpoints.certified.seq) == (400, 0)
+    hear(cluster, 3, 2, m.Checkpoint(400, A, 2, b""))
+    assert checkpoints.certified.seq == 400
+
+
+def test_two_faces_are_noted_and_nobody_is_accused() -> None:
+    cluster = Cluster(options=MACS)
+    effects = hear(cluster, 3, 1, m.Prepare(0, 1, A, 1, b"")) + hear(cluster, 3, 1, m.Prepare(0, 1, B, 1, b""))
+    assert "two-prepares" in cluster.rules(3)[-1]
+    assert not any(isinstance(effect, Accuse) for effect in effects)
+
+
+# --------------------------------------------------------------------------------------------------------- view change
+
+
+def asks(node: int, prepared: list[tuple[int, bytes, int]] = (), voted: Any = None, stable: int = 0) -> Any:  # type: ignore[assignment]
+    placed = [m.Placed(*item) for item in prepared]
+    votes = placed if voted is None else [m.Placed(*item) for item in voted]
+    digest = bytes(32) if stable == 0 else A
+    return m.MacViewChange(9, stable, [m.Claim(stable, digest)], placed, votes, node)
+
+
+def choice(*messages: Any, changes: type[MacViewChanges] = MacViewChanges) -> Any:
+    chosen = changes(Cluster(options=MACS).core(0).notary).choose(messages)
+    return None if chosen is None else [(claim.seq, claim.digest) for claim in chosen[1]]
+
+
+class SkipsA1(MacViewChanges):
+    def is_uncontradicted(self, *_: Any) -> bool:
+        return True
+
+
+class SkipsA2(MacViewChanges):
+    def is_voted(self, *_: Any) -> bool:
+        return True
+
+
+def test_cl02_what_a_quorum_does_not_contradict_and_a_weak_quorum_voted_for_is_chosen() -> None:
+    one, two = asks(0, [(1, A, 3)]), asks(1, [(1, A, 3)])
+    assert choice(one, two, asks(2)) == [(1, A)]
+    assert choice(asks(0, [(2, A, 3)]), asks(1, [(2, A, 3)]), asks(2)) == [(1, NULL), (2, A)], "a gap becomes null"
+    assert choice(asks(0), asks(1), asks(2)) == []
+
+
+def test_cl02_a2_one_replica_alone_puts_nothing_into_a_view() -> None:
+    lie = asks(3, [(1, B, 8)])
+    messages = (asks(0, [(1, A, 3)]), asks(1, [(1, A, 3)]), asks(2, [], [(1, A, 3)]), lie)
+    assert choice(*messages) == [(1, A)]
+    assert choice(*messages, changes=SkipsA2) == [(1, B)]
+
+
+def test_cl02_a1_nothing_is_chosen_against_what_may_have_committed() -> None:
+    """A may have committed with the help of node 1, which is silent. Node 2 voted for B, and node 3 lies that it has
+    prepared B: another view-change must be waited for."""
+    messages = (asks(0, [(1, A, 3)]), asks(2, [], [(1, B, 3)]), asks(3, [(1, B, 3)]))
+    assert choice(*messages) is None
+    assert choice(*messages, changes=SkipsA1) == [(1, B)]
+    assert choice(*messages, asks(1, [(1, A, 3)])) == [(1, A)]
+
+
+def test_cl02_the_checkpoint_is_one_that_a_weak_quorum_has_and_a_quorum_is_not_beyond() -> None:
+    changes = MacViewChanges(Cluster(options=MACS).core(0).notary)
+    chosen = changes.choose([asks(0, stable=4), asks(1, stable=4), asks(2)])
+    assert chosen is not None
+    assert chosen[0].seq == 4
+    assert changes.choose([asks(0, stable=4), asks(1), asks(2)]) is None, "seq 0 has not a quorum below it"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"view": 0},
+        {"checkpoints": []},
+        {"checkpoints": [m.Claim(3, A)], "stable": 3},
+        {"prepared": [m.Placed(2, A, 1), m.Placed(1, A, 1)]},
+        {"prepared": [m.Placed(1, A, 9)]},
+        {"voted": [m.Placed(1, B, 1), m.Placed(1, A, 1)]},
+    ],
+)
+def test_cl02_a_view_change_that_no_correct_replica_says_is_refused(changed: dict[str, Any]) -> None:
+    cluster = Cluster(options=MACS)
+    hear(cluster, 1, 2, replace(asks(2), **changed))
+    assert 2 not in cluster.core(1).view_changes.heard
+
+
+def test_cl02_a_new_view_rests_on_what_a_quorum_acknowledges() -> None:
+    cluster = Cluster(options=MACS)
+    cluster.submit("ann", 1)
+    cluster.settle()
+    cluster.blocked = lambda packet: type(packet.message) is m.ViewChangeAck or 0 in (packet.sender, packet.to)
+    cluster.submit("ann", 2, to=(1, 2, 3))
+    cluster.run(4 * SECOND)
+    assert not cluster.done("ann", 2), "without acknowledgements no primary begins"
+    cluster.heal()
+    assert cluster.run(60 * SECOND, until=lambda: cluster.done("ann", 2))
+
+
+def test_cl02_a_view_change_that_did_not_come_is_fetched() -> None:
+    cluster = Cluster(options=MACS)
+    cluster.blocked = lambda packet: (
+        (packet.sender == 0 and type(packet.message) is m.PrePrepare)
+        or (type(packet.message) is m.MacViewChange and (packet.sender, packet.to) == (2, 3))
+    )
+    cluster.submit("ann", 1, to=range(4))
+    assert cluster.run(10 * SECOND, until=lambda: cluster.done_by("ann", 1, range(4)))
+    assert any(type(sent.message) is m.FetchViewChange and sent.node == 3 for sent in cluster.sent)
+
+
+# ------------------------------------------------------------------------------------------------------------ by chance
+
+
+@pytest.mark.parametrize(("n", "liars"), [(4, 0), (4, 1), (7, 2)])
+@pytest.mark.parametrize("seed", range(400, 406))
+def test_random_schedules_and_liars_under_macs(seed: int, n: int, liars: int) -> None:
+    chance = Chance(seed, n, liars, options=MACS)
+    chance.trouble(2000)
+    chance.calm()
+    assert chance.judge() > 0, "vacuous"
+    assert isinstance(chance.cluster.core(chance.correct[0]), MacCore)
