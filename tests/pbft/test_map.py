@@ -21,19 +21,18 @@ FILES = {
     "ma": "test_macs",
     "st": "test_state_transfer",
 }
+KEYS = "|".join(FILES)
 
 
 def rows(text: str) -> list[list[str]]:
     """Cells of the table of rules."""
     return [
-        line.strip("|").split("|")
-        for line in text.splitlines()
-        if re.match(r"\| [^|]+\| [^|]*\| (nc|vc|li|cp|rq|ho|ch|du|st)", line)
+        line.strip("|").split("|") for line in text.splitlines() if re.match(rf"\| [^|]+\| [^|]*\| ({KEYS})\b", line)
     ]
 
 
 def named_tests(text: str) -> Iterator[tuple[str, str]]:
-    for file, names in re.findall(r"\b(nc|vc|li|cp|rq|st|go) ((?:`[^`]+`(?:, )?)+)", text):
+    for file, names in re.findall(rf"\b({KEYS}|go) ((?:`[^`]+`(?:, )?)+)", text):
         for name in re.findall(r"`([^`]+)`", names):
             yield file, name.rstrip("*")
 
