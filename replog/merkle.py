@@ -540,6 +540,8 @@ class Assembly:
             return False
 
     def _add_delta(self, part: int, hole: _Hole, data: bytes) -> bool:
+        if len(data) > 2 * PAGE_BYTES:
+            return False
         if not hole.hint:
             return True  # late: the whole was asked for meanwhile
         whole = _with_delta(hole.local, hole.size <= PAGE_BYTES, data)

@@ -17,6 +17,7 @@ from replog.core import Checkpointed, Wanted
 from replog.executor import CHECKPOINTS_MAX, Executor, StateCorrupt
 from replog.runtime import StateUnreadable
 from replog.sessions import SESSION_BYTES_MAX, WINDOW
+from replog.statemachine import StateMachine, command, query
 from replog.types import READ_ONLY, Request, RequestBody, decode_results
 from tests.replog.helpers import SEED, apply, request, values_of
 
@@ -27,6 +28,29 @@ READ = Counter.operation("value")
 
 def put(key: str, value: str) -> bytes:
     return KeyValue.operation("put", key, value)
+
+
+class Whole(StateMachine):
+    """A state that is one value, read and written by the application itself."""
+
+    name = "whole"
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    @command
+    def write(self, at: int, text: str) -> None:
+        self._text = self._text[:at] + text + self._text[at + len(text) :]
+
+    @query
+    def read(self, at: int, count: int) -> str:
+        return self._text[at : at + count]
+
+    def snapshot(self) -> bytes:
+        return self._text.encode()
+
+    def restore(self, data: bytes) -> None:
+        self._text = data.decode()
 
 
 def store(keys: int = 0, seed: int = 0, client: str = "c") -> Executor:
@@ -383,6 +407,17 @@ class TestTransfer:
         assert source.digest() == source.snapshot(2).digest
         apply(source, request(7, KeyValue.operation("delete", "big"), KeyValue.operation("delete", "other")))
         assert source.digest() == loaded(source).digest()
+
+    def test_an_application_with_a_snapshot_of_its_own_moves_too(self) -> None:
+        """In pieces, of which those that differ travel."""
+        source, target = Executor(Whole()), Executor(Whole())
+        for executor in (source, target):
+            apply(executor, request(1, Whole.operation("write", 0, "x" * 300_000)))
+        apply(source, request(2, Whole.operation("write", 150_000, "y"), low=1))
+        moved = transfer(source, target, 2, source.checkpoint(2))
+        assert source.digest() == target.digest()
+        assert values_of(target.query([request(9, Whole.operation("read", 149_999, 3))])[0]) == ["xyx"]
+        assert moved < 100_000
 
     def test_poison_is_refused_and_the_state_stays(self) -> None:
         """P41"""

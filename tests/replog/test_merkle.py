@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -257,6 +259,64 @@ class TestAssembly:
             for part in wanted:
                 assembly.add(part, read_part(target, part) or b"")
         assert most == merkle.WANTED_MAX
+
+
+class TestHints:
+    @quick
+    @given(st.integers(0, 2_000), CHANGES, st.binary(max_size=80))
+    def test_any_hint_is_answered_by_the_whole_or_a_delta(self, number: int, changes: dict, hint: bytes) -> None:
+        """X6: whoever asks may say what it likes."""
+        tree = build(many(number))
+        for part, whole in walk(tree):
+            data = read_part(tree, part, hint)
+            assert data == whole or (data is not None and data[:1] == b"\x93" and len(data) <= len(whole) + 8)
+
+    @quick
+    @given(st.integers(0, 2**32), st.sampled_from(["flip", "cut", "add", "swap", "empty", "junk"]))
+    def test_a_poisoned_delta_leads_nowhere(self, seed: int, lie: str) -> None:
+        """P41: it is refused, or the part is asked for again, by another hint or whole."""
+        rng = random.Random(seed)
+        records = many(1_500)
+        target = build(records | dict.fromkeys(rng.sample(sorted(records), 20), b"other"))
+        assembly = Assembly(target.digest, build(records))
+        lies = 0
+        while assembly.root is None:
+            part = rng.choice(assembly.wanted())
+            data = read_part(target, part, assembly.hints().get(part, b""))
+            assert data is not None
+            poisoned = poison(rng, lie, data, target)
+            if poisoned != data and lies < 30:
+                assembly.add(part, poisoned)
+                lies += 1
+            else:
+                assembly.add(part, data)
+        assert lies
+        assert records_of(assembly.root) == records_of(target)
+
+    @pytest.mark.parametrize(("marks", "number"), [("_marks", 2 * merkle.FANOUT), ("_child_marks", merkle.FANOUT)])
+    def test_marks_that_agree_by_chance_cost_another_hint_and_then_the_whole(
+        self, marks: str, number: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        records = many(20_000)
+        local, target = build(records), build(records | {b"key000007": b"other"})
+        honest = fetch(Assembly(target.digest, local), target)
+        assert [part for part, _ in honest] == sorted({part for part, _ in honest}), "each part once"
+        monkeypatch.setattr(merkle, marks, lambda has, salt: bytes(number))
+        assembly = Assembly(target.digest, local)
+        asked = [part for part, _ in fetch(assembly, target)]
+        assert assembly.root is not None
+        assert assembly.root.digest == target.digest
+        assert max(map(asked.count, asked)) == 1 + merkle.SALTS
+
+    def test_a_delta_that_is_longer_than_any_is_refused(self) -> None:
+        records = many(3_000)
+        target = build(records | {b"key000007": b"other"})
+        assembly = Assembly(target.digest, build(records))
+        assembly.add(0, read_part(target, 0) or b"")
+        (part,) = assembly.wanted()
+        lie: Any = (0xFFFF, 0xFFFF, many(5_000))
+        assert assembly.hints()[part]
+        assert not assembly.add(part, merkle._encode(lie))
 
 
 def poison(rng: random.Random, lie: str, data: bytes, target: merkle.Node) -> bytes:
