@@ -14,12 +14,13 @@ class Result:
     """What became of one operation.
 
     `value`: what the application answered. `index`, `position`: its place in the log (consensus instance, and the
-    request's operation within the request). `vouchers`: the replicas whose matching replies it rests on.
+    request's operation within the request); None for a read that replicas answered at once, without ordering it.
+    `vouchers`: the replicas whose matching replies it rests on.
     """
 
     value: Any
-    index: int
-    position: int
+    index: int | None
+    position: int | None
     vouchers: tuple[NodeId, ...]
 
 
@@ -61,7 +62,8 @@ class ReplicatedLog(Protocol):
         ...
 
     async def read(self, query: bytes) -> Any:
-        """Execute one query on the present state; linearizable. Raises as `submit`."""
+        """Execute one query on the present state; linearizable, whether it is ordered or answered at once by a quorum.
+        Raises as `submit`."""
         ...
 
     def log(self, from_index: int = 1, *, follow: bool = False) -> AsyncIterator[Entry]:

@@ -65,10 +65,11 @@ SETTLED_S = 1.0
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What became of operations that were sent together: encoded outcomes in order, from `position` on at `index`."""
+    """What became of operations that were sent together: encoded outcomes in order, from `position` on at `index`, both
+    None for reads that were not ordered."""
 
-    index: int
-    position: int
+    index: int | None
+    position: int | None
     outcomes: list[bytes]
     vouchers: tuple[NodeId, ...]
 
@@ -237,7 +238,7 @@ class LogClient:
         read_only: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Result:
-        """Order and execute one operation, or one query; what became of it. Raises as `submit`."""
+        """Order and execute one operation, or answer one query; what became of it. Raises as `submit`."""
         done = await self.submit_many([operation], read_only=read_only, timeout=timeout)
         return Result(decode_outcome(done.outcomes[0]), done.index, done.position, done.vouchers)
 
@@ -248,7 +249,8 @@ class LogClient:
         read_only: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Outcomes:
-        """Operations that are ordered side by side, in this order, and each answered in its own right.
+        """Operations that are ordered side by side, in this order, and each answered in its own right. Queries may be
+        answered without being ordered, all on one state.
 
         Raises NotCommitted, Overloaded, RequestTooLarge (none of them is executed), OutcomeUnknown. What the
         application refuses is an outcome.
@@ -351,7 +353,8 @@ class LogClient:
             outcomes = done.outcomes[position : position + count]
             if not call.future.done():
                 if len(outcomes) == count:
-                    call.future.set_result(Outcomes(done.index, position, outcomes, done.vouchers))
+                    place = position if done.index else None
+                    call.future.set_result(Outcomes(done.index or None, place, outcomes, done.vouchers))
                 else:
                     _fail(call, NotCommitted("the request was malformed: " + repr(done.outcomes[:1])))
             position += count

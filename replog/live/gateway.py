@@ -1,8 +1,9 @@
 """The HTTP API of a cluster, in a process of its own: a full client with its own key, never part of a replica.
 
 Every answer rests on as many matching signed-for replies as the protocol's client rules ask, and says so: it carries
-the index in the log and the replicas that vouched. Runs as `python -m replog.live.gateway DIR`, on loopback, on the
-port 100 above the first replica's. Only /status and /metrics hand on what single replicas say of themselves.
+the index in the log, null for a read that was not ordered, and the replicas that vouched. Runs as
+`python -m replog.live.gateway DIR`, on loopback, on the port 100 above the first replica's. Only /status and /metrics
+hand on what single replicas say of themselves.
 
     PUT, GET, DELETE /kv/KEY    GET /kv?prefix=    POST /call/METHOD    GET /status /metrics /healthz /openapi.json
 """
@@ -65,11 +66,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Answer(BaseModel):
-    """What became of one operation, and which replicas vouched for it."""
+    """What became of one operation, and which replicas vouched for it. Index and position are its place in the log,
+    null for a read that was answered at once and has none."""
 
     value: Any
-    index: int
-    position: int
+    index: int | None
+    position: int | None
     vouchers: list[int]
 
 

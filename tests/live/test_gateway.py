@@ -103,12 +103,14 @@ class Scripted:
 
     def __init__(self) -> None:
         self.error: Exception | None = None
+        self.place: tuple[int, int] | tuple[None, None] = (7, 2)
         self.statuses: list[Status | None] = [None] * 4
 
     async def ask(self, method: str, *arguments: Any) -> Result:
         if self.error is not None:
             raise self.error
-        return Result([method, *arguments], 7, 2, (0, 3))
+        index, position = self.place
+        return Result([method, *arguments], index, position, (0, 3))
 
     async def status(self) -> list[Said]:
         return [Said(node, status) for node, status in enumerate(self.statuses)]
@@ -150,6 +152,13 @@ async def test_answers_name_place_and_vouchers(scripted: Pair) -> None:
     http, _ = scripted
     answer = await told(http.post("/call/put", json=["x", "1"]))
     assert answer == {"value": ["put", "x", "1"], "index": 7, "position": 2, "vouchers": [0, 3]}
+
+
+async def test_a_read_that_was_not_ordered_has_no_place(scripted: Pair) -> None:
+    http, client = scripted
+    client.place = (None, None)
+    answer = await told(http.get("/kv/x"))
+    assert answer == {"value": ["get", "x"], "index": None, "position": None, "vouchers": [0, 3]}
 
 
 Send = Callable[[Http], Awaitable[aiohttp.ClientResponse]]
