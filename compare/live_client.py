@@ -14,7 +14,7 @@ from typing import Any
 
 from compare.history import Call
 from compare.sim import learn
-from compare.workloads import Plan, encode
+from compare.workloads import Plan, encode, only_read
 from replog.certificates import load_signer
 from replog.client import ClientCore, Done, Failed, ToReplica, Wake
 from replog.config import ClusterConfig
@@ -73,7 +73,7 @@ class LabClient:
             Call(self.name, process, method, args, now, position=place) for place, (method, args) in enumerate(plans)
         ]
         self.calls += calls
-        timestamp, effects = self._core.submit(now, [encode(plan) for plan in plans])
+        timestamp, effects = self._core.submit(now, [encode(plan) for plan in plans], only_read(plans))
         for call in calls:
             call.timestamp = timestamp
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -6,6 +6,7 @@ Here: which calls. Not here: when they are made and what comes back (`compare.ru
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from typing import Any
 
 from compare.scenario import Workload
@@ -14,6 +15,8 @@ from replog.types import ClientId
 
 SCANNED = "s/"
 """Keys with this prefix are scanned; a scan joins them into one part of the judge's work."""
+
+READS = frozenset(method.name for method in KeyValue.describe() if method.reads)
 
 Plan = tuple[str, tuple[Any, ...]]
 """Method and arguments."""
@@ -66,6 +69,11 @@ class KeyValueLoad:
 def probe(client: ClientId) -> Plan:
     """The call that a client makes after the faults have ended."""
     return "append", (f"probe/{client}", "!")
+
+
+def only_read(plans: Iterable[Plan]) -> bool:
+    """Whether a request of these may be answered without being ordered."""
+    return all(method in READS for method, _ in plans)
 
 
 def encode(plan: Plan) -> bytes:

@@ -4,7 +4,7 @@ C clients in this one process, each with its own key and its own links to every 
 waiting: whatever one frame of replies completed is replaced at once, packed into one signed request. The load shares
 the machine with the replicas, so it drives the sans-IO client straight from the links, without a task, future or lock
 for an operation. One second of warm-up is not counted. Latency is from handing an operation to the client until its
-result rests on a reply quorum.
+result rests on as many replicas as the client's rules ask.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class Plan:
     outstanding: int = 1000
     seconds: float = 5.0
     durability: Literal["always", "memory"] = "always"
+    reads: bool = False
+    """Read the keys instead of writing them."""
 
 
 @dataclass
@@ -110,6 +112,7 @@ def figures(plan: Plan, n: int, tally: Tally, cpu: Cpu | None) -> dict[str, Any]
         "outstanding": plan.outstanding,
         "auth": "signatures",
         "durability": plan.durability,
+        "reads": plan.reads,
         "seconds": round(seconds, 3),
         "acknowledged": done,
         "failed": tally.failed,
@@ -137,7 +140,7 @@ class LoadClient:
     Invariant: operations that wait for an answer, plus `_free`, are `outstanding`.
     """
 
-    def __init__(self, config: ClusterConfig, name: str, outstanding: int, tally: Tally) -> None:
+    def __init__(self, config: ClusterConfig, name: str, outstanding: int, tally: Tally, reads: bool = False) -> None:
         spec, options = config.spec, config.protocol_options()
         folder = config.client_folder(name)
         rules = spec.client_rules(config.n, config.f, options)
@@ -146,7 +149,8 @@ class LoadClient:
         self._codec = spec.messages
         self.links = Links(config, name, self._take)
         self._tally = tally
-        self._operations = cycle([KeyValue.operation("put", f"key{n:05}", f"val{n:05}") for n in range(KEYS)])
+        self._reads = reads
+        self._operations = cycle([_operation(n, reads) for n in range(KEYS)])
         self._free = outstanding
         self._sent: dict[int, tuple[Micros, int]] = {}
         self._wake: asyncio.TimerHandle | None = None
@@ -156,7 +160,7 @@ class LoadClient:
         now = monotonic()
         while self._free and now <= self._tally.end:
             count = min(self._free, self._pack)
-            timestamp, effects = self._core.submit(now, list(islice(self._operations, count)))
+            timestamp, effects = self._core.submit(now, list(islice(self._operations, count)), self._reads)
             self._sent[timestamp] = (now, count)
             self._free -= count
             self._carry_out(now, effects)
@@ -197,10 +201,15 @@ class LoadClient:
         self.refill()
 
 
+def _operation(number: int, reads: bool) -> bytes:
+    key = f"key{number:05}"
+    return KeyValue.operation("get", key) if reads else KeyValue.operation("put", key, f"val{number:05}")
+
+
 async def _load(config: ClusterConfig, plan: Plan, pids: Sequence[int]) -> tuple[Tally, Cpu | None]:
     """Connect all clients, load for warm-up and measured time. `pids`: of the replicas."""
     tally = Tally(begin=0, end=0)
-    clients = [LoadClient(config, client.name, plan.outstanding, tally) for client in config.clients]
+    clients = [LoadClient(config, client.name, plan.outstanding, tally, plan.reads) for client in config.clients]
     for client in clients:
         client.links.open()
     try:

@@ -66,6 +66,7 @@ class SimClient(Process):
         outstanding: int = 1,
         on_done: Callable[[int, Sequence[bytes], Done | Failed], None] | None = None,
         pause_us: Micros = 0,
+        read_only: bool = False,
     ) -> None:
         """A closed loop: keep `outstanding` requests under way until `operations` ends, `pause_us` after each answer.
 
@@ -86,7 +87,7 @@ class SimClient(Process):
                 else:
                     following()
 
-            self.submit(request, ended)
+            self.submit(request, ended, read_only)
 
         for _ in range(outstanding):
             following()

@@ -39,6 +39,7 @@ def test_warm_up_and_what_comes_late_do_not_count() -> None:
     assert told["replica_cpu_s_per_1000_ops"] == 2.0
     assert told["load_cpu_s_per_1000_ops"] == 1.0
     assert (told["protocol"], told["n"], told["f"], told["clients"], told["outstanding"]) == ("raft", 3, 1, 2, 5)
+    assert told["reads"] is False
 
 
 def test_nothing_answered_gives_no_invented_figures() -> None:
