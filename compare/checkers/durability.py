@@ -1,13 +1,15 @@
 """Durability: every write that a client was told is done is in every correct replica at the end.
 
 A replica has a request when it applied it in its present life, or when it began this life with, or took over, a state
-that holds it: then it shares a checkpoint (index and digest) with a replica that applied everything below, maybe with
-itself before its restart. Reads are left out: they leave nothing behind.
+that holds it: then it shares a checkpoint (index and digest) with replicas that applied everything below, one of them
+or several in turn, maybe with itself before its restart. Reads are left out: they leave nothing behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
+from typing import Final
 
 from compare.checkers.agreement import summarise
 from compare.checkers.base import Check, Evidence
@@ -17,6 +19,10 @@ from compare.models import MODELS
 from replog.types import NodeId
 
 Identity = tuple[str, int]
+Point = tuple[int, str]
+"""Index and digest of a checkpoint."""
+NOTHING: Final[Point] = (0, "")
+"""The state that everybody begins with."""
 
 
 class Durability:
@@ -57,24 +63,43 @@ def holdings(decisions: Mapping[NodeId, Decisions]) -> dict[NodeId, set[Identity
     return held
 
 
-def _below_checkpoints(decisions: Mapping[NodeId, Decisions]) -> dict[tuple[int, str], set[Identity]]:
-    """(index, digest) of a checkpoint -> the requests below it, from replicas that applied all of 1 .. index."""
-    found: dict[tuple[int, str], set[Identity]] = {}
-    wanted = _fetched(decisions)
-    for own in decisions.values():
-        applied = {decided.index: decided for decided in own.decided}
-        for digested in own.digests:
-            point = (digested.index, digested.digest)
-            if point in wanted and all(index in applied for index in range(1, digested.index + 1)):
-                found.setdefault(point, set()).update(
-                    (entry.client, entry.timestamp)
-                    for index in range(1, digested.index + 1)
-                    for entry in applied[index].entries
-                )
+def _below_checkpoints(decisions: Mapping[NodeId, Decisions]) -> dict[Point, set[Identity]]:
+    """The requests below each checkpoint that some replica took over, as far as replicas came to it step by step: one
+    applied what lies between it and the checkpoint before, another, or the same one, what lies below that."""
+    steps: dict[Point, tuple[Point, set[Identity]]] = {}
+    for before, after, entries in sorted(_steps(decisions), key=lambda step: step[1][0]):
+        if before == NOTHING or before in steps:
+            steps.setdefault(after, (before, entries))
+    return {point: _all_below(point, steps) for point in _fetched(decisions)}
+
+
+def _all_below(point: Point, steps: Mapping[Point, tuple[Point, set[Identity]]]) -> set[Identity]:
+    found: set[Identity] = set()
+    while point in steps:
+        point, entries = steps[point]
+        found |= entries
     return found
 
 
-def _fetched(decisions: Mapping[NodeId, Decisions]) -> set[tuple[int, str]]:
+def _steps(decisions: Mapping[NodeId, Decisions]) -> Iterator[tuple[Point, Point, set[Identity]]]:
+    """From one checkpoint of a replica to its next in the same life, where it applied all that lies between."""
+    for own in decisions.values():
+        ends = [(life.decided, life.digests) for life in own.lives[1:]] + [(len(own.decided), len(own.digests))]
+        for life, (decided_end, digests_end) in zip(own.lives, ends, strict=True):
+            applied = {decided.index: decided for decided in own.decided[life.decided : decided_end]}
+            points = [(life.index, life.digest)]
+            points += [(digested.index, digested.digest) for digested in own.digests[life.digests : digests_end]]
+            for before, after in pairwise(points):
+                between = range(before[0] + 1, after[0] + 1)
+                if between and all(index in applied for index in between):
+                    yield (
+                        before,
+                        after,
+                        {(entry.client, entry.timestamp) for index in between for entry in applied[index].entries},
+                    )
+
+
+def _fetched(decisions: Mapping[NodeId, Decisions]) -> set[Point]:
     """Checkpoints that some replica has without having applied everything below in its present life."""
     points = set()
     for own in decisions.values():
