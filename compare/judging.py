@@ -7,7 +7,7 @@ Here: choosing what judges may see, calling them, and the figures. Not here: mak
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from compare.faults import Engine
 from compare.history import Call
 from compare.results import SAFETY, CheckResult, Finding, Latency, Run, Verdict, verdict_of
 from compare.scenario import Scenario
-from replog.types import Micros, NodeId
+from replog.types import ClientId, Micros, NodeId
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,10 @@ class Costs:
 class Observed:
     """One run as it was. Times are of the engine's clock, in microseconds.
 
-    `began`, `ended`: of the workload. `liars`: replicas an attack was wrapped around. `gone`: replicas that crashed for
-    good. `lines`: decision lines of all replicas; what liars say in them is left out (HAZARDS X4). `broken`: which of
-    our own processes ended unasked; then judges are heard but there is no verdict, whatever they say.
+    `began`, `ended`: of the workload. `liars`: replicas an attack was wrapped around. `gone`: replicas that crashed
+    for good. `signed`: by Byzantine clients, as judges get it. `acts`, `events`: see `Run`. `lines`: decision lines
+    of all replicas; what liars say in them is left out (HAZARDS X4). `broken`: which of our own processes ended
+    unasked; then judges are heard but there is no verdict, whatever they say.
     """
 
     scenario: Scenario
@@ -53,6 +54,9 @@ class Observed:
     gone: tuple[NodeId, ...] = ()
     attack_actions: int = 0
     fault_actions: int = 0
+    acts: Mapping[str, int] = field(default_factory=dict)
+    events: Mapping[str, int] = field(default_factory=dict)
+    signed: Mapping[ClientId, Collection[str]] = field(default_factory=dict)
     broken: str = ""
     costs: Costs = field(default_factory=Costs)
 
@@ -66,6 +70,7 @@ def evidence_of(observed: Observed) -> Evidence:
         probes=observed.probes,
         faults_end=observed.began + int(observed.scenario.faults_end_s * 1_000_000),
         model=observed.scenario.workload.kind,
+        signed=observed.signed,
     )
 
 
@@ -84,6 +89,8 @@ def conclude(observed: Observed) -> Run:
         liveness=_finding(verdict, [check for name, check in checks.items() if name not in SAFETY]),
         attack_actions=observed.attack_actions,
         fault_actions=observed.fault_actions,
+        acts=dict(sorted(observed.acts.items())),
+        events=dict(sorted(observed.events.items())),
         checks={name: _told(check) for name, check in checks.items()},
         submitted=len(observed.calls),
         acknowledged=acknowledged,
@@ -175,7 +182,7 @@ def _latency(calls: Iterable[Call]) -> Latency | None:
 def _outage(observed: Observed) -> Micros:
     """The longest time in which at least one client waited and none was answered."""
     answers = sorted(call.returned for call in observed.calls if call.returned is not None)
-    asked = sorted((call.invoke, call.returned) for call in observed.calls if call.invoke <= observed.ended)
+    asked = [(call.invoke, call.returned) for call in observed.calls if call.invoke <= observed.ended]
     longest, last = 0, observed.began
     for answer in [*answers, max([observed.ended, *answers])]:
         if answer - last > longest:

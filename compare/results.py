@@ -80,6 +80,8 @@ class Run(Record):
     fault_actions: int | None = Field(
         default=None, description="faults of the environment that struck; of a schedule: the phases after its first"
     )
+    acts: dict[str, int] = Field(default_factory=dict, description="what liars did, by name, where an attack tells")
+    events: dict[str, int] = Field(default_factory=dict, description="what correct replicas went through meanwhile")
     checks: dict[str, CheckResult]
     submitted: int | None = Field(default=None, description="operations")
     acknowledged: int | None = Field(default=None, description="operations whose outcome a client learned")

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from compare import history, judging
-from compare.faults import FAULTS, Engine
+from compare.drawing import draw
+from compare.faults import Engine
 from compare.judging import Observed
 from compare.results import Asked, CellKey, Results, Run, cells_of
 from compare.scenario import Scenario, find
@@ -46,6 +47,11 @@ class Job:
     engine: Engine
     seed: int
     traces: Path | None = None
+
+    @property
+    def exact(self) -> Scenario:
+        """What this very run is."""
+        return draw(self.scenario, self.seed) if self.scenario.drawn else self.scenario
 
     @property
     def cell(self) -> CellKey:
@@ -77,7 +83,7 @@ def _observe(job: Job, spec: ProtocolSpec) -> Observed:
         from compare.live import run as run_live
 
         return run_live(job.scenario, spec, job.seed, recorder.level)
-    return Trial(job.scenario, spec, job.seed, recorder).run()
+    return Trial(job.exact, spec, job.seed, recorder).run()
 
 
 def _keep(observed: Observed, stem: Path) -> None:
@@ -157,13 +163,14 @@ def _result(future: Future[Run], job: Job, spec: ProtocolSpec | None) -> Run:
         return future.result()
     if isinstance(error, ConfigError) or not isinstance(error, Exception):
         raise error
-    return judging.failed(job.scenario, job.protocol, job.engine, job.seed, _size(job, spec), _why(error))
+    return judging.failed(job.exact, job.protocol, job.engine, job.seed, _size(job, spec), _why(error))
 
 
 def _size(job: Job, spec: ProtocolSpec | None) -> int:
     """How many replicas the run has."""
-    size = job.scenario.side(job.protocol).n
-    return size if size is not None else (spec or protocols.find(job.protocol)).replicas(job.scenario.f)
+    scenario = job.exact
+    size = scenario.side(job.protocol).n
+    return size if size is not None else (spec or protocols.find(job.protocol)).replicas(scenario.f)
 
 
 def _why(error: Exception) -> str:
@@ -230,10 +237,13 @@ def check(job: Job, spec: ProtocolSpec | None = None) -> None:
     for happening in job.scenario.timeline:
         if happening.protocols is not None and job.protocol not in happening.protocols:
             raise ConfigError(f"{this}: {happening.name} is for {', '.join(happening.protocols)}, not {job.protocol}")
-        if happening.fault is not None and job.engine not in FAULTS[happening.fault].engines:
-            raise ConfigError(f"{this}: the fault {happening.fault} cannot be made on {job.engine}")
-        if isinstance(happening.target, int) and happening.target >= size:
-            raise ConfigError(f"{this}: target = {happening.target}: with {job.protocol} the nodes are 0 .. {size - 1}")
+        if job.engine not in happening.engines:
+            kind = "fault" if happening.fault is not None else "attack"
+            raise ConfigError(f"{this}: the {kind} {happening.name} cannot be made on {job.engine}")
+        if (number := max(happening.numbers, default=0)) >= size:
+            raise ConfigError(f"{this}: target = {number}: with {job.protocol} the nodes are 0 .. {size - 1}")
+    if job.scenario.workload.byzantine and job.engine != "sim":
+        raise ConfigError(f"{this}: workload.byzantine: clients that lie cannot be made on {job.engine}")
 
 
 def _scenarios(wanted: str | Scenario | Iterable[str | Scenario]) -> list[Scenario]:

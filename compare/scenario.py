@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from compare.attacks import ATTACKS, AttackKind
-from compare.faults import FAULTS, Fault
+from compare.faults import FAULTS, Engine, Fault
 from compare.results import Expectation
 from replog.config import first_fault
 from replog.errors import ConfigError
@@ -53,6 +53,7 @@ class Workload(Part):
     keys: int = Field(default=6, ge=1, le=1_000_000)
     value_bytes: int = Field(default=8, ge=1, le=1_000_000)
     operations: int = Field(default=1, ge=1, le=1000, description="operations that a client packs into one request")
+    byzantine: int = Field(default=0, ge=0, le=100, description="clients beside them that lie, until the faults end")
 
 
 class Delay(Part):
@@ -72,6 +73,13 @@ class Delay(Part):
         return self
 
 
+class Disk(Part):
+    """Of the simulated engine: a transaction, until it is durable, and the chance that a crash finds it so."""
+
+    sync: Delay = Delay(kind="constant", mean_us=55)
+    survives: Chance = 0.0
+
+
 class Network(Part):
     """Of the simulated engine; real links are what they are."""
 
@@ -82,13 +90,16 @@ class Network(Part):
 
 
 def _target(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise ValueError("must be a replica's number, or one of the words")
+    if isinstance(value, bool) or not isinstance(value, (int, str, list, tuple)):
+        raise ValueError("must be a replica's number, a list of them, or one of the words")
     return value
 
 
+_Number = Annotated[int, Field(ge=0, le=99, strict=True)]
 Target = Annotated[
-    Literal["leader", "backup", "random", "f backups", "all"] | Annotated[int, Field(ge=0, le=99)],
+    Literal["leader", "backup", "random", "f backups", "all"]
+    | _Number
+    | Annotated[tuple[_Number, ...], Field(min_length=1, max_length=100)],
     BeforeValidator(_target),
 ]
 """Whom it strikes, found when it begins."""
@@ -120,6 +131,11 @@ class Happening(Part):
         return self
 
     @property
+    def numbers(self) -> tuple[int, ...]:
+        """The replicas that it names by number."""
+        return (self.target,) if isinstance(self.target, int) else self.target if isinstance(self.target, tuple) else ()
+
+    @property
     def name(self) -> str:
         return self.fault if self.fault is not None else str(self.attack)
 
@@ -127,6 +143,10 @@ class Happening(Part):
     def protocols(self) -> tuple[str, ...] | None:
         """Which it can strike; None: any."""
         return FAULTS[self.name].protocols if self.fault is not None else ATTACKS[self.name].protocols
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        return FAULTS[self.name].engines if self.fault is not None else ATTACKS[self.name].engines
 
 
 class Scenario(Part):
@@ -139,7 +159,9 @@ class Scenario(Part):
     protocols: dict[str, Side] = Field(default_factory=lambda: {"pbft": Side(), "raft": Side()})
     workload: Workload = Workload()
     network: Network = Network()
+    disk: Disk = Disk()
     timeline: tuple[Happening, ...] = ()
+    drawn: bool = Field(default=False, description="size, options, network and timeline are drawn from the seed")
     _file: str = PrivateAttr(default="")
 
     @property

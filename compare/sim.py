@@ -7,6 +7,7 @@ Here: the run. Not here: judging it (`compare.judging`), what attacks do (`compa
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
@@ -15,12 +16,15 @@ from pydantic import ValidationError
 
 from compare import workloads
 from compare.attacks import ATTACKS, Byzantine, Power
+from compare.attacks.byzantine_client import ByzantineClient
+from compare.decisions import collect
 from compare.faults import FAULTS, Verb
 from compare.history import Call, Refusal
 from compare.judging import Costs, Observed
 from compare.options import Loss
-from compare.scenario import Delay, Happening, Network, Scenario
+from compare.scenario import Delay, Disk, Happening, Network, Scenario
 from compare.schedules import FigureEight
+from compare.witness import Watched, Witness
 from replog.apps.kv import KeyValue
 from replog.client import Done, Failed
 from replog.config import first_fault
@@ -29,11 +33,12 @@ from replog.errors import ConfigError, OperationFailed
 from replog.node import Plug
 from replog.replica import Replica
 from replog.sim.cluster import Counters, SimCluster
+from replog.sim.disk import DiskModel
 from replog.sim.network import Constant, Exponential, NetworkModel, Normal, Pareto, Uniform
 from replog.sim.network import Delay as SimDelay
 from replog.statemachine import decode_outcome
 from replog.trace import Recorder
-from replog.types import ClientId, Micros, NodeId
+from replog.types import ClientId, Message, Micros, NodeId, Principal
 
 LEADER_US: Final = 5_000_000
 """How long a cluster may take to find its first leader before clients begin anyway."""
@@ -45,6 +50,10 @@ def network_model(network: Network) -> NetworkModel:
     return NetworkModel(
         delay=_delay(network.delay), loss=network.loss, duplicate=network.duplicate, reorder=network.reorder
     )
+
+
+def disk_model(disk: Disk) -> DiskModel:
+    return DiskModel(sync=_delay(disk.sync), survives=disk.survives)
 
 
 def _delay(delay: Delay) -> SimDelay:
@@ -86,6 +95,9 @@ class Trial:
         self._schedules: dict[int, FigureEight] = {}
         self.strikes = 0
         """Faults that struck, schedules left out."""
+        self.witness = Witness(self.liars, self._told)
+        self.strangers: dict[ClientId, ByzantineClient] = {}
+        self._told_by_strangers = 0
         self.began: Micros = 0
         self.ended: Micros = 0
         self.cluster = self._cluster()
@@ -93,6 +105,7 @@ class Trial:
     def _cluster(self) -> SimCluster:
         scenario, side = self.scenario, self.scenario.side(self.spec.name)
         clients = [f"c{number}" for number in range(scenario.workload.clients)]
+        strangers = [f"x{number}" for number in range(scenario.workload.byzantine)]
         try:
             return SimCluster(
                 self.spec,
@@ -102,7 +115,8 @@ class Trial:
                 machine=KeyValue,
                 seed=self.seed,
                 network=network_model(scenario.network),
-                clients=clients,
+                disk=disk_model(scenario.disk),
+                clients=clients + strangers,
                 wrap=self._wrap if scenario.attacked else None,
                 recorder=self.recorder,
             )
@@ -115,7 +129,14 @@ class Trial:
         wrapper = Byzantine(replica, next((make for make in makes if make is not None), None), node)
         self._wrapped[node] = wrapper
         self._all_wrapped.append(wrapper)
-        return wrapper
+        return Watched(wrapper, self.witness)
+
+    def _told(self, node: NodeId, sender: Principal, message: Message) -> None:
+        """A correct replica is about to hear this."""
+        if sender in self.liars:
+            self._wrapped[sender].arrived(node, message)
+        elif sender in self.strangers:
+            self._told_by_strangers += 1
 
     # --------------------------------------------------------------------------------------------------------- the run
 
@@ -125,17 +146,35 @@ class Trial:
         self.began = cluster.now
         self.ended = self.began + _us(scenario.duration_s)
         before = cluster.counters
-        for client in cluster.clients:
+        self.strangers = {name: self._stranger(name) for name in list(cluster.clients)[scenario.workload.clients :]}
+        for client in self._clients:
             for place in range(scenario.workload.outstanding):
                 _Process(self, client, place).start()
         for place, happening in enumerate(scenario.timeline):
             self._plan(place, happening)
         cluster.run_for(self.ended - cluster.now)
         costs = _costs(before, cluster.counters)
-        for client in cluster.clients:
+        for client in self._clients:
             self._probe(client)
         self._wait(self._settled, _us(scenario.settle_s))
+        cluster.check_invariants(node for node in range(cluster.n) if node not in self.liars)
         return self._observed(costs)
+
+    @property
+    def _clients(self) -> list[ClientId]:
+        return [client for client in self.cluster.clients if client not in self.strangers]
+
+    def _stranger(self, name: ClientId) -> ByzantineClient:
+        pause_us, end = _us(self.scenario.workload.pause_ms / 1000), self.began + _us(self.scenario.faults_end_s)
+        stranger = ByzantineClient(self.cluster, name, self.seed, max(1_000, pause_us), end)
+        stranger.start()
+        return stranger
+
+    @property
+    def _acts(self) -> Counter[str]:
+        """What liars told correct replicas, and what Byzantine clients did."""
+        acts = [wrapper.acts for wrapper in self._all_wrapped] + [one.acts for one in self.strangers.values()]
+        return sum(acts, Counter({"heard of Byzantine clients": self._told_by_strangers}))
 
     def _observed(self, costs: Costs) -> Observed:
         self.calls.sort(key=lambda call: (call.invoke, call.client, call.timestamp, call.position))
@@ -154,6 +193,9 @@ class Trial:
             gone=tuple(sorted(self.gone)),
             attack_actions=sum(wrapper.actions for wrapper in self._all_wrapped),
             fault_actions=self.strikes + sum(schedule.phases for schedule in self._schedules.values()),
+            acts=self._acts,
+            events=self.witness.events,
+            signed={name: stranger.signed for name, stranger in self.strangers.items()},
             costs=costs,
         )
 
@@ -168,7 +210,9 @@ class Trial:
             return False
         up = [node for node in range(self.cluster.n) if node not in self.liars | self.gone]
         known = [self.cluster.status(node) for node in up]
-        return len({status.index for status in known if status is not None}) == 1 and None not in known
+        if len({status.index for status in known if status is not None}) != 1 or None in known:
+            return False
+        return len({own.height for own in collect(self.recorder.lines, up).values()}) == 1  # what disks still write
 
     def _probe(self, client: ClientId) -> None:
         plan = workloads.probe(client)
@@ -201,10 +245,11 @@ class Trial:
             self.cluster.at(self.began + _us(happening.end_s), partial(self._end, place, happening))
 
     def _begin(self, place: int, happening: Happening) -> None:
+        if self.cluster.now >= self._last_moment(happening):
+            return
         nodes = self._choose(happening)
         if nodes is None:  # nobody leads just now: as soon as somebody does
-            if self.cluster.now < self._last_moment(happening):
-                self.cluster.after(LOOK_US, partial(self._begin, place, happening))
+            self.cluster.after(LOOK_US, partial(self._begin, place, happening))
             return
         self.struck[place] = nodes
         if happening.attack is not None:
@@ -324,7 +369,9 @@ def learn(calls: list[Call], end: Done | Failed, now: Micros) -> None:
             call.outcome = Refusal(refused.type, refused.text)
 
 
-def choose(target: str | int, n: int, f: int, leader: NodeId | None, chance: random.Random) -> tuple[NodeId, ...]:
+def choose(
+    target: str | int | tuple[int, ...], n: int, f: int, leader: NodeId | None, chance: random.Random
+) -> tuple[NodeId, ...]:
     """Whom a target means, now. `leader` is known where the target depends on it."""
     backups = [node for node in range(n) if node != leader]
     match target:
@@ -338,9 +385,10 @@ def choose(target: str | int, n: int, f: int, leader: NodeId | None, chance: ran
             return (chance.randrange(n),)
         case "all":
             return tuple(range(n))
-    if not isinstance(target, int) or target >= n:
+    nodes = (target,) if isinstance(target, int) else target
+    if isinstance(nodes, str) or max(nodes) >= n:
         raise ConfigError(f"target = {target!r}: the cluster has nodes 0 .. {n - 1}")
-    return (target,)
+    return nodes
 
 
 def _us(seconds: float) -> Micros:

@@ -9,6 +9,8 @@ from typing import Final
 from compare.attacks.base import Attack, Byzantine, Power
 from compare.attacks.equivocating_pbft import EquivocatingPrimary
 from compare.attacks.equivocating_raft import EquivocatingRaftLeader
+from compare.attacks.random_pbft import RandomPbftLiar
+from compare.faults import Engine
 from compare.options import Equivocation, Options
 from replog.replica import Replica
 from replog.types import NodeId
@@ -24,6 +26,7 @@ class AttackKind:
     summary: str
     makes: Mapping[str, MakeAttack]
     options: type[Options] = Options
+    engines: tuple[Engine, ...] = ("sim", "live")
 
     @property
     def protocols(self) -> tuple[str, ...]:
@@ -38,6 +41,12 @@ ATTACKS: Final[Mapping[str, AttackKind]] = {
             "different signed requests at the same place of the log for different replicas, votes and answers to match",
             {"pbft": EquivocatingPrimary, "raft": EquivocatingRaftLeader},
             Equivocation,
+        ),
+        AttackKind(
+            "random-liar",
+            "every kind of message left out, late, again, otherwise or made up, in the liar's own name",
+            {"pbft": RandomPbftLiar},
+            engines=("sim",),
         ),
     )
 }

@@ -8,6 +8,7 @@ Protocol code has no hook, flag or branch for attacks.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from replog.executor import Executor
 from replog.keys import Signer, Verifier
 from replog.replica import Replica
 from replog.statemachine import StateMachine
-from replog.types import Micros, NodeId, Principal, Status
+from replog.types import Message, Micros, NodeId, Principal, Status
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Attack:
     """One liar's part in an attack. Subclasses override what they need.
 
     Invariant: `actions` counts acts that reached a correct replica, as its own answers show; an act that may have been
-    lost on the way is not counted (HAZARDS X14).
+    lost on the way is not counted (HAZARDS X14). `acts`: more of them by name, where an attack tells.
     """
 
     def __init__(self, me: NodeId, inner: Replica, power: Power) -> None:
@@ -49,6 +50,7 @@ class Attack:
         self.inner = inner
         self.power = power
         self.actions = 0
+        self.acts: Counter[str] = Counter()
 
     def begin(self, now: Micros) -> list[Event]:
         """The attack starts: what the replica inside is to be told first."""
@@ -62,6 +64,9 @@ class Attack:
         """What leaves in place of `effects`. Persist, timers and Apply belong to the replica inside and stay."""
         return effects
 
+    def arrived(self, node: NodeId, message: Message) -> None:
+        """A correct replica is being told this by us. Only worlds that can see it say so."""
+
     def end(self, now: Micros) -> list[Event]:
         """No new lies from here on: what the replica inside is told now. `hear` and `speak` are called no more."""
         return []
@@ -74,6 +79,7 @@ class Byzantine:
         self.inner = inner
         self.me = me
         self.actions_before = 0
+        self.acts: Counter[str] = Counter()
         self._make = attack
         self._attack: Attack | None = None
         self._pending: list[Event] = []
@@ -86,6 +92,7 @@ class Byzantine:
         """From the next event on this replica lies."""
         if self._attack is None and self._make is not None:
             self._attack = self._make(self.me, self.inner, power)
+            self._attack.acts = self.acts
             self._pending += self._attack.begin(now)
 
     def end(self, now: Micros) -> None:
@@ -93,6 +100,10 @@ class Byzantine:
             self._pending += self._attack.end(now)
             self.actions_before += self._attack.actions
             self._attack = None
+
+    def arrived(self, node: NodeId, message: Message) -> None:
+        if self._attack is not None:
+            self._attack.arrived(node, message)
 
     def step(self, now: Micros, event: Event) -> list[Effect]:
         attack = self._attack

@@ -7,13 +7,13 @@ that checked nothing proves nothing (HAZARDS X14), and a sentence for a person w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from compare.decisions import Decisions
 from compare.history import Call
-from replog.types import Micros, NodeId
+from replog.types import ClientId, Micros, NodeId
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Check:
 class Evidence:
     """Of one run. `decisions`: replicas that never lied, those that crashed included. `up`: those of them that run at
     the end and are to have caught up. `calls`: of every client, in order of invocation. `probes`: calls made after the
-    faults had ended; they are among `calls` too. `model`: the application's name."""
+    faults had ended; they are among `calls` too. `model`: the application's name.
+    `signed`: digests of the bodies that each Byzantine client signed; it has no other history."""
 
     decisions: Mapping[NodeId, Decisions]
     up: Sequence[NodeId]
@@ -37,6 +38,7 @@ class Evidence:
     probes: Sequence[Call]
     faults_end: Micros
     model: str = "kv"
+    signed: Mapping[ClientId, Collection[str]] = field(default_factory=dict)
 
 
 class Judge(Protocol):

@@ -8,7 +8,7 @@ executes twice, or in another order, answers otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from compare.checkers.agreement import summarise
 from compare.checkers.base import Check, Evidence
@@ -44,13 +44,17 @@ class Validity:
             for decided in evidence.decisions[node].decided:
                 for entry in decided.entries:
                     checked += 1
-                    problem = _invalid(entry, requests, digests)
+                    problem = _invalid(entry, requests, digests, evidence.signed)
                     if problem:
                         texts.append(f"node {node} executed {entry} at index {decided.index}: {problem}")
         return Check(not texts, checked, summarise(texts))
 
 
-def _invalid(entry: Entry, requests: Requests, digests: dict[tuple[str, int], Entry]) -> str:
+def _invalid(
+    entry: Entry, requests: Requests, digests: dict[tuple[str, int], Entry], signed: Mapping[str, Collection[str]]
+) -> str:
+    if entry.client in signed:
+        return "" if entry.digest in signed[entry.client] else f"Byzantine client {entry.client} never signed it"
     identity = (entry.client, entry.timestamp)
     calls = requests.get(identity)
     if calls is None:
