@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from raft import RaftCore
+from raft import SPEC, RaftCore
 from raft.configuration import Configuration
 from raft.election import Role
 from raft.messages import RECORDS, AppendReply, HardState, InstallSnapshot, LogStart, SnapshotReply
 from raft.replication import Mode
+from raft.snapshot import Receiver, Sender, Snapshot
 from replog.apps.kv import KeyValue
 from replog.core import Checkpoint, Persist, Received, Restore, Saved, Send, Timeout, Trim, Wanted
 from tests.raft.harness import MS, SECOND, Cluster
@@ -592,3 +595,20 @@ def test_a_follower_that_has_the_entries_after_all_needs_no_snapshot() -> None:
     cluster.run(60 * MS)
     assert cluster.core(2).last_applied == 8
     assert 2 not in cluster.core(0).sender
+
+
+def test_13_a_follower_tells_once_what_it_has_of_a_part_and_is_read_what_differs() -> None:
+    """A hint that changes says that what was given for the last one did not help: the part is read again."""
+    options = SPEC.options({})
+    sender, receiver = Sender(0, 1, options), Receiver(options)
+    snapshot = Snapshot(3, 1, THREE, bytes(32))
+    sender.start(0, 2, snapshot)
+    receiver.on_chunk(InstallSnapshot(1, 0, 3, 1, THREE, bytes(32), 0, 0, b"x", True))
+
+    def said(hints: dict[int, bytes]) -> tuple[dict[int, bytes], list[Any]]:
+        (reply,) = (one.message for one in receiver.on_wanted(1, 0, Wanted(3, (1, 2), False, hints)))
+        return reply.hints, [(read.part, read.hint) for read in sender.on_reply(0, 2, reply)]
+
+    assert said({1: b"a", 2: b"b"}) == ({1: b"a", 2: b"b"}, [(1, b"a"), (2, b"b")])
+    assert said({1: b"a", 2: b"b"}) == ({}, [])
+    assert said({1: b"c", 2: b"b"}) == ({1: b"c"}, [(1, b"c")])
