@@ -47,7 +47,8 @@ class Intake:
             return self.notary.refuse(sender, "a request of its own is what a client sends")
         done = self._sessions.results(sender, request.timestamp)
         if done is not None:
-            return [self.reply(request, self._how(request), done)]
+            how = self._how(request)
+            return [self.reply(request, how, done)] if how is not None else []
         if flaw := self.requests.refusal(request):
             return [self.reply(request, Answer.REFUSED, flaw.encode()), *self.notary.refuse(sender, flaw)]
         if not self.requests.admits(request):
@@ -109,11 +110,14 @@ class Intake:
 
     # -------------------------------------------------------------------------------------------------------- answers
 
-    def _how(self, request: Request) -> Answer:
-        """What is remembered of an executed request counts as much as its execution does."""
+    def _how(self, request: Request) -> Answer | None:
+        """What is remembered of an executed request counts as much as its execution does. A tentative one counts in the
+        view in which it prepared: answers of several views add up to nothing, so in another view none is given."""
         batch = self._execution.tentative
-        tentative = batch is not None and any(request.identity == other.identity for other in batch.requests)
-        return Answer.TENTATIVE if tentative else Answer.DONE
+        if batch is None or all(request.identity != other.identity for other in batch.requests):
+            return Answer.DONE
+        slot = self.ordering.slots.get(self._execution.executed + 1)
+        return Answer.TENTATIVE if slot is not None and self.ordering.has_prepared(slot) else None
 
     def reply(self, request: Request, answer: Answer, results: bytes, digested: bool = False) -> Effect:
         """[CL99 4.1] The view goes along, so that the client can follow the primary."""
