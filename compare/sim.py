@@ -232,7 +232,8 @@ class Trial:
             learn(calls, end, self.cluster.now)
             then(calls)
 
-        timestamp = self.cluster.client(client).submit([workloads.encode(plan) for plan in plans], done)
+        operations = [workloads.encode(plan) for plan in plans]
+        timestamp = self.cluster.client(client).submit(operations, done, workloads.only_read(plans))
         for call in calls:
             call.timestamp = timestamp
         return calls

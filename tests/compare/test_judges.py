@@ -125,6 +125,15 @@ def test_an_effect_that_came_twice_shows_in_an_outcome() -> None:
     assert "'ab'" in found.detail
 
 
+@pytest.mark.parametrize(("index", "ok"), [(0, True), (2, False)])
+def test_a_read_without_a_place_in_the_log_is_not_held_against_it(index: int, ok: bool) -> None:
+    """It was answered at once, and ordered later all the same, when it gave something else."""
+    read = Call("b", "b", "get", ("x",), 30, timestamp=1, returned=35, index=index)
+    check = ExactlyOnce().judge(evidence([replica(0, [A], [B])], [put("a", 1), read]))
+    assert check.ok is ok
+    assert check.checked == (1 if ok else 2)
+
+
 def test_an_acknowledged_write_that_a_replica_lacks_is_lost() -> None:
     found = judged(Durability(), evidence([replica(0, [A], [B]), replica(1, [A], [])], [put("a", 1), put("b", 2)]))
     assert not found.ok

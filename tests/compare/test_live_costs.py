@@ -6,7 +6,7 @@ from compare.judging import Costs
 from compare.live_costs import COUNTED, Ledger
 from compare.results import Run
 from compare.runner import Job, one
-from compare.scenario import Workload, find
+from compare.scenario import Side, Workload, find
 from replog.live.counters import Counters
 from replog.types import LogRequest, Status, StatusRequest
 
@@ -76,8 +76,10 @@ def test_a_word_that_is_no_count_leaves_no_figure(lie: int | str) -> None:
 
 
 def alone(protocol: str, engine: str) -> Run:
-    """One closed-loop client with one operation under way: no batch ever holds two."""
-    scenario = find("no-fault").model_copy(update={"workload": Workload(clients=1, outstanding=1, pause_ms=5)})
+    """One closed-loop client with one operation under way, reads ordered like writes: every batch holds just one."""
+    sides = {"pbft": Side(options={"fast_reads": False}), "raft": Side()}
+    workload = Workload(clients=1, outstanding=1, pause_ms=5)
+    scenario = find("no-fault").model_copy(update={"workload": workload, "protocols": sides})
     return one(Job(scenario, protocol, engine, 1))  # type: ignore[arg-type]
 
 
