@@ -63,7 +63,8 @@ class Execution:
             self._checkpoint_due, self._busy = False, True
             return [Checkpoint(self.executed)]
         if self._applied < self.executed:
-            slot = self._ordering.slots[self._applied + 1]
+            # It may be cut by now: with a proof a whole window later, only the state helps.
+            slot = self._ordering.slots.get(self._applied + 1)
         return undone + self._apply(slot)
 
     def _apply(self, slot: Slot | None) -> list[Effect]:

@@ -117,3 +117,15 @@ def test_tentative_execution_under_random_schedules(seed: int, auth: str, liars:
     chance.trouble(2000)
     chance.calm()
     assert chance.judge() > 0, "vacuous"
+
+
+def test_5_1_a_state_taken_back_below_the_window_waits_for_the_proved_one() -> None:
+    """Found by random-byzantine: what was decided since the checkpoint is cut before it is applied again."""
+    cluster = Cluster(options=OPTIONS)
+    for timestamp in range(1, 4):
+        cluster.submit("ann", timestamp)
+        cluster.settle()
+    core = cluster.core(3)
+    core.execution._applied = 0
+    core.ordering.raise_high(2 * core.options.log_window)
+    assert core.execution.next() == []
