@@ -32,7 +32,7 @@ from pbft.messages import (
     ViewChangeData,
 )
 from pbft.notary import LinkNotary
-from pbft.requests import Requests
+from pbft.requests import Identity, Requests
 from replog import core
 from replog.authenticators import KEY_BYTES, SessionKeys
 from replog.core import Effect, SetTimer, Setup, Started, Timeout
@@ -43,10 +43,14 @@ TOLD_MAX: Final = 100_000
 
 
 class MacRequests(Requests):
-    """Invariant: a client whose MAC is wrong or old is told its present key once a lifetime, whoever brings the MAC."""
+    """Invariants:
+    a client whose MAC is wrong or old is told its present key once a lifetime, whoever brings the MAC
+    `_asked` has those of `pending` that their own clients brought, or brought again, since the view began
+    """
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
+        self._asked: set[Identity] = set()
         rng = setup.rng
         self._keys = SessionKeys(setup.me, lambda: rng.randint(0, 2 ** (8 * KEY_BYTES) - 1).to_bytes(KEY_BYTES, "big"))
         self._told: set[ClientId] = set()
@@ -77,6 +81,21 @@ class MacRequests(Requests):
         self._told.update(untold)
         return [self.key_for(client) for client in untold]
 
+    def asked(self, request: Request) -> None:
+        if request.identity in self.pending:
+            self._asked.add(request.identity)
+
+    def remove(self, client: ClientId, timestamp: int) -> None:
+        self._asked.discard((client, timestamp))
+        super().remove(client, timestamp)
+
+    def forget_unasked(self) -> None:
+        """A new view waits only for what clients have asked for since the last one began. Else requests that too few
+        can vouch for would keep every primary from all others for ever. A correct client asks again. (P31)"""
+        for identity in [identity for identity in self.pending if identity not in self._asked]:
+            self.remove(*identity)
+        self._asked.clear()
+
     def replace(self, known: Request, request: Request) -> None:
         """The same request under other keys, as long: from now on this one is sent on and proposed."""
         self.pending[known.identity] = request
@@ -97,6 +116,12 @@ class MacIntake(Intake):
             return super().second(known, request, sender)
         self.requests.replace(known, request)
         return []
+
+    def _take(self, request: Request, sender: Principal) -> list[Effect]:
+        effects = super()._take(request, sender)
+        if isinstance(sender, str):
+            self.requests.asked(request)
+        return effects
 
 
 class MacAcceptance(Acceptance):
@@ -193,6 +218,10 @@ class MacCore(PbftCore):
             return super()._on_timeout(event)
         self.requests.renew_keys()
         return [SetTimer(self.RENEW, self.options.key_lifetime_us)]
+
+    def _harvest(self, message: Any) -> None:
+        super()._harvest(message)
+        self.requests.forget_unasked()
 
     def _on_tick(self) -> list[Effect]:
         return self._go_on(super()._on_tick() + self.acceptance.retry_all())

@@ -9,7 +9,7 @@ import pytest
 from pbft import messages as m
 from pbft.claims import Claims
 from pbft.mac_view_change import MacViewChanges
-from pbft.macs import MacCore
+from pbft.macs import MacCore, MacRequests
 from replog.core import Accuse, Received
 from replog.types import Request, Submit
 from tests.pbft.chance import Chance
@@ -70,6 +70,27 @@ def test_p31_what_the_primary_alone_vouches_for_is_not_voted_for() -> None:
     assert cluster.executed() == [0] * 4
     cluster.submit("ann", 1, to=range(4))
     assert cluster.run(20 * SECOND, until=lambda: cluster.done("ann", 1)), "the genuine one is executed all the same"
+
+
+class WaitsForEver(MacCore):
+    """Whatever came once comes back with every view."""
+
+    class requests_type(MacRequests):  # noqa: N801
+        def forget_unasked(self) -> None: ...
+
+
+@pytest.mark.parametrize(("core", "live"), [(MacCore, True), (WaitsForEver, False)])
+def test_p31_requests_that_nobody_else_vouches_for_keep_no_later_primary_from_the_others(
+    core: type[MacCore], live: bool
+) -> None:
+    cluster = Cluster(options={**MACS, "in_flight_max": 1}, core=core)
+    for node in range(4):
+        others = [other for other in range(4) if other != node]
+        cluster.inject("bob", node, Submit(spoiled(cluster.request("bob", 1 + node), *others).raw))
+    for _ in range(40):
+        cluster.submit("ann", 1, to=range(4))
+        cluster.run(SECOND // 2)
+    assert cluster.done("ann", 1) is live
 
 
 def test_5_2_a_wrong_mac_is_answered_with_the_key() -> None:
