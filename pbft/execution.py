@@ -80,11 +80,10 @@ class Execution:
 
     def _effect(self, seq: int, batch: Batch, tentative: bool = False) -> Apply:
         self._busy, self.was_tentative = True, False
-        return Apply(seq, batch.requests, batch.time, self.seed(seq, batch), tentative)
+        return Apply(seq, batch.requests, batch.time, self.next_seed(seq, batch), tentative)
 
-    def seed(self, seq: int, batch: Batch) -> bytes:
-        """The same everywhere, and known to the primary beforehand: no lottery. [deviates: the batch's own digest
-        stands in for the previous batch's, which a replica that was given the state does not have] (P29)"""
+    def next_seed(self, seq: int, batch: Batch) -> bytes:
+        """The same everywhere, and who knows this batch knows it beforehand: no lottery. (P29)"""
         return digest_of(b"seed" + self._domain.statement("seed", (seq, batch.digest)))
 
     # ------------------------------------------------------------------------------------------------------ tentative

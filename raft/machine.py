@@ -75,7 +75,7 @@ class Machine:
             index = self.last_applied + 1
             entry, requests = self.log.entry(index), self.log.requests(index)
             place = _encode((self._cluster, index, entry.term, entry.time))
-            effects.append(Apply(index, requests, entry.time, _seed(place, requests)))
+            effects.append(Apply(index, requests, entry.time, _next_seed(place, requests)))
             self.last_applied = index
             if self._snapshot_due():
                 effects += self.take_snapshot()
@@ -141,6 +141,6 @@ class Machine:
         assert self.log.start_index <= self.snapshot_index, "the log goes on where the snapshot ends"
 
 
-def _seed(place: bytes, requests: Sequence[Request]) -> bytes:
-    """The same on every server, and of no entry but this one."""
+def _next_seed(place: bytes, requests: Sequence[Request]) -> bytes:
+    """The same on every server, and after no entry but this one."""
     return digest_of(place + b"".join([request.digest for request in requests]))

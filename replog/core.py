@@ -178,14 +178,15 @@ class Trim(_Value, frozen=True):
 class Apply(_Value, frozen=True):
     """Execute the requests of log index `index`, in order. `index` grows by exactly 1 ([] for a null request or no-op).
 
-    `time`: agreed time of the batch, microseconds since 1970; execution makes it monotone. `seed`: agreed, 32 bytes.
+    `time`: agreed time of the batch, microseconds since 1970; execution makes it monotone. `next_seed`: a hash of
+    cluster, index and batch, 32 bytes; the seed of the batch after this one, whose proposer can no longer choose it.
     `tentative`: not decided yet; a Confirm of the index or a Rollback below it follows, nothing else is applied before.
     """
 
     index: int
     requests: Sequence[Request]
     time: int
-    seed: bytes
+    next_seed: bytes
     tentative: bool = False
 
 

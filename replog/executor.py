@@ -4,9 +4,9 @@ Here: sessions around a StateMachine, agreed time, checkpoints, transfer and res
 committed (the core), how operations run (`replog.runtime`), how the tree works (`replog.merkle`).
 
 One Merkle tree holds the whole replicated state as records: tables, fields or the application's snapshot, the client
-table and the last agreed time (HAZARDS P34). Record keys begin with one msgpack object that names the owner: a string
-for a table, 0 for a client, 1 for a field, 2 for the time, 3 for an application's own snapshot. The log index is not
-among them: a null request changes nothing (HAZARDS P8).
+table and what was agreed on last (HAZARDS P34). Record keys begin with one msgpack object that names the owner: a
+string for a table, 0 for a client, 1 for a field, 2 for `Agreed`, 3 for an application's own snapshot. The log index is
+not among them: a null request changes nothing (HAZARDS P8).
 """
 
 from __future__ import annotations
@@ -26,9 +26,18 @@ from replog.types import ClientId, Digest, Request, Results, encode_results
 CHECKPOINTS_MAX: Final = 32
 """Held at once; a further one drops the oldest. Each costs what changed since, not what there is."""
 
-_TIME: Final = b"\x02"
+_AGREED: Final = b"\x02"
 _encode = msgspec.msgpack.Encoder().encode
-_decode_time = msgspec.msgpack.Decoder(int).decode
+
+
+class Agreed(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """`time`: of the last batch, as its commands saw it. `seed`: what the next one's commands will see."""
+
+    time: int = 0
+    seed: bytes = bytes(32)
+
+
+_decode_agreed = msgspec.msgpack.Decoder(Agreed).decode
 
 
 class StateCorrupt(ValueError):
@@ -73,8 +82,7 @@ class Executor:
         self.index = 0
         self._runtime = Runtime(machine)
         self._sessions = SessionTable(sessions_max, clients_max)
-        self._time = 0
-        self._time_written = 0
+        self._agreed = self._agreed_written = Agreed()
         self._root: merkle.Node = merkle.EMPTY
         self._pieces: dict[bytes, int] = {}
         """Values that are cut into several records, and into how many."""
@@ -84,10 +92,11 @@ class Executor:
 
     # ------------------------------------------------------------------------------------------------------ execution
 
-    def apply(self, index: int, requests: Sequence[Request], time: int, seed: bytes) -> list[Result]:
+    def apply(self, index: int, requests: Sequence[Request], time: int, next_seed: bytes) -> list[Result]:
         """Execute the requests of `index`, the one after the last, in order. Raises ValueError for any other index.
 
         `time` is the agreed one; what commands see is the larger of it and one more than the last used. [CL99 6]
+        `next_seed`: what commands of the next batch see as their seed; the first one's see 32 zero bytes.
         """
         if index != self.index + 1:
             raise ValueError(f"index {index} cannot be applied after {self.index}")
@@ -95,8 +104,9 @@ class Executor:
         if not requests:
             return []
         context = self._runtime.context
-        context.now = self._time = max(time, self._time + 1)
-        context.seed = seed
+        context.now = max(time, self._agreed.time + 1)
+        context.seed = self._agreed.seed
+        self._agreed = Agreed(context.now, next_seed)
         results = [self._apply(index, place, request) for place, request in enumerate(requests)]
         self._sessions.close_oldest()
         return results
@@ -121,7 +131,7 @@ class Executor:
         neither asked nor changed. The index in these results is 0: a read has no place in the log, and replicas that
         are some entries apart must still be able to agree on what it found. [CL99 5.1]"""
         context = self._runtime.context
-        context.now, context.seed = self._time, b""
+        context.now, context.seed = self._agreed.time, b""
         return [encode_results(Results(0, self._query(request))) for request in requests]
 
     def _query(self, request: Request) -> list[bytes]:
@@ -157,9 +167,9 @@ class Executor:
     def _flush(self) -> merkle.Node:
         """Bring the tree up to the state."""
         changes = self._runtime.take_changes() | self._sessions.take_changes()
-        if self._time != self._time_written:
-            changes[_TIME] = _encode(self._time)
-            self._time_written = self._time
+        if self._agreed is not self._agreed_written:
+            changes[_AGREED] = _encode(self._agreed)
+            self._agreed_written = self._agreed
         if changes:
             self._root = merkle.update(self._root, self._cut(changes))
         return self._root
@@ -247,19 +257,20 @@ class Executor:
     def _become(self, index: int, root: merkle.Node) -> None:
         """Replace the state by the one of `root`. Reads all that differs before it changes anything."""
         values = list(merkle.value_differences(self._flush(), root))
-        times = [value for key, value in values if key == _TIME]
+        told = [value for key, value in values if key == _AGREED]
         try:
-            time = self._time if not times else 0 if times[0] is None else _decode_time(times[0])
+            agreed = self._agreed if not told else Agreed() if told[0] is None else _decode_agreed(told[0])
             sessions = self._sessions.prepare(pair for pair in values if SessionTable.owns(pair[0]))
         except msgspec.MsgspecError as error:
             raise StateUnreadable(f"state of index {index}: {error}") from None
-        state = self._runtime.prepare(pair for pair in values if pair[0] != _TIME and not SessionTable.owns(pair[0]))
+        state = self._runtime.prepare(pair for pair in values if pair[0] != _AGREED and not SessionTable.owns(pair[0]))
         self._runtime.install(state)
         self._sessions.install(sessions)
         for key, value in values:
             if key in self._pieces or len(value or b"") > merkle.CHUNK_BYTES:
                 self._note_pieces(key, value)
-        self.index, self._root, self._time, self._time_written = index, root, time, time
+        self.index, self._root = index, root
+        self._agreed = self._agreed_written = agreed
 
     def check_invariants(self) -> None:
         self._runtime.check_invariants()

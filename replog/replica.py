@@ -149,7 +149,7 @@ class Replica:
     # ------------------------------------------------------------------------------------------- for the application
 
     def _apply(self, effect: Apply) -> list[Any]:
-        results = self.executor.apply(effect.index, effect.requests, effect.time, effect.seed)
+        results = self.executor.apply(effect.index, effect.requests, effect.time, effect.next_seed)
         if effect.tentative:
             self._tentative = Applied(effect.index, results)
             return [Applied(effect.index, results, True)]

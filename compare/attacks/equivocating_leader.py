@@ -17,7 +17,7 @@ import random
 
 from compare.attacks.base import Attack, Power, copy_of
 from replog.codec import BadMessage
-from replog.core import Applied, Apply, Effect, Event, Received, Reply
+from replog.core import Apply, Effect, Event, Received, Reply
 from replog.executor import Executor
 from replog.replica import Replica
 from replog.types import Answer, ClientId, Message, Micros, NodeId, Request, Submit
@@ -162,7 +162,7 @@ class EquivocatingLeader(Attack):
             return
         lie = self.told.get(effect.index)
         requests = effect.requests if lie is None else lie
-        results = Applied(effect.index, self._shadow.apply(effect.index, requests, effect.time, effect.seed)).results
+        results = self._shadow.apply(effect.index, requests, effect.time, effect.next_seed)
         for result in results if lie is not None else ():
             if result.results is not None:
                 self._answer(result.client, result.timestamp, result.results)

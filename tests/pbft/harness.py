@@ -129,13 +129,13 @@ class Cluster(plug.Cluster):
                 self.doubtful(node, effect)
             elif isinstance(effect, Apply):
                 batch = tuple(request.raw for request in effect.requests)
-                what = self.applied[node][effect.index] = (batch, effect.time, effect.seed)
+                what = self.applied[node][effect.index] = (batch, effect.time, effect.next_seed)
                 self.history[node].append((effect.index, what))
 
     def doubtful(self, node: int, effect: Apply | Confirm | Rollback) -> None:
         """What is executed tentatively counts when it is confirmed."""
         if isinstance(effect, Apply):
-            self.tentative[node] = (tuple(request.raw for request in effect.requests), effect.time, effect.seed)
+            self.tentative[node] = (tuple(request.raw for request in effect.requests), effect.time, effect.next_seed)
         elif isinstance(effect, Confirm):
             what = self.applied[node][effect.index] = self.tentative[node]
             self.history[node].append((effect.index, what))

@@ -465,7 +465,7 @@ def test_nobody_decides_without_a_certificate(spoil: Any) -> None:
 
 
 def test_agreed_time_and_seed_are_the_same_everywhere() -> None:
-    """P29: what the primary proposed, and a seed by cluster, seq and batch."""
+    """P29: what the primary proposed, and for the next batch a seed by cluster, seq and batch."""
     cluster = Cluster()
     cluster.clock_off = {1: 3 * SECOND, 2: -3 * SECOND}
     cluster.submit("ann", 1)

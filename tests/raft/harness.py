@@ -175,7 +175,7 @@ class Cluster(plug.Cluster):
             if isinstance(effect, Persist):
                 self.unsynced.add(node)
             elif isinstance(effect, Apply):
-                what = effect.time, effect.seed, *(request.raw for request in effect.requests)
+                what = effect.time, effect.next_seed, *(request.raw for request in effect.requests)
                 term = log.term(effect.index) if log.holds(effect.index) else None
                 self.unwitnessed[node].append((effect.index, what, term))
             elif isinstance(effect, Note) and effect.kind == "term" and effect.detail["role"] == "leader":
