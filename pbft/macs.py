@@ -63,6 +63,11 @@ class MacRequests(Requests):
             self._untold[request.client] = None
         return good
 
+    def vouches(self, request: Request) -> bool:
+        """What waits here under other MACs, and under a right one, is the same request."""
+        known = self.pending.get(request.identity)
+        return (known is not None and known.body == request.body) or self.verify(request)
+
     def renew_keys(self) -> None:
         """Whoever still uses the last key is told the next one, and has a lifetime to take it. [CL02 keys]"""
         self._keys.renew()
@@ -70,6 +75,11 @@ class MacRequests(Requests):
 
     def key_for(self, client: ClientId) -> Effect:
         return core.Reply(client, SessionKey(self._keys.key(client)))
+
+    def tell(self, client: ClientId) -> Effect:
+        """The key that `client` lacks, at once."""
+        self._untold.pop(client, None)
+        return self.key_for(client)
 
     def take_untold(self) -> list[Effect]:
         """Keys for clients that use a wrong or an old one."""
@@ -106,7 +116,7 @@ class MacIntake(Intake):
 
     def unvouched(self, request: Request, sender: Principal) -> list[Effect]:
         """Not refused: it may be genuine under a key that this replica has forgotten. The client is told the key."""
-        told = [self.requests.key_for(request.client)] if isinstance(sender, str) else []
+        told = [self.requests.tell(request.client)] if isinstance(sender, str) else []
         return [*told, *self.notary.refuse(sender, "request: its MAC for this replica is wrong")]
 
     def second(self, known: Request, request: Request, sender: Principal) -> list[Effect]:

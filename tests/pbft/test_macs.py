@@ -10,6 +10,7 @@ from pbft import messages as m
 from pbft.claims import Claims
 from pbft.mac_view_change import MacViewChanges
 from pbft.macs import MacCore, MacRequests
+from pbft.requests import Requests
 from replog.core import Accuse, Received
 from replog.types import Request, Submit
 from tests.pbft.chance import Chance
@@ -70,6 +71,25 @@ def test_p31_what_the_primary_alone_vouches_for_is_not_voted_for() -> None:
     assert cluster.executed() == [0] * 4
     cluster.submit("ann", 1, to=range(4))
     assert cluster.run(20 * SECOND, until=lambda: cluster.done("ann", 1)), "the genuine one is executed all the same"
+
+
+class KnowsBytesAlone(MacCore):
+    """A request that came from its client itself does not vouch for the same one under other MACs."""
+
+    class requests_type(MacRequests):  # noqa: N801
+        def vouches(self, request: Request) -> bool:
+            return Requests.vouches(self, request)
+
+
+@pytest.mark.parametrize(("core", "views"), [(MacCore, [0] * 4), (KnowsBytesAlone, [1] * 4)])
+def test_cl02_the_clients_own_word_is_enough(core: type[MacCore], views: list[int]) -> None:
+    """The primary has proposed under MACs that are right for itself alone; then the client sends to all."""
+    cluster = Cluster(options=MACS, core=core)
+    cluster.inject("ann", 0, Submit(spoiled(cluster.request("ann", 1), 1, 2, 3).raw))
+    cluster.settle()
+    cluster.submit("ann", 1, to=range(4))
+    assert cluster.run(5 * SECOND, until=lambda: cluster.done_by("ann", 1, range(4)))
+    assert cluster.views() == views
 
 
 class WaitsForEver(MacCore):
