@@ -256,8 +256,12 @@ UNSAID = ("signature", "time", "results")
 SAID: dict[str, Callable[[Any], object]] = {
     "requests": lambda raws: [named(Request(raw)) for raw in raws],
     "request": lambda raw: named(Request(raw)),
+    "answer": lambda answer: Answer(answer).name,
     "votes": lambda votes: [vote.replica for vote in votes],
     "prepared": lambda proofs: [f"{proof.seq}@{proof.view}" for proof in proofs],
+    "voted": lambda places: [f"{place.seq}@{place.view}" for place in places],
+    "checkpoints": lambda claims: [f"{claim.seq}:{_short(claim.digest)}" for claim in claims],
+    "message": lambda message: f"({brief(message)})",
     "view_changes": lambda parts: [part.replica for part in parts],
     "pre_prepares": lambda items: [f"{item.seq}:{_short(item.digest)}" for item in items],
     "checkpoint": lambda proof: f"({brief(proof)})",
