@@ -39,7 +39,9 @@ class Execution:
         self.executed = setup.stored.index
         self.tentative: Batch | None = None
         self.was_tentative = False
-        """Whether what was executed last had been answered before it was decided."""
+        """Whether what was executed last had been answered before it was decided, in the view that decided it: only
+        tentative answers of one view make a result."""
+        self._told_in = 0
         self._applied = self.executed
         self._busy = False
         self._checkpoint_due = False
@@ -74,7 +76,7 @@ class Execution:
         if slot.decided is not None:
             return [self._effect(slot.seq, slot.decided)]
         if self._options.tentative and slot.body is not None and self._ordering.has_prepared(slot):
-            self.tentative = slot.body
+            self.tentative, self._told_in = slot.body, self._ordering.view
             return [self._effect(slot.seq, slot.body, tentative=True)]
         return []
 
@@ -97,10 +99,10 @@ class Execution:
 
     def _confirm(self, slot: Slot | None) -> list[Effect]:
         batch = slot.decided if slot is not None else None
-        if slot is None or batch is None:
+        if slot is None or batch is None or slot.committed is None:
             return []
         self.tentative = None
-        self._busy = self.was_tentative = True
+        self._busy, self.was_tentative = True, slot.committed.view == self._told_in
         return [Confirm(slot.seq, batch.requests, batch.time)]
 
     def _undo(self) -> Effect:

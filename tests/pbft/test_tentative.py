@@ -9,6 +9,7 @@ import pytest
 from pbft import PbftCore
 from pbft import messages as m
 from pbft.execution import Execution
+from replog.core import Effect
 from replog.types import Answer
 from tests.pbft.chance import Chance
 from tests.pbft.harness import SECOND, SMALL, Cluster
@@ -129,3 +130,30 @@ def test_5_1_a_state_taken_back_below_the_window_waits_for_the_proved_one() -> N
     core.execution._applied = 0
     core.ordering.raise_high(2 * core.options.log_window)
     assert core.execution.next() == []
+
+
+class SaysItOnce(PbftCore):
+    class execution_type(Execution):  # noqa: N801
+        def _confirm(self, slot: Any) -> list[Effect]:
+            effects = super()._confirm(slot)
+            self.was_tentative = True
+            return effects
+
+
+@pytest.mark.parametrize(("core", "heard"), [(PbftCore, True), (SaysItOnce, False)])
+def test_5_1_answers_of_two_views_make_no_result_until_it_is_decided(core: type[PbftCore], heard: bool) -> None:
+    """Nodes 1 and 2 answer tentatively in view 0, node 3 prepares in view 1: nobody would wait for what all know."""
+    cluster = Cluster(options=OPTIONS, core=core)
+    cluster.blocked = lambda packet: (
+        type(packet.message) in (m.Prepare, m.Commit)
+        and packet.message.view == 0
+        and (packet.to == 3 or type(packet.message) is m.Commit)
+    )
+    cluster.submit("ann", 1)
+    cluster.settle()
+    cluster.crash(0)
+    cluster.run(30 * SECOND, until=lambda: cluster.executed()[1:] == [1] * 3)
+    cluster.settle()
+    answers = said(cluster, "ann", 1)
+    assert answers[3] == Answer.TENTATIVE
+    assert (answers[1] == answers[2] == Answer.DONE) is heard, "with those of view 1 they make a quorum"
