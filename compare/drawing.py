@@ -13,7 +13,7 @@ from typing import Any, Final
 from compare.scenario import Scenario
 from pbft.config import Options
 
-SIZES: Final = ((4, 1), (4, 1), (4, 1), (7, 2), (7, 2), (5, 1), (6, 1))
+SIZES: Final = ((4, 1), (4, 1), (4, 1), (7, 2), (7, 2), (5, 1), (6, 1), (8, 2))
 FAULTS_FROM_S, FAULTS_TO_S, ENDS_S = 0.1, 1.0, 1.2
 
 
@@ -30,7 +30,8 @@ def draw(scenario: Scenario, seed: int) -> Scenario:
         },
         "network": _network(chance),
         "disk": _disk(chance),
-        "workload": scenario.workload.model_dump() | {"byzantine": chance.choice((0, 1, 1, 2, 5))},
+        "workload": scenario.workload.model_dump()
+        | {"byzantine": chance.choice((0, 1, 1, 2, 5)), "operations": chance.choice((1, 1, 3))},
         "timeline": _timeline(chance, n, f),
     }
     exact = Scenario.model_validate(scenario.model_dump() | drawn)

@@ -68,7 +68,7 @@ def evidence_of(observed: Observed) -> Evidence:
         up=[node for node in correct if node not in observed.gone],
         calls=observed.calls,
         probes=observed.probes,
-        faults_end=observed.began + int(observed.scenario.faults_end_s * 1_000_000),
+        faults_end=observed.began + _us(observed.scenario.faults_end_s),
         model=observed.scenario.workload.kind,
         signed=observed.signed,
     )
@@ -78,7 +78,7 @@ def conclude(observed: Observed) -> Run:
     """Judge the run."""
     checks, undecided = _heard(evidence_of(observed))
     acknowledged = sum(call.known for call in observed.calls)
-    verdict, error = verdict_of(checks, acknowledged, _acts(observed)), ""
+    verdict, error = verdict_of(checks, _lived(observed), _acts(observed)), ""
     if observed.broken or (undecided and verdict is not Verdict.UNSAFE):
         verdict, error = Verdict.ERROR, observed.broken or undecided
     return Run(
@@ -128,6 +128,21 @@ def _heard(evidence: Evidence) -> tuple[dict[str, Check], str]:
         except Undecided as reason:
             undecided = str(reason)
     return checks, undecided
+
+
+def _lived(observed: Observed) -> int:
+    """Operations that were acknowledged; of a run with an attack, while it lasted: what nobody needed was not tried."""
+    known = [call.returned for call in observed.calls if call.returned is not None]
+    if not observed.scenario.attacked:
+        return len(known)
+    attacks = [happening for happening in observed.scenario.timeline if happening.attack is not None]
+    start = observed.began + _us(min(attack.start_s for attack in attacks))
+    ends = [observed.ended if attack.end_s is None else observed.began + _us(attack.end_s) for attack in attacks]
+    return sum(start <= returned <= max(ends) for returned in known)
+
+
+def _us(seconds: float) -> Micros:
+    return round(seconds * 1_000_000)
 
 
 def _acts(observed: Observed) -> list[int]:

@@ -134,7 +134,7 @@ def _why_vacuous(run: Run) -> str:
     if not run.acknowledged:
         return "nothing was acknowledged"
     if run.attack_actions:
-        return "no fault struck"
+        return "nothing was acknowledged while the attack lasted" if run.fault_actions else "no fault struck"
     return "no attack reached a correct replica" + ("" if run.fault_actions else ", and no fault struck")
 
 

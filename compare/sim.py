@@ -93,8 +93,8 @@ class Trial:
         """Place in the timeline -> whom it struck."""
         self._chance = random.Random(f"{seed}/timeline")
         self._schedules: dict[int, FigureEight] = {}
-        self.strikes = 0
-        """Faults that struck, schedules left out."""
+        self.strikes: Counter[str] = Counter()
+        """Faults that struck, by name, schedules left out."""
         self.witness = Witness(self.liars, self._told)
         self.strangers: dict[ClientId, ByzantineClient] = {}
         self._told_by_strangers = 0
@@ -192,9 +192,9 @@ class Trial:
             liars=tuple(sorted(self.liars)),
             gone=tuple(sorted(self.gone)),
             attack_actions=sum(wrapper.actions for wrapper in self._all_wrapped),
-            fault_actions=self.strikes + sum(schedule.phases for schedule in self._schedules.values()),
+            fault_actions=self.strikes.total() + sum(schedule.phases for schedule in self._schedules.values()),
             acts=self._acts,
-            events=self.witness.events,
+            events=self.witness.events | {f"fault {name}": number for name, number in self.strikes.items()},
             signed={name: stranger.signed for name, stranger in self.strangers.items()},
             costs=costs,
         )
@@ -256,7 +256,7 @@ class Trial:
         if happening.attack is not None:
             self._attack(nodes, happening)
         else:
-            self.strikes += self._strike(place, happening, nodes)
+            self.strikes[happening.name] += self._strike(place, happening, nodes)
             if happening.end_s is None:
                 self.gone |= set(nodes)
 

@@ -10,11 +10,12 @@ Here: what is done to messages. Not here: values (`random_words`), signatures of
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
 from compare.attacks.base import Attack, Power
-from compare.attacks.random_words import Words
+from compare.attacks.random_words import Words, differences
 from replog.core import Effect, Event, Received, Reply, Send
 from replog.replica import Replica
 from replog.types import Message, Micros, NodeId
@@ -22,13 +23,17 @@ from replog.types import Message, Micros, NodeId
 LISTENS: Final = 0.2
 """The share of what it hears that it learns words from."""
 LATE_US: Final = 200_000
+SELDOM: Final = 20
+"""What has been said less often than that is lied about more: a change of view passes quickly."""
+CHANGED: Final = " changed"
+INVENTED: Final = " invented"
 OLD: Final = 128
 """Messages of its own that it may say again."""
 
 
 class RandomLiar(Attack):
     """Invariants:
-    `acts` counts what a correct replica was told, by kind and act, and what nobody was told
+    `acts` counts what a correct replica was told, by kind and act, a change by each field; and what nobody was told
     `actions` counts of them what the honest replica inside would not have said
     """
 
@@ -48,7 +53,9 @@ class RandomLiar(Attack):
             self._ways[way] = self._ways.get(way, 0.1) + chance.random()
         self._old: list[Message] = []
         self._late: list[tuple[Micros, Send]] = []
-        self._said: dict[tuple[NodeId, bytes], str] = {}
+        self._said: dict[tuple[NodeId, bytes], set[str]] = {}
+        """What each was told and has not heard yet, with the names of the acts."""
+        self._times: Counter[type[Message]] = Counter()
 
     def sign(self, message: Any) -> Any:
         """The same in this liar's own name, with signatures of the coalition's where they belong."""
@@ -67,13 +74,10 @@ class RandomLiar(Attack):
         return [] if self._chance.random() < self._deaf else [event]
 
     def arrived(self, node: NodeId, message: Message) -> None:
-        act = self._said.pop((node, self.encode(message)), None) if self._said else None
-        if act is not None:
-            self._count(message, act)
-            self.actions += act in ("changed", "invented")
-
-    def _count(self, message: Message, act: str) -> None:
-        self.acts[f"{type(message).__name__} {act}"] += 1
+        acts = self._said.pop((node, self.encode(message)), None) if self._said else None
+        if acts is not None:
+            self.acts.update(acts)
+            self.actions += any(act.endswith((CHANGED, INVENTED)) for act in acts)
 
     # ----------------------------------------------------------------------------------------------------- what it says
 
@@ -87,16 +91,21 @@ class RandomLiar(Attack):
         return said + due
 
     def _say(self, now: Micros, effect: Effect) -> list[Effect]:
-        lies = self._chance.random() < self._rate
-        if type(effect) is Reply and lies:
+        if isinstance(effect, Send):
+            self._remember(effect.message)
+        elif not isinstance(effect, Reply):
+            return [effect]
+        if not self._lies(effect.message):
+            return [effect]
+        if isinstance(effect, Reply):
             return self._reply(effect)
-        if type(effect) is not Send:
-            return [effect]
-        self._remember(effect.message)
-        if not lies:
-            return [effect]
         (way,) = self._chance.choices(list(self._ways), list(self._ways.values()))
         return way(now, effect)
+
+    def _lies(self, message: Message) -> bool:
+        self._times[type(message)] += 1
+        seldom = self._times[type(message)] <= SELDOM
+        return self._chance.random() < (max(self._rate, 0.5) if seldom else self._rate)
 
     def _remember(self, message: Message) -> None:
         if self._chance.random() < LISTENS:
@@ -113,25 +122,26 @@ class RandomLiar(Attack):
     def _some(self, nodes: tuple[NodeId, ...]) -> tuple[NodeId, ...]:
         return tuple(sorted(self._chance.sample(nodes, self._chance.randint(1, len(nodes)))))
 
-    def _tell(self, to: tuple[NodeId, ...], message: Message, act: str) -> Send:
+    def _tell(self, to: tuple[NodeId, ...], message: Message, *acts: str) -> Send:
         raw = self.encode(message)
         for node in to:
-            self._said[node, raw] = act
+            self._said[node, raw] = set(acts)
         return Send(to, message)
 
     def _withhold(self, now: Micros, send: Send) -> list[Effect]:
         _, rest = self._split(send)
-        self._count(send.message, "withheld")
+        self.acts[_named(send.message, "withheld")] += 1
         return rest
 
     def _delay(self, now: Micros, send: Send) -> list[Effect]:
         some, rest = self._split(send)
-        self._late.append((now + self._chance.randrange(LATE_US), self._tell(some, send.message, "late")))
+        late = self._tell(some, send.message, _named(send.message, "late"))
+        self._late.append((now + self._chance.randrange(LATE_US), late))
         return rest
 
     def _repeat(self, now: Micros, send: Send) -> list[Effect]:
         old = self._chance.choice(self._old) if self._old else send.message
-        return [send, self._tell(self._some(send.to), old, "again")]
+        return [send, self._tell(self._some(send.to), old, _named(old, "again"))]
 
     def _change(self, now: Micros, send: Send) -> list[Effect]:
         """Something else for some of them, for each the same or for each another; they may hear the truth too."""
@@ -141,15 +151,23 @@ class RandomLiar(Attack):
         for group in [some] if self._chance.random() < 0.6 else [(node,) for node in some]:
             lie = self.sign(self._words.change(send.message))
             self._words.learn(lie)
-            effects.append(self._tell(group, lie, "changed"))
+            effects.append(self._tell(group, lie, *(name + CHANGED for name in differences(send.message, lie))))
         return effects
 
     def _invent(self, now: Micros, send: Send) -> list[Effect]:
         others = tuple(node for node in range(self.power.n) if node != self.me)
-        return [send, self._tell(self._some(others), self.sign(self._words.invent()), "invented")]
+        lie = self.sign(self._words.invent())
+        return [send, self._tell(self._some(others), lie, type(lie).__name__ + INVENTED)]
 
     def _reply(self, effect: Reply) -> list[Effect]:
         """To a client: nothing, or another answer."""
-        act = self._chance.choice(("withheld", "changed"))
-        self._count(effect.message, act)
-        return [Reply(effect.client, self._words.change(effect.message))] if act == "changed" else []
+        if self._chance.random() < 0.5:
+            self.acts[_named(effect.message, "withheld")] += 1
+            return []
+        lie = self._words.change(effect.message)
+        self.acts.update(name + CHANGED for name in differences(effect.message, lie))
+        return [Reply(effect.client, lie)]
+
+
+def _named(message: Message, act: str) -> str:
+    return f"{type(message).__name__} {act}"

@@ -44,6 +44,22 @@ def _key(name: str, told: Type) -> Any:
     return name
 
 
+def differences(first: Any, second: Any) -> set[str]:
+    """In which fields two messages of one kind differ, by kind and name, those of their parts too."""
+    if type(first) is not type(second):
+        return set()
+    if isinstance(first, list):
+        return set().union(*map(differences, first, second)) if len(first) == len(second) else set()
+    if not isinstance(first, msgspec.Struct):
+        return set()
+    found = set()
+    for name in _fields(type(first)):
+        one, other = getattr(first, name), getattr(second, name)
+        if one != other:
+            found |= {f"{type(first).__name__}.{name}"} | differences(one, other)
+    return found
+
+
 class Words:
     """The common vocabulary of a coalition. Invariant: each field has at most KEPT values, the latest."""
 
