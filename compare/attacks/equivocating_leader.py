@@ -93,7 +93,7 @@ class EquivocatingLeader(Attack):
             return [event]
         if not self._is_for_b(request.client) or request.read_only or len(self.pool) >= POOL:
             return [event]
-        if not self.power.verifier.verify(request.client, request.statement(self.power.domain), request.auth):
+        if not self.is_genuine(request):
             return [event]
         known = self._shadow.results(*request.identity) if self._shadow is not None else None
         if known is not None:
@@ -103,6 +103,10 @@ class EquivocatingLeader(Attack):
         else:
             return [] if self.withhold else [event]
         return []
+
+    def is_genuine(self, request: Request) -> bool:
+        """Whether its client made it: others shall take it."""
+        return self.power.verifier.verify(request.client, request.statement(self.power.domain), request.auth)
 
     def _is_for_b(self, client: ClientId) -> bool:
         """Clients are dealt to the sides in turn, as they come."""

@@ -7,7 +7,7 @@ from compare.decisions import collect
 from compare.judging import conclude
 from compare.results import Run, Verdict
 from compare.runner import Job, observe
-from compare.scenario import find
+from compare.scenario import Scenario, find
 from compare.sim import Trial
 from replog import protocols
 from replog.quorum import weak_quorum
@@ -16,14 +16,16 @@ SCENARIO = find("equivocating-leader")
 SEEDS = range(1, 5)
 
 
-def made(protocol: str, seed: int) -> tuple[Trial, Run]:
-    trial = Trial(SCENARIO, protocols.find(protocol), seed)
+def made(protocol: str, seed: int, scenario: Scenario = SCENARIO) -> tuple[Trial, Run]:
+    trial = Trial(scenario, protocols.find(protocol), seed)
     return trial, conclude(trial.run())
 
 
+@pytest.mark.parametrize("auth", ["signatures", "macs"])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_pbft_holds_and_goes_on(seed: int) -> None:
-    trial, run = made("pbft", seed)
+def test_pbft_holds_and_goes_on(seed: int, auth: str) -> None:
+    side = SCENARIO.side("pbft").model_copy(update={"options": {"auth": auth}})
+    trial, run = made("pbft", seed, SCENARIO.model_copy(update={"protocols": {"pbft": side}}))
     assert run.verdict is Verdict.OK
     assert run.attack_actions > 0
     after = [call for call in trial.calls if call.known and call.invoke > trial.began + 2_600_000]
