@@ -412,7 +412,9 @@ class Ordering:
         for seq, slot in self.slots.items():
             assert self.low < seq <= self.high, f"slot {seq} lies within ({self.low}, {self.high}]"
             assert seq > self.high - 2 * self._notary.log_window, f"slot {seq} lies within two windows of {self.high}"
-            assert slot.prepared is None or slot.prepared.view <= self.view, f"slot {seq} prepared in a view to come"
+            if slot.prepared is not None:
+                assert slot.prepared.view <= self.view, f"slot {seq} prepared in a view to come"
+                assert slot.voted.get(slot.prepared.digest, -1) >= slot.prepared.view, f"slot {seq} prepared unvoted"
             if slot.prepared is not None and slot.committed is not None and slot.prepared.view >= slot.committed.view:
                 assert slot.prepared.digest == slot.committed.digest, f"slot {seq} prepared against what is decided"
             if self.active and self._notary.me in slot.commits.good:

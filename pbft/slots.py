@@ -70,6 +70,7 @@ class Slot:
       `committed`, once there, stands: no later one has another digest                         [CL99 4.5.1]
       an own COMMIT was sent in this view only if `prepared` is of this view                   (HAZARDS P25)
       `voted` has the highest view in which this replica proposed or accepted a digest with its body   [CL02 Q]
+      what is `prepared` was voted for in that view or a later one, and is among `voted`       [CL02 P, Q]
     """
 
     __slots__ = (
@@ -106,7 +107,9 @@ class Slot:
         """This replica says in `view` that `digest` belongs here; it has the body."""
         self.voted[digest] = max(view, self.voted.get(digest, 0))
         if len(self.voted) > BODIES_MAX:
-            del self.voted[min(self.voted, key=lambda voted: (self.voted[voted], voted))]
+            prepared = self.prepared.digest if self.prepared is not None else None
+            others = [voted for voted in self.voted if voted != prepared]
+            del self.voted[min(others, key=lambda voted: (self.voted[voted], voted))]
 
     @property
     def body(self) -> Batch | None:
