@@ -27,7 +27,7 @@ def test_pbft_holds_and_goes_on(seed: int, auth: str) -> None:
     side = SCENARIO.side("pbft").model_copy(update={"options": {"auth": auth}})
     trial, run = made("pbft", seed, SCENARIO.model_copy(update={"protocols": {"pbft": side}}))
     assert run.verdict is Verdict.OK
-    assert run.attack_actions > 0
+    assert run.attack_actions
     after = [call for call in trial.calls if call.known and call.invoke > trial.began + 2_600_000]
     assert len(after) > 50
 
