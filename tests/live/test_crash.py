@@ -1,6 +1,7 @@
 """Real processes, killed: what was acknowledged is there afterwards, and nothing was executed twice.
 
-Judged from outside: by what clients were told, and by what they read when the cluster runs again.
+Judged from outside: by what clients were told, and by what they read when the cluster runs again. `test_kill_all.py`
+kills all at once, and asks the judges of the comparison.
 """
 
 import asyncio
@@ -110,27 +111,6 @@ async def loading(client: LogClient) -> AsyncIterator[Load]:
         yield load
     finally:
         load.cancel()
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_kill_all_at_once_under_load_and_go_on(protocol: str, make: Callable[..., ClusterConfig]) -> None:
-    config = make(protocol)
-    async with LocalProcesses(config) as processes:
-        await processes.start()
-        await processes.wait_serving()
-        async with LogClient(config, timeout=30) as client, loading(client) as load:
-            for _ in range(3):
-                await load.acknowledge(150)
-                nodes = list(processes.pids())
-                for node in nodes:
-                    processes.kill(node)
-                await asyncio.gather(*(processes.wait_exit(node) for node in nodes))
-                await processes.start()
-                serving = await processes.wait_serving()
-                assert all(line["resumed"] for line in serving.values())
-            await load.acknowledge(50)
-            await load.stop()
-            assert await load.judge() >= 500
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -1,0 +1,48 @@
+"""View change of real processes: from the kill -9 of the primary under load to the next acknowledgement the median is
+at most 1.5 times the view time-out. `tests/cluster/test_outage.py` measures the same in the simulator.
+
+The bound is the product's own promise about its own time-out, and the median of several rounds: a machine that is busy
+for a moment does not break it.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from replog.live.engine import monotonic
+from tests.live.lab import Lab
+
+pytestmark = pytest.mark.live
+
+ROUNDS = 7
+BAR = 1.5
+
+
+async def outage(lab: Lab) -> float:
+    """Kill the primary; how many view time-outs until writes are acknowledged again. Then it comes back."""
+    leader = await lab.leader()
+    await lab.acknowledge(20)
+    killed = monotonic()
+    await lab.kill(leader)
+    await lab.acknowledge(40)
+    times = [killed, *lab.writes(killed)]
+    resumed = max(pairwise(times), key=lambda pair: pair[1] - pair[0])[1]
+    await lab.start(leader)
+    await lab.level()
+    return (resumed - killed) / lab.config.protocol_options().view_timeout_us
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("auth", ["signatures", "macs"])
+async def test_after_a_kill_of_the_primary_the_next_answer_comes_in_time(tmp_path: Path, auth: str) -> None:
+    lab = Lab(tmp_path, "pbft", {"auth": auth}, seed=1)
+    async with lab.running():
+        found = [await outage(lab) for _ in range(ROUNDS)]
+        await lab.judge()
+    print(f"{auth}: median {median(found):.2f} of the view time-out; {', '.join(f'{one:.2f}' for one in found)}")
+    assert min(found) > 0.5, "vacuous: the primary was not missed"
+    assert median(found) <= BAR
