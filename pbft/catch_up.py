@@ -7,7 +7,8 @@ Retransmission is by the receiver: its Status says what it has, the answer is ex
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from collections.abc import Hashable
+from typing import Final, Generic, TypeVar
 
 from pbft.checkpoint import Checkpoints
 from pbft.messages import (
@@ -45,15 +46,19 @@ EARLY_BYTES_MAX: Final = 8 * 1024 * 1024
 """Of one sender, kept for a view or window that this replica has not reached."""
 
 
-class Allowance:
-    """How much of something one peer gets: `most` in each `period`; what would go beyond is dropped, it asks again."""
+Who = TypeVar("Who", bound=Hashable)
+
+
+class Allowance(Generic[Who]):
+    """How much of something each peer, or client, gets: `most` in each `period`. What would go beyond is dropped, it
+    asks again."""
 
     def __init__(self, most: int, period: Micros) -> None:
         self._most = most
         self._period = period
-        self._used: dict[NodeId, tuple[Micros, int]] = {}
+        self._used: dict[Who, tuple[Micros, int]] = {}
 
-    def take(self, now: Micros, sender: NodeId, cost: int = 1) -> bool:
+    def take(self, now: Micros, sender: Who, cost: int = 1) -> bool:
         """Whether something is left for it; the last one may go beyond by less than itself."""
         since, used = self._used.get(sender, (now, 0))
         if now - since >= self._period:
@@ -71,9 +76,9 @@ class Giving:
     """
 
     def __init__(self, period: Micros) -> None:
-        self._answers = Allowance(ANSWERS, period)
-        self._parts = Allowance(PARTS, period)
-        self._bytes = Allowance(BYTES, period)
+        self._answers: Allowance[NodeId] = Allowance(ANSWERS, period)
+        self._parts: Allowance[NodeId] = Allowance(PARTS, period)
+        self._bytes: Allowance[NodeId] = Allowance(BYTES, period)
 
     def answer(
         self,

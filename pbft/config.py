@@ -5,7 +5,7 @@ Not here: members, addresses, keys (`replog.config`), sessions (the executor's).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -14,6 +14,12 @@ from replog.types import REQUEST_BYTES_MAX
 Micros = Annotated[int, Field(ge=1, le=86_400_000_000)]
 Count = Annotated[int, Field(ge=1, le=65_536)]
 Bytes = Annotated[int, Field(ge=1, le=32 * 1024 * 1024)]
+
+
+Measure = Literal["heartbeat", "floor", "fairness", "rotation", "turns", "blacklist"]
+MEASURES: Final[tuple[Measure, ...]] = get_args(Measure)
+"""heartbeat, floor, fairness, rotation: what backups demand of the primary (`pbft.demands`). turns: each client's
+requests in turn (`pbft.requests`). blacklist: who sends bad signatures is not heard for a while (`pbft.intake`)."""
 
 
 class Options(BaseModel):
@@ -56,6 +62,20 @@ class Options(BaseModel):
     of synchrony. [CL99 3, 4.5.2]"""
     status_interval_us: Micros = 100_000
     """How often a replica that waits for something tells the others what it has; four times as long when idle."""
+    robust: bool | list[Measure] = False
+    """What keeps the service useful under attack [Clement09]: all of it, nothing, or these measures."""
+    heartbeat_us: Annotated[int, Field(ge=0, le=86_400_000_000)] = 0
+    """Measure "heartbeat": how long a primary may propose nothing while a request waits; 0: view_timeout_us / 8."""
+    floor_share: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Measure "floor": the share of the throughput of the last views that a primary must keep while requests wait. It
+    rises by 1 % a second, so that every view under load ends."""
+    grace_us: Micros = 2_000_000
+    """Measure "floor": how long a new primary is left alone."""
+    blacklist_us: Micros = 60_000_000
+    """Measure "blacklist": how long a client is not heard that sent a bad signature or a storm of repetitions."""
+    view_length_us: Micros = 60_000_000
+    """Measure "rotation": the longest that one primary leads while anything is executed."""
+
     clock_bound_us: Annotated[int, Field(ge=10_000, le=3_600_000_000)] = 10_000_000
     """How far a proposed time may lie from a backup's own time of day. [CL99 4.6] A proposal is some milliseconds old
     when it comes."""
@@ -89,6 +109,7 @@ class Options(BaseModel):
                 "batch_operations_max must not exceed client_operations_max",
             ),
             (self.view_timeout_us <= self.view_timeout_cap_us, "view_timeout_us must not exceed view_timeout_cap_us"),
+            (4 * self.heartbeat_us <= self.view_timeout_us, "heartbeat_us must be at most view_timeout_us / 4"),
             (8 * self.batch_delay_us <= self.view_timeout_us, "batch_delay_us must be at most view_timeout_us / 8"),
             (
                 8 * self.status_interval_us <= self.view_timeout_us,
@@ -100,6 +121,17 @@ class Options(BaseModel):
                 values = ", ".join(f"{name} = {getattr(self, name)}" for name in dict.fromkeys(names))
                 raise ValueError(f"{rule} ({values})")
         return self
+
+    @property
+    def heartbeat(self) -> int:
+        return self.heartbeat_us or self.view_timeout_us // 8
+
+    @property
+    def measures(self) -> frozenset[Measure]:
+        """Those of `robust`."""
+        if isinstance(self.robust, bool):
+            return frozenset(MEASURES) if self.robust else frozenset()
+        return frozenset(self.robust)
 
     @property
     def client_retry_us(self) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pbft.acceptance import Acceptance
 from pbft.catch_up import Allowance, Giving, Hearing
 from pbft.checkpoint import Checkpoints
+from pbft.demands import Demands
 from pbft.execution import Execution
 from pbft.intake import Intake
 from pbft.messages import (
@@ -22,6 +23,7 @@ from pbft.messages import (
     CheckpointProof,
     Commit,
     Committed,
+    Complaint,
     FetchBatch,
     FetchPart,
     NewView,
@@ -83,6 +85,7 @@ class PbftCore:
     transfer_type: type[StateTransfer] = StateTransfer
     requests_type: type[Requests] = Requests
     patience_type: type[Patience] = Patience
+    demands_type: type[Demands] = Demands
     execution_type: type[Execution] = Execution
     acceptance_type: type[Acceptance] = Acceptance
     intake_type: type[Intake] = Intake
@@ -108,6 +111,7 @@ class PbftCore:
         self.proposing = self.proposing_type(
             setup, self.ordering, self.requests, self.checkpoints, self.execution, self.transfer
         )
+        self.demands = self.demands_type(setup, self.notary, self.ordering, self.requests)
         self.hearing = Hearing(self.notary)
         self._now: Micros = 0
         self._cut_off = False
@@ -118,8 +122,8 @@ class PbftCore:
         self._reason = "start" if setup.stored.empty else "restart"
         period = self.options.status_interval_us
         self.giving = Giving(period)
-        self._view_changes = Allowance(VIEW_CHANGES, period)
-        self._new_views = Allowance(NEW_VIEWS, period)
+        self._view_changes: Allowance[NodeId] = Allowance(VIEW_CHANGES, period)
+        self._new_views: Allowance[NodeId] = Allowance(NEW_VIEWS, period)
         self._events: dict[type[Any], Callable[[Any], list[Effect]]] = {
             Started: self._on_started,
             Received: self._on_received,
@@ -147,6 +151,7 @@ class PbftCore:
             BatchData: self._on_batch_data,
             FetchPart: self._on_fetch_part,
             PartData: self.transfer.on_part,
+            Complaint: self._on_complaint,
         }
         self._from_clients: dict[type[Any], Callable[[ClientId, Any], list[Effect]]] = {
             Submit: self._on_client_submit,
@@ -160,7 +165,7 @@ class PbftCore:
         self._now = now
         effects = self._events[type(event)](event)
         effects += self._watch()
-        return effects
+        return effects + self.demands.wake()
 
     @property
     def view(self) -> int:
@@ -212,6 +217,7 @@ class PbftCore:
         self.reads.check_invariants()
         self.execution.check_invariants()
         self.patience.check_invariants()
+        self.demands.check_invariants()
         self.acceptance.check_invariants()
         assert self.checkpoints.stable.seq == self.ordering.low, "the low watermark is the stable checkpoint"
         assert self.executed >= self.ordering.low, "everything up to the low watermark was executed"
@@ -256,6 +262,7 @@ class PbftCore:
         effects: list[Effect] = [SetTimer("status", self.options.status_interval_us)]
         if self.ordering.active:
             effects.append(self._note_view())
+            self.demands.begin_view(self._now)
             self.proposing.begin_view()
             effects += self.ordering.revote(self.executed)
         elif self.view_changes.own is not None:
@@ -285,7 +292,7 @@ class PbftCore:
     # -------------------------------------------------------------------------------------------------------- requests
 
     def _on_client_submit(self, sender: ClientId, message: Submit) -> list[Effect]:
-        return self.intake.from_client(sender, message) + self.proposing.propose()
+        return self.intake.from_client(self._now, sender, message) + self.proposing.propose()
 
     def _on_submit(self, sender: NodeId, message: Submit) -> list[Effect]:
         return self.intake.from_replica(sender, message) + self.proposing.propose()
@@ -319,6 +326,7 @@ class PbftCore:
         if not self.execution.was_tentative:
             effects = self.intake.answer(slot.decided.requests, event.results, Answer.DONE)
         self.requests.executed(slot.decided, event.results)
+        self.demands.executed(slot.decided.operations)
         new = any(result.results is not None for result in event.results)
         if new and slot.committed.view == self.view and self.ordering.active:
             self.patience.progress()
@@ -458,6 +466,7 @@ class PbftCore:
         effects = self.patience.stop_awaiting()
         effects += self.ordering.enter(message.view, low.seq, message.pre_prepares, holders)
         effects.append(self._note_view())
+        self.demands.begin_view(self._now)
         self.proposing.begin_view()
         effects += self._stand() + self.intake.forward_waiting()
         if self.executed < self.checkpoints.proven.seq:
@@ -517,6 +526,8 @@ class PbftCore:
             return self._on_tick()
         if event.name == Proposing.TIMER:
             return self.proposing.on_timeout()
+        if event.name == Demands.TIMER:
+            return self._on_look()
         if event.name == Patience.REQUEST and self.patience.target is not None:
             return self._on_request_timeout()
         if event.name == Patience.NEW_VIEW and self.patience.awaited:
@@ -541,6 +552,23 @@ class PbftCore:
             self.view + 1, self._blame(f"node {self.primary} did not get {what} executed in {waited:.1f} s")
         )
 
+    def _on_look(self) -> list[Effect]:
+        """What the primary keeps waiting is sent to it again, and then held against it. [Clement09]"""
+        excused = self.transfer.running or self._cut_off or self.executed < self.checkpoints.proven.seq
+        effects = self.demands.on_timeout(self._now, self.patience.failures, excused)
+        for request in self.demands.late():
+            effects += self.intake.forward(request)
+        return effects + self._give_up()
+
+    def _on_complaint(self, sender: NodeId, message: Complaint) -> list[Effect]:
+        return self.demands.on_complaint(sender, message) + self._give_up()
+
+    def _give_up(self) -> list[Effect]:
+        """Leave a primary of which a quorum complains."""
+        if not self.ordering.active or not self.demands.given_up:
+            return []
+        return self._ask_for(self.view + 1, f"node {self.primary}: {self.demands.complaint}")
+
     def _on_tick(self) -> list[Effect]:
         """Tell the others what this replica has, repeat what they may have missed, ask again for what it lacks.
         [CL02 status] (P10)"""
@@ -557,7 +585,7 @@ class PbftCore:
         waits = bool(flags or self.requests.pending) or not self.ordering.active or proven != self.checkpoints.stable
         interval = self.options.status_interval_us if waits else self.options.idle_interval_us
         effects: list[Effect] = [SetTimer("status", interval), Send(self.notary.others, status), *self.ordering.save()]
-        effects += self._repeat_view_change() + self.view_changes.tick()
+        effects += self._repeat_view_change() + self.view_changes.tick() + self.demands.repeat()
         if self.transfer.running:
             effects += self._push_transfer()
         elif stuck and self.executed < proven.seq:

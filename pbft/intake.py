@@ -9,20 +9,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from pbft.catch_up import Allowance
 from pbft.execution import Execution
 from pbft.notary import Notary
 from pbft.ordering import Ordering
 from pbft.requests import Identity, Requests
 from replog import core, types
 from replog.codec import DIGEST_BYTES, BadMessage, digest_of
-from replog.core import Effect, Result, Send, Setup
-from replog.types import Answer, NodeId, Principal, Request, Submit
+from replog.core import Effect, Result, Send, Setup, Shun
+from replog.sessions import WINDOW
+from replog.types import Answer, ClientId, Micros, NodeId, Principal, Request, Submit
 
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
     from pbft.config import Options
 
 FORWARDS: Final = 1024
 """Requests sent on to the primary of a new view; of the rest, clients remind us."""
+REPEATED_MAX: Final = 8 * WINDOW
+"""Requests that a client may send again within the time after which a correct one sends each of its WINDOW again."""
 DIGEST_MIN: Final = 2 * DIGEST_BYTES
 """Results of at most so many bytes are sent in full by all. [CL99 5.1]"""
 
@@ -36,16 +40,21 @@ class Intake:
         self.options: Options = setup.config
         self._execution = execution
         self._sessions = setup.sessions
+        self._blacklists = "blacklist" in self.options.measures
+        self._repeated: Allowance[ClientId] = Allowance(REPEATED_MAX, self.options.client_retry_us)
         self.notary = notary
         self.ordering = ordering
         self.requests = requests
 
-    def from_client(self, sender: str, message: Submit) -> list[Effect]:
+    def from_client(self, now: Micros, sender: ClientId, message: Submit) -> list[Effect]:
         """A client's own send. [CL99 4.1]"""
         request = _read(message)
         if request is None or request.client != sender:
             return self.notary.refuse(sender, "a request of its own is what a client sends")
         done = self._sessions.results(sender, request.timestamp)
+        repeated = done is not None or request.identity in self.requests.pending
+        if self._blacklists and repeated and not self._repeated.take(now, sender):
+            return self.shun(sender, "a storm of repetitions")
         if done is not None:
             how = self._how(request)
             return [self.reply(request, how, done)] if how is not None else []
@@ -87,7 +96,14 @@ class Intake:
     def unvouched(self, request: Request, sender: Principal) -> list[Effect]:
         """Its client did not sign it, whoever brings it."""
         refusal = [self.reply(request, Answer.REFUSED, b"bad signature")] if isinstance(sender, str) else []
-        return [*refusal, *self.notary.refuse(sender, "request: bad signature")]
+        return [*refusal, *self.notary.refuse(sender, "request: bad signature"), *self.shun(sender, "bad signature")]
+
+    def shun(self, sender: Principal, rule: str) -> list[Effect]:
+        """What costs more to look at than to send. [Clement09 4.1] Replicas are not shunned: what they send on was
+        checked by them, or counts against them alone (P36)."""
+        if not self._blacklists or not isinstance(sender, str):
+            return []
+        return [Shun(sender, self.options.blacklist_us, rule)]
 
     def second(self, known: Request, request: Request, sender: Principal) -> list[Effect]:
         """Another request under the identity of one that waits. (P32)"""

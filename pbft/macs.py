@@ -205,7 +205,7 @@ class MacCore(PbftCore):
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        self._fetches = Allowance(2 * setup.n, setup.config.status_interval_us)
+        self._fetches: Allowance[NodeId] = Allowance(2 * setup.n, setup.config.status_interval_us)
         for signed in (ViewChange, NewView, CheckpointProof):
             del self._messages[signed]
         self._messages |= {

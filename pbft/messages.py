@@ -274,6 +274,12 @@ class PartData(Message, tag="ph", frozen=True):
     data: bytes | None
 
 
+class Complaint(Message, tag="po", frozen=True):
+    """The sender is not content with the primary of this view. [Clement09]"""
+
+    view: U63
+
+
 MESSAGES: Final[Codec[Any]] = Codec(
     *COMMON_MESSAGES,
     PrePrepare,
@@ -294,6 +300,7 @@ MESSAGES: Final[Codec[Any]] = Codec(
     BatchData,
     FetchPart,
     PartData,
+    Complaint,
 )
 RECORDS: Final[Codec[Any]] = Codec(
     PrePrepare,

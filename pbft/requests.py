@@ -6,7 +6,7 @@ Not here: what is answered (`pbft.intake`), when a batch is proposed (`pbft.prop
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,10 @@ class Requests:
         self.operations = 0
         self.size = 0
         self._shares: dict[ClientId, Share] = {}
-        self._queue: deque[Request] = deque()
+        self._turns = "turns" in self._options.measures
+        self._queues: OrderedDict[ClientId, deque[Request]] = OrderedDict()
+        self.queued = 0
+        """Requests in the queues."""
         self._queued_operations = 0
         self._queued_size = 0
 
@@ -177,27 +180,27 @@ class Requests:
     def begin_view(self, bodies: Iterable[Batch], leads: bool) -> None:
         """`bodies` have their numbers in the new view; its primary queues all else that waits, in order of arrival."""
         self.proposed = {request.identity for batch in bodies for request in batch.requests}
-        self._queue.clear()
-        self._queued_operations = self._queued_size = 0
+        self._queues.clear()
+        self.queued = self._queued_operations = self._queued_size = 0
         for request in self.pending.values() if leads else ():
             self.queue(request)
 
     def queue(self, request: Request) -> None:
-        """To be proposed when there is room. [CL99 4.2]"""
+        """To be proposed when there is room [CL99 4.2], each client in its turn, or all in one queue (P37)."""
         if request.identity not in self.proposed:
-            self._queue.append(request)
-            self._queued_operations += request.count
-            self._queued_size += request.size
+            self._queues.setdefault(request.client if self._turns else "", deque()).append(request)
+            self._count(request, 1)
 
-    @property
-    def queued(self) -> int:
-        return len(self._queue)
+    def _count(self, request: Request, sign: int) -> None:
+        self.queued += sign
+        self._queued_operations += sign * request.count
+        self._queued_size += sign * request.size
 
     def full(self) -> bool:
         """Whether what is queued makes a full batch by requests, operations or bytes."""
         options = self._options
         return (
-            len(self._queue) >= options.batch_requests_max
+            self.queued >= options.batch_requests_max
             or self._queued_operations >= options.batch_operations_max
             or self._queued_size >= options.batch_bytes_max
         )
@@ -207,15 +210,18 @@ class Requests:
         are passed by (P33)."""
         options, operations, size = self._options, 0, 0
         chosen: list[Request] = []
-        while self._queue and len(chosen) < options.batch_requests_max:
-            request = self._queue[0]
+        while self._queues and len(chosen) < options.batch_requests_max:
+            client, queue = next(iter(self._queues.items()))
+            request = queue[0]
             if operations + request.count > options.batch_operations_max:
                 break
             if size + request.size > options.batch_bytes_max:
                 break
-            self._queue.popleft()
-            self._queued_operations -= request.count
-            self._queued_size -= request.size
+            queue.popleft()
+            self._count(request, -1)
+            self._queues.move_to_end(client)
+            if not queue:
+                del self._queues[client]
             waiting = self.pending.get(request.identity)
             if self.is_over(request):
                 self.remove(*request.identity)
@@ -233,4 +239,5 @@ class Requests:
         assert len(self.pending) == sum(len(share.timestamps) for share in self._shares.values()), (
             "each request is in its client's share"
         )
+        assert self.queued == sum(map(len, self._queues.values())), "requests in the queues"
         assert len(self.pending) <= options.pending_requests_max, "requests that wait are bounded"

@@ -14,6 +14,9 @@ from replog.quorum import byzantine_quorum, weak_quorum
 if TYPE_CHECKING:
     from pbft.config import Options
 
+WITNESS_EVERY: Final = 16
+"""Requests, of which one is sent to all, where backups hold demands against their primary."""
+
 
 class Pbft:
     """`replog.core.ProtocolSpec`."""
@@ -54,6 +57,7 @@ class Pbft:
             read_quorum=byzantine_quorum(n, f) if options.fast_reads else 0,
             tentative_quorum=byzantine_quorum(n, f) if options.tentative else 0,
             digest_replies=options.digest_replies,
+            witness_every=WITNESS_EVERY if options.measures else 0,
             request_bytes_max=options.request_bytes_max - (MAC_BYTES * n if macs else 0),
             request_operations_max=options.batch_operations_max,
         )

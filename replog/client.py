@@ -15,7 +15,7 @@ from typing import Final, Literal
 import msgspec
 
 from replog.authenticators import Authenticator
-from replog.codec import Domain
+from replog.codec import Domain, digest_of
 from replog.core import ClientRules
 from replog.errors import Overloaded, RequestTooLarge
 from replog.keys import Signer
@@ -189,6 +189,8 @@ class ClientCore:
         self._counts = Counts.of(rules, n)
         self._authenticator = Authenticator(n) if rules.macs else None
         self._signer = self._authenticator or signer
+        # What only this client can say: replicas cannot tell which requests others have seen.
+        self._secret = signer.sign(b"witness") if rules.witness_every else b""
         self._keys_asked: Micros | None = None
         self._keys_due: Micros = 0
         """When to go on with the keys that are here."""
@@ -287,7 +289,12 @@ class ClientCore:
         pending.asked = self.leader
         pending.due = now + self._rules.retry_us
         self._sent[pending.timestamp] = pending
-        return ToReplica(self._all if reads else (self.leader,), message)
+        return ToReplica(self._all if reads or self._is_witnessed(pending) else (self.leader,), message)
+
+    def _is_witnessed(self, pending: _Pending) -> bool:
+        every = self._rules.witness_every
+        draw = digest_of(self._secret + pending.timestamp.to_bytes(8, "big"))
+        return every > 0 and int.from_bytes(draw[:4], "big") % every == 0
 
     def _sign(self, pending: _Pending) -> Request:
         return Request.make(

@@ -190,6 +190,14 @@ class Apply(_Value, frozen=True):
     tentative: bool = False
 
 
+class Shun(_Value, frozen=True):
+    """Nothing of this client is wanted for so long: it did what no correct client does, `rule` says what."""
+
+    client: ClientId
+    for_us: Micros
+    rule: str
+
+
 class Confirm(_Value, frozen=True):
     """What was applied tentatively at `index`, the last applied, is decided now; the rest as in its Apply."""
 
@@ -291,6 +299,7 @@ Effect = (
     | SetTimer
     | CancelTimer
     | Note
+    | Shun
     | Save
 )
 
@@ -388,6 +397,9 @@ class ClientRules:
     """Matching TENTATIVE or DONE answers that make a result; 0: nobody answers tentatively."""
     digest_replies: bool = False
     """Whether replicas other than the replier that a request names answer with a digest."""
+    witness_every: int = 0
+    """About every so manyth request is sent to all at once, and nobody can tell which: so backups see how long the
+    primary lets requests wait. 0: none."""
     macs: bool = False
     """Requests carry MACs under session keys, which each replica tells its client over their link, not signatures."""
 

@@ -1,0 +1,284 @@
+"""What a backup demands of its primary, beside an execution now and then. [Clement09 Aardvark] (P14, P37, P38)
+
+A primary just below the time-out of PBFT may slow a service down a thousandfold and stay. Here each backup looks a few
+times a heartbeat at the requests that clients have sent it, and complains of a primary that lets them wait: proposes
+nothing, gets less done than others before it, passes one client by, or has led for long. Demand is measured only while
+such requests wait, so that falling load deposes nobody.
+
+[deviates: stricter] Aardvark's backup leaves the view at once. Measures differ between replicas, and one that leaves
+alone is lost to the quorum; so they complain first: a weak quorum of complaints makes a replica complain too, a quorum
+makes it leave. Where one correct replica leaves, all do; and no complaint of f liars counts for anything.
+
+Here: the measures and the complaints. Not here: leaving the view (`pbft.core`), what waits (`pbft.requests`).
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from pbft.messages import Complaint
+from pbft.notary import Notary
+from pbft.ordering import Ordering
+from pbft.requests import Identity, Requests
+from replog.core import Effect, Note, Send, SetTimer, Setup
+from replog.types import Micros, NodeId, Request
+
+if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
+    from pbft.config import Options
+
+LOOKS: Final = 8
+"""A heartbeat."""
+WATCHED: Final = 64
+"""The oldest requests that wait, and the last waits remembered."""
+FIRST: Final = 2
+"""Heartbeats until the first proposal of a view: it has to be put together."""
+FAIR: Final = 3
+"""So many times as long as usual may a request wait, for each that its client may have before it."""
+DEMAND: Final = 1.2
+"""So many times as long as usual, and more: then requests wait for the primary."""
+ENOUGH: Final = 16
+"""Waits that make a median."""
+RISE: Final = 0.01
+"""A second: the floor rises until no primary can hold it. [Clement09 4.1]"""
+STEADY_US: Final = 2_000_000
+SHORT_US: Final = 500_000
+"""Time constants: of the throughput that a view has shown, and of the one that is held against it."""
+
+
+class Throughput:
+    """Operations a second, averaged with a time constant."""
+
+    __slots__ = ("rate", "_constant")
+
+    def __init__(self, constant: Micros) -> None:
+        self._constant = constant
+        self.rate = 0.0
+
+    def add(self, operations: int, time: Micros) -> None:
+        share = min(1.0, time / self._constant)
+        self.rate += (operations * 1e6 / time - self.rate) * share
+
+
+class Waits:
+    """How long the oldest requests wait, and how long others have waited until they were executed.
+
+    Invariant: `_since` has at most WATCHED requests, each of which waited at the last look.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[Identity, Micros] = {}
+        self._sent_on: set[Identity] = set()
+        self._ended: deque[Micros] = deque(maxlen=WATCHED)
+
+    def begin_view(self, now: Micros) -> None:
+        """Nobody is blamed for what another let wait."""
+        self._since = dict.fromkeys(self._since, now)
+        self._sent_on.clear()
+        self._ended.clear()
+
+    def look(self, now: Micros, requests: Requests) -> None:
+        since = {identity: self._since.get(identity, now) for identity in islice(requests.pending, WATCHED)}
+        self._ended.extend(now - began for identity, began in self._since.items() if identity not in requests.pending)
+        self._since = since
+        self._sent_on &= since.keys()
+
+    def late(self, now: Micros, limit: Micros) -> list[Identity]:
+        """Those that begin to be late, each once a view."""
+        late = [one for one, began in self._since.items() if now - began >= limit and one not in self._sent_on]
+        self._sent_on.update(late)
+        return late
+
+    @property
+    def any(self) -> bool:
+        return bool(self._since)
+
+    def oldest(self, now: Micros) -> tuple[Identity, Micros] | None:
+        """The one that waits longest, and how long."""
+        first = next(iter(self._since), None)
+        return None if first is None else (first, now - self._since[first])
+
+    def usual(self) -> Micros:
+        """The median of those that have ended in this view; 0 while there are none."""
+        return int(statistics.median_low(self._ended)) if self._ended else 0
+
+    @property
+    def enough(self) -> bool:
+        return len(self._ended) >= ENOUGH
+
+    def at_present(self, now: Micros) -> Micros:
+        """The median of the last that have ended and of all that have not."""
+        last = list(self._ended)[-ENOUGH:] + [now - began for began in self._since.values()]
+        return int(statistics.median_low(last)) if last else 0
+
+    def unfair(self, now: Micros, requests: Requests, least: Micros) -> tuple[Identity, Micros] | None:
+        """One that waits far longer than others do, its client's own requests before it allowed for (P37)."""
+        usual = max(self.usual(), least // FAIR)
+        for identity, began in self._since.items():
+            request = requests.pending.get(identity)
+            if request is not None and now - began > FAIR * usual * max(1, request.timestamp - request.low):
+                return identity, now - began
+        return None
+
+
+class Demands:
+    """Invariants:
+    at most one complaint a replica counts, and only of the present view
+    the timer runs while anything waits or was executed since the last look
+    """
+
+    TIMER = "demands"
+
+    def __init__(self, setup: Setup, notary: Notary, ordering: Ordering, requests: Requests) -> None:
+        self._options: Options = setup.config
+        self._measures = self._options.measures
+        self._notary = notary
+        self._ordering = ordering
+        self._requests = requests
+        self._look_us = max(1, self._options.heartbeat // LOOKS)
+        self._waits = Waits()
+        self._best: deque[float] = deque(maxlen=notary.n)
+        """The steady throughput of the last views that executed anything."""
+        self._waited: deque[Micros] = deque(maxlen=notary.n)
+        """The least usual wait in each of them."""
+        self._operations = 0
+        self._running = False
+        self._looked_at: Micros = 0
+        self._begin(0)
+
+    def _begin(self, now: Micros) -> None:
+        self._began = self._proposed_at = now
+        self._latest = 0
+        self._peak = 0.0
+        self._usual: Micros = sys.maxsize
+        self._executed = 0
+        self._steady, self._lately = Throughput(STEADY_US), Throughput(SHORT_US)
+        self._short_us: Micros = 0
+        self._complaints: set[NodeId] = set()
+        self.complaint = ""
+        """Why this replica complains of the present view, "" while it does not."""
+
+    # --------------------------------------------------------------------------------------------------------- events
+
+    def begin_view(self, now: Micros) -> None:
+        if self._peak:
+            self._best.append(self._peak)
+            self._waited.append(self._usual)
+        self._waits.begin_view(now)
+        self._begin(now)
+
+    def executed(self, operations: int) -> None:
+        self._operations += operations
+
+    def wake(self) -> list[Effect]:
+        """After every step: begin to look when there is something to look at."""
+        if self._running or not self._measures or not (self._requests.pending or self._operations):
+            return []
+        self._running = True
+        return [SetTimer(self.TIMER, self._look_us)]
+
+    def on_timeout(self, now: Micros, patience: int, excused: bool) -> list[Effect]:
+        """Look. `patience`: view changes in a row without progress, each of which doubles all times. `excused`: this
+        replica itself is behind, and judges nobody."""
+        since, self._looked_at = max(1, now - self._looked_at), now
+        operations, self._operations = self._operations, 0
+        self._executed += operations
+        self._waits.look(now, self._requests)
+        if not self._waits.any and not operations:
+            self._running = False
+            return []
+        self._measure(operations, min(since, 2 * self._look_us), now)
+        effects: list[Effect] = [SetTimer(self.TIMER, self._look_us)]
+        if not self._ordering.active or self._ordering.leads or excused:
+            return effects
+        if not self.complaint:
+            self.complaint = self._fault(now, patience)
+            return effects + (self._complain() if self.complaint else [])
+        return effects
+
+    def on_complaint(self, sender: NodeId, message: Complaint) -> list[Effect]:
+        """Another's. Those of a weak quorum have a correct one among them: then this replica complains too."""
+        if message.view != self._ordering.view or not self._ordering.active:
+            return []
+        self._complaints.add(sender)
+        if not self.complaint and len(self._complaints) >= self._notary.weak_quorum:
+            self.complaint = f"{len(self._complaints)} replicas complain of it"
+            return self._complain()
+        return []
+
+    def _complain(self) -> list[Effect]:
+        self._complaints.add(self._notary.me)
+        view = self._ordering.view
+        return [
+            Note("complaint", {"view": view, "primary": self._ordering.primary, "reason": self.complaint}),
+            *self.repeat(),
+        ]
+
+    def repeat(self) -> list[Effect]:
+        """Said again with every status: the first may have been lost."""
+        if not self.complaint or not self._ordering.active:
+            return []
+        return [Send(self._notary.others, Complaint(self._ordering.view))]
+
+    @property
+    def given_up(self) -> bool:
+        """Whether a quorum complains of the present primary."""
+        return len(self._complaints) >= self._notary.quorum
+
+    def late(self) -> list[Request]:
+        """What has waited for two looks: its client may have sent it to backups only (P35)."""
+        pending = self._requests.pending
+        return [pending[one] for one in self._waits.late(self._looked_at, 2 * self._look_us) if one in pending]
+
+    # ------------------------------------------------------------------------------------------------------- measures
+
+    def _measure(self, operations: int, time: Micros, now: Micros) -> None:
+        self._steady.add(operations, time)
+        self._lately.add(operations, time)
+        if now - self._began >= STEADY_US:
+            self._peak = max(self._peak, self._steady.rate)
+        if self._waits.enough:
+            self._usual = min(self._usual, self._waits.usual())
+        if self._ordering.latest > self._latest:
+            self._latest, self._proposed_at = self._ordering.latest, now
+        wanting = self._in_demand(now) and self._lately.rate < self._floor(now)
+        self._short_us = self._short_us + time if wanting else 0
+
+    def _in_demand(self, now: Micros) -> bool:
+        """Whether requests wait longer than they had to. With less to do they do not, however few are executed."""
+        usual = min([self._usual, *self._waited])
+        return self._waits.at_present(now) > max(2 * self._look_us, DEMAND * usual if usual < sys.maxsize else 0)
+
+    def _floor(self, now: Micros) -> float:
+        """What the primary has to get executed a second. [Clement09 4.1]"""
+        seconds = max(0, now - self._began - self._options.grace_us) / 1e6
+        best = max([self._peak, *self._best])
+        return float(best * min(1.0, self._options.floor_share * (1 + RISE) ** min(seconds, 1_000.0)))
+
+    def _fault(self, now: Micros, patience: int) -> str:
+        """What there is to complain of; "" if nothing."""
+        led = now - self._began
+        if "rotation" in self._measures and self._executed and led > self._options.view_length_us:
+            return f"it has led for {led / 1e6:.0f} s"
+        oldest = self._waits.oldest(now)
+        if oldest is None:
+            return ""
+        heartbeat = self._options.heartbeat << min(patience, 20)
+        silence = min(oldest[1], now - self._proposed_at)
+        if "heartbeat" in self._measures and silence > heartbeat * (1 if self._latest else FIRST):
+            return f"no proposal for {silence / 1e6:.2f} s while {_name(oldest[0])} waits"
+        if "floor" in self._measures and self._short_us >= SHORT_US and led >= self._options.grace_us:
+            return f"{self._lately.rate:.0f} operations a second, {self._floor(now):.0f} are demanded"
+        if "fairness" in self._measures and (passed := self._waits.unfair(now, self._requests, 2 * heartbeat)):
+            return f"{_name(passed[0])} waits for {passed[1] / 1e6:.2f} s, others for {self._waits.usual() / 1e6:.2f} s"
+        return ""
+
+    def check_invariants(self) -> None:
+        assert len(self._complaints) <= self._notary.n, "one complaint a replica"
+
+
+def _name(identity: Identity) -> str:
+    return f"{identity[0]}#{identity[1]}"
