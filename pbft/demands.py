@@ -249,9 +249,9 @@ class Demands:
 
     def _in_demand(self, now: Micros) -> bool:
         """Whether requests wait longer than they had to. With less to do they do not, however few are executed."""
-        usual = min([self._usual, *self._waited])
-        patience: float = DEMAND * usual if usual < sys.maxsize else 0.0
-        return self._waits.at_present(now) > max(2.0 * self._look_us, patience)
+        usual: Micros = min([self._usual, *self._waited])
+        least: float = max(2 * self._look_us, DEMAND * usual if usual < sys.maxsize else 0)
+        return self._waits.at_present(now) > least
 
     def _floor(self, now: Micros) -> float:
         """What the primary has to get executed a second. [Clement09 4.1]"""
