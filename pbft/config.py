@@ -16,10 +16,13 @@ Count = Annotated[int, Field(ge=1, le=65_536)]
 Bytes = Annotated[int, Field(ge=1, le=32 * 1024 * 1024)]
 
 
-Measure = Literal["heartbeat", "floor", "fairness", "rotation", "turns", "blacklist"]
+Measure = Literal["heartbeat", "floor", "fairness", "rotation", "turns", "blacklist", "queues", "throttle", "vouching"]
 MEASURES: Final[tuple[Measure, ...]] = get_args(Measure)
 """heartbeat, floor, fairness, rotation: what backups demand of the primary (`pbft.demands`). turns: each client's
-requests in turn (`pbft.requests`). blacklist: who sends bad signatures is not heard for a while (`pbft.intake`)."""
+requests in turn (`pbft.requests`). blacklist: who sends bad signatures is not heard for a while (`pbft.intake`).
+queues: what comes in waits in one queue a sender, replicas before clients, each in its turn; throttle: of a replica
+that floods, little is taken (both `replog.turns`). vouching: under MACs, requests of a client whose MACs were good for
+some replicas only are proposed when f + 1 replicas vouch for them (`pbft.macs`)."""
 
 
 class Options(BaseModel):
@@ -109,6 +112,10 @@ class Options(BaseModel):
                 "batch_operations_max must not exceed client_operations_max",
             ),
             (self.view_timeout_us <= self.view_timeout_cap_us, "view_timeout_us must not exceed view_timeout_cap_us"),
+            (
+                "throttle" not in self.measures or "queues" in self.measures,
+                'robust must name "queues" where it names "throttle"',
+            ),
             (4 * self.heartbeat_us <= self.view_timeout_us, "heartbeat_us must be at most view_timeout_us / 4"),
             (8 * self.batch_delay_us <= self.view_timeout_us, "batch_delay_us must be at most view_timeout_us / 8"),
             (
@@ -132,6 +139,15 @@ class Options(BaseModel):
         if isinstance(self.robust, bool):
             return frozenset(MEASURES) if self.robust else frozenset()
         return frozenset(self.robust)
+
+    @property
+    def fair_queues(self) -> bool:
+        """For the worlds: see `replog.turns`."""
+        return "queues" in self.measures
+
+    @property
+    def throttles_floods(self) -> bool:
+        return "throttle" in self.measures
 
     @property
     def client_retry_us(self) -> int:

@@ -61,6 +61,15 @@ def unpack_frame(frame: bytes) -> list[bytes]:
         raise BadMessage(f"frame: {error}") from None
 
 
+def messages_in(frame: bytes) -> int:
+    """How many messages a frame says that it holds: a look at its head, no more. At most what fits."""
+    head = frame[0] if frame else 0
+    claimed = head & 0x0F
+    if head in (0xDC, 0xDD):  # a list whose length stands in two bytes, or four
+        claimed = int.from_bytes(frame[1 : 3 if head == 0xDC else 5], "big")
+    return max(1, min(claimed, len(frame)))
+
+
 class Domain:
     """What every signature is bound to: the cluster, the configuration epoch, and the type of what is said.
 

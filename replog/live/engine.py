@@ -33,6 +33,7 @@ from replog.core import (
     Saved,
     Send,
     SetTimer,
+    Shun,
     Started,
     Timeout,
     Trim,
@@ -43,6 +44,7 @@ from replog.node import Plug
 from replog.outbox import Outbox
 from replog.storage import Storage
 from replog.trace import TOLD_LATE, Recorder
+from replog.turns import Shunned, Turns
 from replog.types import (
     LogReply,
     LogRequest,
@@ -61,10 +63,14 @@ log = logging.getLogger("replog.node")
 INLINE_COMMIT_S = 0.001
 """Commits block the loop while their median stays below this; a hop to a thread and back costs about 40 us."""
 MEDIAN_OF = 15
-_LEVELS = {"view": logging.INFO, "term": logging.INFO, "lost-entries": logging.WARNING, "diverged": logging.WARNING}
+_LEVELS = {
+    "view": logging.INFO,
+    "term": logging.INFO,
+    "lost-entries": logging.WARNING,
+    "diverged": logging.WARNING,
+    "flood": logging.WARNING,
+}
 """Notes that an operator should see."""
-MESSAGES_A_TURN = 512
-"""Of one sender; the rest waits for later turns."""
 ANSWERS_BYTES = 1024 * 1024
 """A client's questions for this replica's own word wait while answers of more than this are on their way to it."""
 QUESTIONS = frozenset({LogRequest, StatusRequest})
@@ -82,6 +88,10 @@ class Transport(Protocol):
 
     def refuse(self, peer: Principal, rule: str) -> None:
         """The peer sent what nobody may send: end its link."""
+        ...
+
+    def shun(self, client: str, rule: str) -> None:
+        """The client is not heard for a while: end its links, and say why. `Engine.shunned` tells for how long."""
         ...
 
 
@@ -261,8 +271,9 @@ class Engine:
         transport: Transport,
         recorder: Recorder | None = None,
         counters: Counters | None = None,
+        turns: Turns | None = None,
     ) -> None:
-        """`counters`: those that the replica's signer and verifier count in."""
+        """`counters`: those that the replica's signer and verifier count in. `turns`: who is served when."""
         self.replica = replica
         self.counters = counters if counters is not None else Counters()
         self.disk = Disk(storage, spec.records.encode, self.wake, TOLD_LATE if recorder is not None else ())
@@ -272,14 +283,19 @@ class Engine:
         self._transport = transport
         self._recorder = recorder
         self._timers = Timers(self.wake)
-        self._inbox = Inbox()
+        self.shunned = Shunned()
+        """Clients that are not heard now."""
+        self._turns = turns
+        self._inbox = Inbox(turns)
+        self._ended: list[str] = []  # clients whose queues are to be forgotten after the turn
         self._owed: Counter[str] = Counter()
         self._awake = asyncio.Event()
         self._on_turn: list[Callable[[], None]] = []
 
     def receive(self, sender: Principal, frame: bytes, handled: Callable[[int], None]) -> None:
         """A frame from `sender`, as the link proved it; `handled(size)` is called in the turn that is done with it."""
-        if not self._inbox.put(sender, frame, handled):
+        shunned = self.shunned and self.shunned.rule(monotonic(), sender) is not None
+        if shunned or not self._inbox.put(sender, frame, handled):
             self.counts["frames not taken"] += 1
             handled(len(frame))
         self._awake.set()
@@ -308,20 +324,24 @@ class Engine:
                 await asyncio.sleep(0)  # an event that is set does not wait, and links and timers want their turn
 
     def _turn(self) -> None:
-        for sender, queue in self._inbox.turn():
-            self._take(sender, queue)
+        for sender, queue, share in self._inbox.turn(monotonic()):
+            self._take(sender, queue, share)
+        for node in self._turns.take_news() if self._turns is not None else ():
+            self._note(Note("flood", {"sender": node, "what": "little is taken of it for some seconds"}))
         for name, generation in self._timers.take():
             if self._timers.claim(name, generation):
                 self._step(Timeout(name))
         self._finish()
+        while self._ended:
+            self._inbox.forget(self._ended.pop())
         for call in tuple(self._on_turn):
             call()
         if any(isinstance(sender, int) or self._may_ask(sender) for sender in self._inbox.waiting()):
             self._awake.set()
 
-    def _take(self, sender: Principal, queue: Queue) -> None:
+    def _take(self, sender: Principal, queue: Queue, left: int) -> None:
         """A turn's share of what waits of `sender`."""
-        left, decode = MESSAGES_A_TURN, self._spec.messages.decode
+        decode = self._spec.messages.decode
         while queue and left > 0:
             try:
                 raws = queue.some(left)
@@ -347,6 +367,8 @@ class Engine:
                 self._step(Received(sender, message))
             return len(messages)
         for place, message in enumerate(messages):
+            if self.shunned and self.shunned.rule(monotonic(), sender) is not None:
+                return len(messages)
             question = type(message) in QUESTIONS
             if question and not self._may_ask(sender):
                 return place
@@ -376,7 +398,18 @@ class Engine:
                 self._timers.cancel(effect.name)
             elif type(effect) is Note:
                 self._note(effect)
+            elif type(effect) is Shun:
+                self._shun(now, effect)
         return effects
+
+    def _shun(self, now: Micros, effect: Shun) -> None:
+        """Its links end now, what waits of it is dropped after the turn, and new links are refused for a while."""
+        if not self.shunned.add(now, effect.client, effect.for_us, effect.rule):
+            return
+        rule = self.shunned.rule(now, effect.client) or effect.rule
+        log.warning("%s", rule)
+        self._ended.append(effect.client)
+        self._transport.shun(effect.client, rule)
 
     def _note(self, note: Note) -> None:
         self.counts[note.kind] += 1
@@ -423,11 +456,18 @@ class Engine:
             return message
         self.counters.commits = self.disk.commits
         reply = self.counters.told_in(message)
-        if not self.disk.torn:
+        if not (own := self._own_word()):
             return reply
         status = decode_status(reply.status)
-        status = msgspec.structs.replace(status, detail={**status.detail, "log": "torn at the start"})
+        status = msgspec.structs.replace(status, detail={**status.detail, **own})
         return StatusReply(reply.token, encode_status(status))
+
+    def _own_word(self) -> dict[str, Any]:
+        """What only the process knows, where it is out of the ordinary."""
+        own: dict[str, Any] = {"log": "torn at the start"} if self.disk.torn else {}
+        if self._turns is not None and self._turns.floods:
+            own["floods"] = ", ".join(f"node {node} x{times}" for node, times in sorted(self._turns.floods.items()))
+        return own | ({"shunned": self.shunned.count} if self.shunned.count else {})
 
     async def close(self) -> None:
         self._timers.clear()

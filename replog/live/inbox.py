@@ -1,4 +1,5 @@
-"""What has come in and waits for its turn: one queue of frames a sender, each turn taking a bounded share of it.
+"""What has come in and waits for its turn: one queue of frames a sender, each turn taking a bounded share of it; with
+`Turns`, one that depends on who else waits.
 
 A frame is small, what it asks for need not be: a few bytes ask for megabytes of log. Whoever sends more than a turn
 holds waits for later turns, alone; and since a frame is `handled` only when all of it is done, its link stops reading.
@@ -9,8 +10,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from replog.codec import unpack_frame
-from replog.types import Principal
+from replog.codec import messages_in, unpack_frame
+from replog.turns import Shares, Turns
+from replog.types import Micros, Principal
+
+MESSAGES_A_TURN = 512
+"""Of one sender; the rest waits for later turns."""
+SHARES = Shares(replica=MESSAGES_A_TURN, clients=256, client=16, throttled=16)
 
 REPLICA_BYTES_MAX = 128 * 1024 * 1024
 CLIENT_BYTES_MAX = 32 * 1024 * 1024
@@ -20,10 +26,11 @@ never is. A link stops reading long before."""
 
 class Queue:
     """Frames of one sender. Invariants: `size` is the bytes of those in it; `_raws` are messages of the first one, None
-    before it is taken apart, and those below `_place` are done."""
+    before it is taken apart, and those below `_place` are done; `messages` is about how many are left."""
 
     def __init__(self, bytes_max: int) -> None:
         self.size = 0
+        self.messages = 0
         self._bytes_max = bytes_max
         self._frames: deque[tuple[bytes, Callable[[int], None]]] = deque()
         self._raws: list[bytes] | None = None
@@ -37,6 +44,7 @@ class Queue:
             return False
         self._frames.append((frame, handled))
         self.size += len(frame)
+        self.messages += messages_in(frame)
         return True
 
     def some(self, count: int) -> list[bytes]:
@@ -51,13 +59,15 @@ class Queue:
         """So many of the messages that `some` gave are handled."""
         assert self._raws is not None
         self._place += count
+        self.messages -= count
         if self._place >= len(self._raws):
             self.drop()
 
     def drop(self) -> None:
         """The oldest frame is handled, or nonsense."""
         frame, handled = self._frames.popleft()
-        self._raws = None
+        self.messages -= messages_in(frame) - (self._place if self._raws is not None else 0)
+        self._raws, self._place = None, 0
         self.size -= len(frame)
         handled(len(frame))
 
@@ -65,8 +75,10 @@ class Queue:
 class Inbox:
     """Queues by sender; one that is empty is forgotten."""
 
-    def __init__(self) -> None:
+    def __init__(self, turns: Turns | None = None) -> None:
+        """Without `turns` every sender has the same share of every turn, replica or client."""
         self._queues: dict[Principal, Queue] = {}
+        self._turns = turns
 
     def put(self, sender: Principal, frame: bytes, handled: Callable[[int], None]) -> bool:
         """False if too much of this sender waits: the frame is not taken, and not `handled` either."""
@@ -74,12 +86,31 @@ class Inbox:
         if queue is None:
             queue = Queue(REPLICA_BYTES_MAX if isinstance(sender, int) else CLIENT_BYTES_MAX)
             self._queues[sender] = queue
-        return queue.put(frame, handled)
+        taken = queue.put(frame, handled)
+        if self._turns is not None:
+            self._turns.waits(sender, queue.messages)
+        return taken
 
-    def turn(self) -> Iterator[tuple[Principal, Queue]]:
-        """Each queue once; those that were emptied meanwhile are forgotten."""
-        yield from list(self._queues.items())
-        self._queues = {sender: queue for sender, queue in self._queues.items() if queue}
+    def turn(self, now: Micros) -> Iterator[tuple[Principal, Queue, int]]:
+        """Who is served, each with the most messages; those that were emptied meanwhile are forgotten."""
+        if self._turns is None:
+            yield from [(sender, queue, MESSAGES_A_TURN) for sender, queue in self._queues.items()]
+            self._queues = {sender: queue for sender, queue in self._queues.items() if queue}
+            return
+        for sender, share in self._turns.round(now):
+            queue = self._queues[sender]
+            yield sender, queue, share
+            self._turns.waits(sender, max(1, queue.messages) if queue else 0)
+            if not queue:
+                del self._queues[sender]
+
+    def forget(self, sender: Principal) -> None:
+        """Nothing of this sender counts any more. Not within a turn."""
+        queue = self._queues.pop(sender, None)
+        while queue:
+            queue.drop()
+        if self._turns is not None:
+            self._turns.waits(sender, 0)
 
     def waiting(self) -> Iterator[Principal]:
         """Of whom there is something left after a turn."""

@@ -38,6 +38,8 @@ HEARTBEAT_S = 10.0
 HANDSHAKE_S = 5.0
 UNLINKED_MAX = 8
 """Connections under one certificate that are no links yet."""
+REASON_BYTES = 120
+"""Of the reason in a closing frame; the standard allows 123."""
 BACKOFF_MIN_S = 0.02
 BACKOFF_MAX_S = 2.0
 
@@ -116,13 +118,15 @@ class Link:
         if self.unread <= IN_BYTES_MAX:
             self._read.set()
 
-    async def close(self) -> None:
+    async def close(self, reason: str = "") -> None:
+        """`reason`: what the other end is told, if it broke a rule."""
         self._writer.cancel()
         with contextlib.suppress(ConnectionError, aiohttp.ClientError, asyncio.CancelledError):
             await self._writer
         with contextlib.suppress(ConnectionError, aiohttp.ClientError, TimeoutError):
             async with asyncio.timeout(0.5):
-                await self._connection.close()
+                code = aiohttp.WSCloseCode.POLICY_VIOLATION if reason else aiohttp.WSCloseCode.OK
+                await self._connection.close(code=code, message=reason.encode()[:REASON_BYTES])
 
 
 Serve = Callable[[Link], Awaitable[None]]

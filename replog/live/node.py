@@ -40,6 +40,7 @@ from replog.executor import StateCorrupt
 from replog.keys import Ed25519Signer, Ed25519Verifier
 from replog.live.counters import Counters
 from replog.live.engine import Engine, monotonic
+from replog.live.inbox import SHARES
 from replog.live.links import Dialler, Link, Listener, Refused, bind
 from replog.live.locks import FolderLock, Held
 from replog.meters import MeteredSigner, MeteredVerifier
@@ -49,6 +50,7 @@ from replog.runtime import StateUnreadable
 from replog.statemachine import StateMachine
 from replog.storage import Saved, Storage, StorageFailed
 from replog.trace import Recorder
+from replog.turns import Turns
 from replog.types import NOBODY, NodeId, Principal
 
 log = logging.getLogger("replog.node")
@@ -154,7 +156,9 @@ class Node:
         if recorder is not None:
             index, digest = (saved.index, saved.digest) if saved is not None else (0, b"")
             recorder.start(monotonic(), self.me, index, digest)
-        return Engine(self.me, spec, plug, storage, self, recorder, self._counters)
+        peers = [node.id for node in self.config.nodes if node.id != self.me]
+        turns = Turns.wanted(self.config.protocol_options(), peers, SHARES)
+        return Engine(self.me, spec, plug, storage, self, recorder, self._counters, turns)
 
     def _build(self, signer: Ed25519Signer, records: Sequence[Any], saved: Saved | None) -> Replica:
         config = self.config
@@ -222,6 +226,8 @@ class Node:
             return None if self.me < peer < self.config.n else f"node {peer} does not dial node {self.me}"
         if peer not in self._known:
             return f"client {peer} is not registered"
+        if rule := self.engine.shunned.rule(monotonic(), peer):
+            return rule
         if len(self._clients.get(peer, ())) >= CLIENT_LINKS_MAX:
             return f"client {peer} has {CLIENT_LINKS_MAX} links already"
         return None
@@ -229,6 +235,8 @@ class Node:
     async def _serve(self, link: Link) -> None:
         if len(self._clients.get(str(link.peer), ())) >= CLIENT_LINKS_MAX:
             raise Refused(f"{link.peer}: has {CLIENT_LINKS_MAX} links already")  # others came in since it was admitted
+        if rule := self.engine.shunned.rule(monotonic(), link.peer):
+            raise Refused(rule)
         self._enter(link)
         try:
             async for frame in link.frames():
@@ -261,8 +269,8 @@ class Node:
             self._clients.pop(link.peer, None)
         self.engine.wake()  # what waited for room on this link
 
-    def _end(self, link: Link) -> None:
-        task = asyncio.create_task(link.close())
+    def _end(self, link: Link, reason: str = "") -> None:
+        task = asyncio.create_task(link.close(reason))
         self._tasks.append(task)
         task.add_done_callback(self._tasks.remove)
 
@@ -296,6 +304,12 @@ class Node:
             if link is not None:
                 self._leave(link)
                 self._end(link)
+
+    def shun(self, client: str, rule: str) -> None:
+        """For the engine: a client that is not heard for a while has no links."""
+        for link in tuple(self._clients.get(client, ())):
+            self._leave(link)
+            self._end(link, rule)
 
     # ------------------------------------------------------------------------------------------------------ its word
 

@@ -27,12 +27,14 @@ from replog.replica import Replica
 from replog.sim.client import SimClient
 from replog.sim.costs import REFERENCE, CostModel, MeteredHashVerifier
 from replog.sim.disk import Disk, DiskModel
+from replog.sim.inbox import SHARES
 from replog.sim.network import LAN, Network, NetworkModel
 from replog.sim.node import SimNode
 from replog.sim.process import Cores, Process
 from replog.sim.world import World
 from replog.statemachine import StateMachine
 from replog.trace import Recorder
+from replog.turns import Turns
 from replog.types import ClientId, Message, Micros, NodeId, Principal, Status
 
 
@@ -115,7 +117,10 @@ class SimCluster:
     def _node(self, me: NodeId) -> SimNode:
         disk = Disk(self.world, str(me), self._disk_model)
         process = self._process(me)
-        return SimNode(*process, disk=disk, build=self._build, recorder=self.recorder, records=self.spec.records)
+        turns = Turns.wanted(self.options, [node for node in range(self.n) if node != me], SHARES)
+        return SimNode(
+            *process, disk=disk, build=self._build, recorder=self.recorder, records=self.spec.records, turns=turns
+        )
 
     def _build(self, node: SimNode) -> Plug:
         saved = node.disk.saved

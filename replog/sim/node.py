@@ -6,6 +6,7 @@ Here: carrying out effects in virtual time. Not here: what the effects mean (`re
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from replog.core import (
     Command,
     Effect,
     Event,
+    Note,
     Persist,
     Query,
     Received,
@@ -24,6 +26,7 @@ from replog.core import (
     Saved,
     Send,
     SetTimer,
+    Shun,
     Started,
     Timeout,
     Trim,
@@ -31,9 +34,12 @@ from replog.core import (
 from replog.node import Plug
 from replog.outbox import Outbox
 from replog.sim.disk import Disk
+from replog.sim.inbox import FairInbox
+from replog.sim.network import Frame
 from replog.sim.process import Process
 from replog.trace import TOLD_LATE, Recorder
-from replog.types import Message, NodeId, Principal
+from replog.turns import Shunned, Turns
+from replog.types import Message, Micros, NodeId, Principal
 
 Build = Callable[["SimNode"], Plug]
 
@@ -43,9 +49,22 @@ class SimNode(Process):
 
     name: NodeId
 
-    def __init__(self, *process: Any, disk: Disk, build: Build, recorder: Recorder | None, records: Any) -> None:
-        """`build(node)` makes the plug from `node.disk`, at every start."""
+    def __init__(
+        self,
+        *process: Any,
+        disk: Disk,
+        build: Build,
+        recorder: Recorder | None,
+        records: Any,
+        turns: Turns | None = None,
+    ) -> None:
+        """`build(node)` makes the plug from `node.disk`, at every start. `turns`: senders are served in turn."""
         super().__init__(*process)
+        self.turns = turns
+        self.shunned = Shunned()
+        self._fair = None if turns is None else FairInbox(turns, self._time)
+        if self._fair is not None:
+            self._inbox, self._frames_max = self._fair, sys.maxsize
         self.operation_us = self._costs.operation_us
         self.disk = disk
         self.plug: Plug | None = None
@@ -66,11 +85,40 @@ class SimNode(Process):
             Reply: self._reply,
             Apply: self._apply,
             Query: self._query,
+            Shun: self._shun,
         }
 
     @staticmethod
     def _new_outbox(recorder: Recorder | None) -> Outbox:
         return Outbox() if recorder is None else Outbox(TOLD_LATE)
+
+    def _time(self) -> Micros:
+        return self.world.now
+
+    # ----------------------------------------------------------------------------------------------------- arrivals
+
+    def receive(self, sender: Principal, frame: Frame) -> None:
+        """Who is shunned has no link; what a sender's own queue cannot hold is lost. Neither costs anything."""
+        if self.shunned and self.shunned.rule(self.world.now, sender) is not None:
+            self.network.dropped["shunned"] += len(frame)
+        elif self._fair is not None and self._fair.full(sender):
+            self.network.dropped["full"] += len(frame)
+        else:
+            super().receive(sender, frame)
+
+    def run(self) -> None:
+        super().run()
+        for node in self.turns.take_news() if self.turns is not None else ():
+            self._note("flood", {"sender": node})
+
+    def _shun(self, effect: Shun) -> None:
+        if self.shunned.add(self.world.now, effect.client, effect.for_us, effect.rule):
+            self._note("shunned", {"client": effect.client, "rule": effect.rule})
+
+    def _note(self, kind: str, detail: dict[str, Any]) -> None:
+        """What the process itself did, among the effects of the replica."""
+        if self._tracer is not None:
+            self._tracer.effects(self.world.now, self.name, [Note(kind, detail)])
 
     # ------------------------------------------------------------------------------------------------------- steps
 
@@ -201,6 +249,7 @@ class SimNode(Process):
     def start(self) -> None:
         """Build the replica from its disk and tell it that it started."""
         super().start()
+        self.shunned = Shunned()
         self.outbox = self._new_outbox(self._recorder)
         self.plug = self._build(self)
         if self._recorder is not None:

@@ -16,6 +16,7 @@ from typing import Any
 from replog.codec import BadMessage, Codec
 from replog.meters import Meter
 from replog.sim.costs import CostModel
+from replog.sim.inbox import FairInbox
 from replog.sim.network import Frame, Link, Network
 from replog.sim.world import Clock, World
 from replog.types import Message, Micros, Principal
@@ -108,7 +109,8 @@ class Process:
         self._costs = costs
         self._decode = codec.decode
         self._encode = codec.encode
-        self._inbox: deque[tuple[Principal | None, Any]] = deque()
+        self._inbox: deque[tuple[Principal | None, Any]] | FairInbox = deque()
+        self._frames_max = INBOX_FRAMES
         self._links: dict[tuple[Principal, ...], list[Link]] = {}
         self._timers: dict[str, Timer] = {}
         self._busy = False
@@ -142,7 +144,7 @@ class Process:
     def receive(self, sender: Principal, frame: Frame) -> None:
         if not self.up:
             self.network.dropped["down"] += len(frame)
-        elif len(self._inbox) >= INBOX_FRAMES:
+        elif len(self._inbox) >= self._frames_max:
             self.network.dropped["full"] += len(frame)
         else:
             self._inbox.append((sender, frame))

@@ -11,6 +11,7 @@ from replog import LocalCluster, protocols
 from replog.codec import FRAME_BYTES_MAX, pack_frame, unpack_frame
 from replog.core import Effect, Event, Persist, Received, Send, Trim
 from replog.live import engine as module
+from replog.live import inbox
 from replog.live.engine import Disk, Engine, Timers, frames_of
 from replog.storage import Storage, StorageFailed
 from replog.types import Principal, Status, StatusRequest, Submit
@@ -181,7 +182,7 @@ async def test_a_turn_takes_a_bounded_share_and_a_frame_is_handled_when_it_is_do
     replica, spec = Listening(), protocols.find("raft")
     engine = Engine(0, spec, replica, storage, Alone())
     handled: list[int] = []
-    share = module.MESSAGES_A_TURN
+    share = inbox.MESSAGES_A_TURN
     frame = pack_frame([spec.messages.encode(Submit(b"x"))] * (2 * share + 7))
     engine.receive(sender, frame, handled.append)
     engine.receive("bob", pack_frame([spec.messages.encode(Submit(b"x"))]), handled.append)

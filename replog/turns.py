@@ -1,0 +1,183 @@
+"""Whose turn it is: what waits of each sender is served in rounds, and nobody's flood keeps another waiting. (P36)
+
+In each round every replica comes first with a share of its own; all clients together have one share, which goes round
+among them and goes on where it stopped. [Clement09 4.2: a queue a sender, served in turn] A replica of which far more
+waits than of the others, for longer than a burst lasts, is throttled for some seconds: it is served when nothing else
+waits, and a little every now and then. Whoever wrongly looked like that loses little but time.
+
+Here: the policy, the same in both worlds, and who is not heard at all for a while. Not here: the queues themselves,
+what they may hold and what happens when they are full (`replog.live.inbox`, `replog.sim.inbox`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from replog.types import ClientId, Micros, NodeId, Principal
+
+FLOOD: Final = 512
+"""Messages that wait of one replica."""
+FAR: Final = 8
+"""A flood is so many times as much as waits of the other replicas, by their median: f liars cannot move it."""
+BURST_US: Final = 500_000
+"""What lasts no longer is a burst: a part of the state, an answer to one that was behind."""
+THROTTLE_US: Final = 5_000_000
+EVERY: Final = 16
+"""Rounds, of which a throttled replica is served in one."""
+SHUNNED_MAX: Final = 4_096
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Messages a round."""
+
+    replica: int
+    clients: int
+    """Of all clients together."""
+    client: int
+    """Of one client, if many wait."""
+    throttled: int
+
+
+class Turns:
+    """Invariants:
+    every replica that waits and is not throttled is in every round, a throttled one in one of EVERY or in the next
+    a round is not empty while anything waits
+    """
+
+    def __init__(self, peers: Iterable[NodeId], shares: Shares, throttles: bool = True) -> None:
+        """`peers`: the other replicas."""
+        self.floods: Counter[NodeId] = Counter()
+        """How often each replica was throttled."""
+        self._peers = tuple(peers)
+        self._shares = shares
+        self._throttles = throttles
+        self._replicas: dict[NodeId, int] = {}
+        self._clients: OrderedDict[ClientId, int] = OrderedDict()
+        self._loud_since: dict[NodeId, Micros] = {}
+        self._throttled: dict[NodeId, Micros] = {}
+        self._passed_by: Counter[NodeId] = Counter()
+        self._news: list[NodeId] = []
+
+    @classmethod
+    def wanted(cls, options: Any, peers: Iterable[NodeId], shares: Shares) -> Turns | None:
+        """For a protocol whose options have `fair_queues`, and `throttles_floods`; None where they do not want it."""
+        if not getattr(options, "fair_queues", False):
+            return None
+        return cls(peers, shares, bool(getattr(options, "throttles_floods", False)))
+
+    def waits(self, sender: Principal, messages: int) -> None:
+        """So many of its messages wait now. A client that waits already keeps its place."""
+        queues: dict[Any, int] = self._replicas if isinstance(sender, int) else self._clients
+        if messages > 0:
+            queues[sender] = messages
+        else:
+            queues.pop(sender, None)
+
+    def clear(self) -> None:
+        """Nothing waits any more."""
+        self._replicas.clear()
+        self._clients.clear()
+        self._loud_since.clear()
+
+    def round(self, now: Micros) -> list[tuple[Principal, int]]:
+        """Who is served next, in order, each with the most messages."""
+        if self._throttles:
+            self._watch(now)
+        plan: list[tuple[Principal, int]] = [
+            (node, self._shares.replica) for node in self._replicas if node not in self._throttled
+        ]
+        plan += self._of_clients()
+        for node in self._throttled:
+            if node in self._replicas and self._is_due(node, not plan):
+                plan.append((node, self._shares.throttled))
+        return plan
+
+    def _of_clients(self) -> list[tuple[Principal, int]]:
+        shares, plan = self._shares, list[tuple[Principal, int]]()
+        if not self._clients:
+            return plan
+        left, share = shares.clients, max(shares.client, shares.clients // len(self._clients))
+        for client, waiting in self._clients.items():
+            if left <= 0:
+                break
+            plan.append((client, min(share, left)))
+            left -= min(share, waiting)
+        for served, _ in plan:
+            self._clients.move_to_end(str(served))
+        return plan
+
+    def _is_due(self, node: NodeId, idle: bool) -> bool:
+        self._passed_by[node] += 1
+        due = idle or self._passed_by[node] >= EVERY
+        if due:
+            self._passed_by[node] = 0
+        return due
+
+    # -------------------------------------------------------------------------------------------------------- floods
+
+    def _watch(self, now: Micros) -> None:
+        if self._throttled:
+            self._throttled = {node: until for node, until in self._throttled.items() if until > now}
+        loud = [node for node, waiting in self._replicas.items() if waiting >= FLOOD and waiting > self._usual(node)]
+        if loud or self._loud_since:
+            self._loud_since = {node: self._loud_since.get(node, now) for node in loud}
+        for node, since in self._loud_since.items():
+            if now - since >= BURST_US and node not in self._throttled:
+                self._throttled[node] = now + THROTTLE_US
+                self.floods[node] += 1
+                self._news.append(node)
+
+    def _usual(self, node: NodeId) -> int:
+        """What may wait of it as things are: FAR times the median of the other replicas."""
+        others = sorted(self._replicas.get(other, 0) for other in self._peers if other != node)
+        return FAR * others[(len(others) - 1) // 2] if others else 0
+
+    def take_news(self) -> list[NodeId]:
+        """Replicas that were throttled since the last call."""
+        if not self._news:
+            return []
+        news, self._news = self._news, []
+        return news
+
+    def check_invariants(self) -> None:
+        waiting = [*self._replicas.values(), *self._clients.values()]
+        assert all(waiting), "a sender of whom nothing waits is not in the table"
+        assert all(passed < EVERY for passed in self._passed_by.values()), "a throttled replica is served now and then"
+
+
+class Shunned:
+    """Clients that are not heard for a while, each with the rule that it broke.
+
+    Invariant: at most SHUNNED_MAX; when there are more, the one whose time ends first is heard again.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        """How many were added so far; one whose time is made longer is not counted again."""
+        self._until: dict[ClientId, tuple[Micros, str]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._until)
+
+    def add(self, now: Micros, client: ClientId, for_us: Micros, rule: str) -> bool:
+        """Whether this is news."""
+        news = self.rule(now, client) is None
+        self.count += news
+        self._until[client] = (now + for_us, rule)
+        if len(self._until) > SHUNNED_MAX:
+            del self._until[min(self._until, key=lambda name: self._until[name][0])]
+        return news
+
+    def rule(self, now: Micros, client: Principal) -> str | None:
+        """Why this one is not heard now, and for how much longer."""
+        if not isinstance(client, str) or client not in self._until:
+            return None
+        until, rule = self._until[client]
+        if until <= now:
+            del self._until[client]
+            return None
+        return f"client {client} is not heard for {(until - now) / 1e6:.0f} s: {rule}"
