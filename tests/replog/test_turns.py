@@ -1,0 +1,131 @@
+"""Whose turn it is (P36): nobody is passed by for ever, clients together have a bounded share, a flood is throttled."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replog import turns as module
+from replog.codec import messages_in, pack_frame
+from replog.sim.inbox import FairInbox
+from replog.turns import BURST_US, EVERY, FLOOD, THROTTLE_US, Shares, Shunned, Turns
+
+SHARES = Shares(replica=8, clients=6, client=2, throttled=1)
+PEERS = (1, 2, 3)
+senders = st.one_of(st.sampled_from(PEERS), st.sampled_from([f"c{number}" for number in range(9)]))
+
+
+def turns(throttles: bool = True) -> Turns:
+    return Turns(PEERS, SHARES, throttles)
+
+
+@given(st.dictionaries(senders, st.integers(1, 50)), st.integers(1, 6))
+def test_everybody_is_served_and_clients_have_a_bounded_share(waiting: dict[Any, int], rounds: int) -> None:
+    policy = turns()
+    for sender, messages in waiting.items():
+        policy.waits(sender, messages)
+    clients = [sender for sender in waiting if isinstance(sender, str)]
+    served: Counter[Any] = Counter()
+    for _ in range(rounds):
+        plan = policy.round(0)
+        assert bool(plan) is bool(waiting)
+        assert len(dict(plan)) == len(plan), "each once"
+        assert {sender for sender, _ in plan if isinstance(sender, int)} == {s for s in waiting if isinstance(s, int)}
+        assert [sender for sender, _ in plan] == sorted((s for s, _ in plan), key=lambda s: isinstance(s, str))
+        assert sum(min(share, waiting[s]) for s, share in plan if isinstance(s, str)) <= SHARES.clients
+        served.update(sender for sender, _ in plan)
+        policy.check_invariants()
+    turns_each = [served[client] for client in clients]
+    assert not clients or max(turns_each) - min(turns_each) <= 1, "each as often as any other"
+
+
+@given(st.lists(st.tuples(st.one_of(st.none(), senders), st.integers(1, 9)), max_size=60))
+def test_the_fair_inbox_gives_all_that_was_put_in_and_each_sender_in_order(items: list[tuple[Any, int]]) -> None:
+    inbox = FairInbox(turns(), lambda: 0)
+    for number, (sender, size) in enumerate(items):
+        inbox.append((sender, number if sender is None else [b"%d" % number] * size))
+    taken = [inbox.popleft() for _ in range(len(inbox))]
+    assert not len(inbox)
+    inbox.turns.check_invariants()
+    for sender in {sender for sender, _ in items}:
+        first = [number for number, (who, _) in enumerate(items) if who == sender]
+        assert [load if sender is None else int(load[0]) for who, load in taken if who == sender] == first
+    own = [sender for sender, _ in taken].count(None)
+    assert all(sender is None for sender, _ in taken[:own]), "what the process itself does comes first"
+
+
+def flooded(policy: Turns, until: int, others: int = 0, messages: int = 10 * FLOOD) -> Counter[Any]:
+    """Node 1 keeps far more waiting than the others; who was served how often."""
+    served: Counter[Any] = Counter()
+    for now in range(0, until, 10_000):
+        policy.waits(1, messages)
+        policy.waits("c0", 5)
+        for node in (2, 3):
+            policy.waits(node, others)
+        served.update(dict(policy.round(now)))
+    return served
+
+
+def test_p36_a_flood_is_throttled_and_reported_and_a_burst_is_not() -> None:
+    policy = turns()
+    flooded(policy, BURST_US)
+    assert policy.take_news() == []
+    policy.waits(1, 0)
+    policy.round(BURST_US)
+    served = flooded(policy, BURST_US + THROTTLE_US)
+    assert policy.take_news() == [1]
+    assert policy.floods == {1: 1}
+    assert served[1] < SHARES.replica * BURST_US // 10_000 + 2 * THROTTLE_US // 10_000 // EVERY + 10
+    assert served["c0"] > 5 * served[1]
+
+
+def test_p36_where_much_waits_of_all_nobody_floods() -> None:
+    policy = turns()
+    flooded(policy, 4 * BURST_US, others=2 * FLOOD)
+    assert policy.floods == {}
+
+
+def test_p36_without_the_measure_a_flood_has_its_full_share() -> None:
+    policy = turns(throttles=False)
+    assert flooded(policy, BURST_US)[1] == SHARES.replica * BURST_US // 10_000
+
+
+def test_a_throttled_replica_is_served_when_nothing_else_waits_and_heard_again_in_time() -> None:
+    policy = turns()
+    flooded(policy, 2 * BURST_US)
+    policy.waits("c0", 0)
+    policy.waits(1, 3)
+    assert policy.round(2 * BURST_US) == [(1, SHARES.throttled)]
+    assert policy.round(2 * BURST_US + THROTTLE_US) == [(1, SHARES.replica)]
+
+
+def test_who_is_shunned_is_told_why_and_heard_again_in_time() -> None:
+    shunned = Shunned()
+    assert shunned.add(0, "ann", 60_000_000, "bad signature")
+    assert not shunned.add(10_000_000, "ann", 60_000_000, "bad signature")
+    assert shunned.rule(10_000_000, "ann") == "client ann is not heard for 60 s: bad signature"
+    assert shunned.rule(0, "bob") is None
+    assert shunned.rule(70_000_000, "ann") is None
+    assert not shunned
+    assert shunned.count == 1
+
+
+def test_the_table_of_the_shunned_is_bounded() -> None:
+    shunned = Shunned()
+    for number in range(module.SHUNNED_MAX + 5):
+        shunned.add(0, f"c{number}", 1_000_000 + number, "bad signature")
+    assert shunned.rule(0, "c4") is None
+    assert shunned.rule(0, "c5") is not None
+
+
+@given(st.lists(st.binary(max_size=20), max_size=70))
+def test_the_head_of_a_frame_says_how_many_messages_it_holds(messages: list[bytes]) -> None:
+    assert messages_in(pack_frame(messages)) == max(1, len(messages))
+
+
+@given(st.binary(max_size=12))
+def test_a_frame_that_lies_about_its_messages_counts_for_no_more_than_its_bytes(frame: bytes) -> None:
+    assert 1 <= messages_in(frame) <= max(1, len(frame))
