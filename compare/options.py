@@ -26,3 +26,16 @@ class Equivocation(Options):
     withhold: bool | None = Field(default=None, description="keep the requests of side B from side A for good")
     side_b: list[NodeId] | None = None
     favoured: list[NodeId] | None = Field(default=None, description="of side A, who hears the liar's COMMIT; of PBFT")
+
+
+class Slowness(Options):
+    delay_ms: float = Field(gt=0, le=60_000, description="how much later each proposal leaves")
+
+
+class Flood(Options):
+    rate_s: int = Field(default=20_000, ge=1_000, le=1_000_000, description="messages a second to each other replica")
+
+
+class Censorship(Options):
+    client: str = Field(default="c0", description="whose requests the liar, when it is primary, keeps back")
+    delay_ms: float = Field(default=0, ge=0, le=60_000, description="for how long; 0: for good")

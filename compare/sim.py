@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from compare import workloads
 from compare.attacks import ATTACKS, Byzantine, Power
 from compare.attacks.byzantine_client import ByzantineClient
+from compare.attacks.storms import CLIENT_ATTACKS
 from compare.decisions import collect
 from compare.faults import FAULTS, Verb
 from compare.history import Call, Refusal
@@ -165,8 +166,11 @@ class Trial:
         return [client for client in self.cluster.clients if client not in self.strangers]
 
     def _stranger(self, name: ClientId) -> ByzantineClient:
-        pause_us, end = _us(self.scenario.workload.pause_ms / 1000), self.began + _us(self.scenario.faults_end_s)
-        stranger = ByzantineClient(self.cluster, name, self.seed, max(1_000, pause_us), end)
+        workload, end = self.scenario.workload, self.began + _us(self.scenario.faults_end_s)
+        pause_us = max(1_000, _us(workload.pause_ms / 1000))
+        if workload.byzantine_per_s is not None:
+            pause_us = max(1, round(1_000_000 / workload.byzantine_per_s))
+        stranger = CLIENT_ATTACKS[workload.byzantine_as](self.cluster, name, self.seed, pause_us, end)
         stranger.start()
         return stranger
 

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from compare.attacks.base import Attack, Byzantine, Power
+from compare.attacks.censor import Censor
 from compare.attacks.equivocating_pbft import EquivocatingPrimary
 from compare.attacks.equivocating_raft import EquivocatingRaftLeader
+from compare.attacks.flood import Flooding
 from compare.attacks.random_pbft import RandomPbftLiar
+from compare.attacks.slow_primary import SlowPrimary
 from compare.faults import Engine
-from compare.options import Equivocation, Options
+from compare.options import Censorship, Equivocation, Flood, Options, Slowness
 from replog.replica import Replica
 from replog.types import NodeId
 
@@ -41,6 +44,24 @@ ATTACKS: Final[Mapping[str, AttackKind]] = {
             "different signed requests at the same place of the log for different replicas, votes and answers to match",
             {"pbft": EquivocatingPrimary, "raft": EquivocatingRaftLeader},
             Equivocation,
+        ),
+        AttackKind(
+            "slow-primary",
+            "a primary whose proposals leave late, each by a delay below the time-out after which it would be deposed",
+            {"pbft": SlowPrimary},
+            Slowness,
+        ),
+        AttackKind(
+            "flood",
+            "a replica sends all others as fast as it can what has to be verified to be refused",
+            {"pbft": Flooding},
+            Flood,
+        ),
+        AttackKind(
+            "censor",
+            "a primary that keeps one client's requests back, for good or for a time, and serves all others",
+            {"pbft": Censor},
+            Censorship,
         ),
         AttackKind(
             "random-liar",

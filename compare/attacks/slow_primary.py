@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 from compare.attacks.base import Attack, Power
+from compare.options import Slowness
 from pbft.messages import PrePrepare
 from replog.core import Effect, Event, Send, SetTimer, Timeout
 from replog.replica import Replica
@@ -22,7 +23,7 @@ class SlowPrimary(Attack):
 
     def __init__(self, me: NodeId, inner: Replica, power: Power) -> None:
         super().__init__(me, inner, power)
-        self._delay: Micros = int(power.options["delay_ms"] * 1000)
+        self._delay: Micros = int(Slowness.model_validate(power.options).delay_ms * 1000)
         self._held: deque[tuple[Micros, Effect]] = deque()
 
     def hear(self, now: Micros, event: Event) -> list[Event]:

@@ -1,0 +1,250 @@
+"""What a service of PBFT is still worth under one attack at a time, with and without `robust`. [Clement09]
+
+Simulated: four replicas and the clients, each on a machine of its own that is ten times slower than the reference, so
+that few operations saturate them; links of 10 Gbit/s. Clients put small values in closed loops. After a warm-up the
+attack begins and what is acknowledged from then on is counted, relative to the same without an attack. Of censorship:
+the median latency of the client that is kept back, relative to that of the others.
+
+    python -m compare.robustness --seconds 60 --workers 2 [ATTACK ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from compare.attacks import ATTACKS, Byzantine, Power
+from compare.attacks.byzantine_client import ByzantineClient
+from compare.attacks.storms import CLIENT_ATTACKS
+from pbft import SPEC
+from replog.apps.kv import KeyValue
+from replog.client import Done, Failed
+from replog.replica import Replica
+from replog.sim.cluster import SimCluster
+from replog.sim.costs import REFERENCE, CostModel
+from replog.types import ClientId, Micros, NodeId
+
+SECOND: Final = 1_000_000
+SLOWER: Final = 10
+COSTS: Final = CostModel(**{name: SLOWER * value for name, value in asdict(REFERENCE).items()} | {"cores": 0})
+"""Each process on a machine of its own."""
+OPTIONS: Final = {"view_timeout_us": 4 * SECOND, "view_length_us": 20 * SECOND}
+"""The time-out fits the slower machine; views end within the time that is measured."""
+CLIENTS: Final = 24
+OUTSTANDING: Final = 2
+LIARS: Final = 4
+"""Byzantine clients, among which the rate of an attack by clients is divided."""
+WARM_UP_US: Final = 6 * SECOND
+
+
+@dataclass(frozen=True)
+class Case:
+    """One attack. `target`: the replica that lies. `rate`: of Byzantine clients together, as a multiple of what correct
+    ones get done without them; of big-mac, requests a second."""
+
+    name: str
+    auth: str = "signatures"
+    target: NodeId | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    rate: float = 0
+    least: float = 0
+    """The bar: of throughput, what is left at least; of latency, how much longer it is at most."""
+
+    @property
+    def label(self) -> str:
+        return " ".join([self.name, *(f"{name}={value:g}" for name, value in self.options.items() if name != "client")])
+
+    @property
+    def by_clients(self) -> bool:
+        return self.name in CLIENT_ATTACKS
+
+
+def _slow(delay_ms: int) -> Case:
+    return Case("slow-primary", target=0, options={"delay_ms": delay_ms}, least=0.80)
+
+
+FAULT_FREE: Final = {auth: Case("none", auth) for auth in ("signatures", "macs")}
+CASES: Final = (
+    Case("garbage-signatures", rate=10, least=0.95),
+    Case("retransmission-storm", rate=10, least=0.95),
+    Case("big-mac", "macs", rate=20, least=0.95),
+    *(_slow(delay_ms) for delay_ms in (50, 200, 500, 1000, 2000, 3500)),
+    Case("flood", target=3, options={"rate_s": 4_000}, least=0.85),
+    Case("censor", target=0, options={"delay_ms": 0, "client": "c0"}, least=3),
+    Case("censor", target=0, options={"delay_ms": 3000, "client": "c0"}, least=3),
+)
+
+
+def puts(name: str) -> Iterator[list[bytes]]:
+    number = 0
+    while True:
+        number += 1
+        yield [KeyValue.operation("put", f"{name}/{number % 100}", "v")]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    operations_s: float
+    censored_ms: float
+    others_ms: float
+    acts: int
+    """Of liars, as far as they reached anybody."""
+    views: int
+    cpu_us: float
+    """Of the replicas together, for one operation."""
+    shunned: int
+    floods: int
+
+
+class Run:
+    """One cluster under one attack, or none."""
+
+    def __init__(self, case: Case, robust: bool | Sequence[str], usual: float = 0, clients: int = CLIENTS) -> None:
+        """`usual`: operations a second without attack, which the rate of attacking clients is a multiple of."""
+        self._case, self._usual = case, usual
+        self._wrapped: dict[NodeId, Byzantine] = {}
+        self._names = [f"c{number}" for number in range(clients)]
+        self._strangers = [f"x{number}" for number in range(LIARS)] if case.by_clients else []
+        options = {**OPTIONS, "robust": robust if isinstance(robust, bool) else list(robust), "auth": case.auth}
+        names = self._names + self._strangers
+        self.cluster = SimCluster(SPEC, 4, 1, options, clients=names, costs=COSTS, wrap=self._wrap)
+        self._waits: dict[ClientId, list[Micros]] = {name: [] for name in self._names}
+        for name in self._names:
+            self.cluster.client(name).load(puts(name), OUTSTANDING, on_done=self._timed(name))
+
+    def _wrap(self, node: NodeId, replica: Replica) -> Any:
+        kind = ATTACKS.get(self._case.name)
+        self._wrapped[node] = Byzantine(replica, kind.makes["pbft"] if kind is not None else None, node)
+        return self._wrapped[node]
+
+    def _timed(self, name: ClientId) -> Any:
+        def done(invoked: Micros, _: Sequence[bytes], end: Done | Failed) -> None:
+            if isinstance(end, Done):
+                self._waits[name].append(self.cluster.now - invoked)
+
+        return done
+
+    def attack(self) -> list[ByzantineClient]:
+        case, cluster = self._case, self.cluster
+        if case.target is not None:
+            power = Power(
+                (case.target,),
+                {case.target: cluster.signer(case.target)},
+                cluster.verifier(),
+                cluster.domain,
+                4,
+                1,
+                KeyValue,
+                options=case.options,
+            )
+            self._wrapped[case.target].begin(cluster.nodes[case.target].clock.monotonic(), power)
+        rate = case.rate if case.auth == "macs" else case.rate * self._usual
+        pause_us = max(1, int(LIARS * SECOND / rate)) if rate else 0
+        make = CLIENT_ATTACKS.get(case.name, ByzantineClient)
+        liars = [make(cluster, name, 1, pause_us, 10**15) for name in self._strangers]
+        for liar in liars:
+            liar.start()
+        return liars
+
+    def measure(self, seconds: float, warm_up: Micros = WARM_UP_US) -> Outcome:
+        cluster = self.cluster
+        cluster.run_for(warm_up)
+        for waits in self._waits.values():
+            waits.clear()
+        before = cluster.count(range(4)).busy_us
+        liars = self.attack()
+        cluster.run_for(int(seconds * SECOND))
+        done = sum(map(len, self._waits.values()))
+        censored = self._waits[self._names[0]]
+        others = [wait for name in self._names[1:] for wait in self._waits[name]]
+        acts = sum(wrapped.actions for wrapped in self._wrapped.values())
+        return Outcome(
+            operations_s=done / seconds,
+            censored_ms=statistics.median(censored) / 1000 if censored else float("inf"),
+            others_ms=statistics.median(others) / 1000 if others else 0,
+            acts=acts + sum(sum(liar.acts.values()) for liar in liars),
+            views=max(status.view for node in range(1, 4) if (status := cluster.status(node)) is not None),
+            cpu_us=(cluster.count(range(4)).busy_us - before) / max(1, done),
+            shunned=sum(node.shunned.count for node in cluster.nodes),
+            floods=sum(node.turns.floods.total() for node in cluster.nodes if node.turns is not None),
+        )
+
+
+# -------------------------------------------------------------------------------------------------------------- table
+
+
+def run(case: Case, robust: bool, usual: float, seconds: float) -> Outcome:
+    return Run(case, robust, usual).measure(seconds)
+
+
+def figure(case: Case, outcome: Outcome, usual: float) -> float:
+    """Of throughput, what is left; of censorship, how many times as long the censored client waits."""
+    if case.name == "censor":
+        return outcome.censored_ms / max(outcome.others_ms, 0.001)
+    return outcome.operations_s / usual
+
+
+def meets(case: Case, value: float) -> bool:
+    return value <= case.least if case.name == "censor" else value >= case.least
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m compare.robustness", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("attacks", nargs="*", metavar="ATTACK", help=f"of {', '.join(sorted({c.name for c in CASES}))}")
+    parser.add_argument("--seconds", type=float, default=60.0, help="simulated seconds, after the warm-up")
+    parser.add_argument("--workers", type=int, default=1)
+    given = parser.parse_args(arguments)
+    unknown = set(given.attacks) - {case.name for case in CASES}
+    if unknown:
+        parser.error(f"{sorted(unknown)[0]}: no such attack")
+    chosen = [case for case in CASES if not given.attacks or case.name in given.attacks]
+    with ProcessPoolExecutor(given.workers) as pool:
+        missed = _table(pool, chosen, given.seconds)
+    return 1 if missed else 0
+
+
+def _table(pool: ProcessPoolExecutor, cases: Sequence[Case], seconds: float) -> int:
+    """Print a line a case as it is known; how many bars were missed with `robust` on."""
+    bases = {
+        (auth, robust): pool.submit(run, FAULT_FREE[auth], robust, 0, seconds)
+        for auth in dict.fromkeys(case.auth for case in cases)
+        for robust in (False, True)
+    }
+    for (auth, robust), base in bases.items():
+        found = base.result()
+        _say(
+            f"no attack, {auth}, robust {'on' if robust else 'off'}: {found.operations_s:.0f} operations/s, "
+            f"{found.cpu_us:.0f} us of CPU each, {found.views} view changes"
+        )
+    usual = {key: base.result().operations_s for key, base in bases.items()}
+    runs = [
+        (case, robust, pool.submit(run, case, robust, usual[case.auth, robust], seconds))
+        for case in cases
+        for robust in (False, True)
+    ]
+    _say(f"{'attack':34} {'robust':7} {'left':>8} {'bar':>7}  views acts shunned floods")
+    missed = 0
+    for case, robust, future in runs:
+        found = future.result()
+        value = figure(case, found, usual[case.auth, robust])
+        verdict = ("ok" if meets(case, value) else "MISSED") if robust else ""
+        missed += verdict == "MISSED"
+        sign = "<=" if case.name == "censor" else ">="
+        _say(
+            f"{case.label:34} {'on' if robust else 'off':7} {value:8.2f} {sign}{case.least:5.2f}  "
+            f"{found.views} {found.acts} {found.shunned} {found.floods} {verdict}"
+        )
+    return missed
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())
