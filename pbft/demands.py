@@ -17,6 +17,7 @@ from __future__ import annotations
 import statistics
 import sys
 from collections import deque
+from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -25,7 +26,7 @@ from pbft.notary import Notary
 from pbft.ordering import Ordering
 from pbft.requests import Identity, Requests
 from replog.core import Effect, Note, Send, SetTimer, Setup
-from replog.types import Micros, NodeId, Request
+from replog.types import ClientId, Micros, NodeId, Request
 
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
     from pbft.config import Options
@@ -44,6 +45,8 @@ ENOUGH: Final = 16
 """Waits that make a median."""
 RISE: Final = 0.01
 """A second: the floor rises until no primary can hold it. [Clement09 4.1]"""
+NAMED_MAX: Final = 64
+"""Clients that a complaint names."""
 STEADY_US: Final = 2_000_000
 SHORT_US: Final = 500_000
 """Time constants: of the throughput that a view has shown, and of the one that is held against it."""
@@ -160,6 +163,7 @@ class Demands:
         self._complaints: set[NodeId] = set()
         self.complaint = ""
         """Why this replica complains of the present view, "" while it does not."""
+        self._clients: list[ClientId] = []
 
     # --------------------------------------------------------------------------------------------------------- events
 
@@ -209,6 +213,14 @@ class Demands:
             return self._complain()
         return []
 
+    def complain(self, reason: str, clients: Sequence[ClientId]) -> list[Effect]:
+        """For a reason that shows elsewhere, in requests of these clients. Said of the view, not of who leads it."""
+        if not self._ordering.active or self._ordering.leads:
+            return []
+        self.complaint = self.complaint or reason
+        self._clients = sorted({*self._clients, *clients})[:NAMED_MAX]
+        return self._complain()
+
     def _complain(self) -> list[Effect]:
         self._complaints.add(self._notary.me)
         view = self._ordering.view
@@ -221,7 +233,7 @@ class Demands:
         """Said again with every status: the first may have been lost."""
         if not self.complaint or not self._ordering.active:
             return []
-        return [Send(self._notary.others, Complaint(self._ordering.view))]
+        return [Send(self._notary.others, Complaint(self._ordering.view, self._clients))]
 
     @property
     def given_up(self) -> bool:

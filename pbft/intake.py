@@ -15,9 +15,9 @@ from pbft.notary import Notary
 from pbft.ordering import Ordering
 from pbft.requests import Identity, Requests
 from replog import core, types
+from replog.client import WINDOW
 from replog.codec import DIGEST_BYTES, BadMessage, digest_of
 from replog.core import Effect, Result, Send, Setup, Shun
-from replog.sessions import WINDOW
 from replog.types import Answer, ClientId, Micros, NodeId, Principal, Request, Submit
 
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
 
 FORWARDS: Final = 1024
 """Requests sent on to the primary of a new view; of the rest, clients remind us."""
-REPEATED_MAX: Final = 8 * WINDOW
+REPEATED_MAX: Final = 4 * WINDOW
 """Requests that a client may send again within the time after which a correct one sends each of its WINDOW again."""
 DIGEST_MIN: Final = 2 * DIGEST_BYTES
 """Results of at most so many bytes are sent in full by all. [CL99 5.1]"""
@@ -41,6 +41,7 @@ class Intake:
         self._execution = execution
         self._sessions = setup.sessions
         self._blacklists = "blacklist" in self.options.measures
+        self._looks = bool(self.options.measures)
         self._repeated: Allowance[ClientId] = Allowance(REPEATED_MAX, self.options.client_retry_us)
         self.notary = notary
         self.ordering = ordering
@@ -48,7 +49,7 @@ class Intake:
 
     def from_client(self, now: Micros, sender: ClientId, message: Submit) -> list[Effect]:
         """A client's own send. [CL99 4.1]"""
-        request = _read(message)
+        request = read(message)
         if request is None or request.client != sender:
             return self.notary.refuse(sender, "a request of its own is what a client sends")
         done = self._sessions.results(sender, request.timestamp)
@@ -67,7 +68,7 @@ class Intake:
     def from_replica(self, sender: NodeId, message: Submit) -> list[Effect]:
         """A backup sends on what a client gave it. Only the primary has a use for it: the word of one replica starts no
         timer here (P35)."""
-        request = _read(message)
+        request = read(message)
         if request is None or self.requests.refusal(request):
             return self.notary.refuse(sender, "a replica forwards proper requests only")
         if not self.ordering.leads or not self.requests.admits(request):
@@ -76,7 +77,8 @@ class Intake:
 
     def _take(self, request: Request, sender: Principal) -> list[Effect]:
         """Wait for a request, once its signature is verified: at the primary in the queue, at a backup with the timer,
-        after sending it on. Seen again it is sent on again: the first may have been lost. [CL99 4.1, 4.4] (P35)"""
+        after sending it on. Seen again it is sent on again: the first may have been lost. [CL99 4.1, 4.4] (P35) Where
+        the primary is watched, it is sent on when it is late: most clients have sent it there too."""
         leads, requests = self.ordering.leads, self.requests
         known = requests.pending.get(request.identity)
         if known is None:
@@ -91,7 +93,7 @@ class Intake:
                 requests.queue(request)
         elif known.digest != request.digest:
             return self.second(known, request, sender)
-        return [] if leads else self.forward(request)
+        return [] if leads or (known is None and self._looks) else self.forward(request)
 
     def unvouched(self, request: Request, sender: Principal) -> list[Effect]:
         """Its client did not sign it, whoever brings it."""
@@ -168,7 +170,7 @@ class Intake:
         return effects
 
 
-def _read(message: Submit) -> Request | None:
+def read(message: Submit) -> Request | None:
     try:
         return Request(message.request)
     except BadMessage:

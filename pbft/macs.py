@@ -2,25 +2,29 @@
 
 Here: requests that a replica's own entry does not vouch for, session keys and their renewal, claims instead of
 certificates. The view change has a file of its own (`pbft.mac_view_change`). What is given up: nobody can show a third
-party who lied, and a client whose authenticator is good for some replicas only can force view changes (HAZARDS P31).
+party who lied, and a client whose authenticator is good for some replicas only can force view changes (HAZARDS P31):
+with the measure "vouching" one, half a heartbeat long, in each `blacklist_us`; without it, as many as it likes, each
+after a whole time-out.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
 
 from pbft.acceptance import Acceptance
 from pbft.catch_up import Allowance
 from pbft.checkpoint import ClaimedCheckpoints
 from pbft.claims import Claims
 from pbft.core import PbftCore
-from pbft.intake import Intake
+from pbft.intake import Intake, read
 from pbft.mac_view_change import MacViewChanges
 from pbft.messages import (
     Batch,
     CheckpointProof,
     CommitProof,
     Committed,
+    Complaint,
     FetchViewChange,
     MacNewView,
     MacViewChange,
@@ -33,10 +37,15 @@ from pbft.messages import (
 )
 from pbft.notary import LinkNotary
 from pbft.requests import Identity, Requests
+from pbft.suspects import Suspects
 from replog import core
 from replog.authenticators import KEY_BYTES, SessionKeys
-from replog.core import Effect, SetTimer, Setup, Started, Timeout
-from replog.types import ClientId, Digest, KeyRequest, NodeId, Principal, Request, SessionKey
+from replog.core import Effect, Send, SetTimer, Setup, Started, Timeout
+from replog.quorum import byzantine_quorum, weak_quorum
+from replog.types import ClientId, Digest, KeyRequest, NodeId, Principal, Request, SessionKey, Submit
+
+if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
+    from pbft.config import Options
 
 TOLD_MAX: Final = 100_000
 """Clients remembered as having been told their present key; beyond it all are told again."""
@@ -46,6 +55,7 @@ class MacRequests(Requests):
     """Invariants:
     a client whose MAC is wrong or old is told its present key once a lifetime, whoever brings the MAC
     `_asked` has those of `pending` that their own clients brought, or brought again, since the view began
+    `_vouchers` has requests of suspects, all of them in `pending`
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -55,6 +65,10 @@ class MacRequests(Requests):
         self._keys = SessionKeys(setup.me, lambda: rng.randint(0, 2 ** (8 * KEY_BYTES) - 1).to_bytes(KEY_BYTES, "big"))
         self._told: set[ClientId] = set()
         self._untold: dict[ClientId, None] = {}
+        options: Options = setup.config
+        self.suspects = Suspects(weak_quorum(setup.f), options.blacklist_us)
+        self._vouchers: dict[Identity, set[NodeId]] = {}
+        self._vouchers_needed = byzantine_quorum(setup.n, setup.f) - 1
 
     def verify(self, request: Request) -> bool:
         """Its entry for this replica is right. [CL99 5.2]"""
@@ -97,6 +111,7 @@ class MacRequests(Requests):
 
     def remove(self, client: ClientId, timestamp: int) -> None:
         self._asked.discard((client, timestamp))
+        self._vouchers.pop((client, timestamp), None)
         super().remove(client, timestamp)
 
     def forget_unasked(self) -> None:
@@ -106,6 +121,35 @@ class MacRequests(Requests):
             self.remove(*identity)
         self._asked.clear()
 
+    def suspect(self, client: ClientId) -> None:
+        """From now on its requests need a quorum; those that wait here may have come to no other replica."""
+        for identity in [identity for identity in self.pending if identity[0] == client]:
+            self.remove(*identity)
+
+    def begin_view(self, bodies: Iterable[Batch], leads: bool) -> None:
+        """A backup waits for no suspect's requests."""
+        for identity in [identity for identity in self._vouchers if not leads]:
+            self.remove(*identity)
+        super().begin_view(bodies, leads)
+
+    def queue(self, request: Request) -> None:
+        """What a suspect asks for is proposed once all the others of a quorum vouch for it: f of them are correct, and
+        with the primary's their votes are enough for everybody. (P31)"""
+        if request.client in self.suspects:
+            vouchers = self._vouchers.setdefault(request.identity, set())
+            if len(vouchers) < self._vouchers_needed:
+                return
+        super().queue(request)
+
+    def vouch(self, sender: NodeId, request: Request) -> None:
+        """Another replica has found its own MAC right."""
+        known, vouchers = self.pending.get(request.identity), self._vouchers.get(request.identity)
+        if known is None or vouchers is None or known.body != request.body or sender in vouchers:
+            return
+        vouchers.add(sender)
+        if len(vouchers) == self._vouchers_needed:
+            self.queue(known)
+
     def replace(self, known: Request, request: Request) -> None:
         """The same request under other keys, as long: from now on this one is sent on and proposed."""
         self.pending[known.identity] = request
@@ -113,6 +157,10 @@ class MacRequests(Requests):
 
 class MacIntake(Intake):
     requests: MacRequests
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._vouches = "vouching" in self.options.measures
 
     def unvouched(self, request: Request, sender: Principal) -> list[Effect]:
         """Not refused: it may be genuine under a key that this replica has forgotten. The client is told the key."""
@@ -128,10 +176,34 @@ class MacIntake(Intake):
         return []
 
     def _take(self, request: Request, sender: Principal) -> list[Effect]:
+        if request.client in self.requests.suspects:
+            return self._take_suspect(request, sender)
         effects = super()._take(request, sender)
         if isinstance(sender, str):
             self.requests.asked(request)
         return effects
+
+    def _take_suspect(self, request: Request, sender: Principal) -> list[Effect]:
+        """The primary asks the others whether they vouch for it; a backup sends it on, and waits for nothing."""
+        if not self.ordering.leads:
+            vouched = self.requests.verify(request)
+            return self.forward(request) if vouched else self.unvouched(request, sender)
+        effects = super()._take(request, sender)
+        if isinstance(sender, int):
+            self.requests.vouch(sender, request)
+        elif request.identity in self.requests.pending and request.identity not in self.requests.proposed:
+            effects.append(Send(self.notary.others, Submit(request.raw)))
+        return effects
+
+    def from_replica(self, sender: NodeId, message: Submit) -> list[Effect]:
+        """Also: the primary asks whether this replica vouches for a request. The same request is a yes."""
+        asked = self._vouches and self.ordering.active and sender == self.ordering.primary
+        if not asked or self.ordering.leads:
+            return super().from_replica(sender, message)
+        request = read(message)
+        if request is None or self.requests.refusal(request):
+            return self.notary.refuse(sender, "a replica forwards proper requests only")
+        return [Send((sender,), Submit(request.raw))] if self.requests.vouches(request) else []
 
 
 class MacAcceptance(Acceptance):
@@ -168,6 +240,18 @@ class MacAcceptance(Acceptance):
     def retry_all(self) -> list[Effect]:
         return [effect for seq in sorted(self._doubted) for effect in self.retry(seq)]
 
+    def doubts(self) -> dict[int, set[ClientId]]:
+        """Seqs that wait to be vouched for, and whose requests are in doubt there."""
+        return {
+            seq: {request.client for request in batch.requests if not self.requests.vouches(request)}
+            for seq, (message, batch) in self._doubted.items()
+            if message.view == self.ordering.view
+        }
+
+    @property
+    def doubting(self) -> bool:
+        return bool(self._doubted)
+
     def on_vote(self, sender: NodeId, message: Any) -> list[Effect]:
         effects = super().on_vote(sender, message)
         return effects + self.retry(message.seq) if isinstance(message, Prepare) else effects
@@ -198,10 +282,14 @@ class MacCore(PbftCore):
     acceptance_type = MacAcceptance
 
     RENEW: Final = "renew-keys"
+    DOUBT: Final = "doubt"
 
     requests: MacRequests
     acceptance: MacAcceptance
     view_changes: Any
+
+    _in_doubt: frozenset[int] | None = None
+    """The seqs in doubt when the timer for them was set; None: it does not run."""
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
@@ -218,15 +306,47 @@ class MacCore(PbftCore):
         self._from_clients[KeyRequest] = self._on_key_request
 
     def _watch(self) -> list[Effect]:
-        return super()._watch() + self.requests.take_untold()
+        return super()._watch() + self.requests.take_untold() + self._doubt()
+
+    def _doubt(self) -> list[Effect]:
+        """What is in doubt has a moment to be vouched for."""
+        if self._in_doubt is not None or not self.acceptance.doubting or "vouching" not in self.options.measures:
+            return []
+        self._in_doubt = frozenset(self.acceptance.doubts())
+        return [SetTimer(self.DOUBT, max(1, self.options.heartbeat // 2))]
+
+    def _on_doubt(self) -> list[Effect]:
+        """What nobody has vouched for meanwhile never will be: this view is over, and its clients are suspect. (P31)"""
+        before, self._in_doubt = self._in_doubt or frozenset(), None
+        doubts = self.acceptance.doubts()
+        clients = sorted(set().union(*(doubts[seq] for seq in before & doubts.keys())))
+        if not clients:
+            return []
+        self._suspect([client for client in clients if self.requests.suspects.add(self._now, client)])
+        reason = f"nobody vouches for requests of {', '.join(clients[:3])} in its batches"
+        return self.demands.complain(reason, clients) + self._give_up()
+
+    def _suspect(self, clients: list[ClientId]) -> None:
+        for client in clients:
+            self.requests.suspect(client)
+
+    def _on_complaint(self, sender: NodeId, message: Complaint) -> list[Effect]:
+        """Also of a view that is over: its primary learns here whom it should not have believed."""
+        known = [client for client in message.clients if self.setup.verifier.knows(client)]
+        if "vouching" in self.options.measures:
+            self._suspect(self.requests.suspects.name(self._now, sender, known))
+        return super()._on_complaint(sender, message)
 
     def _on_started(self, event: Started) -> list[Effect]:
         return [*super()._on_started(event), SetTimer(self.RENEW, self.options.key_lifetime_us)]
 
     def _on_timeout(self, event: Timeout) -> list[Effect]:
+        if event.name == self.DOUBT:
+            return self._on_doubt()
         if event.name != self.RENEW:
             return super()._on_timeout(event)
         self.requests.renew_keys()
+        self.requests.suspects.forget_names()
         return [SetTimer(self.RENEW, self.options.key_lifetime_us)]
 
     def _harvest(self, message: Any) -> None:
@@ -234,6 +354,7 @@ class MacCore(PbftCore):
         self.requests.forget_unasked()
 
     def _on_tick(self) -> list[Effect]:
+        self.requests.suspects.forgive(self._now)
         return self._go_on(super()._on_tick() + self.acceptance.retry_all())
 
     def _on_key_request(self, sender: ClientId, message: KeyRequest) -> list[Effect]:

@@ -13,12 +13,13 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from replog.codec import Codec, digest_of
-from replog.types import COMMON_MESSAGES, U63, Digest, Message, Request, WireDigest
+from replog.types import COMMON_MESSAGES, U63, Digest, Message, Request, WireDigest, WireName
 
 Signature = Annotated[bytes, msgspec.Meta(max_length=64)]
 Replica = Annotated[int, msgspec.Meta(ge=0, le=1023)]
 Raws = Annotated[list[bytes], msgspec.Meta(max_length=65_536)]
 Flags = Annotated[bytes, msgspec.Meta(max_length=8_192)]
+Names = Annotated[list[WireName], msgspec.Meta(max_length=64)]
 Hint = Annotated[bytes, msgspec.Meta(max_length=33)]
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -275,9 +276,11 @@ class PartData(Message, tag="ph", frozen=True):
 
 
 class Complaint(Message, tag="po", frozen=True):
-    """The sender is not content with the primary of this view. [Clement09]"""
+    """The sender is not content with the primary of this view. [Clement09] `clients`: under MACs, those whose requests
+    it could not vouch for."""
 
     view: U63
+    clients: Names = msgspec.field(default_factory=list)
 
 
 MESSAGES: Final[Codec[Any]] = Codec(
