@@ -36,7 +36,9 @@ COSTS: Final = CostModel(**{name: SLOWER * value for name, value in asdict(REFER
 OPTIONS: Final = {"view_timeout_us": 4 * SECOND, "view_length_us": 20 * SECOND}
 """The time-out fits the slower machine; views end within the time that is measured."""
 CLIENTS: Final = 24
-OUTSTANDING: Final = 2
+OUTSTANDING: Final = 4
+PAUSE_US: Final = 1_000
+"""A client pauses so long times its place after each answer: else all of them end up asking at the same moment."""
 LIARS: Final = 4
 """Byzantine clients, among which the rate of an attack by clients is divided."""
 WARM_UP_US: Final = 6 * SECOND
@@ -114,8 +116,9 @@ class Run:
         names = self._names + self._strangers
         self.cluster = SimCluster(SPEC, 4, 1, options, clients=names, costs=COSTS, wrap=self._wrap)
         self._waits: dict[ClientId, list[Micros]] = {name: [] for name in self._names}
-        for name in self._names:
-            self.cluster.client(name).load(puts(name), OUTSTANDING, on_done=self._timed(name))
+        for place, name in enumerate(self._names):
+            load = self.cluster.client(name).load
+            load(puts(name), OUTSTANDING, on_done=self._timed(name), pause_us=place * PAUSE_US)
 
     def _wrap(self, node: NodeId, replica: Replica) -> Any:
         kind = ATTACKS.get(self._case.name)

@@ -1,7 +1,7 @@
 """Whose turn it is: what waits of each sender is served in rounds, and nobody's flood keeps another waiting. (P36)
 
-In each round every replica comes first with a share of its own; all clients together have one share, which goes round
-among them and goes on where it stopped. [Clement09 4.2: a queue a sender, served in turn] A replica of which far more
+In each round every replica has a share of its own; all clients together have one, which goes round among them and goes
+on where it stopped. [Clement09 4.2: a queue a sender, served in turn] A replica of which far more
 waits than of the others, for longer than a burst lasts, is throttled for some seconds: it is served when nothing else
 waits, and a little every now and then. Whoever wrongly looked like that loses little but time.
 
@@ -87,10 +87,10 @@ class Turns:
         """Who is served next, in order, each with the most messages."""
         if self._throttles:
             self._watch(now)
-        plan: list[tuple[Principal, int]] = [
-            (node, self._shares.replica) for node in self._replicas if node not in self._throttled
-        ]
-        plan += self._of_clients()
+        # What a round brings about leaves when it is over, so the order within it keeps nobody waiting; but requests that
+        # are there before the votes that make room for a batch get into that batch.
+        plan = self._of_clients()
+        plan += [(node, self._shares.replica) for node in self._replicas if node not in self._throttled]
         for node in self._throttled:
             if node in self._replicas and self._is_due(node, not plan):
                 plan.append((node, self._shares.throttled))

@@ -16,7 +16,7 @@ from replog.types import Micros, Principal
 
 MESSAGES_A_TURN = 512
 """Of one sender; the rest waits for later turns."""
-SHARES = Shares(replica=MESSAGES_A_TURN, clients=256, client=16, throttled=16)
+SHARES = Shares(replica=MESSAGES_A_TURN, clients=128, client=8, throttled=16)
 
 REPLICA_BYTES_MAX = 128 * 1024 * 1024
 CLIENT_BYTES_MAX = 32 * 1024 * 1024

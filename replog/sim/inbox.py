@@ -6,14 +6,14 @@ What is beyond a sender's bound is lost at no cost: its link is not read, so it 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from replog.sim.network import Frame
 from replog.turns import Shares, Turns
 from replog.types import Micros, Principal
 
-SHARES: Final = Shares(replica=32, clients=32, client=2, throttled=1)
+SHARES: Final = Shares(replica=32, clients=64, client=2, throttled=1)
 REPLICA_FRAMES: Final = 2_048
 CLIENTS_FRAMES: Final = 8_192
 CLIENT_FRAMES: Final = 16
@@ -23,10 +23,7 @@ Item = tuple[Principal | None, Any]
 
 
 class FairInbox:
-    """Taken from like the deque in whose place it stands: first the process's own, then the senders in turn.
-
-    Invariant: `turns` knows of each sender how many messages of it wait.
-    """
+    """Invariant: `turns` knows of each sender how many messages of it wait."""
 
     def __init__(self, turns: Turns, now: Callable[[], Micros]) -> None:
         self.turns = turns
@@ -35,7 +32,6 @@ class FairInbox:
         self._queues: dict[Principal, deque[Frame]] = {}
         self._messages: dict[Principal, int] = {}
         self._clients = 0
-        self._round: deque[tuple[Principal, int]] = deque()
         self._size = 0
 
     def __len__(self) -> int:
@@ -62,20 +58,17 @@ class FairInbox:
         queue.append(load)
         self._count(sender, _weight(load))
 
-    def popleft(self) -> Item:
-        if self._own:
+    def turn(self) -> Iterator[Item]:
+        """The process's own, then one round of the senders. A longer turn would keep back what answers the first."""
+        for _ in range(len(self._own)):
             self._size -= 1
-            return self._own.popleft()
-        while True:
-            if not self._round:
-                self._round.extend(self.turns.round(self._now()))
-            sender, share = self._round[0]
-            if share <= 0 or sender not in self._queues:
-                self._round.popleft()
-                continue
-            frame = self._take(sender)
-            self._round[0] = (sender, share - _weight(frame))
-            return sender, frame
+            yield self._own.popleft()
+        for sender, share in self.turns.round(self._now()):
+            left = share
+            while left > 0 and sender in self._queues:
+                frame = self._take(sender)
+                left -= _weight(frame)
+                yield sender, frame
 
     def _take(self, sender: Principal) -> Frame:
         queue = self._queues[sender]
@@ -94,8 +87,9 @@ class FairInbox:
         self.turns.waits(sender, left)
 
     def clear(self) -> None:
-        for part in (self._own, self._queues, self._messages, self._round):
-            part.clear()
+        self._own.clear()
+        self._queues.clear()
+        self._messages.clear()
         self.turns.clear()
         self._size = self._clients = 0
 

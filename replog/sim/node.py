@@ -7,7 +7,7 @@ Here: carrying out effects in virtual time. Not here: what the effects mean (`re
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from replog.core import (
@@ -64,7 +64,7 @@ class SimNode(Process):
         self.shunned = Shunned()
         self._fair = None if turns is None else FairInbox(turns, self._time)
         if self._fair is not None:
-            self._inbox, self._frames_max = self._fair, sys.maxsize
+            self._inbox, self._frames_max = self._fair, sys.maxsize  # type: ignore[assignment]
         self.operation_us = self._costs.operation_us
         self.disk = disk
         self.plug: Plug | None = None
@@ -106,8 +106,15 @@ class SimNode(Process):
         else:
             super().receive(sender, frame)
 
-    def run(self) -> None:
-        super().run()
+    def _take(self) -> Iterator[tuple[Principal | None, Any]]:
+        if self._fair is None:
+            yield from super()._take()
+            return
+        life = self.lives
+        for item in self._fair.turn():
+            yield item
+            if self.lives != life:
+                return
         for node in self.turns.take_news() if self.turns is not None else ():
             self._note("flood", {"sender": node})
 

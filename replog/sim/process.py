@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from replog.codec import BadMessage, Codec
 from replog.meters import Meter
 from replog.sim.costs import CostModel
-from replog.sim.inbox import FairInbox
 from replog.sim.network import Frame, Link, Network
 from replog.sim.world import Clock, World
 from replog.types import Message, Micros, Principal
@@ -109,7 +108,7 @@ class Process:
         self._costs = costs
         self._decode = codec.decode
         self._encode = codec.encode
-        self._inbox: deque[tuple[Principal | None, Any]] | FairInbox = deque()
+        self._inbox: deque[tuple[Principal | None, Any]] = deque()
         self._frames_max = INBOX_FRAMES
         self._links: dict[tuple[Principal, ...], list[Link]] = {}
         self._timers: dict[str, Timer] = {}
@@ -170,12 +169,9 @@ class Process:
             self._cores.release()
             return
         life, self.local_now = self.lives, self.clock.monotonic()
-        inbox, decode, on_message = self._inbox, self._decode, self.on_message
+        decode, on_message = self._decode, self.on_message
         frames = messages = size = 0
-        for _ in range(min(len(inbox), TURN_FRAMES)):
-            if self.lives != life:
-                break  # it was killed by what it did itself
-            sender, load = inbox.popleft()
+        for sender, load in self._take():
             if sender is None:
                 load()
                 continue
@@ -192,6 +188,14 @@ class Process:
                 on_message(sender, message)
         self.delivered += messages
         self._pay(life, frames, messages, size)
+
+    def _take(self) -> Iterator[tuple[Principal | None, Any]]:
+        """What this turn does. The rest is gone if the process is killed by what it does itself."""
+        inbox, life = self._inbox, self.lives
+        for _ in range(min(len(inbox), TURN_FRAMES)):
+            if self.lives != life:
+                return
+            yield inbox.popleft()
 
     def _pay(self, life: int, frames: int, messages: int, size: int) -> None:
         costs, meter = self._costs, self.meter

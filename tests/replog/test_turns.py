@@ -34,7 +34,7 @@ def test_everybody_is_served_and_clients_have_a_bounded_share(waiting: dict[Any,
         assert bool(plan) is bool(waiting)
         assert len(dict(plan)) == len(plan), "each once"
         assert {sender for sender, _ in plan if isinstance(sender, int)} == {s for s in waiting if isinstance(s, int)}
-        assert [sender for sender, _ in plan] == sorted((s for s, _ in plan), key=lambda s: isinstance(s, str))
+        assert [sender for sender, _ in plan] == sorted((s for s, _ in plan), key=lambda s: isinstance(s, int))
         assert sum(min(share, waiting[s]) for s, share in plan if isinstance(s, str)) <= SHARES.clients
         served.update(sender for sender, _ in plan)
         policy.check_invariants()
