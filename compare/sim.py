@@ -166,7 +166,7 @@ class Trial:
         return [client for client in self.cluster.clients if client not in self.strangers]
 
     def _stranger(self, name: ClientId) -> ByzantineClient:
-        workload, end = self.scenario.workload, self.began + _us(self.scenario.faults_end_s)
+        workload, end = self.scenario.workload, self.began + _us(self.scenario.faults_end_s or self.scenario.duration_s)
         pause_us = max(1_000, _us(workload.pause_ms / 1000))
         if workload.byzantine_per_s is not None:
             pause_us = max(1, round(1_000_000 / workload.byzantine_per_s))
