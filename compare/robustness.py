@@ -21,13 +21,14 @@ from typing import Any, Final
 from compare.attacks import ATTACKS, Byzantine, Power
 from compare.attacks.byzantine_client import ByzantineClient
 from compare.attacks.storms import CLIENT_ATTACKS
+from compare.witness import Watched, Witness
 from pbft import SPEC
 from replog.apps.kv import KeyValue
 from replog.client import Done, Failed
 from replog.replica import Replica
 from replog.sim.cluster import SimCluster
 from replog.sim.costs import REFERENCE, CostModel
-from replog.types import ClientId, Micros, NodeId
+from replog.types import ClientId, Message, Micros, NodeId, Principal
 
 SECOND: Final = 1_000_000
 SLOWER: Final = 10
@@ -110,6 +111,7 @@ class Run:
         """`usual`: operations a second without attack, which the rate of attacking clients is a multiple of."""
         self._case, self._usual = case, usual
         self._wrapped: dict[NodeId, Byzantine] = {}
+        self._witness = Witness({case.target} if case.target is not None else set(), self._told)
         self._names = [f"c{number}" for number in range(clients)]
         self._strangers = [f"x{number}" for number in range(LIARS)] if case.by_clients else []
         options = {**OPTIONS, "robust": robust if isinstance(robust, bool) else list(robust), "auth": case.auth}
@@ -123,7 +125,12 @@ class Run:
     def _wrap(self, node: NodeId, replica: Replica) -> Any:
         kind = ATTACKS.get(self._case.name)
         self._wrapped[node] = Byzantine(replica, kind.makes["pbft"] if kind is not None else None, node)
-        return self._wrapped[node]
+        return self._wrapped[node] if kind is None else Watched(self._wrapped[node], self._witness)
+
+    def _told(self, node: NodeId, sender: Principal, message: Message) -> None:
+        """A correct replica is about to hear this."""
+        if sender == self._case.target:
+            self._wrapped[sender].arrived(node, message)
 
     def _timed(self, name: ClientId) -> Any:
         def done(invoked: Micros, _: Sequence[bytes], end: Done | Failed) -> None:

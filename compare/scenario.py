@@ -53,7 +53,9 @@ class Workload(Part):
     keys: int = Field(default=6, ge=1, le=1_000_000)
     value_bytes: int = Field(default=8, ge=1, le=1_000_000)
     operations: int = Field(default=1, ge=1, le=1000, description="operations that a client packs into one request")
-    byzantine: int = Field(default=0, ge=0, le=100, description="clients beside them that lie, until the faults end, or the work")
+    byzantine: int = Field(
+        default=0, ge=0, le=100, description="clients beside them that lie, until faults or work end"
+    )
     byzantine_as: Literal["random", "big-mac", "garbage-signatures", "retransmission-storm"] = "random"
     byzantine_per_s: float | None = Field(
         default=None, gt=0, le=1_000_000, description="acts of each of them; left out: by pause_ms"

@@ -8,9 +8,11 @@ import pytest
 
 from pbft import messages as m
 from pbft.claims import Claims
+from pbft.config import MEASURES
 from pbft.mac_view_change import MacViewChanges
 from pbft.macs import MacCore, MacRequests
 from pbft.requests import Requests
+from pbft.suspects import SUSPECTS_MAX, Suspects
 from replog.core import Accuse, Received
 from replog.types import Request, Submit
 from tests.pbft.chance import Chance
@@ -292,3 +294,93 @@ def test_random_schedules_and_liars_under_macs(seed: int, n: int, liars: int) ->
     chance.calm()
     assert chance.judge() > 0, "vacuous"
     assert isinstance(chance.cluster.core(chance.correct[0]), MacCore)
+
+
+# ------------------------------------------------------------------------------------------------------------ vouching
+
+ROBUST = {**MACS, "robust": True, "view_timeout_us": SECOND}
+UNVOUCHED = {**ROBUST, "robust": [name for name in MEASURES if name != "vouching"]}
+
+
+def for_the_primary_alone(cluster: Cluster, client: str, timestamp: int) -> None:
+    primary = max(cluster.views()) % 4
+    others = [node for node in range(4) if node != primary]
+    cluster.inject(client, primary, Submit(spoiled(cluster.request(client, timestamp), *others).raw))
+
+
+def suspects(cluster: Cluster, client: str) -> list[bool]:
+    return [client in cluster.core(node).requests.suspects for node in range(4)]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("options", "soon"), [(ROBUST, True), (UNVOUCHED, False)])
+def test_p31_what_nobody_vouches_for_ends_the_view_after_a_moment(options: dict[str, Any], soon: bool) -> None:
+    cluster = Cluster(options=options)
+    for_the_primary_alone(cluster, "eve", 1)
+    cluster.run(SECOND // 4)
+    assert cluster.views() == [int(soon)] * 4
+    assert suspects(cluster, "eve") == [soon] * 4, "the primary that believed it has learnt it too"
+
+
+@pytest.mark.parametrize(("options", "views"), [(ROBUST, 1), (UNVOUCHED, 5)])
+def test_p31_one_client_costs_one_view_change(options: dict[str, Any], views: int) -> None:
+    cluster = Cluster(options=options)
+    for timestamp in range(1, 6):
+        for_the_primary_alone(cluster, "eve", timestamp)
+        cluster.submit("ann", timestamp, to=range(4))
+        assert cluster.run(20 * SECOND, until=lambda t=timestamp: cluster.done("ann", t))  # type: ignore[misc]
+    assert max(cluster.views()) == views
+
+
+class AsksNobody(MacCore):
+    """Answers of other replicas do not count."""
+
+    class requests_type(MacRequests):  # noqa: N801
+        def vouch(self, sender: int, request: Request) -> None: ...
+
+
+@pytest.mark.parametrize(("core", "done"), [(MacCore, True), (AsksNobody, False)])
+def test_p31_a_suspect_is_served_once_a_quorum_vouches(core: type[MacCore], done: bool) -> None:
+    """Whoever became suspect by chance, after replicas forgot its keys, loses a round trip."""
+    cluster = Cluster(options=ROBUST, core=core)
+    for_the_primary_alone(cluster, "eve", 1)
+    cluster.run(SECOND // 4)
+    cluster.submit("eve", 2, to=[1])
+    assert cluster.run(SECOND // 4, until=lambda: cluster.done("eve", 2)) is done
+    assert cluster.views() == [1] * 4
+
+
+def test_p31_suspects_are_forgiven_in_time() -> None:
+    cluster = Cluster(options={**ROBUST, "blacklist_us": 2 * SECOND})
+    for_the_primary_alone(cluster, "eve", 1)
+    cluster.run(SECOND)
+    assert all(suspects(cluster, "eve"))
+    cluster.run(3 * SECOND)
+    assert not any(suspects(cluster, "eve"))
+
+
+class BelievesOne(MacCore):
+    """The word of one replica makes a client suspect."""
+
+    def __init__(self, setup: Any) -> None:
+        super().__init__(setup)
+        self.requests.suspects = Suspects(1, setup.config.blacklist_us)
+
+
+@pytest.mark.parametrize(("core", "suspect"), [(MacCore, False), (BelievesOne, True)])
+def test_p31_no_f_replicas_make_a_client_suspect(core: type[MacCore], suspect: bool) -> None:
+    cluster = Cluster(options=ROBUST, core=core)
+    for _ in range(3):
+        cluster.inject(3, (0, 1, 2), m.Complaint(0, ["ann"]))
+    cluster.settle()
+    assert suspects(cluster, "ann")[:3] == [suspect] * 3
+
+
+def test_suspects_and_the_named_are_bounded() -> None:
+    table = Suspects(2, SECOND)
+    for number in range(SUSPECTS_MAX + 5):
+        table.add(number, f"c{number}")
+        assert table.name(0, 1, [f"n{number}"]) == []
+    assert "c4" not in table
+    assert "c5" in table
+    assert table.name(0, 2, ["n0"]) == ["n0"]
+    assert table.name(0, 2, [f"n{SUSPECTS_MAX + 1}"]) == [], "there was no room to remember who named it first"
