@@ -87,8 +87,8 @@ class Turns:
         """Who is served next, in order, each with the most messages."""
         if self._throttles:
             self._watch(now)
-        # What a round brings about leaves when it is over, so the order within it keeps nobody waiting; but requests that
-        # are there before the votes that make room for a batch get into that batch.
+        # What a round brings about leaves when it is over, so the order within it keeps nobody waiting; but requests
+        # that are there before the votes that make room for a batch get into that batch.
         plan = self._of_clients()
         plan += [(node, self._shares.replica) for node in self._replicas if node not in self._throttled]
         for node in self._throttled:

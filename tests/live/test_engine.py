@@ -161,6 +161,9 @@ class Alone:
     def refuse(self, peer: Principal, rule: str) -> None:
         pass
 
+    def shun(self, client: str, rule: str) -> None:
+        pass
+
 
 class Listening:
     """A replica that only counts."""
