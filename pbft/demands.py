@@ -122,7 +122,8 @@ class Waits:
         usual = max(self.usual(), least // FAIR)
         for identity, began in self._since.items():
             request = requests.pending.get(identity)
-            if request is not None and now - began > FAIR * usual * max(1, request.timestamp - request.low):
+            limit = FAIR * usual
+            if request is not None and now - began > limit and now - began > limit * requests.before(request):
                 return identity, now - began
         return None
 
@@ -285,7 +286,7 @@ class Demands:
             return f"no proposal for {silence / 1e6:.2f} s while {_name(oldest[0])} waits"
         if "floor" in self._measures and self._short_us >= SHORT_US and led >= self._options.grace_us:
             return f"{self._lately.rate:.0f} operations a second, {self._floor(now):.0f} are demanded"
-        if "fairness" in self._measures and (passed := self._waits.unfair(now, self._requests, 2 * heartbeat)):
+        if "fairness" in self._measures and (passed := self._waits.unfair(now, self._requests, heartbeat // 2)):
             return f"{_name(passed[0])} waits for {passed[1] / 1e6:.2f} s, others for {self._waits.usual() / 1e6:.2f} s"
         return ""
 

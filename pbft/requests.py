@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pbft.messages import Batch
+from replog.client import WINDOW
 from replog.core import Result, Setup
 from replog.types import ClientId, Micros, Request
 
@@ -82,6 +83,11 @@ class Requests:
     def is_over(self, request: Request) -> bool:
         """Whether its identity was executed or given up: it can never execute again (P33)."""
         return not self._sessions.admits(request.client, request.timestamp)
+
+    def before(self, request: Request) -> int:
+        """How many of its client's requests may have to be executed first, itself counted."""
+        client, first = request.client, max(request.low, request.timestamp - WINDOW) + 1
+        return 1 + sum(self._sessions.admits(client, timestamp) for timestamp in range(first, request.timestamp))
 
     def crowded(self, request: Request) -> bool:
         """Whether its client, or all together, have as much waiting as is allowed (P36)."""

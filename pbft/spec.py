@@ -14,8 +14,9 @@ from replog.quorum import byzantine_quorum, weak_quorum
 if TYPE_CHECKING:
     from pbft.config import Options
 
-WITNESS_EVERY: Final = 16
-"""Requests, of which one is sent to all, where backups hold demands against their primary."""
+WITNESS_EVERY: Final = {"signatures": 16, "macs": 32}
+"""Requests, of which one is sent to all, where backups hold demands against their primary. Under MACs there are more of
+them, and each costs less, so that the same share would cost more."""
 
 
 class Pbft:
@@ -57,7 +58,7 @@ class Pbft:
             read_quorum=byzantine_quorum(n, f) if options.fast_reads else 0,
             tentative_quorum=byzantine_quorum(n, f) if options.tentative else 0,
             digest_replies=options.digest_replies,
-            witness_every=WITNESS_EVERY if options.measures else 0,
+            witness_every=WITNESS_EVERY[options.auth] if options.measures else 0,
             request_bytes_max=options.request_bytes_max - (MAC_BYTES * n if macs else 0),
             request_operations_max=options.batch_operations_max,
         )
