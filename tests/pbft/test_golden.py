@@ -226,12 +226,27 @@ def test_key_renewal_timer(golden: Golden) -> None:
     golden("pbft/timer-renew-keys", cluster.text())
 
 
+def test_doubt_timer(golden: Golden) -> None:
+    cluster = Cluster(options={"auth": "macs", "robust": ["vouching"]})
+    cluster.title("eve's MACs are right for the primary alone: its backups doubt the batch, and wait for a moment")
+    cluster.inject("eve", 0, Submit(spoiled(cluster.request("eve", 1), 1, 2, 3).raw))
+    cluster.settle()
+    cluster.title("nobody has vouched for it: they complain and name her, and the view changes")
+    quiet(cluster, 70 * MS)
+    cluster.settle()
+    cluster.title("what she sends to the new primary, it asks about; all vouch for it, and it is executed")
+    cluster.submit("eve", 2, to=[1])
+    cluster.settle()
+    golden("pbft/timer-doubt", cluster.text())
+
+
 TIMERS = {
     '"status"': "timer-status",
     "self.REQUEST": "timer-request",
     "self.NEW_VIEW": "timer-new-view",
     "self.TIMER": "timer-batch",
     "self.RENEW": "timer-renew-keys",
+    "self.DOUBT": "timer-doubt",
 }
 """What a timer is called where it is armed -> its transcript."""
 
