@@ -120,6 +120,25 @@ class Checkpoints:
         self.own = {seq: digest for seq, digest in self.own.items() if seq < proof.seq}
         self.own[proof.seq] = proof.digest
 
+    def distrust(self, highest: int) -> int:
+        """Keep the proofs that stand: none beyond `highest`, and, where certificates prove anything, none with a flaw.
+        How many were dropped. [CL02 proactive recovery]"""
+        before = (self.stable, self.certified, self.proven)
+        self.stable = self.stable if self._stands(self.stable, highest) else GENESIS
+        self.certified = self.certified if self._stands(self.certified, highest) else self.stable
+        self.proven = self.proven if self._stands(self.proven, highest) else self.certified
+        self.votes.clear()
+        after = (self.stable, self.certified, self.proven)
+        return sum(one is not other for one, other in zip(before, after, strict=True))
+
+    def _stands(self, proof: CheckpointProof, highest: int) -> bool:
+        return proof.seq <= highest and not (self._notary.transferable and self._notary.flaw_in_checkpoint(proof))
+
+    def corrected(self, seq: int, digest: Digest) -> None:
+        """The digest of the own state after `seq`, computed anew: what was said of it before may have been wrong."""
+        if seq in self.own or seq == self.stable.seq != 0:
+            self.own[seq] = digest
+
     def words(self, stable: int) -> list[Message]:
         """For a peer whose stable checkpoint is `stable`: the highest proof, and what this replica has said about seqs
         that are not proved yet."""

@@ -293,6 +293,15 @@ class MacViewChanges(Asking[MacViewChange, MacNewView]):
         """Q must outlive restarts, else what a correct replica prepared might never be chosen again (A2)."""
         return [record for record in (self.new_view, self.own) if record is not None]
 
+    def flaw_in_own(self) -> str:
+        return self.flaw(self.own) if self.own is not None else ""
+
+    def distrust(self, highest: int) -> int:
+        dropped = super().distrust(highest)
+        if self.own is None:
+            self._digests.pop(self._notary.me, None)
+        return dropped
+
     def recall_votes(self, ordering: Ordering) -> None:
         """Q: what the last view-change said, and what this view began with, as far as its body is here. What was
         accepted since then, or prepared, has records of its own."""

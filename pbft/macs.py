@@ -52,7 +52,8 @@ class MacRequests(Requests):
         super().__init__(setup)
         self._asked: set[Identity] = set()
         rng = setup.rng
-        self._keys = SessionKeys(setup.me, lambda: rng.randint(0, 2 ** (8 * KEY_BYTES) - 1).to_bytes(KEY_BYTES, "big"))
+        most = 2 ** (8 * KEY_BYTES) - 1
+        self._keys = SessionKeys(setup.me, lambda: rng.randint(0, most).to_bytes(KEY_BYTES, "big"), setup.mac)
         self._told: set[ClientId] = set()
         self._untold: dict[ClientId, None] = {}
 
@@ -228,6 +229,11 @@ class MacCore(PbftCore):
             return super()._on_timeout(event)
         self.requests.renew_keys()
         return [SetTimer(self.RENEW, self.options.key_lifetime_us)]
+
+    def renew_keys(self) -> None:
+        """Twice: the last ones count no more either. [CL02 proactive recovery]"""
+        self.requests.renew_keys()
+        self.requests.renew_keys()
 
     def _harvest(self, message: Any) -> None:
         super()._harvest(message)

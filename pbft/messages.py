@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from replog.codec import Codec, digest_of
-from replog.types import COMMON_MESSAGES, U63, Digest, Message, Request, WireDigest
+from replog.types import COMMON_MESSAGES, U63, Digest, Message, Request, WireDigest, WireNode
 
 Signature = Annotated[bytes, msgspec.Meta(max_length=64)]
 Replica = Annotated[int, msgspec.Meta(ge=0, le=1023)]
@@ -274,6 +274,44 @@ class PartData(Message, tag="ph", frozen=True):
     data: bytes | None
 
 
+# ----------------------------------------------------------------------------------- proactive recovery [CL02]
+
+
+class Refreshing(Message, tag="pR", frozen=True):
+    """The sender asks for leave to be refreshed and how far the others are; later, which checkpoint it needs (`point`);
+    in the end that it is `over`. Answers repeat the `nonce`. [CL02 QUERY-STABLE, recovery request]"""
+
+    nonce: U63
+    point: U63
+    over: bool
+
+
+class Standing(Message, tag="pA", frozen=True):
+    """Whether the sender gives leave, or to whom it has; where it stands itself: the last checkpoint that it took and
+    the highest seq that it prepared. [CL02 REPLY-STABLE]"""
+
+    nonce: U63
+    granted: bool
+    holder: WireNode
+    in_sync: bool
+    view: U63
+    checkpoint: U63
+    prepared: U63
+
+
+class Holder(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """`node` was given leave for the refresh with this nonce."""
+
+    node: Replica
+    nonce: U63
+
+
+class Leaves(Message, tag="pL", frozen=True):
+    """On disk only: all leave that is given; the last one counts."""
+
+    holders: Annotated[list[Holder], msgspec.Meta(max_length=1024)]
+
+
 MESSAGES: Final[Codec[Any]] = Codec(
     *COMMON_MESSAGES,
     PrePrepare,
@@ -294,6 +332,8 @@ MESSAGES: Final[Codec[Any]] = Codec(
     BatchData,
     FetchPart,
     PartData,
+    Refreshing,
+    Standing,
 )
 RECORDS: Final[Codec[Any]] = Codec(
     PrePrepare,
@@ -306,6 +346,7 @@ RECORDS: Final[Codec[Any]] = Codec(
     NewView,
     MacViewChange,
     MacNewView,
+    Leaves,
 )
 
 # ------------------------------------------------------------------------------------------------ what is hashed

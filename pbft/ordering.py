@@ -406,6 +406,53 @@ class Ordering:
                 effects += said
         return effects
 
+    # ------------------------------------------------------------------------------------- recovery [CL02 estimation]
+
+    def distrust(self, low: int, limit: int, executed: int) -> int:
+        """Forget what no correct replica holds: slots beyond `limit`, what nobody has signed, and under MACs what is
+        said to be decided and was not executed yet: the others say it again. `low`: the stable checkpoint. How many
+        slots held such."""
+        gone = [seq for seq in self.slots if not low < seq <= limit]
+        for seq in gone:
+            del self.slots[seq]
+        wrong = [slot.seq for slot in self.slots.values() if self._distrust_slot(slot, executed)]
+        self._unsaved.clear()
+        self.low, self.floor = low, min(self.floor, limit)
+        self.high = max(low + self._notary.log_window, min(self.high, limit))
+        self.promised, self.latest = min(self.promised, limit), min(self.latest, limit)
+        self.next_seq = min(self.next_seq, limit + 1)
+        return len(gone) + len(wrong)
+
+    def _distrust_slot(self, slot: Slot, executed: int) -> bool:
+        if not self._notary.transferable:
+            slot.committed = slot.committed if slot.seq <= executed else None
+            return False
+        decided = slot.committed is None or not self._notary.flaw_in_commit(slot.committed)
+        prepared = slot.prepared is None or not self._notary.flaw_in_prepared(slot.prepared)
+        proposed = (
+            slot.digest is None
+            or not self.active
+            or self._notary.check_pre_prepare(self.view, slot.seq, slot.digest, slot.signature)
+        )
+        slot.committed = slot.committed if decided else None
+        slot.prepared = slot.prepared if prepared else None
+        if not prepared or not proposed:
+            slot.begin_view()
+        return not (decided and prepared and proposed)
+
+    def rejoin(self, view: int, *, begun: bool, asked: bool) -> int:
+        """Wait for the NEW-VIEW of `view`, or a later one, unless the present view can be accounted for: it was begun,
+        or asked for, and is not beyond what a correct replica can ask for. 1 if it cannot."""
+        if self.view <= view + 1 and (self.view == 0 or (begun if self.active else asked)):
+            return 0
+        self.view = min(self.view, view)
+        self.active = self.view == 0
+        for slot in self.slots.values():
+            slot.begin_view()
+            if slot.prepared is not None and slot.prepared.view > self.view:
+                slot.prepared = None
+        return 1
+
     # ------------------------------------------------------------------------------------------------------ invariants
 
     def check_invariants(self) -> None:
