@@ -56,7 +56,9 @@ def compare(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Only this seed, in place of --seeds.", min=0)] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: runs/NAME-TIME. Never overwritten.")] = None,
-    costs: Annotated[bool, typer.Option("--costs", help="Messages, bytes, signatures, fsyncs per operation.")] = False,
+    costs: Annotated[
+        bool, typer.Option("--costs", help="Messages, bytes, signatures, MACs, fsyncs per operation.")
+    ] = False,
     trace: Annotated[bool, typer.Option("--trace", help="Leave trace and history of each run in DIR/traces.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes for simulated runs.")] = None,
     json: JsonOption = False,

@@ -70,7 +70,7 @@ def _costs(results: Results) -> Table:
     )
     for column in ("protocol", "scenario", "engine"):
         table.add_column(column, no_wrap=True)
-    for column in ("messages", "bytes", "signatures", "fsyncs"):
+    for column in ("messages", "bytes", "signatures", "macs", "fsyncs"):
         table.add_column(column, justify="right", no_wrap=True)
     for cell in results.cells:
         runs = runs_of(results, cell)
@@ -81,6 +81,7 @@ def _costs(results: Results) -> Table:
             _figure([run.messages_per_op for run in runs], ",.1f"),
             _figure([run.bytes_per_op for run in runs], ",.0f"),
             _figure([run.signatures_per_op for run in runs], ",.1f"),
+            _figure([run.macs_per_op for run in runs], ",.1f"),
             _figure([run.fsyncs_per_op for run in runs], ",.1f"),
         )
     return table

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from replog.authenticators import Authenticator
+from replog.authenticators import Authenticator, Mac, mac
 from replog.codec import Domain
 from replog.core import ClientRules
 from replog.errors import Overloaded, RequestTooLarge
@@ -174,9 +174,10 @@ class ClientCore:
         domain: Domain,
         limits: ClientLimits | None = None,
         start: int = 1,
+        mac: Mac = mac,
     ) -> None:
         """`start`: the first timestamp; beyond any that this client has used in an earlier life, for example the time
-        of day in microseconds."""
+        of day in microseconds. `mac`: how MACs are computed, where the rules ask for them."""
         if start < 1:
             raise ValueError(f"start = {start}: timestamps are positive")
         self.client = client
@@ -187,7 +188,7 @@ class ClientCore:
         self._n = n
         self._rules = rules
         self._counts = Counts.of(rules, n)
-        self._authenticator = Authenticator(n) if rules.macs else None
+        self._authenticator = Authenticator(n, mac) if rules.macs else None
         self._signer = self._authenticator or signer
         self._keys_asked: Micros | None = None
         self._keys_due: Micros = 0

@@ -167,6 +167,7 @@ class Node:
             options=config.protocol_options(),
             signer=MeteredSigner(signer, self._counters.meter),
             verifier=MeteredVerifier(Ed25519Verifier(config.public_keys()), self._counters.meter),
+            mac=self._counters.meter.mac,
             machine=self._machine(),
             rng=random.SystemRandom(),
             wall=lambda: time.time_ns() // 1000,

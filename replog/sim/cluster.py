@@ -51,6 +51,7 @@ class Counters:
     undecodable: int = 0
     signed: int = 0
     verified: int = 0
+    macs: int = 0
     syncs: int = 0
     disk_bytes: int = 0
     busy_us: int = 0
@@ -133,6 +134,7 @@ class SimCluster:
             wall=node.clock.wall,
             records=[self.spec.records.decode(raw) for _, raw in node.disk.records],
             saved=None if saved is None else SavedState(saved.index, saved.digest, saved.parts()),
+            mac=node.meter.mac,
         )
         self._replicas[node.name] = replica
         return replica if self._wrap is None else self._wrap(node.name, replica)
@@ -140,7 +142,8 @@ class SimCluster:
     def _client(self, name: ClientId) -> SimClient:
         rules = self.spec.client_rules(self.n, self.f, self.options)
         meter = Meter()
-        core = ClientCore(name, self.n, rules, MeteredSigner(self._keys.signer(name), meter), self.domain)
+        signer = MeteredSigner(self._keys.signer(name), meter)
+        core = ClientCore(name, self.n, rules, signer, self.domain, mac=meter.mac)
         client = SimClient(*self._process(name), core=core)
         client.meter = meter
         return client
@@ -328,6 +331,7 @@ def _add(total: Counters, process: Process) -> None:
     total.undecodable += process.undecodable
     total.signed += process.meter.signed
     total.verified += process.meter.verified
+    total.macs += process.meter.macs
     total.busy_us += process.busy_us
     total.kinds.update({kind.__name__: number for kind, number in process.sent_kinds.items()})
     if isinstance(process, SimNode):
