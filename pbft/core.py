@@ -620,7 +620,7 @@ class PbftCore:
     def _on_command(self, event: Command) -> list[Effect]:
         """`refresh`: see `pbft.recovery`. `step-down`: a primary gives up its view."""
         if event.name == "refresh":
-            return self.recovery.on_command(self._now)
+            return self.recovery.on_command(self._now) + self._make_room()
         if event.name == "step-down":
             return self._give_up_view()
         return [Note("command-refused", {"command": event.name, "rule": "pbft knows refresh and step-down"})]

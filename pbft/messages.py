@@ -295,8 +295,8 @@ class Standing(Message, tag="pA", frozen=True):
     holder: WireNode
     in_sync: bool
     view: U63
-    checkpoint: U63
-    prepared: U63
+    taken: U63
+    reached: U63
 
 
 class Holder(msgspec.Struct, array_like=True, frozen=True, gc=False):

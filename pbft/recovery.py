@@ -291,7 +291,7 @@ class Recovery:
             stale = [Send((sender,), Refreshing(message.nonce, 0, True))]
             return list(stale) if message.granted else []
         known = self._answers.get(sender, message)
-        low, high = min(known.checkpoint, message.checkpoint), max(known.prepared, message.prepared)
+        low, high = min(known.taken, message.taken), max(known.reached, message.reached)
         self._answers[sender] = Standing(
             message.nonce, message.granted, message.holder, message.in_sync, message.view, low, high
         )
@@ -301,8 +301,8 @@ class Recovery:
         """With a quorum's leave, and an estimate: from here on this replica does not believe itself."""
         answers = [self._answers[node] for node in sorted(self._answers)]
         view, taken, prepared = self._standing()
-        lows = [answer.checkpoint for answer in answers]
-        highs = [answer.prepared for answer in answers]
+        lows = [answer.taken for answer in answers]
+        highs = [answer.reached for answer in answers]
         quorum, weak = self._notary.quorum, self._notary.weak_quorum
         if sum(answer.granted for answer in answers) < quorum:
             return self._put_off(self._why(answers)) if len(answers) >= quorum else []
