@@ -1,8 +1,8 @@
 """random-liar: says what its honest replica says, but left out, late, again, otherwise, to some and not to others, and
 what was never said at all; every kind of message, in its own name and validly signed as far as its own key goes.
 
-How much it lies, and in which ways mostly, differs from seed to seed. A coalition shares what it has heard, and the
-digests that its members told for a place in the log, so that votes can follow the pre-prepares they lied with.
+How much it lies, and in which ways mostly, differs from seed to seed. A coalition shares what it has heard, and what
+its members proposed to whom, so that its votes can stand by the lie.
 
 Here: what is done to messages. Not here: values (`random_words`), signatures of a protocol (`random_pbft`).
 """
@@ -14,11 +14,16 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from compare.attacks.base import Attack, Power
 from compare.attacks.random_words import Words, differences
 from replog.core import Effect, Event, Received, Reply, Send
 from replog.replica import Replica
-from replog.types import Message, Micros, NodeId
+from replog.types import Digest, Message, Micros, NodeId
+
+Place = tuple[int, int]
+"""View and seq, or term and index."""
 
 LISTENS: Final = 0.2
 """The share of what it hears that it learns words from."""
@@ -55,6 +60,8 @@ class RandomLiar(Attack):
         self._late: list[tuple[Micros, Send]] = []
         self._said: dict[tuple[NodeId, bytes], set[str]] = {}
         """What each was told and has not heard yet, with the names of the acts."""
+        self._proposed: dict[tuple[NodeId, Place], Digest] = power.shared.setdefault("proposed", {})
+        """What a member of the coalition told each replica to have a place in the log, otherwise than its own."""
         self._times: Counter[type[Message]] = Counter()
 
     def sign(self, message: Any) -> Any:
@@ -62,6 +69,22 @@ class RandomLiar(Attack):
         raise NotImplementedError
 
     def encode(self, message: Message) -> bytes:
+        raise NotImplementedError
+
+    def proposes(self, message: Message) -> Place | None:
+        """The place in the log that `message` gives its digest to, if it does."""
+        raise NotImplementedError
+
+    def votes(self, message: Message) -> Place | None:
+        """The place that `message` is a vote on, if it is one."""
+        raise NotImplementedError
+
+    def pretend(self, message: Any) -> Any:
+        """Another proposal in place of this one, such as might be accepted."""
+        raise NotImplementedError
+
+    def second(self, proposal: Any) -> Any:
+        """A vote for it."""
         raise NotImplementedError
 
     # ---------------------------------------------------------------------------------------------------- what it hears
@@ -95,10 +118,14 @@ class RandomLiar(Attack):
             self._remember(effect.message)
         elif not isinstance(effect, Reply):
             return [effect]
+        elif self._lies(effect.message):
+            return self._reply(effect)
+        else:
+            return [effect]
+        if self._has_lied(effect) and self._chance.random() < 0.7:
+            return self._stand_by(effect)
         if not self._lies(effect.message):
             return [effect]
-        if isinstance(effect, Reply):
-            return self._reply(effect)
         (way,) = self._chance.choices(list(self._ways), list(self._ways.values()))
         return way(now, effect)
 
@@ -149,9 +176,41 @@ class RandomLiar(Attack):
         if self._chance.random() < 0.2:
             effects = [send]
         for group in [some] if self._chance.random() < 0.6 else [(node,) for node in some]:
-            lie = self.sign(self._words.change(send.message))
-            self._words.learn(lie)
-            effects.append(self._tell(group, lie, *(name + CHANGED for name in differences(send.message, lie))))
+            if self.proposes(send.message) and self._chance.random() < 0.7:
+                effects += self._propose(group, send.message)
+            else:
+                effects.append(self._lie(group, send.message, self.sign(self._words.change(send.message))))
+        return effects
+
+    def _lie(self, to: tuple[NodeId, ...], truth: Message, lie: Message) -> Send:
+        self._words.learn(lie)
+        return self._tell(to, lie, *(name + CHANGED for name in differences(truth, lie)))
+
+    def _propose(self, to: tuple[NodeId, ...], truth: Message) -> list[Effect]:
+        """Something else, the same to all of these; maybe with a vote for it."""
+        lie = self.sign(self.pretend(truth))
+        place = self.proposes(truth)
+        if place is not None:
+            self._proposed.update({(node, place): lie.digest for node in to})
+        effects: list[Effect] = [self._lie(to, truth, lie)]
+        if self._chance.random() < 0.5:
+            effects.append(Send(to, self.second(lie)))
+        return effects
+
+    def _has_lied(self, send: Send) -> bool:
+        place = self.votes(send.message)
+        return place is not None and any((node, place) in self._proposed for node in send.to)
+
+    def _stand_by(self, send: Send) -> list[Effect]:
+        """A vote to each for what it was told to be there."""
+        place, truth = self.votes(send.message), send.message
+        effects: list[Effect] = []
+        for node in send.to:
+            digest = self._proposed.get((node, place)) if place is not None else None
+            if digest is None:
+                effects.append(Send((node,), truth))
+            else:
+                effects.append(self._lie((node,), truth, self.sign(replace(truth, digest=digest))))
         return effects
 
     def _invent(self, now: Micros, send: Send) -> list[Effect]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from compare.attacks.random_liar import RandomLiar
+from compare.attacks.random_liar import Place, RandomLiar
 from pbft import messages as m
 from replog.codec import BadMessage
 from replog.types import Message, NodeId
@@ -39,6 +39,24 @@ class RandomPbftLiar(RandomLiar):
 
     def encode(self, message: Message) -> bytes:
         return m.MESSAGES.encode(message)
+
+    def proposes(self, message: Message) -> Place | None:
+        return (message.view, message.seq) if isinstance(message, m.PrePrepare) else None
+
+    def votes(self, message: Message) -> Place | None:
+        return (message.view, message.seq) if isinstance(message, (m.Prepare, m.Commit)) else None
+
+    def pretend(self, message: m.PrePrepare) -> m.PrePrepare:
+        """At another time, without some of its requests, or with others that clients made."""
+        known = self._words.heard("request") + self._words.heard("requests")
+        others = self._chance.sample(known, min(len(known), self._chance.choice((1, 2))))
+        some = [raw for raw in message.requests if self._chance.random() < 0.5]
+        requests = self._chance.choice((message.requests, some, others))
+        return replace(message, time=message.time + self._chance.choice((0, 1)), requests=requests)
+
+    def second(self, proposal: m.PrePrepare) -> m.Commit:
+        commit: m.Commit = self._signed(m.Commit(proposal.view, proposal.seq, proposal.digest, self.me, b""))
+        return commit
 
     def sign(self, message: Any) -> Any:
         """Seldom it speaks in another's name, or leaves a digest as it is: who listens must notice."""
