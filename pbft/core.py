@@ -39,7 +39,7 @@ from pbft.ordering import Ordering
 from pbft.patience import Patience
 from pbft.proposing import Proposing
 from pbft.reads import Reads
-from pbft.recovery import Phase, Recovery
+from pbft.recovery import Phase, Recovery, sound
 from pbft.requests import Requests
 from pbft.state_transfer import StateTransfer
 from pbft.view_change import VIEW_RECORDS, ViewChanges
@@ -242,9 +242,10 @@ class PbftCore:
         of its view.
         """
         stored = self.setup.stored
-        proofs = [record for record in stored.records if type(record) is CheckpointProof]
-        proofs += self._recall_view([record for record in stored.records if isinstance(record, VIEW_RECORDS)])
-        for record in stored.records:
+        records = sound(stored.records)
+        proofs = [record for record in records if type(record) is CheckpointProof]
+        proofs += self._recall_view([record for record in records if isinstance(record, VIEW_RECORDS)])
+        for record in records:
             if type(record) is Leaves:
                 self.recovery.leave.recall(record)
             self.ordering.recall(record)

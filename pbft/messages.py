@@ -312,6 +312,15 @@ class Leaves(Message, tag="pL", frozen=True):
     holders: Annotated[list[Holder], msgspec.Meta(max_length=1024)]
 
 
+class Verdict(Message, tag="pX", frozen=True):
+    """On disk only: of the records before this one those count that lie within what a correct replica could hold then:
+    seqs up to `limit`, proofs up to `base`, views up to `view`. It is cut no sooner than they are."""
+
+    limit: U63
+    base: U63
+    view: U63
+
+
 MESSAGES: Final[Codec[Any]] = Codec(
     *COMMON_MESSAGES,
     PrePrepare,
@@ -347,6 +356,7 @@ RECORDS: Final[Codec[Any]] = Codec(
     MacViewChange,
     MacNewView,
     Leaves,
+    Verdict,
 )
 
 # ------------------------------------------------------------------------------------------------ what is hashed

@@ -192,6 +192,7 @@ class Ordering:
         digest = slot.digest or b""
         votes = slot.prepares.votes(digest, self._notary.quorum - 1)
         slot.prepared = PreparedProof(self.view, slot.seq, digest, slot.signature, votes)
+        slot.vote(digest, self.view)  # its body may have come decided, without a vote for it
         self.promised = max(self.promised, slot.seq)
         signature = self._notary.sign("commit", (self.view, slot.seq, digest, self._notary.me))
         slot.commits.good.add(self._notary.me, digest, signature)

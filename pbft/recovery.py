@@ -13,17 +13,18 @@ trusted (`replog.live`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from pbft.checkpoint import Checkpoints
 from pbft.execution import Execution
-from pbft.messages import Holder, Leaves, Refreshing, Standing
+from pbft.messages import CheckpointProof, Committed, Holder, Leaves, Refreshing, Standing, Verdict
 from pbft.notary import Notary
 from pbft.ordering import Ordering
 from pbft.state_transfer import StateTransfer
+from pbft.view_change import VIEW_RECORDS
 from replog.core import Audit, Audited, Effect, Note, Persist, Send, Setup
 from replog.types import NOBODY, Message, Micros, NodeId
 
@@ -147,6 +148,26 @@ def highest_possible(lows: Sequence[int], highs: Sequence[int], quorum: int, wea
         return None
     chosen = sorted(lows)[quorum - 1]
     return chosen if sum(high >= chosen for high in highs) >= weak_quorum else None
+
+
+def sound(records: Iterable[Message]) -> list[Message]:
+    """The records of a disk that count: what a refresh found to be beyond a correct replica's reach does not return."""
+    kept: list[Message] = []
+    for record in records:
+        if type(record) is Verdict:
+            kept = [earlier for earlier in kept if _within(earlier, record)]
+        else:
+            kept.append(record)
+    return kept
+
+
+def _within(record: Any, verdict: Verdict) -> bool:
+    if isinstance(record, VIEW_RECORDS):
+        return bool(record.view <= verdict.view)
+    if type(record) is CheckpointProof:
+        return record.seq <= verdict.base
+    seq = record.proof.seq if type(record) is Committed else getattr(record, "seq", 0)
+    return bool(seq <= verdict.limit)
 
 
 class Phase(Enum):
@@ -340,7 +361,8 @@ class Recovery:
         )
         self._execution.doubt(True)
         self._received = self._transfer.received
-        return [Note("refresh", {"limit": self.limit, "dropped": self._dropped}), Audit()]
+        note = Note("refresh", {"limit": self.limit, "dropped": self._dropped})
+        return [Persist(Verdict(self.limit, base, view + 1), 0), note, Audit()]
 
     def on_audited(self, event: Audited) -> list[Effect]:
         """The digest of the state as it is. What is still to be proved: a checkpoint beyond all that is held."""
