@@ -1,5 +1,6 @@
-"""random-liar: says what its honest replica says, but left out, late, again, otherwise, to some and not to others, and
-what was never said at all; every kind of message, in its own name and validly signed as far as its own key goes.
+"""random-liar: says what its honest replica says, but left out, late, again, otherwise, to some and not to others, what
+was never said at all, and what others say, otherwise and in their name; every kind of message, validly signed as far as
+its own key goes.
 
 How much it lies, and in which ways mostly, differs from seed to seed. A coalition shares what it has heard, and what
 its members proposed to whom, so that its votes can stand by the lie.
@@ -32,8 +33,10 @@ SELDOM: Final = 20
 """What has been said less often than that is lied about more: a change of view passes quickly."""
 CHANGED: Final = " changed"
 INVENTED: Final = " invented"
+FORGED: Final = " forged"
+LIES: Final = (CHANGED, INVENTED, FORGED)
 OLD: Final = 128
-"""Messages of its own that it may say again."""
+"""Messages of its own that it may say again, and of others that it may forge."""
 
 
 class RandomLiar(Attack):
@@ -52,11 +55,12 @@ class RandomLiar(Attack):
         )
         self._rate = chance.choice((0.1, 0.2, 0.5, 0.8))
         self._deaf = chance.choice((0.0, 0.0, 0.05, 0.3))
-        ways = (self._withhold, self._delay, self._repeat, self._change, self._change, self._invent)
+        ways = (self._withhold, self._delay, self._repeat, self._change, self._change, self._invent, self._forge)
         self._ways: dict[Callable[[Micros, Send], list[Effect]], float] = {}
         for way in ways:
             self._ways[way] = self._ways.get(way, 0.1) + chance.random()
         self._old: list[Message] = []
+        self._overheard: list[Message] = []
         self._late: list[tuple[Micros, Send]] = []
         self._said: dict[tuple[NodeId, bytes], set[str]] = {}
         """What each was told and has not heard yet, with the names of the acts."""
@@ -66,6 +70,10 @@ class RandomLiar(Attack):
 
     def sign(self, message: Any) -> Any:
         """The same in this liar's own name, with signatures of the coalition's where they belong."""
+        raise NotImplementedError
+
+    def signed(self, message: Any) -> Any:
+        """With such signatures in whatever name stands there."""
         raise NotImplementedError
 
     def encode(self, message: Message) -> bytes:
@@ -94,13 +102,16 @@ class RandomLiar(Attack):
             return [event]
         if self._chance.random() < LISTENS:
             self._words.learn(event.message)
+            if isinstance(event.sender, int):
+                self._overheard.append(event.message)
+                del self._overheard[:-OLD]
         return [] if self._chance.random() < self._deaf else [event]
 
     def arrived(self, node: NodeId, message: Message) -> None:
         acts = self._said.pop((node, self.encode(message)), None) if self._said else None
         if acts is not None:
             self.acts.update(acts)
-            self.actions += any(act.endswith((CHANGED, INVENTED)) for act in acts)
+            self.actions += any(act.endswith(LIES) for act in acts)
 
     # ----------------------------------------------------------------------------------------------------- what it says
 
@@ -188,7 +199,7 @@ class RandomLiar(Attack):
 
     def _propose(self, to: tuple[NodeId, ...], truth: Message) -> list[Effect]:
         """Something else, the same to all of these; maybe with a vote for it."""
-        lie = self.sign(self.pretend(truth))
+        lie = self.pretend(truth)
         place = self.proposes(truth)
         if place is not None:
             self._proposed.update({(node, place): lie.digest for node in to})
@@ -217,6 +228,19 @@ class RandomLiar(Attack):
         others = tuple(node for node in range(self.power.n) if node != self.me)
         lie = self.sign(self._words.invent())
         return [send, self._tell(self._some(others), lie, type(lie).__name__ + INVENTED)]
+
+    def _forge(self, now: Micros, send: Send) -> list[Effect]:
+        """What another has said, otherwise, as if that one had said it."""
+        if not self._overheard:
+            return [send]
+        to, truth = self._some(tuple(node for node in range(self.power.n) if node != self.me)), self._overheard.pop()
+        place = self.votes(truth)
+        digest = self._proposed.get((to[0], place)) if place is not None else None
+        if digest is not None:
+            lie = replace(truth, digest=digest)
+        else:
+            lie = self.pretend(truth) if self.proposes(truth) else self._words.change(truth)
+        return [send, self._tell(to, self.signed(lie), type(lie).__name__ + FORGED)]
 
     def _reply(self, effect: Reply) -> list[Effect]:
         """To a client: nothing, or another answer."""

@@ -52,10 +52,12 @@ class RandomPbftLiar(RandomLiar):
         others = self._chance.sample(known, min(len(known), self._chance.choice((1, 2))))
         some = [raw for raw in message.requests if self._chance.random() < 0.5]
         requests = self._chance.choice((message.requests, some, others))
-        return replace(message, time=message.time + self._chance.choice((0, 1)), requests=requests)
+        time = message.time + self._chance.choice((0, 1))
+        lie: m.PrePrepare = self.signed(_with_digest(replace(message, time=time, requests=requests)))
+        return lie
 
     def second(self, proposal: m.PrePrepare) -> m.Commit:
-        commit: m.Commit = self._signed(m.Commit(proposal.view, proposal.seq, proposal.digest, self.me, b""))
+        commit: m.Commit = self.signed(m.Commit(proposal.view, proposal.seq, proposal.digest, self.me, b""))
         return commit
 
     def sign(self, message: Any) -> Any:
@@ -64,9 +66,9 @@ class RandomPbftLiar(RandomLiar):
             message = replace(message, replica=self.me)
         if isinstance(message, m.PrePrepare) and self._chance.random() < 0.9:
             message = _with_digest(message)
-        return self._signed(message)
+        return self.signed(message)
 
-    def _signed(self, message: Any) -> Any:
+    def signed(self, message: Any) -> Any:
         """Every signature in it that is a member's, made anew: the innermost first, since outer ones cover them."""
         if not self.inner.core.notary.transferable:  # type: ignore[attr-defined]
             return message
@@ -81,13 +83,13 @@ class RandomPbftLiar(RandomLiar):
             case m.NewView():
                 proposals = [self._proposal(message.view, item) for item in message.pre_prepares]
                 return replace(
-                    message, view_changes=list(map(self._signed, message.view_changes)), pre_prepares=proposals
+                    message, view_changes=list(map(self.signed, message.view_changes)), pre_prepares=proposals
                 )
             case m.ViewChange():
-                prepared = list(map(self._signed, message.prepared))
-                return replace(message, checkpoint=self._signed(message.checkpoint), prepared=prepared)
+                prepared = list(map(self.signed, message.prepared))
+                return replace(message, checkpoint=self.signed(message.checkpoint), prepared=prepared)
             case m.Committed():
-                return replace(message, proof=self._signed(message.proof))
+                return replace(message, proof=self.signed(message.proof))
         return self._with_votes(message)
 
     def _proposal(self, view: int, item: m.Proposal) -> m.Proposal:

@@ -138,7 +138,7 @@ def test_what_is_changed_is_signed_anew() -> None:
     for kind in kinds:
         said: Any = kind(3, 4, bytes(32), liar.me, bytes(64))
         for name, other in (("view", 2), ("seq", 5), ("digest", b"x" * 32)):
-            lie: Any = liar._signed(msgspec.structs.replace(said, **{name: other}))
+            lie: Any = liar.signed(msgspec.structs.replace(said, **{name: other}))
             assert notary.check(liar.me, SIGNED[kind][0], SIGNED[kind][1](lie), lie.signature)
 
 
@@ -147,7 +147,7 @@ def test_what_it_cannot_sign_it_does_not() -> None:
     trial, liar = lying(2)
     other = next(node for node in range(trial.cluster.n) if node not in trial.liars)
     notary: Any = trial.cluster.replica(other).core.notary  # type: ignore[attr-defined]
-    lie = liar._signed(m.Prepare(0, 1, bytes(32), other, b""))
+    lie = liar.signed(m.Prepare(0, 1, bytes(32), other, b""))
     assert not notary.check(other, "prepare", (0, 1, bytes(32), other), lie.signature)
 
 
