@@ -69,6 +69,10 @@ class ClientConfig(_Closed):
     public_key: PublicKey
 
 
+LINKS = "links"
+"""The word for a protocol that has no option `auth`."""
+
+
 class ClusterConfig(_Closed):
     """Invariants: nodes are 0 .. n-1 in order; n and f suit the protocol; options are the protocol's own."""
 
@@ -133,6 +137,11 @@ class ClusterConfig(_Closed):
 
     def protocol_options(self) -> Any:
         return self.spec.options(self.options)
+
+    @property
+    def auth(self) -> str:
+        """How requests and votes are authenticated: as the protocol's option says, or by the links alone."""
+        return str(getattr(self.protocol_options(), "auth", LINKS))
 
     @property
     def domain(self) -> Domain:

@@ -13,7 +13,7 @@ import typer
 
 from replog.cli import clusters, options, output, running
 from replog.cli.exits import WrongUsage
-from replog.cli.options import ClusterOption, JsonOption, VerboseOption
+from replog.cli.options import AuthOption, ClusterOption, JsonOption, VerboseOption
 
 if TYPE_CHECKING:
     from replog.config import ClusterConfig
@@ -54,6 +54,7 @@ def up(
     durability: Annotated[
         Durability | None, typer.Option(help="When a promise is on disk.", show_default="always")
     ] = None,
+    auth: AuthOption = None,
     lab: Annotated[bool, typer.Option("--lab", help="Allow attacks and faults to be let in.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what the folder's cluster has stored.")] = False,
     detach: Annotated[
@@ -81,6 +82,7 @@ def up(
         "app": app,
         "port": port,
         "durability": durability.value if durability is not None else None,
+        "auth": options.protocol_options(protocol, auth).get("auth"),
         "lab": lab or None,
     }
     config = prepare(folder, protocol, wanted, fresh=fresh)
@@ -150,7 +152,8 @@ def _new(folder: Path, protocol: str, asked: dict[str, Any], exists: bool) -> Cl
     supervisor.check_ports(folder, HOST, [*range(port, port + n), port + PORT_OFFSET])
     if exists:
         _throw_away(folder)
-    return create_cluster(folder, protocol, host=HOST, clients=CLIENTS, **asked)
+    own = {name: asked.pop(name) for name in ("auth",) if name in asked}
+    return create_cluster(folder, protocol, host=HOST, clients=CLIENTS, options=own, **asked)
 
 
 def _check_size(protocol: str, port: int, asked: dict[str, Any]) -> int:
@@ -193,6 +196,7 @@ def _check_same(folder: Path, config: ClusterConfig, wanted: dict[str, Any]) -> 
         "app": config.app,
         "port": config.nodes[0].port,
         "durability": config.durability,
+        "auth": config.auth,
         "lab": config.lab,
     }
     if wanted["app"] is not None:

@@ -46,6 +46,7 @@ def report(config: ClusterConfig, said: Sequence[Said], pids: Mapping[int, int |
         "quorum": quorum,
         "in_sync": working,
         "has_quorum": working >= quorum,
+        "auth": config.auth,
         "durability": config.durability,
         "app": {"name": config.app_name, "version": config.app_version},
         "replicas": [_replica(config, node, status, pids.get(node), held) for node, status in sorted(statuses.items())],
