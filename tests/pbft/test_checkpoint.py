@@ -106,6 +106,7 @@ def test_4_3_a_vote_with_a_bad_signature_or_in_anothers_name_is_none() -> None:
     cluster = Cluster(options=SMALL)
     hear(cluster, 1, 0, replace(forge.checkpoint(cluster, 0, 4, D), signature=b"x"))
     hear(cluster, 1, 0, forge.checkpoint(cluster, 2, 4, D))
+    assert "a vote in another's name" in cluster.rules(1)
     hear(cluster, 1, 2, forge.checkpoint(cluster, 2, 4, D))
     hear(cluster, 1, 3, forge.checkpoint(cluster, 3, 4, D))
     assert cluster.core(1).checkpoints.proven.seq == 0
@@ -462,9 +463,22 @@ def test_what_a_new_view_proved_is_known_after_a_restart() -> None:
     hear(cluster, 3, 1, forge.new_view(cluster, 1, asks, []))
     hear(cluster, 3, 1, forge.pre_prepare(cluster, 1, 15, [cluster.request("ann", 1)]))
     assert 15 in cluster.core(3).ordering.slots
+    assert cluster.core(3).checkpoints.proven == low
     restart(cluster, 3)
     assert (cluster.core(3).view, cluster.core(3).checkpoints.proven.seq) == (1, 8)
     assert cluster.core(3).ordering.slots[15].digest is not None
+
+
+def test_what_a_proof_let_in_is_known_after_a_restart() -> None:
+    """The slots that it opened the window for were promised; without it they would lie beyond the window."""
+    cluster = Cluster(options=SMALL)
+    hear(cluster, 3, 1, forge.checkpoint_proof(cluster, 8, D, [0, 1, 2]))
+    hear(cluster, 3, 0, forge.pre_prepare(cluster, 0, 15, [cluster.request("ann", 1)]))
+    assert 15 in cluster.core(3).ordering.slots
+    restart(cluster, 3)
+    core = cluster.core(3)
+    assert (core.checkpoints.proven.seq, core.ordering.high) == (8, 16)
+    assert core.ordering.slots[15].digest is not None
 
 
 def test_construction_changes_nothing_and_start_is_all() -> None:

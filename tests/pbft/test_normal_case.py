@@ -160,6 +160,7 @@ def test_4_2_a_second_digest_for_a_place_is_refused_and_proves_a_lie() -> None:
     assert offer(cluster, replace(second, signature=b"x" * 16)) == []
     assert cluster.accusations == []
     assert offer(cluster, second) == []
+    assert len(cluster.accusations) == 1
     ((accuser, accusation),) = cluster.accusations
     assert (accuser, accusation.culprit, accusation.kind) == (1, 0, "two-pre-prepares")
     for statement in (accusation.first, accusation.second):
@@ -282,6 +283,7 @@ def test_4_2_two_votes_for_one_place_prove_a_lie(vote: Any) -> None:
     hear(cluster, 1, 2, replace(vote(cluster, 2, 0, 1, b"d" * 32), signature=b"bad"))
     assert cluster.accusations == []
     hear(cluster, 1, 2, vote(cluster, 2, 0, 1, b"d" * 32))
+    assert len(cluster.accusations) == 1
     ((_, accusation),) = cluster.accusations
     assert accusation.culprit == 2
     assert {accusation.first.digest, accusation.second.digest} == {digest, b"d" * 32}  # type: ignore[attr-defined]

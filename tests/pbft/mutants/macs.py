@@ -1,0 +1,135 @@
+"""[CL99 5.2, CL02] `auth = "macs"`: authenticators, claims, the view change without signatures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from replog.core import Accuse
+from tests.pbft.mutants import mutant, returns
+
+# ------------------------------------------------------------------------------------------------------ authenticators
+
+returns("no_mac_is_right", False, "MacRequests.verify", "ma requests_are_ordered_under_macs_and_nothing_is_signed")
+
+
+@mutant("MacRequests.renew_keys", "ma keys_are_renewed_and_the_last_ones_count_as_long_again")
+def keys_live_for_ever(right: Any, self: Any) -> None: ...
+
+
+@mutant("SessionKeys.renew", "ma keys_are_renewed_and_the_last_ones_count_as_long_again")
+def the_last_keys_die_at_once(right: Any, self: Any) -> None:
+    right(self)
+    self._secrets = self._secrets[:1]
+
+
+@mutant("SessionKeys.check", "ma what_the_primary_alone_vouches_for_is_not_voted_for")
+def any_entry_will_do(right: Any, self: Any, client: str, statement: bytes, authenticator: bytes) -> tuple[bool, bool]:
+    return True, True
+
+
+returns(
+    "tells_nobody_the_next_key",
+    [],
+    "MacRequests.take_untold",
+    "ma keys_are_renewed_and_the_last_ones_count_as_long_again",
+)
+
+
+@mutant("LinkNotary.accuse", "ma two_faces_are_noted_and_nobody_is_accused")
+def accuses_without_proof(right: Any, self: Any, culprit: int, kind: str, place: int, first: Any, second: Any) -> Any:
+    return [Accuse(culprit, kind, first, second), *right(self, culprit, kind, place, first, second)]
+
+
+# ---------------------------------------------------------------------------------------------------------- weak quorum
+
+
+@mutant("MacAcceptance.retry", "ma p31_a_weak_quorum_vouches_for_what_ones_own_entry_does_not")
+def hears_no_vouching(right: Any, self: Any, seq: int) -> list[Any]:
+    return []
+
+
+@mutant("MacAcceptance.doubt", "ma p31_what_the_primary_alone_vouches_for_is_not_voted_for")
+def the_primary_vouches_for_all(right: Any, self: Any, message: Any, batch: Any, request: Any) -> list[Any]:
+    return list(self.ordering.accept(message, batch))
+
+
+@mutant("MacRequests.forget_unasked", "ma requests_that_nobody_else_vouches_for_keep_no_later_primary", "True")
+def waits_for_ever(right: Any, self: Any) -> None: ...
+
+
+@mutant("Claims.add", "ma p43_one_replica_alone_decides_nothing")
+def counts_words_not_replicas(right: Any, self: Any, sender: int, key: Any, value: Any) -> tuple[int, ...]:
+    told = self.__dict__.setdefault("told", {})
+    told[key, value] = told.get((key, value), 0) + 1
+    return tuple(range(told[key, value]))
+
+
+@mutant("MacAcceptance.decide", "ma p43_one_replica_alone_decides_nothing")
+def one_word_decides(right: Any, self: Any, sender: int, message: Any, batch: Any) -> list[Any]:
+    right(self, sender, message, batch)
+    return list(right(self, (sender + 1) % 4, message, batch))
+
+
+@mutant("Checkpoints.is_certain", "ma p42_a_weak_quorum_proves_a_state")
+def a_weak_quorum_cuts_the_log(right: Any, self: Any, proof: Any) -> bool:
+    return bool(proof.votes)
+
+
+@mutant("ClaimedCheckpoints._claim", "ma p42_a_weak_quorum_proves_a_state")
+def one_replica_proves_a_state(right: Any, self: Any, sender: int, seq: int, digest: bytes) -> None:
+    right(self, sender, seq, digest)
+    right(self, (sender + 1) % 4, seq, digest)
+
+
+# ---------------------------------------------------------------------------------------------------------- view change
+
+returns("skips_a1", True, "MacViewChanges.is_uncontradicted", "ma cl02_a1_nothing_is_chosen_against_what_may_have")
+returns("skips_a2", True, "MacViewChanges.is_voted", "ma cl02_a2_one_replica_alone_puts_nothing_into_a_view")
+returns("takes_any_view_change", "", "MacViewChanges.flaw", "ma cl02_a_view_change_that_no_correct_replica_says")
+returns("fetches_no_view_change", [], "MacViewChanges.tick", "ma cl02_a_view_change_that_did_not_come_is_fetched")
+returns("shows_no_view_change", [], "MacViewChanges.on_fetch", "mv what_it_was_not_sent_is_fetched_from_those_who_were")
+returns(
+    "needs_no_acknowledgement", True, "MacViewChanges._is_acknowledged", "ma cl02_a_new_view_rests_on_what_a_quorum"
+)
+
+
+@mutant("MacViewChanges.choose", "ma cl02_what_a_quorum_does_not_contradict")
+def chooses_null_alone(right: Any, self: Any, messages: Any) -> Any:
+    chosen = right(self, messages)
+    return None if chosen is None else (chosen[0], [])
+
+
+@mutant("MacViewChanges._checkpoint", "ma cl02_the_checkpoint_is_one_that_a_weak_quorum_has")
+def begins_at_any_checkpoint(right: Any, self: Any, messages: Any) -> Any:
+    return max((claim for message in messages for claim in message.checkpoints), key=lambda claim: -claim.seq)
+
+
+@mutant("MacViewChanges.on_ack", "ma cl02_a_new_view_rests_on_what_a_quorum")
+def hears_no_acknowledgement(right: Any, self: Any, sender: int, message: Any) -> list[Any]:
+    return []
+
+
+@mutant("MacViewChanges.follows", "mv p4_a_new_view_that_does_not_follow_is_refused")
+def any_new_view_follows(right: Any, self: Any, message: Any, named: Any) -> bool:
+    return True
+
+
+@mutant("MacViewChanges.on_data", "mv what_it_was_not_sent_is_fetched_from_those_who_were")
+def one_replica_tells_of_a_third(right: Any, self: Any, sender: int, message: Any) -> list[Any]:
+    right(self, sender, message)
+    return list(right(self, (sender + 1) % 4, message))
+
+
+@mutant("MacViewChanges.on_new_view", "mv p4_v_must_be_of_a_quorum_of_distinct_replicas", "(0, 1)")
+def any_v_will_do(right: Any, self: Any, sender: int, message: Any) -> list[Any]:
+    quorum, self._notary.quorum = self._notary.quorum, 1
+    try:
+        return list(right(self, sender, message))
+    finally:
+        self._notary.quorum = quorum
+
+
+@mutant("MacViewChanges.on_second", "mv p5_the_first_new_view_stands")
+def the_last_new_view_stands(right: Any, self: Any, message: Any) -> list[Any]:
+    self.new_view = message
+    return []
