@@ -64,7 +64,7 @@ class RandomPbftLiar(RandomLiar):
         """Seldom it speaks in another's name, or leaves a digest as it is: who listens must notice."""
         if isinstance(message, SAYS_WHO) and self._chance.random() < 0.95:
             message = replace(message, replica=self.me)
-        if isinstance(message, m.PrePrepare) and self._chance.random() < 0.9:
+        if isinstance(message, (m.PrePrepare, m.Committed)) and self._chance.random() < 0.9:
             message = _with_digest(message)
         return self.signed(message)
 
@@ -118,8 +118,12 @@ class RandomPbftLiar(RandomLiar):
         return signature if signer is None else signer.sign(self.power.domain.statement(kind, fields))
 
 
-def _with_digest(message: m.PrePrepare) -> m.PrePrepare:
+def _with_digest(message: Any) -> Any:
+    """With the digest of the body that it holds."""
     try:
-        return replace(message, digest=m.Batch.read(message.time, message.requests).digest)
+        digest = m.Batch.read(message.time, message.requests).digest
     except BadMessage:
         return message
+    if isinstance(message, m.Committed):
+        return replace(message, proof=replace(message.proof, digest=digest))
+    return replace(message, digest=digest)
