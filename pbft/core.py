@@ -623,7 +623,7 @@ class PbftCore:
         if event.name == "refresh":
             return self.recovery.on_command(self._now) + self._make_room()
         if event.name == "step-down":
-            return self._give_up_view()
+            return self._give_up_view() or [Note("stepped-down", {})]
         return [Note("command-refused", {"command": event.name, "rule": "pbft knows refresh and step-down"})]
 
     def _on_refreshing(self, sender: NodeId, message: Refreshing) -> list[Effect]:

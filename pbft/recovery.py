@@ -390,7 +390,7 @@ class Recovery:
         told = {
             "index": checkpoints.stable.seq,
             "parts": self._parts,
-            "repaired": self._transfer.received - self._received,
+            "fetched": self._transfer.received - self._received,
             "dropped": self._dropped,
             "us": now - self._began,
         }
