@@ -272,12 +272,11 @@ class _Trial:
         """To how many of `nodes` it was done: one that has ended is not killed again, one that runs not started."""
         wraps, running = self._wraps(), self._processes.pids()
         struck = [node for node in nodes if (node in running) != (verb == "restart")]
+        if verb == "crash":
+            await self._crash(struck)
+            return len(struck)
         for node in struck:
             match verb:
-                case "crash":
-                    self._ledger.end([node], await self._observer.statuses([node]))
-                    self._processes.kill(node, signal.SIGKILL)
-                    await self._processes.wait_exit(node)
                 case "restart":
                     await self._processes.start([node], wraps=wraps)
                     self._ledger.born(node)
@@ -289,6 +288,13 @@ class _Trial:
                 case _:
                     raise ConfigError(f"fault {verb!r}: cannot be made with live processes")
         return len(struck)
+
+    async def _crash(self, nodes: list[NodeId]) -> None:
+        """All at once."""
+        self._ledger.end(nodes, await self._observer.statuses(nodes))
+        for node in nodes:
+            self._processes.kill(node, signal.SIGKILL)
+        await asyncio.gather(*(self._processes.wait_exit(node) for node in nodes))
 
 
 def leader_of(statuses: dict[NodeId, Status]) -> NodeId | None:
