@@ -47,13 +47,16 @@ class RandomPbftLiar(RandomLiar):
         return (message.view, message.seq) if isinstance(message, (m.Prepare, m.Commit)) else None
 
     def pretend(self, message: m.PrePrepare) -> m.PrePrepare:
-        """At another time, without some of its requests, or with others that clients made."""
+        """At another time, without some of its requests, or with others that clients made; seldom under the digest that
+        is not theirs."""
         known = self._words.heard("request") + self._words.heard("requests")
         others = self._chance.sample(known, min(len(known), self._chance.choice((1, 2))))
         some = [raw for raw in message.requests if self._chance.random() < 0.5]
         requests = self._chance.choice((message.requests, some, others))
         time = message.time + self._chance.choice((0, 1))
-        lie: m.PrePrepare = self.signed(_with_digest(replace(message, time=time, requests=requests)))
+        lie: m.PrePrepare = replace(message, time=time, requests=requests)
+        if self._chance.random() < 0.8:
+            lie = self.signed(_with_digest(lie))
         return lie
 
     def second(self, proposal: m.PrePrepare) -> m.Commit:
