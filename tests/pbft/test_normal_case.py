@@ -466,6 +466,20 @@ def test_nobody_decides_without_a_certificate(spoil: Any) -> None:
     assert cluster.rules(1)
 
 
+def test_x10_ones_own_vote_is_checked_like_any_other() -> None:
+    """A certificate with a vote of node 1 that node 1 never cast, shown to node 1 itself."""
+    cluster, digest = accepted()
+    body = cluster.core(1).ordering.slots[1].bodies[digest]
+    proof = forge.committed(cluster, 0, 1, digest, [0, 1, 2])
+    forged = replace(
+        proof, votes=[replace(vote, signature=b"x") if vote.replica == 1 else vote for vote in proof.votes]
+    )
+    hear(cluster, 1, 2, Committed(forged, body.time, body.raws))
+    assert cluster.core(1).executed == 0
+    hear(cluster, 1, 2, Committed(proof, body.time, body.raws))
+    assert cluster.core(1).executed == 1
+
+
 def test_agreed_time_and_seed_are_the_same_everywhere() -> None:
     """P29: what the primary proposed, and for the next batch a seed by cluster, seq and batch."""
     cluster = Cluster()

@@ -130,6 +130,22 @@ def _says_as(right: Any, self: Domain, kind: str, fields: Any) -> bytes:
     return bytes(right(self, kind, fields))
 
 
+@mutant("Notary.check", "nc x10_ones_own_vote_is_checked_like_any_other")
+def takes_its_own_word_unseen(right: Any, self: Any, signer: int, *said: Any) -> bool:
+    return signer == self.me or right(self, signer, *said)
+
+
+@mutant("quorum.byzantine_quorum", "ho x9_one_identity_in_two_places_is_one_liar")
+def two_are_a_quorum(right: Any, n: int, f: int) -> int:
+    return 2
+
+
+@mutant("Ed25519Verifier.verify", "ke a_longer_signature_is_none")
+def takes_signatures_of_any_length(right: Any, self: Any, signer: Any, statement: bytes, signature: bytes) -> bool:
+    both = signature + statement
+    return bool(right(self, signer, both[64:], both[:64]))
+
+
 @mutant("Domain.statement", "nc a_backup_refuses_a_pre_prepare_with", "signature of another type")
 def signs_no_type(right: Any, self: Any, kind: str, fields: Any) -> bytes:
     return _says_as(right, self, "said", fields)

@@ -21,6 +21,15 @@ def one_timer_for_all_requests(right: Any, self: Any) -> list[Any]:
     return [] if before is not None and self.patience.target is not None else effects
 
 
+@mutant("PbftCore._watch", "li p37_a_primary_that_ignores_one_client_is_replaced")
+def anything_executed_is_progress(right: Any, self: Any) -> list[Any]:
+    moved, self.watched = self.executed > getattr(self, "watched", 0), self.executed
+    effects = list(right(self))
+    if moved and not effects and self.patience.target is not None:
+        effects += self.patience.wait_for(self._now, self.patience.target)
+    return effects
+
+
 @mutant("PbftCore._watch", "li the_primary_times_nobody")
 def the_primary_blames_itself(right: Any, self: Any) -> list[Any]:
     if not self.ordering.leads:
