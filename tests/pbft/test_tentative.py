@@ -9,10 +9,10 @@ import pytest
 from pbft import PbftCore
 from pbft import messages as m
 from pbft.execution import Execution
-from replog.core import Effect
+from replog.core import Effect, Received
 from replog.types import Answer
 from tests.pbft.chance import Chance
-from tests.pbft.harness import SECOND, SMALL, Cluster
+from tests.pbft.harness import SECOND, SMALL, Cluster, Disagreement
 
 OPTIONS = {**SMALL, "tentative": True}
 
@@ -71,7 +71,7 @@ class TakesNothingBack(PbftCore):
             return slot is not None
 
 
-def replaced(core: type[PbftCore]) -> Cluster:
+def split_off(core: type[PbftCore]) -> Cluster:
     """Node 1 alone prepares ann#6 and executes it tentatively after five decided ones; then it is cut off, and the next
     views put bob#1 there."""
     cluster = Cluster(options=OPTIONS, core=core)
@@ -88,6 +88,11 @@ def replaced(core: type[PbftCore]) -> Cluster:
     )
     cluster.submit("bob", 1, to=(0, 2, 3))
     assert cluster.run(30 * SECOND, until=lambda: cluster.done_by("bob", 1, (0, 2, 3)))
+    return cluster
+
+
+def replaced(core: type[PbftCore]) -> Cluster:
+    cluster = split_off(core)
     cluster.heal()
     cluster.run(30 * SECOND, until=lambda: len(set(cluster.executed())) == 1)
     return cluster
@@ -97,6 +102,33 @@ def test_5_1_what_a_new_view_replaces_is_taken_back() -> None:
     cluster = replaced(PbftCore)
     assert cluster.undone == 1
     check(cluster)
+
+
+class StandsWhileViewsChange(PbftCore):
+    class execution_type(Execution):  # noqa: N801
+        def _stands(self, slot: Any) -> bool:
+            return super()._stands(slot) or not self._ordering.active
+
+
+def told_between_views(core: type[PbftCore]) -> Cluster:
+    """Node 1 has left its view, with ann#6 executed tentatively, when it is told that bob#1 was decided there."""
+    cluster = split_off(core)
+    slot = cluster.core(2).ordering.slots[6]
+    assert slot.committed is not None
+    assert slot.decided is not None
+    cluster.carry_out(1, cluster.core(1)._ask_for(9, "test"))
+    told = m.Committed(slot.committed, slot.decided.time, slot.decided.raws)
+    cluster.step(1, Received(2, told))
+    return cluster
+
+
+def test_5_1_what_is_decided_otherwise_does_not_stand_between_views_either() -> None:
+    """Found by random-byzantine."""
+    cluster = told_between_views(PbftCore)
+    assert (cluster.undone, cluster.executed()[1]) == (1, 6)
+    cluster.check_agreement()
+    with pytest.raises((Disagreement, ValueError)):
+        told_between_views(StandsWhileViewsChange).check_agreement()
 
 
 def check(cluster: Cluster) -> None:
