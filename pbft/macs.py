@@ -36,7 +36,7 @@ from pbft.requests import Identity, Requests
 from replog import core
 from replog.authenticators import KEY_BYTES, SessionKeys
 from replog.core import Effect, SetTimer, Setup, Started, Timeout
-from replog.types import ClientId, Digest, KeyRequest, NodeId, Principal, Request, SessionKey
+from replog.types import ClientId, Digest, KeyRequest, NodeId, Principal, Request, SessionKey, Submit
 
 TOLD_MAX: Final = 100_000
 """Clients remembered as having been told their present key; beyond it all are told again."""
@@ -241,6 +241,12 @@ class MacCore(PbftCore):
 
     def _on_tick(self) -> list[Effect]:
         return self._go_on(super()._on_tick() + self.acceptance.retry_all())
+
+    def _on_client_submit(self, sender: ClientId, message: Submit) -> list[Effect]:
+        """A pre-prepare may have waited for the client's own word. [CL02]"""
+        effects = super()._on_client_submit(sender, message)
+        retried = self.acceptance.retry_all()
+        return self._go_on(effects + retried) if retried else effects
 
     def _on_key_request(self, sender: ClientId, message: KeyRequest) -> list[Effect]:
         return [self.requests.key_for(sender)]
