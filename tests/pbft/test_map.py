@@ -107,6 +107,36 @@ def test_every_rule_and_every_mutant_is_in_the_map() -> None:
     assert set(load()) == {name for row in rows for name in row.mutants}
 
 
+def hazards_of(rows: Iterable[Row]) -> set[str]:
+    """P and X numbers in the first column; P22-P24 are three."""
+    found = set()
+    for row in rows:
+        for letter, first, last in re.findall(r"\b([PX])(\d+)(?:-[PX](\d+))?", row.rule):
+            found |= {f"{letter}{number}" for number in range(int(first), int(last or first) + 1)}
+    return found
+
+
+LATER = {"P38"}
+"""The floor for throughput."""
+
+
+def test_every_hazard_of_pbft_is_in_the_map_and_no_other_is_to_come() -> None:
+    mapped_hazards = hazards_of(rows_of((ROOT / "pbft" / "README.md").read_text()))
+    assert {f"P{number}" for number in range(1, 46)} - mapped_hazards == LATER
+    page = (ROOT / "docs" / "hazards.md").read_text()
+    told = dict(re.findall(r"^\| ([PX]\d+) \|.*\| ([^|]+) \|$", page, re.MULTILINE))
+    assert len(told) == 45 + 15
+    assert {number for number, status in told.items() if re.search(r"\b(later|open)\b", status)} == LATER
+
+
+def test_what_the_page_says_beside_its_tables_exists_too() -> None:
+    page = (ROOT / "pbft" / "README.md").read_text()
+    said = re.findall(rf"\b({'|'.join(FILES)}) ((?:`[^`]+`(?:,\s)?)+)", page)
+    named = [f"{file} {name}" for file, names in said for name in quoted(names)]
+    assert len(named) > 150
+    assert not [test for test in named if not exists(test)]
+
+
 def test_the_page_says_where_its_tests_are() -> None:
     page = (ROOT / "pbft" / "README.md").read_text()
     said = dict(re.findall(r"`(\w\w)`\s(?:the transcripts of\s)?`(test_\w+)\.py`", page))

@@ -48,6 +48,7 @@ FILES = {
     "co": "replog/test_codec",
     "ke": "replog/test_keys",
     "so": "replog/test_storage",
+    "rs": "replog/test_request",
     "qu": "replog/test_quorum",
 }
 """What the map calls a file of tests."""
@@ -209,6 +210,6 @@ def _made(fixture: Callable[..., Any], known: dict[str, Any], of: dict[str, Any]
 
 def load() -> dict[str, Mutant]:
     """All mutants, in the order of the rules."""
-    for part in ("normal_case", "checkpoints", "view_changes", "state", "clients", "macs", "recovery"):
+    for part in ("normal_case", "checkpoints", "view_changes", "state", "clients", "macs", "recovery", "ground"):
         importlib.import_module(f"tests.pbft.mutants.{part}")
     return MUTANTS
