@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 from compare.attacks import ATTACKS, AttackKind
 from compare.faults import FAULTS, Engine, Fault
 from compare.results import Expectation
-from replog.config import first_fault
+from replog.config import first_fault, rule_of
 from replog.errors import ConfigError
 
 KEBAB: Final = r"^[a-z0-9]+(-[a-z0-9]+)*$"
@@ -224,9 +224,8 @@ def parse(text: str, source: str) -> Scenario:
     except ValidationError as error:
         first = error.errors()[0]
         line, field = _place(text, first["loc"])
-        value = f" = {first['input']!r}" if isinstance(first["input"], (str, int, float)) else ""
-        rule = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{source}:{line}: {field or 'scenario'}{value}: {rule}") from None
+        value = f" = {first['input']!r:.80}" if isinstance(first["input"], (str, int, float)) else ""
+        raise ConfigError(f"{source}:{line}: {field or 'scenario'}{value}: {rule_of(first['msg'])}") from None
 
 
 def _place(text: str, loc: tuple[int | str, ...]) -> tuple[int, str]:
