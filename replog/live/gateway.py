@@ -304,6 +304,9 @@ def _http_problem(request: web.Request, error: web.HTTPException) -> Problem:
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         rule = f"a body has at most request_bytes_max = {request.client_max_size} bytes"
         return Problem(error="RequestTooLarge", message="the body is too large", rule=rule)
+    if isinstance(error, web.HTTPNotFound):
+        rule = "what there is: see /openapi.json, /status, /metrics, /healthz"
+        return Problem(error=kind, message=f"there is nothing at {request.path:.80}", rule=rule)
     return Problem(error=kind, message=error.reason)
 
 
