@@ -137,7 +137,7 @@ def _load_key(path: Path) -> Ed25519PrivateKey:
     except (OSError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise ConfigError(f"{path}: must be an Ed25519 key, is {type(key).__name__}")
     return key

@@ -335,7 +335,7 @@ def first_fault(error: ValidationError) -> str:
 PHRASES = (
     (r"^Value error, ", ""),
     (r"^\w+ should (be|have|match) ", r"must \1 "),
-    (r", (unable to parse|got a number with).*", ""),
+    (r", (unable to (?:parse|interpret)|got a number with).*", ""),
     (r"^Field required$", "is missing"),
     (r"^Extra inputs are not permitted$", "there is no such field"),
 )

@@ -8,6 +8,8 @@ command needs it: `replog --help` answers at once.
 from __future__ import annotations
 
 import importlib.util
+import io
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -18,13 +20,18 @@ _OWN_ROOT = Path(__file__).resolve().parent.parent.parent
 
 def main() -> None:
     """`replog ARGUMENTS`; ends the process with a code of `replog.cli.exits`."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        _make_writable()
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # Ctrl-C while the tree is loaded
+        code = 130
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Carry out one command line and return its exit code. Errors are one line on stderr, with a hint."""
     from replog.cli import exits, tree
-    from replog.errors import ReplogError
+    from replog.errors import OperationFailed, ReplogError
 
     try:
         for stranger in strangers():
@@ -37,7 +44,8 @@ def run(arguments: list[str]) -> int:
             _complain(tree.one_line(error, arguments))
         return exits.ExitCode.WRONG_USAGE
     except ReplogError as error:
-        _complain(str(error), verbose=_verbose(arguments))
+        lines = "" if isinstance(error, OperationFailed) else "\n"  # the words of an application have one line
+        _complain(str(error), verbose=_verbose(arguments), keep=lines)
         return exits.code_of(error)
     except KeyboardInterrupt:
         return 130
@@ -60,11 +68,23 @@ def strangers() -> list[str]:
     return found
 
 
+def _make_writable() -> None:
+    """A stream that was closed swallows what is written; one that is not Unicode shows what it lacks escaped."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  for the rest of the process
+        elif isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _verbose(arguments: list[str]) -> bool:
     return "-v" in arguments or "--verbose" in arguments
 
 
-def _complain(text: str, verbose: bool = False) -> None:
+def _complain(text: str, verbose: bool = False, keep: str = "\n") -> None:
+    from replog.cli import output
+
     if verbose:
         traceback.print_exc()
-    sys.stderr.write(f"replog: {text}\n")
+    output.remark(f"replog: {output.visible(text, keep)}")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import enum
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -174,16 +175,18 @@ def _check_size(protocol: str, port: int, asked: dict[str, Any]) -> int:
 
 
 def _check_app(app: str) -> None:
-    """Run the user's file once, where an error in it can be told from one of ours."""
+    """Run the user's file once and make one of its class, where an error in it can be told from one of ours."""
     from replog.config import load_app
     from replog.errors import ConfigError
 
+    machine = load_app(app)
     try:
-        load_app(app)
+        machine()
     except ConfigError:
         raise
-    except (ArithmeticError, AttributeError, LookupError, NameError, SyntaxError, TypeError, ValueError) as error:
-        raise WrongUsage(f"--app = {app}: it does not load: {type(error).__name__}: {error}") from error
+    except Exception as error:  # the user's code, whatever it raises
+        told = f"{type(error).__name__}: {output.named(str(error), 300)}"
+        raise WrongUsage(f"--app = {app}: it cannot be made: {told}") from error
 
 
 def _check_same(folder: Path, config: ClusterConfig, wanted: dict[str, Any]) -> None:
@@ -238,7 +241,7 @@ def _announce(folder: Path, config: ClusterConfig, known: dict[str, Any], *, jso
     output.line("\nTry next:")
     for command in _try_next(folder, config, gateway["address"].replace("127.0.0.1", "localhost")):
         output.line(f"  {command}")
-    if not stays:
+    if not stays and sys.stdin.isatty():
         output.remark("\nCtrl-C stops it.")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -22,6 +23,7 @@ from replog.cli import output, running
 from replog.cli.exits import WrongUsage
 from replog.config import ClusterConfig
 from replog.errors import ConfigError, NoCluster, ReplogError
+from replog.live.gateway_process import NAME as GATEWAY
 from replog.live.gateway_process import GatewayProcess, gateway_port
 from replog.live.links import bind
 from replog.live.processes import LocalProcesses, NodeExit, environment, python
@@ -29,6 +31,8 @@ from replog.live.processes import LocalProcesses, NodeExit, environment, python
 STOP_S = 20.0
 SETTLE_S = 2.0
 RESTART_MIN_S, RESTART_MAX_S = 0.2, 10.0
+STAMP = re.compile(r"\S+ \S+ [A-Z]+ replog\.\w+ ")
+"""How a line of diagnostics begins."""
 ENDING_S = 4.0
 """How long children of a killed supervisor may still hold their ports."""
 
@@ -98,11 +102,19 @@ class Supervisor:
         self._stopping.set()
 
     async def _start(self) -> None:
+        self._check_folders()
         await self._processes.start()
         for node, pid in self._processes.pids().items():
             self.nodes[node]["pid"] = pid
         await self._gateway_process.start()
         self._tell()
+
+    def _check_folders(self) -> None:
+        """Raise ConfigError for a member whose folder is gone."""
+        nodes = [self.config.node_folder(node) for node in range(self.config.n)]
+        for folder in (*nodes, self.config.client_folder(GATEWAY)):
+            if not folder.is_dir():
+                raise ConfigError(f"{folder}: is missing; put it back, or make a new cluster with --fresh")
 
     async def _serving(self) -> bool:
         """Wait until all serve. False if asked to stop before; raises NodeDied if one ends."""
@@ -157,9 +169,9 @@ class Supervisor:
         self.nodes[ended.node]["pid"] = None
         if ended.expected or self._stopping.is_set():
             return
-        how = f"killed by signal {-ended.code}" if ended.code < 0 else f"ended with exit code {ended.code}"
+        how = f"was killed by signal {-ended.code}" if ended.code < 0 else f"ended with exit code {ended.code}"
         after = "it is started again" if self._restart else "start with --restart to have it started again"
-        output.remark(f"node {ended.node} (pid {ended.pid}) was {how}; {after}; see replog logs {ended.node}")
+        output.remark(f"node {ended.node} (pid {ended.pid}) {how}; {after}; see replog logs {ended.node}")
         self._tell()
         if self._restart:
             self._begin(self._again(ended.node))
@@ -196,6 +208,7 @@ async def serve(config: ClusterConfig, announce: Announce, *, restart: bool) -> 
         supervisor = Supervisor(config, claim, restart=restart)
         _on_signals(supervisor.stop)
         await supervisor.run(announce)
+    output.remark(f"stopped; what it has stored stays in {config.folder}")
 
 
 def _on_signals(stop: Callable[[], None]) -> None:
@@ -232,8 +245,16 @@ def detached(folder: Path, protocol: str, *, restart: bool) -> dict[str, Any]:
         raise
     if process.returncode == 0:
         raise NotServing(f"{folder}: the cluster was stopped before it served")
-    words = said.read_text().strip().splitlines() or ["it said nothing"]
-    raise NotServing(f"the cluster did not come up: {words[-1].removeprefix('replog: ')} (all of it: {said})")
+    raise NotServing(f"the cluster did not come up: {_reason(said.read_text())} (all of it: {said})")
+
+
+def _reason(said: str) -> str:
+    """Of what a `replog up` had to say, why it ended: its error, and of a replica that ended the last of its words."""
+    lines = said.strip().splitlines() or ["it said nothing"]
+    places = [place for place, line in enumerate(lines) if line.startswith("replog: ")]
+    first, *more = lines[places[-1] :] if places else lines[-1:]
+    first = first.removeprefix("replog: ").partition("; the last lines")[0]
+    return f"{first} {STAMP.sub('', more[-1])}" if more and first.endswith(":") else first
 
 
 def _begun(command: list[str], said: Path, *, restart: bool) -> subprocess.Popen[bytes]:

@@ -92,11 +92,13 @@ def command() -> Any:
 
 def one_line(error: Exception, arguments: Sequence[str]) -> str:
     """A usage error as one line that names value and rule, and the place where help is."""
+    from replog.config import rule_of
+
     message = " ".join(str(getattr(error, "format_message", error.__str__)()).split()).rstrip(".")
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "replog"
     given = _given(getattr(getattr(error, "param", None), "opts", ()), arguments)
-    rule = getattr(error, "message", message)
+    rule = rule_of(getattr(error, "message", message)).rstrip(".")
     return f"{message if given is None else f'{given}: {rule}'} (see: {path} --help)"
 
 
