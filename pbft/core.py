@@ -598,7 +598,7 @@ class PbftCore:
             effects += self._push_transfer()
         elif stuck and (self.executed < proven.seq or (self.execution.is_void and proven.seq)):
             effects += self._fetch_state()
-        effects += self.recovery.on_tick(self._now) + self._make_room()
+        effects += self.recovery.on_tick(self._now, self._in_sync()) + self._make_room()
         return effects + self.ordering.fetch_bodies(self.executed) + self._remind()
 
     def _repeat_view_change(self) -> list[Effect]:

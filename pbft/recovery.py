@@ -111,6 +111,11 @@ class Leave:
         """Whether anybody is refreshed, as far as this replica knows."""
         return any(self.holder(now, lane) != NOBODY for lane in sorted(self._given))
 
+    def others(self, now: Micros) -> list[Given]:
+        """Leave that others have."""
+        lanes = [lane for lane in sorted(self._given) if self.holder(now, lane) not in (NOBODY, self._notary.me)]
+        return [self._given[lane] for lane in lanes]
+
     def nonce_of(self, node: NodeId) -> int | None:
         given = self._given.get(self.lane(node))
         return given.nonce if given is not None and given.node == node else None
@@ -401,8 +406,15 @@ class Recovery:
         self._execution.doubt(False)
         return self._say_over(self.nonce)
 
-    def on_tick(self, now: Micros) -> list[Effect]:
-        """Ask again; tell where it stands; tell again that it is over."""
+    def on_tick(self, now: Micros, in_sync: bool) -> list[Effect]:
+        """Ask again; tell where it stands; tell again that it is over. And ask those that have leave whether they still
+        need it: their word that it is over may be lost."""
+        return self._on_tick(now) + [
+            Send((given.node,), Standing(given.nonce, True, given.node, in_sync, *self._standing()))
+            for given in self.leave.others(now)
+        ]
+
+    def _on_tick(self, now: Micros) -> list[Effect]:
         me, others = self._notary.me, self._notary.others
         if self.phase is Phase.NONE:
             if not self._farewells:

@@ -367,6 +367,18 @@ def test_leave_is_not_forgotten_in_a_crash() -> None:
     assert cluster.run(20 * SECOND, lambda: bool(told(cluster, 2) and told(cluster, 3)))
 
 
+def test_whoever_did_not_hear_that_a_refresh_is_over_asks() -> None:
+    """The word is lost, and with it what was written of it: as when a replica is stopped right then."""
+    cluster = store()
+    cluster.blocked = lambda packet: type(packet.message) is m.Refreshing and packet.message.over and packet.to == 1
+    refresh(cluster, 2)
+    cluster.run(5 * SECOND)
+    assert cluster.core(1).recovery.leave.holder(cluster.now, 2) == 2
+    cluster.heal()
+    cluster.restart(1)
+    refresh(cluster, 1)
+
+
 def test_a_replica_that_dies_within_its_refresh_holds_nobody_up_when_it_is_back() -> None:
     cluster = store()
     cluster.blocked = lambda packet: type(packet.message) is m.Checkpoint
