@@ -15,6 +15,7 @@ import typer
 from replog.cli import clusters, options, output, running
 from replog.cli.exits import WrongUsage
 from replog.cli.options import AuthOption, ClusterOption, JsonOption, VerboseOption
+from replog.cli.refresh import check_protocol, check_refreshes, seconds
 
 if TYPE_CHECKING:
     from replog.config import ClusterConfig
@@ -62,6 +63,12 @@ def up(
         bool, typer.Option("--detach", "-d", help="Return once it serves; end it with replog down.")
     ] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Start a replica again that dies.")] = False,
+    refresh_every: Annotated[
+        float | None,
+        typer.Option(
+            metavar="TIME", parser=seconds, help="Refresh each replica once in this time, in turn (PBFT): 90s, 10m, 2h."
+        ),
+    ] = None,
     cluster: ClusterOption = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -86,16 +93,20 @@ def up(
         "auth": options.protocol_options(protocol, auth).get("auth"),
         "lab": lab or None,
     }
+    if refresh_every is not None:
+        check_protocol(protocol)
     config = prepare(folder, protocol, wanted, fresh=fresh)
+    if refresh_every is not None:
+        check_refreshes(config, refresh_every)
     output.remark(f"starting {counted(config.n)} of {config.protocol} in {folder}")
 
     def announce(known: dict[str, Any]) -> None:
         _announce(folder, config, known, json=json, stays=detach)
 
     if detach:
-        announce(supervisor.detached(folder, protocol, restart=restart))
+        announce(supervisor.detached(folder, protocol, restart=restart, refresh_every=refresh_every))
     else:
-        asyncio.run(supervisor.serve(config, announce, restart=restart))
+        asyncio.run(supervisor.serve(config, announce, restart=restart, refresh_every=refresh_every))
 
 
 def down(cluster: ClusterOption = None, json: JsonOption = False, verbose: VerboseOption = False) -> None:

@@ -21,6 +21,7 @@ import aiohttp
 
 from replog.cli import output, running
 from replog.cli.exits import WrongUsage
+from replog.cli.refreshing import Refresher
 from replog.config import ClusterConfig
 from replog.errors import ConfigError, NoCluster, ReplogError
 from replog.live.gateway_process import NAME as GATEWAY
@@ -66,7 +67,10 @@ def check_ports(folder: Path, host: str, ports: Iterable[int]) -> None:
 class Supervisor:
     """Invariant: `nodes` and `gateway` are what other commands are told; a pid in it is of a running child."""
 
-    def __init__(self, config: ClusterConfig, claim: running.Claim, *, restart: bool) -> None:
+    def __init__(
+        self, config: ClusterConfig, claim: running.Claim, *, restart: bool, refresh_every: float | None = None
+    ) -> None:
+        """`refresh_every`: each replica is refreshed once in so many seconds."""
         self.config = config
         self.nodes: list[dict[str, Any]] = [
             {"node": node.id, "pid": None, "address": f"{node.host}:{node.port}"} for node in config.nodes
@@ -76,6 +80,9 @@ class Supervisor:
         self._restart = restart
         self._processes = LocalProcesses(config, on_exit=self._exited)
         self._gateway_process = GatewayProcess(config, on_exit=self._gateway_exited)
+        self._refresher = Refresher(config, self._processes, self.gateway["address"], self._replaced)
+        self._refresh_every = refresh_every
+        self._words: str | None = None
         self._delays: dict[int, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
@@ -85,18 +92,24 @@ class Supervisor:
         """Until asked to stop. Every child has ended when this returns or raises."""
         self._tell()
         try:
-            await self._start()
-            if await self._serving():
-                await self._settle()
-                self._ready = True
-                announce(self._tell())
-                await self._stopping.wait()
+            async with self._refresher.listening() as self._words:
+                await self._run(announce)
         finally:
             self._stopping.set()
             for task in tuple(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await asyncio.gather(self._gateway_process.stop(), self._processes.stop())
+
+    async def _run(self, announce: Announce) -> None:
+        await self._start()
+        if await self._serving():
+            await self._settle()
+            self._ready = True
+            if self._refresh_every is not None:
+                self._begin(self._refresher.in_turn(self._refresh_every))
+            announce(self._tell())
+            await self._stopping.wait()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -159,9 +172,16 @@ class Supervisor:
             "serving": self._ready,
             "nodes": self.nodes,
             "gateway": self.gateway,
+            "words": self._words,
         }
         self._claim.tell(known)
         return known
+
+    def _replaced(self) -> None:
+        """A replica was refreshed: it has another process now."""
+        for node, pid in self._processes.pids().items():
+            self.nodes[node]["pid"] = pid
+        self._tell()
 
     # ------------------------------------------------------------------------------------------------------ deaths
 
@@ -202,10 +222,12 @@ class Supervisor:
         task.add_done_callback(self._tasks.discard)
 
 
-async def serve(config: ClusterConfig, announce: Announce, *, restart: bool) -> None:
+async def serve(
+    config: ClusterConfig, announce: Announce, *, restart: bool, refresh_every: float | None = None
+) -> None:
     """Run the cluster until Ctrl-C, SIGTERM or the end of the terminal."""
     with running.claim(config.folder) as claim:
-        supervisor = Supervisor(config, claim, restart=restart)
+        supervisor = Supervisor(config, claim, restart=restart, refresh_every=refresh_every)
         _on_signals(supervisor.stop)
         await supervisor.run(announce)
     output.remark(f"stopped; what it has stored stays in {config.folder}")
@@ -226,13 +248,18 @@ def _on_signals(stop: Callable[[], None]) -> None:
 # ------------------------------------------------------------------------------------------------- from outside
 
 
-def detached(folder: Path, protocol: str, *, restart: bool) -> dict[str, Any]:
+def detached(
+    folder: Path, protocol: str, *, restart: bool, refresh_every: float | None = None
+) -> dict[str, Any]:
     """Run the cluster of `folder` in a process of its own; what it tells once it serves. Raises NotServing.
 
     Ctrl-C before that stops it.
     """
     said = folder / "up.log"
-    process = _begun([*python("replog.cli"), "up", protocol, "--cluster", str(folder)], said, restart=restart)
+    command = [*python("replog.cli"), "up", protocol, "--cluster", str(folder)]
+    if refresh_every is not None:
+        command += ["--refresh-every", f"{refresh_every}s"]
+    process = _begun(command, said, restart=restart)
     try:
         while process.poll() is None:
             known = running.look(folder)
