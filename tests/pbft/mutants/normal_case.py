@@ -52,7 +52,7 @@ def never_waits_for_what_is_in_flight(right: Any, self: Any) -> bool:
     return bool(right(self))
 
 
-@mutant("Proposing._has_room", "nc the_primary_stays_below_the_high_watermark", stopped="")
+@mutant("Proposing._has_room", "nc the_primary_stays_below_the_high_watermark")
 def proposes_beyond_the_window(right: Any, self: Any) -> bool:
     return self._ordering.leads and self._ordering.next_seq - self._execution.executed <= self._options.in_flight_max
 
@@ -314,7 +314,7 @@ def applies_any_index(right: Any, self: Any, index: int, *rest: Any) -> Any:
     return right(self, index, *rest)
 
 
-@mutant("SessionTable.admits", "nc a_batch_of_what_was_executed_changes_nothing", stopped="")
+@mutant("SessionTable.admits", "nc a_batch_of_what_was_executed_changes_nothing")
 def executes_again(right: Any, self: Any, client: str, timestamp: int, low: int | None = None) -> bool:
     session = self._sessions.get(client)
     if session is not None and low is not None:
