@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from replog import cli
-from replog.cli import data, output, run, supervisor, tree
+from replog.cli import data, output, run, state, supervisor, tree
 from replog.config import create_cluster
 from replog.errors import NoCluster, OperationFailed, OutcomeUnknown, ReplogError
 from tests.live.command import Shell, free_port
@@ -97,6 +97,16 @@ def test_who_gets_no_answer_is_told_what_to_do(
     monkeypatch.chdir(tmp_path)
     create_cluster(folder, "raft", n=1, f=0, clients=("cli",))
     assert data.advice(error, Path(folder)) == told
+
+
+def test_status_says_how_to_have_a_dead_replica_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    create_cluster("replog-raft", "raft", clients=("cli",))
+    roles = ("leader", "down", "silent")
+    replicas = [{"node": node, "role": role} for node, role in enumerate(roles)]
+    (hint,) = state.hints(Path("replog-raft"), {"replicas": replicas})
+    assert hint == "why node 1 ended: replog logs 1; to start it again: replog down, then replog up raft"
+    assert not state.hints(Path("replog-raft"), {"replicas": replicas[:1]})
 
 
 # --------------------------------------------------------------------------------------------------------- the streams
