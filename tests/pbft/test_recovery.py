@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from pbft import PbftCore
+from pbft import SPEC, PbftCore
 from pbft import messages as m
 from pbft.macs import MacCore
 from pbft.recovery import Leave, Phase, Recovery, highest_possible
 from replog import merkle
 from replog.apps.kv import KeyValue
-from replog.core import Command
+from replog.core import Command, Send
 from replog.executor import Executor
+from replog.sim import SimCluster
 from replog.types import Request
 from tests.pbft import forge
 from tests.pbft.chance import Chance
@@ -487,3 +488,40 @@ def test_refreshes_at_random_among_all_else_that_happens(auth: str, n: int, liar
         refreshed += chance.refreshed
     assert compared > 0, "vacuous"
     assert refreshed > 0, "vacuous"
+
+
+class Mute:
+    """A replica that hears everything and says nothing to the others."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def step(self, now: int, event: Any) -> list[Any]:
+        return [effect for effect in self.inner.step(now, event) if type(effect) is not Send]
+
+    def status(self) -> Any:
+        return self.inner.status()
+
+
+@BOTH
+@pytest.mark.parametrize(("f", "faulty"), [(1, ()), (2, (6,))])
+def test_in_the_simulated_world_each_in_turn_under_load(auth: str, f: int, faulty: tuple[int, ...]) -> None:
+    """Started anew from their disks and refreshed, in turn; with f = 2 one is silent all the time."""
+    cluster = SimCluster(
+        SPEC,
+        f=f,
+        options=SMALL | {"auth": auth},
+        seed=7,
+        wrap=lambda node, replica: Mute(replica) if node in faulty else replica,
+    )
+    cluster.refresh_every(cluster.n * SECOND // 2)
+    for number in range(150):
+        cluster.client().submit([KeyValue.operation("put", f"k{number % 20}", str(number))])
+        cluster.run_until(lambda: cluster.client().outstanding == 0)
+        cluster.run_for(SECOND // 30)
+    cores: list[Any] = [cluster.replica(node).core for node in range(cluster.n) if node not in faulty]
+    under_way = [core.me for core in cores if not core.recovery.done]
+    assert len(under_way) <= 1, "all others have come to the end, in their present life"
+    assert min(node.lives for node in cluster.nodes) >= 1
+    cluster.check_invariants([core.me for core in cores])
+    assert cluster.client().acknowledged == 150
