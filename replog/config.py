@@ -336,6 +336,8 @@ PHRASES = (
     (r"^Value error, ", ""),
     (r"^\w+ should (be|have|match) ", r"must \1 "),
     (r", (unable to (?:parse|interpret)|got a number with).*", ""),
+    (r"a valid dictionary( or instance of \w+)?$", "a table"),
+    (r"a valid (tuple|list)$", "a list"),
     (r"^Field required$", "is missing"),
     (r"^Extra inputs are not permitted$", "there is no such field"),
 )
