@@ -49,6 +49,9 @@ def run(arguments: list[str]) -> int:
         return exits.code_of(error)
     except KeyboardInterrupt:
         return 130
+    except PermissionError as error:
+        _complain(f"{error.filename}: {error.strerror}; is it another user's?", verbose=_verbose(arguments))
+        return exits.ExitCode.NOT_AS_EXPECTED
     except Exception as error:  # noqa: BLE001  the last line of defence: whatever comes here is our own bug
         _complain(f"internal error, please report it: {type(error).__name__}: {error}", verbose=True)
         return exits.ExitCode.OUR_BUG

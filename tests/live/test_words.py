@@ -52,6 +52,14 @@ def test_no_error_gets_hold_of_the_terminal(
     assert capsys.readouterr().err == f"{shown}\n"
 
 
+def test_a_file_of_another_user_is_no_bug_of_ours(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ending(monkeypatch, PermissionError(errno.EACCES, os.strerror(errno.EACCES), "x/up.log"))
+    assert run(["status"]) == 1
+    assert capsys.readouterr().err == "replog: x/up.log: Permission denied; is it another user's?\n"
+
+
 def test_a_long_key_is_shortened_where_it_is_named() -> None:
     assert output.named("a\nb") == r"a\nb"
     assert output.named("x" * 100_000) == f"{'x' * 80}... (100000 characters)"
