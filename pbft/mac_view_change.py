@@ -167,11 +167,11 @@ class MacViewChanges(Asking[MacViewChange, MacNewView]):
         for seq in sorted({seq for places in prepared for seq in places if seq > checkpoint.seq}):
             told = [places.get(seq) for places, low in zip(prepared, lows, strict=True) if low < seq]
             digest = self._digest_at(seq, told, voted)
-            if digest is None:
+            if digest is not None:
+                digests[seq] = digest  # it may be that of a null request, which can be decided like any other
+            elif sum(item is None for item in told) < self._notary.quorum:
                 return None
-            digests[seq] = digest
-        last = max((seq for seq, digest in digests.items() if digest != NULL.digest), default=checkpoint.seq)
-        places = range(checkpoint.seq + 1, last + 1)
+        places = range(checkpoint.seq + 1, max(digests, default=checkpoint.seq) + 1)
         return checkpoint, [Claim(seq, digests.get(seq, NULL.digest)) for seq in places]
 
     def _checkpoint(self, messages: Sequence[MacViewChange]) -> Claim | None:
@@ -188,13 +188,14 @@ class MacViewChanges(Asking[MacViewChange, MacNewView]):
     def _digest_at(
         self, seq: int, told: Sequence[Placed | None], voted: Sequence[dict[tuple[int, Digest], int]]
     ) -> Digest | None:
-        """`told`: what each that is not beyond `seq` prepared there, None for nothing."""
+        """What may have been decided there, and so is proposed again; None if nothing was, or it is not known yet.
+        `told`: what each that is not beyond `seq` prepared there, None for nothing."""
         if len(told) < self._notary.quorum:
             return None
         for view, digest in sorted({(item.view, item.digest) for item in told if item is not None}, reverse=True):
             if self.is_uncontradicted(view, digest, told) and self.is_voted(seq, view, digest, voted):
                 return digest
-        return NULL.digest if sum(item is None for item in told) >= self._notary.quorum else None
+        return None
 
     def is_uncontradicted(self, view: int, digest: Digest, told: Sequence[Placed | None]) -> bool:
         """A1: a quorum prepared nothing else there in this view, nor anything in a later one."""

@@ -21,6 +21,7 @@ from replog.types import Request
 from tests.pbft import forge
 from tests.pbft.chance import Chance
 from tests.pbft.harness import DOMAIN, SECOND, SMALL, Cluster
+from tests.pbft.test_macs import asks, choice
 
 BOTH = pytest.mark.parametrize("auth", ["signatures", "macs"])
 
@@ -431,6 +432,16 @@ def test_null_requests_are_for_refreshes_only() -> None:
     cluster.settle()
     assert cluster.executed() == [2, 2, 2, 2]
     assert any("null ones are for" in rule for rule in cluster.rules(1))
+
+
+def test_a_null_request_that_may_have_been_decided_is_proposed_again() -> None:
+    """The last one before a view change too: else its number would be given away a second time."""
+    null = [(6, m.NULL.digest, 3)]
+    assert choice(asks(1, null), asks(2, null), asks(3)) == [
+        *((seq, m.NULL.digest) for seq in range(1, 6)),
+        (6, m.NULL.digest),
+    ]
+    assert choice(asks(0), asks(1), asks(2), asks(3, null)) == [], "one alone lies: nothing is made of it"
 
 
 def test_a_liar_that_asks_for_the_moon_gets_a_window_at_most() -> None:
