@@ -166,6 +166,23 @@ def test_4_4_a_laggard_fetches_the_proved_state_and_goes_on() -> None:
     assert all(replica.status().in_sync for replica in cluster.replicas.values())
 
 
+def test_4_4_who_waits_here_is_answered_when_the_state_has_jumped() -> None:
+    """What they wait for was executed on the way; nobody executes it here any more."""
+    cluster = Cluster(options=SMALL)
+    load(cluster, 2)
+    cluster.isolate(3)
+    cluster.submit("bob", 1, range(4))
+    cluster.settle()
+    load(cluster, 9, first=3)
+    assert ("bob", 1) in cluster.core(3).requests.pending
+    cluster.replies.clear()
+    cluster.heal()
+    cluster.run(2 * SECOND)
+    assert cluster.core(3).executed == 12
+    assert not cluster.core(3).requests.pending
+    assert cluster.replies.get(("bob", 1), {}).keys() == {3}
+
+
 class TrustsParts(PbftCore):
     class transfer_type(StateTransfer):  # noqa: N801
         def on_wanted(self, event: Any) -> list[Any]:

@@ -151,7 +151,7 @@ def test_4_4_a_good_view_change_is_kept() -> None:
     proof = forge.checkpoint_proof(cluster, 128, D, [0, 1, 2])
     message = forge.view_change(cluster, 2, 1, [forge.prepared(cluster, 0, 130, D, [1, 3])], proof)
     hear(cluster, 1, 2, message)
-    assert cluster.core(1).view_changes.heard[2] == message
+    assert cluster.core(1).view_changes.heard.get(2) == message
 
 
 def test_4_4_one_view_change_a_sender_a_view_and_another_proves_a_lie() -> None:

@@ -133,3 +133,11 @@ def any_v_will_do(right: Any, self: Any, sender: int, message: Any) -> list[Any]
 def the_last_new_view_stands(right: Any, self: Any, message: Any) -> list[Any]:
     self.new_view = message
     return []
+
+
+@mutant("MacViewChanges.hard_state", "mv p16_what_it_voted_for_outlives_a_restart")
+def cuts_its_votes_away(right: Any, self: Any, active: bool) -> list[Any]:
+    return [record for record in right(self, active) if record is not self.own or not active]
+
+
+returns("forgets_its_votes", None, "MacViewChanges.recall_votes", "mv p16_what_it_voted_for_outlives_a_restart")

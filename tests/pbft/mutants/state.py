@@ -124,3 +124,19 @@ def stays_where_it_was(right: Any, self: Any, seq: int) -> None:
 def gives_parts_without_end(right: Any, self: Any, now: int, sender: int, message: Any) -> list[Any]:
     self._parts._used.clear()
     return list(right(self, now, sender, message))
+
+
+returns("leaves_them_waiting", [], "Intake.answer_swept", "cp who_waits_here_is_answered_when_the_state_has_jumped")
+returns("waits_for_what_the_state_has_passed", [], "Requests.sweep", "cp who_waits_here_is_answered_when_the_state_has")
+
+
+@mutant("Slot.keep", "nc the_bodies_of_a_slot_are_bounded_and_what_is_needed_stays")
+def drops_the_oldest_body(right: Any, self: Any, batch: Any) -> None:
+    self.bodies[batch.digest] = batch
+    if len(self.bodies) > 8:
+        del self.bodies[next(iter(self.bodies))]
+
+
+@mutant("Slot.keep", "nc the_bodies_of_a_slot_are_bounded_and_what_is_needed_stays")
+def keeps_every_body(right: Any, self: Any, batch: Any) -> None:
+    self.bodies[batch.digest] = batch

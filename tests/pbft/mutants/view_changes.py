@@ -105,6 +105,7 @@ def shows_an_old_checkpoint(right: Any, self: Any, view: int, checkpoints: Any, 
 
 returns("checks_no_certificate", "", "Notary.flaw_in_prepared", "vc a_view_change_is_refused_with", "too few votes")
 returns("checks_no_view_change", "", "Notary.flaw_in_view_change", "vc a_view_change_is_refused_with", "seq twice")
+returns("refuses_every_view_change", "no", "Notary.flaw_in_view_change", "vc a_good_view_change_is_kept")
 returns("asks_for_no_signature", True, "Notary.check_view_change", "vc a_view_change_is_refused_with", "no signature")
 
 
