@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
 
 LIFETIMES: Final = 2
 """Leave counts for so many refresh_timeout_us at those that gave it: longer than the refresh itself may take."""
+SEQ_MAX: Final = 2**62
 FAREWELLS: Final = 4
 """At so many ticks after the end the others are told again that it is over."""
 
@@ -175,6 +176,22 @@ def _within(record: Any, verdict: Verdict) -> bool:
     return bool(seq <= verdict.limit)
 
 
+@dataclass(frozen=True)
+class Held:
+    """How far this replica was, in its own eyes, when it asked the others."""
+
+    view: int
+    taken: int
+    reached: int
+    proof: int
+    slot: int
+    executed: int
+
+    def is_within(self, limit: int, base: int, view: int) -> bool:
+        """Whether a correct replica can have been there."""
+        return max(self.slot, self.executed) <= limit and self.proof <= base and self.view <= view
+
+
 class Phase(Enum):
     NONE = "not refreshing"
     ASKING = "asking for leave"
@@ -186,7 +203,7 @@ class Recovery:
 
     Invariants:
       CHECKING only with the leave of a quorum of others, and its own
-      while CHECKING nothing is held beyond `limit`, and it is over no sooner than `point` is stable
+      while CHECKING nothing is held beyond `limit`, if anything was, and it is over no sooner than `point` is stable
     """
 
     leave_type: type[Leave] = Leave
@@ -218,6 +235,7 @@ class Recovery:
         self.done = 0
         """Refreshes that came to their end."""
         self._answers: dict[NodeId, Standing] = {}
+        self._before = Held(0, 0, 0, 0, 0, 0)
         self._began: Micros = 0
         self._reached = 0
         self._parts = 0
@@ -249,8 +267,13 @@ class Recovery:
         return "" if self.phase is Phase.NONE else "it runs already"
 
     def _renew_nonce(self) -> None:
+        """What the others answer from now on bounds what a correct replica holds now; it may get further meanwhile."""
         self.nonce = self._rng.randint(1, 2**62)
         self._answers.clear()
+        proofs = (self._checkpoints.proven, self._checkpoints.certified, self._checkpoints.stable)
+        view, taken, reached = self._standing()
+        slots = max(self._ordering.slots, default=0)
+        self._before = Held(view, taken, reached, max(proof.seq for proof in proofs), slots, self._execution.executed)
 
     def _ask(self, now: Micros) -> list[Effect]:
         """For leave, again at each tick: unless another has this replica's lane."""
@@ -326,14 +349,13 @@ class Recovery:
     def _begin(self) -> list[Effect]:
         """With a quorum's leave, and an estimate: from here on this replica does not believe itself."""
         answers = [self._answers[node] for node in sorted(self._answers)]
-        view, taken, prepared = self._standing()
         lows = [answer.taken for answer in answers]
         highs = [answer.reached for answer in answers]
         quorum, weak = self._notary.quorum, self._notary.weak_quorum
         if sum(answer.granted for answer in answers) < quorum:
             return self._put_off(self._why(answers)) if len(answers) >= quorum else []
-        base = highest_possible([*lows, taken], [*highs, prepared], quorum, weak)
-        views = [answer.view for answer in answers] + [view]
+        base = highest_possible([*lows, self._before.taken], [*highs, self._before.reached], quorum, weak)
+        views = [answer.view for answer in answers] + [self._before.view]
         highest_view = highest_possible(views, views, quorum, weak)
         if base is None or highest_view is None:
             return self._put_off("the others' words do not tell how far they are")
@@ -353,8 +375,16 @@ class Recovery:
 
     def _distrust(self, base: int, view: int) -> list[Effect]:
         """Drop what no correct replica can hold, then look at the state itself. A correct replica asks for a view that
-        is one above a quorum's at most, since only a quorum's wish lets it go on. [CL02 estimation]"""
+        is one above a quorum's at most, since only a quorum's wish lets it go on. [CL02 estimation]
+
+        One that held nothing of the kind when it asked keeps all that nobody's signature speaks against: what came
+        since may lie beyond the estimate, and promises rest on it.
+        """
         self.phase, self.limit = Phase.CHECKING, base + self._notary.log_window
+        note = {"limit": self.limit, "dropped": 0}
+        verdict: list[Effect] = [Persist(Verdict(self.limit, base, view + 1), 0)]
+        if self._before.is_within(self.limit, base, view + 1):
+            self.limit, base, view, verdict = SEQ_MAX, SEQ_MAX, SEQ_MAX, []
         self._notary.forget()
         self._dropped = self._checkpoints.distrust(base)
         if self._checkpoints.stable.seq < self._ordering.low or self._execution.executed > self.limit:
@@ -366,8 +396,7 @@ class Recovery:
         )
         self._execution.doubt(True)
         self._received = self._transfer.received
-        note = Note("refresh", {"limit": self.limit, "dropped": self._dropped})
-        return [Persist(Verdict(self.limit, base, view + 1), 0), note, Audit()]
+        return [*verdict, Note("refresh", {**note, "dropped": self._dropped}), Audit()]
 
     def on_audited(self, event: Audited) -> list[Effect]:
         """The digest of the state as it is. What is still to be proved: a checkpoint beyond all that is held."""
