@@ -258,6 +258,32 @@ def test_what_a_correct_replica_promised_outlives_its_refresh(auth: str) -> None
     cluster.check_agreement()
 
 
+@BOTH
+def test_p16_what_was_promised_while_the_answers_were_under_way_stands(auth: str) -> None:
+    """The answers are old: the others, and this replica, are beyond what they say by the time they come."""
+    cluster = store(1, auth=auth)
+    cluster.holds = lambda packet: type(packet.message) is m.Standing
+    cluster.step(2, Command("refresh", {}))
+    cluster.settle()
+    load(cluster, range(2, 13))
+    cluster.blocked = lambda packet: type(packet.message) is m.Commit
+    cluster.submit("ann", 13, range(4))
+    cluster.settle()
+    before = cluster.core(2).ordering.slots[13].prepared
+    assert before is not None
+    cluster.release()
+    cluster.settle()
+    assert cluster.core(2).recovery.checking
+    assert cluster.core(2).options.log_window < 13
+    slot = cluster.core(2).ordering.slots.get(13)
+    assert slot is not None
+    assert slot.prepared == before
+    cluster.heal()
+    assert cluster.run(10 * SECOND, lambda: bool(told(cluster, 2)))
+    cluster.restart(2)
+    cluster.check_agreement()
+
+
 # --------------------------------------------------------------------------------------------------------- the primary
 
 

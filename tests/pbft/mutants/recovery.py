@@ -29,6 +29,11 @@ def believes_the_highest_word(right: Any, lows: Any, highs: Any, quorum: int, we
     return max(lows)
 
 
+@mutant("Held.is_within", "re p16_what_was_promised_while_the_answers_were_under_way", "signatures")
+def drops_what_came_since(right: Any, self: Any, limit: int, base: int, view: int) -> bool:
+    return False
+
+
 @mutant("recovery.sound", "re what_no_correct_replica_can_hold_is_dropped")
 def believes_its_whole_disk(right: Any, records: Any) -> list[Any]:
     return [record for record in records if type(record).__name__ != "Verdict"]
