@@ -197,6 +197,12 @@ def takes_the_second_too(right: Any, self: Any, message: Any) -> list[Any]:
 returns("keeps_no_proof_of_a_lie", [], "Ordering.contradict", "nc a_second_digest_for_a_place")
 
 
+@mutant("Notary.accuse", "nc a_second_digest_for_a_place")
+def accuses_without_end(right: Any, self: Any, *evidence: Any) -> list[Any]:
+    self._accused.clear()
+    return list(right(self, *evidence))
+
+
 @mutant("Ordering._hear", "nc two_votes_for_one_place_prove_a_lie", "prepare")
 def the_last_vote_counts(right: Any, self: Any, tally: Any, message: Any, kind: str) -> list[Any]:
     tally.held[message.replica] = (message.digest, message.signature)

@@ -178,6 +178,11 @@ def begins_without_a_quorum(right: Any, self: Any, view: int) -> Any:
     return right(self, view)
 
 
+@mutant("Asking.asking", "vc p6_view_changes_of_different_views_do_not_add_up")
+def adds_up_unlike_views(right: Any, self: Any, view: int) -> list[Any]:
+    return [self.heard[node] for node in sorted(self.heard) if self.heard[node].view >= view]
+
+
 @mutant("PbftCore._gather", "vc the_primary_of_the_next_view_begins_it_with_a_quorum")
 def begins_before_it_is_written(right: Any, self: Any) -> list[Any]:
     return sorted(right(self), key=lambda effect: type(effect) is not Send)
