@@ -34,6 +34,7 @@ async def load(cluster: LocalCluster, done: list[int], ended: asyncio.Event) -> 
         done.append(number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("auth", ["signatures", "macs"])
 async def test_each_replica_in_turn_under_load_and_nothing_is_lost(auth: str) -> None:
     options = {"auth": auth, "checkpoint_interval": 32, "log_window": 64}
@@ -67,6 +68,7 @@ def test_a_primary_that_is_refreshed_hands_its_view_over(shell: Shell) -> None:
         assert "1 part of its state checked" in shell.said("refresh", "1")
 
 
+@pytest.mark.slow
 def test_a_state_that_was_changed_on_the_disk_is_replaced(shell: Shell) -> None:
     """An intruder has rewritten the saved state of a replica, digests and all."""
     with shell.cluster("pbft", "--f", "1", count=4) as known:
@@ -110,6 +112,7 @@ def test_what_is_refused_and_why(shell: Shell) -> None:
     assert "has no refresh" in shell.complaint("up", "raft", "--refresh-every", "90s", code=2)
 
 
+@pytest.mark.slow
 def test_by_the_clock_each_in_turn(shell: Shell) -> None:
     with shell.cluster("pbft", "--f", "1", "--refresh-every", "4s", count=4) as known:
         pids = {node["node"]: node["pid"] for node in known["nodes"]}
