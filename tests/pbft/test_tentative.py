@@ -11,6 +11,7 @@ from pbft import messages as m
 from pbft.execution import Execution
 from replog.core import Effect, Received
 from replog.types import Answer
+from tests.pbft import forge
 from tests.pbft.chance import Chance
 from tests.pbft.harness import SECOND, SMALL, Cluster, Disagreement
 
@@ -62,6 +63,23 @@ def test_5_1_a_checkpoint_is_of_what_is_decided() -> None:
     cluster.release()
     cluster.settle()
     assert [cluster.core(node).checkpoints.stable.seq for node in range(4)] == [4] * 4
+
+
+def test_5_1_what_prepared_in_an_older_view_is_nothing_for_what_this_one_has_there() -> None:
+    """Node 3 has executed ann's tentatively; view 1 has bob's there, which has not prepared yet."""
+    cluster = Cluster(options=OPTIONS)
+    first = forge.pre_prepare(cluster, 0, 1, [cluster.request("ann", 1)])
+    cluster.step(3, Received(0, first))
+    cluster.step(3, Received(2, forge.prepare(cluster, 2, 0, 1, first.digest)))
+    assert said(cluster, "ann", 1) == {3: Answer.TENTATIVE}
+    asks = [forge.view_change(cluster, node, 1) for node in (0, 1, 2)]
+    second = forge.pre_prepare(cluster, 1, 1, [cluster.request("bob", 1)])
+    for message in (forge.new_view(cluster, 1, asks, []), second):
+        cluster.step(3, Received(1, message))
+    assert cluster.core(3).ordering.slots[1].digest == second.digest
+    assert said(cluster, "bob", 1) == {}
+    cluster.step(3, Received(2, forge.prepare(cluster, 2, 1, 1, second.digest)))
+    assert said(cluster, "bob", 1) == {3: Answer.TENTATIVE}
 
 
 class TakesNothingBack(PbftCore):

@@ -291,6 +291,11 @@ def waits_for_the_commits(right: Any, self: Any, slot: Any) -> list[Any]:
     return [] if slot is None or slot.decided is None else [self._effect(slot.seq, slot.decided)]
 
 
+@mutant("Ordering.has_prepared", "te what_prepared_in_an_older_view_is_nothing_for_what_this_one")
+def goes_by_an_older_view(right: Any, self: Any, slot: Any) -> bool:
+    return slot.prepared is not None
+
+
 @mutant("Execution._stands", "te what_a_new_view_replaces_is_taken_back", stopped="zip() argument 2 is shorter")
 def takes_nothing_back(right: Any, self: Any, slot: Any) -> bool:
     return slot is not None

@@ -72,6 +72,11 @@ def trusts_parts(right: Any, self: Any, part: int, hole: Any, records: Any) -> b
     return bool(right(self, part, hole, records))
 
 
+@mutant("StateTransfer.on_part", "st p41_a_part_counts_once_from_the_one_that_was_asked")
+def takes_parts_from_anybody(right: Any, self: Any, sender: int, message: Any) -> list[Any]:
+    return list(right(self, self._asked.get(message.part, sender), message))
+
+
 @mutant("StateTransfer._judge", "st p41_who_leads_astray_is_asked_for_wholes", "StateTransfer")
 def takes_it_for_granted(right: Any, self: Any, part: int, writer: int) -> None: ...
 
