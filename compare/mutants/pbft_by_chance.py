@@ -334,7 +334,7 @@ MUTANTS: Final = (
     *_in(SIGNATURES, "no-signature", "P23", "any signature is good", _ChecksNoSignature),
     *_in(SIGNATURES, "any-checkpoint-proof", "P9", "any proof of a checkpoint is good", _TakesAnyCheckpointProof),
     *_in(BOTH, "trusts-requests", "P35", "nobody asks whether the client signed a request", _TrustsRequests),
-    *_in(MACS, "trusts-digests", "P18", "the body is not hashed", _TrustsDigests),
+    *_in(BOTH, "trusts-digests", "P18", "the body is not hashed", _TrustsDigests),
     *_in(MACS, "believes-one", "P43", "one replica's word decides a batch", _BelievesOne),
     *_in(BOTH, "prepares-too-soon", "P25", "one PREPARE makes a batch prepared", _PreparesTooSoon),
     *_in(MACS, "one-word-proves", "P42", "one replica's word proves a checkpoint", _OneWordProves),
@@ -351,7 +351,6 @@ MISSED: Final = (
     *_in(SIGNATURES, "one-is-enough", "P11", "one replica is a weak quorum", _OneIsEnough),
     *_in(SIGNATURES, "any-commit-proof", "P27", "any commit certificate is good", _TakesAnyCommitProof),
     *_in(SIGNATURES, "any-view-change", "P1", "any VIEW-CHANGE is good", _TakesAnyViewChange),
-    *_in(SIGNATURES, "trusts-digests", "P18", "the body is not hashed", _TrustsDigests),
     *_in(BOTH, "takes-the-second", "P17", "a second pre-prepare replaces the first", _TakesTheSecond),
     *_in(MACS, "any-proposer", "P23", "anybody's pre-prepare counts as the primary's", _TakesAnyProposer),
     *_in(MACS, "any-voter", "P7", "a vote counts for whomever it names", _TakesAnyVoter),
@@ -376,4 +375,4 @@ MISSED: Final = (
     *_in(BOTH, "weak-reads", "P39", "f + 1 answers to a read are enough", rules=_weak_reads),
     *_in(BOTH, "weak-tentative", "P39", "f + 1 tentative answers are enough", rules=_weak_tentative),
 )
-"""Not found by half of these seeds: what is wrong with them takes an aim, or does no harm that a judge can see."""
+"""Not found when they were last tried: what is wrong with them takes an aim, or does no harm that a judge can see."""
