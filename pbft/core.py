@@ -265,7 +265,7 @@ class PbftCore:
         proofs = []
         if begun is not None:
             low, holders = self.view_changes.enter(begun)
-            self.ordering.enter(begun.view, low.seq, begun.pre_prepares, holders)
+            self.ordering.recall_view(begun.view, low.seq, begun.pre_prepares, holders)
             proofs.append(low)
         if asked is not None and asked.view > self.ordering.view:
             self.ordering.leave(asked.view)
@@ -383,8 +383,7 @@ class PbftCore:
             return self._cut(proof)
         proven = self.checkpoints.proven
         effects: list[Effect] = []
-        if proven.seq + self.options.log_window > self.ordering.high:
-            self.ordering.raise_high(proven.seq)
+        if self.ordering.raise_high(proven.seq):
             effects.append(Persist(proven, 0))
         if self.checkpoints.diverged() and not self.transfer.running:
             effects += [Note("diverged", {"index": proven.seq}), *self._fetch_state()]
@@ -497,7 +496,7 @@ class PbftCore:
         effects += self._stand() + self.intake.forward_waiting()
         if self.executed < self.checkpoints.proven.seq:
             effects += self._fetch_state()
-        return self._go_on(effects + self.ordering.fetch_bodies(self.executed) + self._replay())
+        return self._go_on(effects + self.ordering.fetch_bodies() + self._replay())
 
     def _harvest(self, message: NewView) -> None:
         """Requests that the old view had given a number and the new one has not: they wait again."""
@@ -599,7 +598,7 @@ class PbftCore:
         elif stuck and (self.executed < proven.seq or (self.execution.is_void and proven.seq)):
             effects += self._fetch_state()
         effects += self.recovery.on_tick(self._now, self._in_sync()) + self._make_room()
-        return effects + self.ordering.fetch_bodies(self.executed) + self._remind()
+        return effects + self.ordering.fetch_bodies() + self._remind()
 
     def _repeat_view_change(self) -> list[Effect]:
         """VIEW-CHANGE is sent again until its view or a later one begins, less often after a while. [CL99 6] (P10)"""
@@ -691,7 +690,8 @@ class PbftCore:
         self.transfer.stop()
         self.execution.jump(proof.seq)
         self.checkpoints.restored(proof)
-        return self._go_on(self._cut(proof) + self.intake.answer_swept())
+        effects = self._cut(proof) if self.checkpoints.is_certain(proof) else self._stand()
+        return self._go_on(effects + self.intake.answer_swept())
 
 
 def _ignore(_event: Event) -> list[Effect]:
