@@ -196,6 +196,8 @@ class PbftCore:
             role += ", fetching state"
         if self.recovery.checking:
             role += ", refreshing"
+        if differing := self.checkpoints.differing():
+            role += f", state differs from node {', '.join(map(str, differing))}"
         return types.Status(
             node=self.me,
             protocol="pbft",
@@ -217,7 +219,7 @@ class PbftCore:
     def _in_sync(self) -> bool:
         behind = max(self.hearing.reached(), self.checkpoints.proven.seq) - self.executed
         calm = self.ordering.active and not self.transfer.running and self._connected and not self.recovery.checking
-        return calm and behind <= self.options.in_flight_max
+        return calm and not self.checkpoints.differing() and behind <= self.options.in_flight_max
 
     def check_invariants(self) -> None:
         self.ordering.check_invariants()

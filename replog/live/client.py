@@ -83,7 +83,8 @@ class _Call:
     operations: Sequence[bytes]
     read_only: bool
     future: asyncio.Future[Outcomes]
-    sent: bool = False
+    timestamp: int | None = None
+    """Of the request it went into, once it is sent."""
 
 
 @dataclass
@@ -271,15 +272,16 @@ class LogClient:
                 return await call.future
         except TimeoutError:
             self._withdraw(call)
-            if call.sent:
-                raise OutcomeUnknown("no answer in time: it may be executed, now or later, or never") from None
+            if call.timestamp is not None:
+                standing = self._core.standing(call.timestamp)
+                raise OutcomeUnknown(f"{standing}: it may be executed, now or later, or never") from None
             raise NotCommitted("it could not be sent in time and will not be") from None
         except asyncio.CancelledError:
             self._withdraw(call)
             raise
 
     def _withdraw(self, call: _Call) -> None:
-        if not call.sent and call in self._waiting:
+        if call in self._waiting:
             self._waiting.remove(call)
             self._waiting_operations -= len(call.operations)
 
@@ -296,6 +298,8 @@ class LogClient:
             operations = [operation for call in calls for operation in call.operations]
             now = monotonic()
             timestamp, effects = self._core.submit(now, operations, read_only=calls[0].read_only)
+            for call in calls:
+                call.timestamp = timestamp
             self._under_way[timestamp] = calls
             self._carry_out(effects)
 
@@ -312,7 +316,6 @@ class LogClient:
             if calls and (count > count_max or size > size_max):
                 break
             self._waiting_operations -= len(call.operations)
-            call.sent = True
             calls.append(self._waiting.popleft())
         return calls
 
