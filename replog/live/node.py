@@ -9,8 +9,8 @@ The process tells its parent what it does by lines of JSON on its standard outpu
 standard input does, so that nothing outlives a parent that was killed; a line `{"command": NAME}` there is the parent's
 word to the replica. With `--refresh` it is told to refresh itself (PBFT) as soon as it runs; how that goes is told in
 lines whose event is one of TOLD. Exit codes: 0 asked to stop, 1 the disk failed,
-2 wrong configuration, 70 our own bug. Diagnostics: node.log in the node's folder; the trace, if the configuration asks
-for one: trace.jsonl there.
+2 wrong configuration, 70 our own bug. Diagnostics, and what the application prints: node.log in the node's folder; the
+trace, if the configuration asks for one: trace.jsonl there.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from replog.core import Command, Note
 from replog.errors import ConfigError
 from replog.executor import StateCorrupt
 from replog.keys import Ed25519Signer, Ed25519Verifier
+from replog.live import telling
 from replog.live.counters import Counters
 from replog.live.engine import Engine, monotonic
 from replog.live.links import Dialler, Link, Listener, Refused, bind
@@ -355,10 +356,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         _log_to(options.folder)
-        config, me = open_node(options.folder)
-        wrap = find_wrap(config, options.wrap, json.loads(options.wrap_arguments)) if options.wrap else None
-        node = Node(config, me, wrap=wrap)
-        return _run(lambda: _process(node, with_parent=options.with_parent, refresh=options.refresh))
+        with telling.parent() as parent:
+            config, me = open_node(options.folder)
+            wrap = find_wrap(config, options.wrap, json.loads(options.wrap_arguments)) if options.wrap else None
+            node = Node(config, me, wrap=wrap)
+            return _run(lambda: _process(node, parent, with_parent=options.with_parent, refresh=options.refresh))
     except ConfigError as error:
         log.error("%s", error)
         return 2
@@ -415,25 +417,25 @@ def _run(start: Callable[[], Any]) -> int:
         return runner.run(run())
 
 
-async def _process(node: Node, *, with_parent: bool, refresh: bool) -> int:
+async def _process(node: Node, parent: telling.Parent, *, with_parent: bool, refresh: bool) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)
     if with_parent:
         threading.Thread(target=_follow_parent, args=(loop, node), daemon=True).start()
     await node.start()
-    node.engine.hear_notes(lambda note: _tell_note(node, note))
+    node.engine.hear_notes(lambda note: _tell_note(parent, node, note))
     if refresh:
         node.command("refresh")
     own = config_of(node.config, node.me)
-    _tell(node, {"event": "listening", "host": own.host, "port": own.port})
+    _tell(parent, node, {"event": "listening", "host": own.host, "port": own.port})
     told = False
 
     def tell_once() -> None:
         nonlocal told
         if not told and (serving := node.serving()) is not None:
             told = True
-            _tell(node, {"event": "serving", **serving})
+            _tell(parent, node, {"event": "serving", **serving})
 
     node.engine.after_turns(tell_once)
     gc.collect()
@@ -457,15 +459,13 @@ def _follow_parent(loop: asyncio.AbstractEventLoop, node: Node) -> None:
     os._exit(1)
 
 
-def _tell_note(node: Node, note: Note) -> None:
+def _tell_note(parent: telling.Parent, node: Node, note: Note) -> None:
     if note.kind in TOLD:
-        _tell(node, {"event": note.kind, **note.detail})
+        _tell(parent, node, {"event": note.kind, **note.detail})
 
 
-def _tell(node: Node, line: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):
-        sys.stdout.write(json.dumps({"node": node.me, "pid": os.getpid(), **line}) + "\n")
-        sys.stdout.flush()
+def _tell(parent: telling.Parent, node: Node, line: dict[str, Any]) -> None:
+    parent.tell({"node": node.me, "pid": os.getpid(), **line})
 
 
 if __name__ == "__main__":
