@@ -304,9 +304,10 @@ def test_a_replica_that_missed_a_view_change_gets_the_new_view() -> None:
     assert cluster.executed() == [2] * 4
 
 
+@pytest.mark.parametrize("auth", ["signatures", "macs"])
 @pytest.mark.parametrize("lost", [m.PrePrepare, m.Prepare, m.Commit, m.Checkpoint])
-def test_what_is_lost_once_is_sent_again_without_a_view_change(lost: type[Any]) -> None:
-    cluster = Cluster(options=SMALL)
+def test_what_is_lost_once_is_sent_again_without_a_view_change(lost: type[Any], auth: str) -> None:
+    cluster = Cluster(options={**SMALL, "auth": auth})
     cluster.blocked = lambda packet: type(packet.message) is lost
     for timestamp in range(1, 6):
         cluster.submit("ann", timestamp)

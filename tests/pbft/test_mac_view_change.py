@@ -90,6 +90,20 @@ def test_p16_what_it_voted_for_outlives_a_restart() -> None:
     assert changes.own in changes.hard_state(True), "nor does a cut of the log take it"
 
 
+def test_cl02_a_view_change_tells_every_checkpoint_that_is_held() -> None:
+    """C: one that is not stable here, as no CHECKPOINT of the others arrived, may be what the new view begins with."""
+    cluster = Cluster(options=MACS)
+    cluster.blocked = lambda packet: type(packet.message) is m.Checkpoint
+    for timestamp in range(1, 6):
+        cluster.submit("ann", timestamp)
+        cluster.settle()
+    core = cluster.core(3)
+    own = core.view_changes.ask(1, core.checkpoints, core.ordering)
+    assert [claim.seq for claim in own.checkpoints] == [0, 4]
+    assert own.checkpoints[1].digest == core.checkpoints.own[4]
+    assert [item.seq for item in own.prepared] == [1, 2, 3, 4, 5]
+
+
 def test_p5_the_first_new_view_stands() -> None:
     cluster = Cluster(options=MACS)
     for node in (0, 1, 2):

@@ -32,6 +32,12 @@ def one_reply_is_a_result(right: Any, cls: Any, rules: Any, n: int) -> Any:
     return right(cls, dataclasses.replace(rules, reply_quorum=1), n)
 
 
+@mutant("Pbft.client_rules", "cf p39_clients_want_a_weak_quorum_and_a_quorum")
+def a_weak_quorum_is_enough_for_all(right: Any, self: Any, n: int, f: int, options: Any) -> Any:
+    rules = right(self, n, f, options)
+    return dataclasses.replace(rules, read_quorum=rules.reply_quorum, tentative_quorum=rules.reply_quorum)
+
+
 @mutant("Word.backs", "cl a_result_needs_a_quorum_of_equal_replies")
 def any_word_backs_any_other(right: Any, self: Any, word: Any) -> bool:
     return True

@@ -141,3 +141,11 @@ def cuts_its_votes_away(right: Any, self: Any, active: bool) -> list[Any]:
 
 
 returns("forgets_its_votes", None, "MacViewChanges.recall_votes", "mv p16_what_it_voted_for_outlives_a_restart")
+
+
+returns("repeats_no_claim", [], "ClaimedCheckpoints.words", "cp what_is_lost_once_is_sent_again", "Checkpoint-macs")
+
+
+@mutant("ClaimedCheckpoints.held", "mv cl02_a_view_change_tells_every_checkpoint_that_is_held")
+def tells_the_stable_one_alone(right: Any, self: Any) -> list[Any]:
+    return list(right(self)[:1])
