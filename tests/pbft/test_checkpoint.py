@@ -11,7 +11,7 @@ from pbft import messages as m
 from pbft.notary import Notary
 from pbft.state_transfer import StateTransfer
 from replog.apps.counter import Counter
-from replog.core import Persist, Received, Send, Started, Trim
+from replog.core import Part, Persist, Received, Send, Started, Trim
 from replog.types import Request, Submit
 from tests.pbft import forge
 from tests.pbft.harness import SECOND, SMALL, Cluster, Packet, replace
@@ -341,6 +341,8 @@ def test_bodies_and_parts_are_given_within_a_budget() -> None:
     assert hear(cluster, 1, 2, m.FetchBatch(1, digest)), "to each peer its own"
     asked = [hear(cluster, 1, 2, m.FetchPart(0, 0)) for _ in range(300)]
     assert sum(bool(effects) for effects in asked) == 256
+    read = [Part(0, 0, b"x" * 1_000_000, -1, 0) for _ in range(8)]
+    assert [len(cluster.core(1).giving.part(cluster.now, part)) for part in read] == [1] * 5 + [0] * 3, "4 MiB"
 
 
 def test_a_status_that_claims_the_moon_moves_nobody() -> None:

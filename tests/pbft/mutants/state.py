@@ -145,3 +145,9 @@ def drops_the_oldest_body(right: Any, self: Any, batch: Any) -> None:
 @mutant("Slot.keep", "nc the_bodies_of_a_slot_are_bounded_and_what_is_needed_stays")
 def keeps_every_body(right: Any, self: Any, batch: Any) -> None:
     self.bodies[batch.digest] = batch
+
+
+@mutant("Giving.part", "cp bodies_and_parts_are_given_within_a_budget")
+def gives_bytes_without_end(right: Any, self: Any, now: int, event: Any) -> list[Any]:
+    self._bytes._used.clear()
+    return list(right(self, now, event))
