@@ -68,6 +68,19 @@ def test_a_primary_that_is_refreshed_hands_its_view_over(shell: Shell) -> None:
         assert "1 part of its state checked" in shell.said("refresh", "1")
 
 
+def test_ctrl_c_ends_the_wait_and_not_the_refresh(shell: Shell) -> None:
+    with shell.cluster("pbft", "--f", "1", count=4) as known:
+        process = shell.begin("refresh", "1")
+        assert process.stderr is not None
+        assert "node 1 is started anew" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert "a refresh that has begun goes on" in errors
+        log = shell.folder / known["cluster"] / "node-1" / "node.log"
+        until(lambda: "refreshed {" in log.read_text(), "node 1 is refreshed")
+
+
 @pytest.mark.slow
 def test_a_state_that_was_changed_on_the_disk_is_replaced(shell: Shell) -> None:
     """An intruder has rewritten the saved state of a replica, digests and all."""
