@@ -9,10 +9,12 @@ import signal
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from replog.apps.kv import KeyValue
+from replog.core import Send
 from replog.live.cluster import LocalCluster
 from tests.live.command import Shell, until
 
@@ -54,6 +56,39 @@ async def test_each_replica_in_turn_under_load_and_nothing_is_lost(auth: str) ->
         assert all(before[node] != pid for node, pid in cluster.processes.pids().items())
         for number in done:
             assert await cluster.call("get", f"k{number}") == str(number)
+
+
+class Mute:
+    """An intruder: the replica hears everything and tells the others nothing."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def step(self, now: int, event: Any) -> list[Any]:
+        return [effect for effect in self.inner.step(now, event) if type(effect) is not Send]
+
+    def status(self) -> Any:
+        return self.inner.status()
+
+
+def mute(_node: int, replica: Any) -> Mute:
+    return Mute(replica)
+
+
+@pytest.mark.slow
+async def test_an_intruder_in_memory_is_gone() -> None:
+    async with LocalCluster("pbft", KeyValue, f=1, processes=True, lab=True) as cluster:
+        processes = cluster.processes
+        assert processes is not None
+        await processes.stop([2])
+        await processes.start([2], wraps={2: ("tests.live.test_refresh:mute", {})})
+        for number in range(20):
+            await cluster.call("put", f"k{number}", "x")
+        told = await asyncio.wait_for(cluster.refresh(2), 60)
+        assert told["node"] == 2
+        await processes.stop([3])  # now the others need it
+        await cluster.call("put", "y", "1")
+        assert await cluster.call("get", "y") == "1"
 
 
 def test_a_primary_that_is_refreshed_hands_its_view_over(shell: Shell) -> None:
