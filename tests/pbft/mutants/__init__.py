@@ -39,6 +39,7 @@ FILES = {
     "re": "pbft/test_recovery",
     "go": "pbft/test_golden",
     "mv": "pbft/test_mac_view_change",
+    "at": "pbft/test_mac_attacks",
     "cf": "pbft/test_config",
     "ho": "pbft/test_hostile",
     "ch": "pbft/test_chance",
