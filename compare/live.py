@@ -15,7 +15,6 @@ import json
 import random
 import signal
 import socket
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +36,7 @@ from replog.core import Effect, Event, ProtocolSpec
 from replog.errors import ConfigError
 from replog.keys import Ed25519Verifier
 from replog.live.engine import monotonic
+from replog.live.folders import temporary_folder
 from replog.live.processes import LocalProcesses, NodeExit
 from replog.replica import Replica
 from replog.types import Micros, NodeId, Status
@@ -51,8 +51,8 @@ OBSERVER: Final = "observer"
 
 def run(scenario: Scenario, spec: ProtocolSpec, seed: int, level: trace.Level = "decisions") -> Observed:
     """Make the run; raises ConfigError, NodeDied. The seed fixes what is asked and who is struck, not the timing."""
-    with tempfile.TemporaryDirectory(prefix="replog-compare-") as folder:
-        trial = _Trial(scenario, spec, seed, Path(folder), level)
+    with temporary_folder("replog-compare-") as folder:
+        trial = _Trial(scenario, spec, seed, folder, level)
         observed = asyncio.run(trial.run())
         observed.lines = sorted(trial.lines(), key=lambda line: (line["t"], line["node"]))
     return observed

@@ -10,9 +10,11 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
+from types import FrameType
 
 OWN_PACKAGES = ("pbft", "raft", "compare")
 _OWN_ROOT = Path(__file__).resolve().parent.parent.parent
@@ -22,6 +24,7 @@ def main() -> None:
     """`replog ARGUMENTS`; ends the process with a code of `replog.cli.exits`."""
     try:
         _make_writable()
+        _end_as_by_ctrl_c()
         code = run(sys.argv[1:])
     except KeyboardInterrupt:  # Ctrl-C while the tree is loaded
         code = 130
@@ -79,6 +82,27 @@ def _make_writable() -> None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  for the rest of the process
         elif isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _end_as_by_ctrl_c() -> None:
+    """SIGTERM and a terminal that is closed do what Ctrl-C does: whatever was made for a while is removed. A command
+    with a better answer, `up`, has its own. A worker that was forked from here just ends."""
+    owner = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        interrupt = signal.getsignal(signal.SIGINT)
+        if not callable(interrupt):  # started in the background, where Ctrl-C means nothing
+            raise KeyboardInterrupt
+        interrupt(signal.SIGINT, frame)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end)
 
 
 def _verbose(arguments: list[str]) -> bool:
