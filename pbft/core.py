@@ -403,7 +403,8 @@ class PbftCore:
         records: list[Message] = [self.checkpoints.proven]
         if proof != self.checkpoints.proven:
             records.insert(0, proof)
-        records += self.view_changes.hard_state(self.ordering.active) + self.recovery.leave.hard_state()
+        records += self.view_changes.hard_state(self.ordering.active) + self.ordering.hard_state()
+        records += self.recovery.leave.hard_state()
         anew = [Persist(record, proof.seq + 1) for record in records]
         saved: list[Effect] = [SaveState(proof.seq)] if proof.seq > self.setup.stored.index else []
         return [*anew, *saved, Trim(proof.seq), *self._replay(), *self.proposing.propose()]

@@ -67,11 +67,7 @@ class MacViewChanges(Asking[MacViewChange, MacNewView]):
         prepared = [
             Placed(slot.seq, slot.prepared.digest, slot.prepared.view) for slot in ordering.above(low) if slot.prepared
         ]
-        voted = [
-            Placed(slot.seq, digest, slot.voted[digest])
-            for slot in ordering.above(low)
-            for digest in sorted(slot.voted)
-        ]
+        voted = ordering.places()
         held = checkpoints.held() if isinstance(checkpoints, ClaimedCheckpoints) else []
         self.own = MacViewChange(view, low, held, prepared, voted, self._notary.me)
         self._turn_to(view)

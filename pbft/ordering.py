@@ -20,6 +20,7 @@ from pbft.messages import (
     CommitProof,
     Committed,
     FetchBatch,
+    Placed,
     Prepare,
     PreparedProof,
     PrePrepare,
@@ -410,6 +411,18 @@ class Ordering:
             slot = self.recalled(record.proof.seq)
             slot.committed = record.proof
             slot.keep(Batch.read(record.time, record.requests))
+
+    def places(self) -> list[Placed]:
+        """Q: for each seq and digest above h the highest view in which this replica voted for it. [CL02]"""
+        return [
+            Placed(slot.seq, digest, slot.voted[digest])
+            for slot in self.above(self.low)
+            for digest in sorted(slot.voted)
+        ]
+
+    def hard_state(self) -> list[Message]:
+        """What a cut of the log would take along, beside the records of seqs above it."""
+        return []
 
     def revote(self, executed: int) -> list[Effect]:
         """After a restart: say again what was said about everything beyond `executed`, so that a cluster which was

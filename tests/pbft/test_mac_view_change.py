@@ -88,6 +88,10 @@ def test_p16_what_it_voted_for_outlives_a_restart() -> None:
     assert cluster.core(3).ordering.slots[1].voted == {batch.digest: 1}
     changes = cluster.core(3).view_changes
     assert changes.own in changes.hard_state(True), "nor does a cut of the log take it"
+    left = cluster.core(3).ordering.hard_state()
+    cluster.disks[3].records = [(5, m.RECORDS.encode(record)) for record in left]
+    cluster.restart(3)
+    assert cluster.core(3).ordering.slot(1).voted == {batch.digest: 1}, "nor that of a view which it did not ask for"
 
 
 def test_cl02_a_view_change_tells_every_checkpoint_that_is_held() -> None:

@@ -143,6 +143,7 @@ def cuts_its_votes_away(right: Any, self: Any, active: bool) -> list[Any]:
     return [record for record in right(self, active) if record is not self.own or not active]
 
 
+returns("cuts_away_what_it_voted_for", [], "MacOrdering.hard_state", "mv p16_what_it_voted_for_outlives_a_restart")
 returns("forgets_its_votes", None, "MacViewChanges.recall_votes", "mv p16_what_it_voted_for_outlives_a_restart")
 
 
