@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
+from pbft.catch_up import Allowance
 from pbft.checkpoint import Checkpoints
 from pbft.execution import Execution
 from pbft.messages import CheckpointProof, Committed, Holder, Leaves, Refreshing, Standing, Verdict
@@ -33,6 +34,8 @@ if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
 
 LIFETIMES: Final = 2
 """Leave counts for so many refresh_timeout_us at those that gave it: longer than the refresh itself may take."""
+WORDS: Final = 8
+"""Of each kind, of one peer, in one status interval: what goes beyond is dropped, it says it again."""
 SEQ_MAX: Final = 2**62
 FAREWELLS: Final = 4
 """At so many ticks after the end the others are told again that it is over."""
@@ -234,6 +237,8 @@ class Recovery:
         self.nonce = 0
         self.done = 0
         """Refreshes that came to their end."""
+        self._asked = Allowance(WORDS, self._options.status_interval_us)
+        self._answered = Allowance(WORDS, self._options.status_interval_us)
         self._answers: dict[NodeId, Standing] = {}
         self._before = Held(0, 0, 0, 0, 0, 0)
         self._began: Micros = 0
@@ -303,6 +308,8 @@ class Recovery:
 
     def on_refreshing(self, now: Micros, sender: NodeId, message: Refreshing, in_sync: bool) -> list[Effect]:
         """Another replica asks for leave, or says where it is, or that it is over."""
+        if not self._asked.take(now, sender):
+            return []
         if message.over:
             return self.leave.end(sender, message.nonce)
         effects = self._give(now, sender, message.nonce) if in_sync else []
@@ -336,6 +343,8 @@ class Recovery:
 
     def on_standing(self, now: Micros, sender: NodeId, message: Standing) -> list[Effect]:
         """An answer: of all that one replica says, the lowest checkpoint and the highest prepared seq count. [CL02]"""
+        if not self._answered.take(now, sender):
+            return []
         if self.phase is Phase.NONE or message.nonce != self.nonce:
             stale = [Send((sender,), Refreshing(message.nonce, 0, True))]
             return list(stale) if message.granted else []

@@ -504,6 +504,16 @@ def test_a_liar_that_asks_for_the_moon_gets_a_window_at_most() -> None:
     assert 2 < max(cluster.executed()) <= 2 * cluster.options.log_window
 
 
+def test_a_liar_that_asks_without_end_makes_nobody_write_without_end() -> None:
+    cluster = store(2)
+    cluster.crash(3)
+    before = len(cluster.disks[1].records)
+    for nonce in range(1, 500):
+        cluster.inject(3, 1, m.Refreshing(nonce, 0, False))
+    cluster.settle()
+    assert before < len(cluster.disks[1].records) <= before + 8
+
+
 def test_under_macs_the_keys_that_an_intruder_saw_are_worth_nothing() -> None:
     cluster = store(auth="macs")
     old = cluster.signers["ann"].sign(b"x")
