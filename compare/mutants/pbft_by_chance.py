@@ -180,7 +180,7 @@ class _ExecutesThePrepared(Ordering):
 
 
 class _FetchesNoBodies(Ordering):
-    def fetch_bodies(self, executed: int) -> list[Effect]:
+    def fetch_bodies(self) -> list[Effect]:
         return []
 
 
