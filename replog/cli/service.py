@@ -244,7 +244,8 @@ def _announce(folder: Path, config: ClusterConfig, known: dict[str, Any], *, jso
     if json:
         output.as_json({"cluster": str(folder), **known})
         return
-    rows = [(node["node"], node["pid"], node["address"], node["role"], _history(node)) for node in known["nodes"]]
+    nodes = known["nodes"]
+    rows = [(node["node"], node["pid"] or "-", node["address"], node["role"], _history(node)) for node in nodes]
     gateway = known["gateway"]
     output.table(
         ("node", "pid", "address", "role", "state"), [*rows, ("-", gateway["pid"], gateway["address"], "gateway", "")]
@@ -261,6 +262,8 @@ def counted(replicas: int) -> str:
 
 
 def _history(node: dict[str, Any]) -> str:
+    if node["pid"] is None:
+        return f"ended, see replog logs {node['node']}"
     return f"resumed, index {node['index']}" if node["resumed"] else "new"
 
 

@@ -27,7 +27,8 @@ from replog.errors import ConfigError, NoCluster, ReplogError
 from replog.live.gateway_process import NAME as GATEWAY
 from replog.live.gateway_process import GatewayProcess, gateway_port
 from replog.live.links import bind
-from replog.live.processes import LocalProcesses, NodeExit, environment, python
+from replog.live.processes import LocalProcesses, NodeExit, environment, python, some
+from replog.live.report import quorum_of
 
 STOP_S = 20.0
 SETTLE_S = 2.0
@@ -105,6 +106,7 @@ class Supervisor:
         await self._start()
         if await self._serving():
             await self._settle()
+            self._check_quorum()
             self._ready = True
             if self._refresh_every is not None:
                 self._begin(self._refresher.in_turn(self._refresh_every))
@@ -140,10 +142,20 @@ class Supervisor:
             await asyncio.gather(both, return_exceptions=True)
             return False
         words, gateway = both.result()
+        pids = self._processes.pids()
         for node, word in words.items():
-            self._take(node, word)
+            if pids.get(node) == word["pid"]:  # one may have died since it said so
+                self._take(node, word)
         self.gateway["pid"] = gateway["pid"]
         return True
+
+    def _check_quorum(self) -> None:
+        """Raise NotServing if too many have died since they served."""
+        ended = [node["node"] for node in self.nodes if node["pid"] is None]
+        need = quorum_of(self.config)
+        if self.config.n - len(ended) < need:
+            rule = f"{need} of {self.config.n} are needed; why: replog logs {ended[0]}"
+            raise NotServing(f"node {some(ended)} ended during the start, {rule}")
 
     async def _settle(self) -> None:
         """Ask the gateway until every resumed replica has an index: in Raft only the leader tells what is committed."""
@@ -190,6 +202,7 @@ class Supervisor:
         if ended.expected or self._stopping.is_set():
             return
         how = f"was killed by signal {-ended.code}" if ended.code < 0 else f"ended with exit code {ended.code}"
+        self.nodes[ended.node].update(role="down", resumed=False, index=0, view=None)
         after = "it is started again" if self._restart else "start with --restart to have it started again"
         output.remark(f"node {ended.node} (pid {ended.pid}) {how}; {after}; see replog logs {ended.node}")
         self._tell()
@@ -248,9 +261,7 @@ def _on_signals(stop: Callable[[], None]) -> None:
 # ------------------------------------------------------------------------------------------------- from outside
 
 
-def detached(
-    folder: Path, protocol: str, *, restart: bool, refresh_every: float | None = None
-) -> dict[str, Any]:
+def detached(folder: Path, protocol: str, *, restart: bool, refresh_every: float | None = None) -> dict[str, Any]:
     """Run the cluster of `folder` in a process of its own; what it tells once it serves. Raises NotServing.
 
     Ctrl-C before that stops it.

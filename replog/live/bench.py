@@ -271,10 +271,10 @@ async def _load(config: ClusterConfig, plan: Plan, pids: Sequence[int]) -> tuple
     for client in clients:
         client.links.open()
     try:
-        async with asyncio.timeout(CONNECT_S):
+        async with asyncio.timeout(CONNECT_S + config.n):
             await asyncio.gather(*(client.links.linked(config.n) for client in clients))
         async with LogClient(config, OBSERVER) as observer:
-            await observer.wait_connected(config.n, CONNECT_S)
+            await observer.wait_connected(config.n, CONNECT_S + config.n)
             tally.begin = monotonic() + WARM_UP_US
             tally.end = tally.begin + round(plan.seconds * 1e6)
             for client in clients:

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,11 @@ STOP_S = 5.0
 """How long a process may take to end by itself before it is killed."""
 STEP_DOWN_S = 2.0
 """How long a replica may take to give up its view: it is not believed, and stopped whatever it does."""
-LAST_LINES = 12
+SERVE_S, SERVE_EACH_S = 20.0, 1.0
+"""How long replicas may take until they serve: so long, and so long for each of them."""
+LAST_LINES, LAST_LINES_LATE = 12, 3
+NAMED_MAX = 5
+"""So many nodes are listed by number."""
 ERRORS = "stderr.log"
 
 
@@ -150,19 +154,22 @@ class LocalProcesses:
                 return "\n".join(lines[-LAST_LINES:])
         return ""
 
-    async def wait_serving(self, timeout: float = 20.0) -> dict[NodeId, dict[str, Any]]:  # noqa: ASYNC109
-        """Until every running replica serves; what each said of itself then.
+    async def wait_serving(self, timeout: float | None = None) -> dict[NodeId, dict[str, Any]]:  # noqa: ASYNC109
+        """Until every running replica serves; what each said of itself then. `timeout`: seconds, by default SERVE_S
+        and SERVE_EACH_S more for each replica, since they share this machine.
 
         Raises NodeDied with the last words of one that ended before, or naming those that do not serve in time.
         """
+        timeout = SERVE_S + SERVE_EACH_S * len(self._running) if timeout is None else timeout
         waiting = {node: running.serving for node, running in sorted(self._running.items())}
         done, pending = await asyncio.wait(waiting.values(), timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
         for future in done:
             future.result()
         if pending:
             late = [node for node, future in waiting.items() if future in pending]
-            hint = self._last_lines(late[0])
-            raise NodeDied(f"not serving after {timeout:g} s: nodes {late}; the last lines of node {late[0]}:\n{hint}")
+            hint = "\n".join(self._last_lines(late[0]).splitlines()[-LAST_LINES_LATE:])
+            which = f"{some(late)} of {len(waiting)} nodes"
+            raise NodeDied(f"not serving after {timeout:g} s: {which}; the last lines of node {late[0]}:\n{hint}")
         return {node: future.result() for node, future in waiting.items()}
 
     def kill(self, node: NodeId, number: signal.Signals = signal.SIGKILL) -> None:
@@ -254,6 +261,13 @@ class LocalProcesses:
                 running.process.kill()
             await running.done.wait()
         await asyncio.gather(*running.tasks)
+
+
+def some(nodes: Sequence[NodeId]) -> str:
+    """`0, 1, 2, 3, 4 and 95 others`."""
+    named = ", ".join(map(str, nodes[:NAMED_MAX]))
+    more = len(nodes) - NAMED_MAX
+    return named if more <= 0 else f"{named} and {more} other{'s' if more > 1 else ''}"
 
 
 def _silent(_text: str) -> None:
