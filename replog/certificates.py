@@ -173,6 +173,19 @@ def tls_context(ca: Path, folder: Path, *, server: bool) -> ssl.SSLContext:
     return context
 
 
+def check_link_certificate(cluster: str, folder: Path, who: Principal) -> None:
+    """Raise ConfigError unless `folder`/tls.pem is the certificate of `who`: the others would refuse its links."""
+    path, wanted = folder / "tls.pem", link_name(cluster, who)
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound) as error:
+        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    found = names.get_values_for_type(x509.UniformResourceIdentifier)
+    if found != [wanted]:
+        raise ConfigError(f"{path}: is the certificate of {', '.join(found) or 'nobody'}, must be that of {wanted}")
+
+
 def peer_of(cluster: str, certificate: Mapping[str, Any] | None) -> Principal | None:
     """Whom a verified certificate (as `getpeercert` gives it) names within `cluster`; None if nobody."""
     names = [value for kind, value in (certificate or {}).get("subjectAltName", ()) if kind == "URI"]

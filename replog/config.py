@@ -259,6 +259,7 @@ def _aside(folder: Path) -> Iterator[Path]:
         yield aside
         _move(aside, folder)
     except OSError as error:
+        _refuse_existing(folder)  # where another was made meanwhile, that is the reason
         raise ConfigError(f"{folder}: cannot be made: {error.strerror or error}") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -63,7 +63,17 @@ def _protocol(folder: Path) -> str:
 
 
 def _running_here() -> list[Path]:
-    return [folder for folder in here() if any_process(folder)]
+    """Raises PermissionError if there is none but perhaps another user's."""
+    found, foreign = [], None
+    for folder in here():
+        try:
+            if any_process(folder):
+                found.append(folder)
+        except PermissionError as error:
+            foreign = error
+    if foreign is not None and not found:
+        raise foreign
+    return found
 
 
 def _only(found: list[Path], are: str) -> Path:

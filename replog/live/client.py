@@ -59,6 +59,8 @@ UNSENT_MAX = 256
 LOG_COUNT = 256
 LOG_WAIT_S = 0.5
 LOG_POLL_S = 0.1
+TIMESTAMP_DIGITS_MAX = 17
+"""Of a timestamp that was noted: the present has 16, and a message has room for 18."""
 SETTLED_S = 1.0
 """After this long without a link a replica is not waited for."""
 
@@ -143,7 +145,11 @@ class LogClient:
         signer = load_signer(folder)
         self._lock = await self._take_lock(folder)
         limits = ClientLimits(give_up_us=int(2e6 * self.timeout))
-        start = first_timestamp(folder)
+        try:
+            start = first_timestamp(folder)
+        except BaseException:
+            self._lock.release()
+            raise
         self._core = ClientCore(self.name, config.n, self._rules, signer, config.domain, limits, start)
         self._closed = False
         self._opened = time.monotonic()
@@ -465,10 +471,14 @@ class LogClient:
 
 def first_timestamp(folder: Path) -> int:
     """A timestamp beyond all that this client used before: the time of day in microseconds, or what the last life noted
-    if the clock was set back. A life uses fewer timestamps than it has microseconds."""
+    if the clock was set back. A life uses fewer timestamps than it has microseconds. Raises ConfigError for a file that
+    holds no such number."""
     path = folder / "timestamp"
-    text = path.read_text() if path.is_file() else ""
-    start = max(time.time_ns() // 1000, int(text) + 1 if text.isdigit() else 0)
+    text = path.read_text(errors="replace").strip() if path.is_file() else ""
+    if text and not (text.isascii() and text.isdigit() and len(text) <= TIMESTAMP_DIGITS_MAX):
+        rule = f"must be a number of at most {TIMESTAMP_DIGITS_MAX} digits, microseconds since 1970; remove the file"
+        raise ConfigError(f"{path}: {text[:40]!r}: {rule}")
+    start = max(time.time_ns() // 1000, int(text) + 1 if text else 0)
     path.write_text(str(start))
     return start
 

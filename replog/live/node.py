@@ -117,6 +117,7 @@ class Node:
         signer = certificates.load_signer(self._folder)
         if signer.public.hex() != own.public_key:
             raise ConfigError(f"{self._folder / 'key.pem'}: is not the key that {FILE} names for node {self.me}")
+        certificates.check_link_certificate(config.cluster, self._folder, self.me)
         server = certificates.tls_context(config.folder / "ca.pem", self._folder, server=True)
         client = certificates.tls_context(config.folder / "ca.pem", self._folder, server=False)
         async with contextlib.AsyncExitStack() as stack:

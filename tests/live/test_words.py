@@ -16,6 +16,7 @@ from replog import cli
 from replog.cli import data, output, run, state, supervisor, tree
 from replog.config import create_cluster
 from replog.errors import NoCluster, OperationFailed, OutcomeUnknown, ReplogError
+from replog.live import locks
 from tests.live.command import Shell, free_port
 
 WEIRD = "no \x1b[31mred\nsecond line\x07 \u202e"
@@ -174,8 +175,8 @@ def test_a_stream_takes_whatever_there_is_to_say(
             "node 1 (pid 5) ended with exit code 2: x/log.db: is missing",
         ),
         (
-            "replog: not serving after 20 s: nodes [2]; the last lines of node 2:\n2026 x INFO replog.node linked\n",
-            "not serving after 20 s: nodes [2]",
+            "replog: not serving after 24 s: 2 of 4 nodes; the last lines of node 2:\n2026 x INFO replog.node linked\n",
+            "not serving after 24 s: 2 of 4 nodes",
         ),
     ],
 )
@@ -197,6 +198,22 @@ def test_an_application_that_cannot_be_made_is_refused_before_there_is_a_folder(
     assert run(["up", "raft", "--app", f"{app}:App", "--cluster", str(folder), "--port", str(free_port(3))]) == 2
     assert "it cannot be made: RuntimeError: no \\x1b way" in capsys.readouterr().err
     assert not folder.exists()
+
+
+def test_a_cluster_of_another_user_is_not_taken_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create_cluster(tmp_path / "replog-raft", "raft", n=1, f=0)
+    (tmp_path / "replog-raft" / "pid").touch()
+    monkeypatch.chdir(tmp_path)
+
+    def refused(path: os.PathLike[str], *_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(locks.os, "open", refused)
+    for named in ([], ["--cluster", "replog-raft"]):
+        assert run(["status", *named]) == 1
+        assert "replog-raft/pid: Permission denied; is it another user's?" in capsys.readouterr().err
 
 
 @pytest.mark.live
