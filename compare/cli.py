@@ -45,7 +45,7 @@ def app_commands(app: typer.Typer) -> None:
 def compare(
     scenarios: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SCENARIO...]", help="Names, or paths that end in .toml; `list WHAT` shows the names."),
+        typer.Argument(metavar="SCENARIO", help="Names, or paths that end in .toml; `list WHAT` shows the names."),
     ] = None,
     protocol: Annotated[
         list[str] | None, typer.Option("--protocol", help="Only this protocol; may be given several times.")
@@ -56,7 +56,9 @@ def compare(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Only this seed, in place of --seeds.", min=0)] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: runs/NAME-TIME. Never overwritten.")] = None,
-    costs: Annotated[bool, typer.Option("--costs", help="Messages, bytes, signatures, fsyncs per operation.")] = False,
+    costs: Annotated[
+        bool, typer.Option("--costs", help="Messages, bytes, signatures, MACs, fsyncs per operation.")
+    ] = False,
     trace: Annotated[bool, typer.Option("--trace", help="Leave trace and history of each run in DIR/traces.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes for simulated runs.")] = None,
     json: JsonOption = False,

@@ -82,11 +82,18 @@ def _disk(chance: random.Random) -> dict[str, Any]:
 
 
 def _timeline(chance: random.Random, n: int, f: int) -> list[dict[str, Any]]:
-    liars = sorted(chance.sample(range(n), chance.randint(1, f)))
+    liars = _liars(chance, n, f)
     ends = {"end_s": ENDS_S} if chance.random() < 0.5 else {}
     others = [node for node in range(n) if node not in liars]
     faults = [_fault(chance, others) for _ in range(chance.randint(3, 7))]
     return [{"attack": "random-liar", "target": liars, "start_s": 0.0} | ends, *faults]
+
+
+def _liars(chance: random.Random, n: int, f: int) -> list[int]:
+    """Often one that leads an early view: most views end before many others have led."""
+    first = chance.choice((0, 0, 1, None))
+    others = chance.sample([node for node in range(n) if node != first], chance.randint(1, f))
+    return sorted(others if first is None else [first, *others[1:]])
 
 
 def _fault(chance: random.Random, nodes: list[int]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class Costs:
     messages: int | None = None
     bytes: int | None = None
     signatures: int | None = None
+    macs: int | None = None
     fsyncs: int | None = None
 
 
@@ -174,6 +175,7 @@ def _figures(observed: Observed) -> dict[str, Any]:
         "messages_per_op": _per(costs.messages, len(worked)),
         "bytes_per_op": _per(costs.bytes, len(worked)),
         "signatures_per_op": _per(costs.signatures, len(worked)),
+        "macs_per_op": _per(costs.macs, len(worked)),
         "fsyncs_per_op": _per(costs.fsyncs, len(worked)),
     }
 

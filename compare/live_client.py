@@ -39,7 +39,7 @@ class LabClient:
         self.counters = Counters()
         self._config = config
         signer = MeteredSigner(load_signer(folder), self.counters.meter)
-        self._core = ClientCore(name, config.n, rules, signer, config.domain)
+        self._core = ClientCore(name, config.n, rules, signer, config.domain, mac=self.counters.meter.mac)
         self._codec = spec.messages
         self._links = Links(config, name, self._take)
         self._waiting: dict[int, tuple[list[Call], asyncio.Future[None]]] = {}

@@ -18,7 +18,7 @@ from replog.types import NodeId, Status
 
 Told = Mapping[str, int]
 COUNTED: Final = frozenset(
-    ("messages_sent", "bytes_sent", "client_messages_sent", "client_bytes_sent", "signatures_made", "commits")
+    ("messages_sent", "bytes_sent", "client_messages_sent", "client_bytes_sent", "signatures_made", "macs", "commits")
 )
 """What a figure rests on; a replica that leaves one out has said nothing."""
 
@@ -66,5 +66,6 @@ class Ledger:
             messages=total["messages_sent"] + total["client_messages_sent"],
             bytes=total["bytes_sent"] + total["client_bytes_sent"],
             signatures=total["signatures_made"],
+            macs=total["macs"],
             fsyncs=total["commits"],
         )

@@ -48,7 +48,7 @@ def _table(results: Results) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("protocol", "scenario", "verdict"):
         table.add_column(column, no_wrap=True)
-    for column in ("checked", "outage", "ops/s", "p50"):
+    for column in ("checked", "outage", "worst", "ops/s", "p50"):
         table.add_column(column, justify="right", no_wrap=True)
     for cell in results.cells:
         runs = runs_of(results, cell)
@@ -57,6 +57,7 @@ def _table(results: Results) -> Table:
             cell.scenario,
             verdict_text(cell),
             f"{sum(check.checked for run in runs for check in run.checks.values()):,}",
+            _figure([run.unavailable_s for run in runs], ".2f") + " s",
             _figure([run.unavailable_s for run in runs], ".2f", max) + " s",
             _figure([run.throughput_ops_s for run in runs], ",.0f") + (" (sim)" if cell.engine == "sim" else ""),
             _figure([run.latency_ms.p50 if run.latency_ms else None for run in runs], ".2f") + " ms",
@@ -70,7 +71,7 @@ def _costs(results: Results) -> Table:
     )
     for column in ("protocol", "scenario", "engine"):
         table.add_column(column, no_wrap=True)
-    for column in ("messages", "bytes", "signatures", "fsyncs"):
+    for column in ("messages", "bytes", "signatures", "macs", "fsyncs"):
         table.add_column(column, justify="right", no_wrap=True)
     for cell in results.cells:
         runs = runs_of(results, cell)
@@ -81,6 +82,7 @@ def _costs(results: Results) -> Table:
             _figure([run.messages_per_op for run in runs], ",.1f"),
             _figure([run.bytes_per_op for run in runs], ",.0f"),
             _figure([run.signatures_per_op for run in runs], ",.1f"),
+            _figure([run.macs_per_op for run in runs], ",.1f"),
             _figure([run.fsyncs_per_op for run in runs], ",.1f"),
         )
     return table

@@ -92,7 +92,8 @@ class Run(Record):
     )
     messages_per_op: float | None = None
     bytes_per_op: float | None = None
-    signatures_per_op: float | None = None
+    signatures_per_op: float | None = Field(default=None, description="made")
+    macs_per_op: float | None = Field(default=None, description="of requests, made or checked")
     fsyncs_per_op: float | None = None
     replay: str = Field(description="the one command that repeats this run")
     error: str = Field(default="", description="why there is no verdict")

@@ -405,5 +405,6 @@ def _costs(before: Counters, after: Counters) -> Costs:
         messages=after.messages - before.messages,
         bytes=after.bytes - before.bytes,
         signatures=after.signed - before.signed,
+        macs=after.macs - before.macs,
         fsyncs=after.syncs - before.syncs,
     )

@@ -115,10 +115,45 @@ class Checkpoints:
         digest = self.own.get(self.proven.seq)
         return digest is not None and digest != self.proven.digest
 
+    def differing(self) -> tuple[NodeId, ...]:
+        """Those that say another digest than this replica, once one of them must be correct: the fault is here, or the
+        application is not deterministic and no two are alike. Their own word: for an operator, nothing rests on it."""
+        if self.diverged():
+            return tuple(vote.replica for vote in self.proven.votes)
+        for seq, digest in sorted(self.own.items()):
+            others = tuple(node for node, said in self._said(seq) if said != digest)
+            if len(others) >= self._notary.weak_quorum:
+                return others
+        return ()
+
+    def _said(self, seq: int) -> list[tuple[NodeId, Digest]]:
+        tally = self.votes.get(seq, Tally())
+        votes = ((node, tally.said(node)) for node in self._notary.others)
+        return [(node, vote[0]) for node, vote in votes if vote is not None]
+
     def restored(self, proof: CheckpointProof) -> None:
         """The state became the one of `proof`: that digest is the own one now, later ones were of another state."""
         self.own = {seq: digest for seq, digest in self.own.items() if seq < proof.seq}
         self.own[proof.seq] = proof.digest
+
+    def distrust(self, highest: int) -> int:
+        """Keep the proofs that stand: none beyond `highest`, and, where certificates prove anything, none with a flaw.
+        How many were dropped. [CL02 proactive recovery]"""
+        before = (self.stable, self.certified, self.proven)
+        self.stable = self.stable if self._stands(self.stable, highest) else GENESIS
+        self.certified = self.certified if self._stands(self.certified, highest) else self.stable
+        self.proven = self.proven if self._stands(self.proven, highest) else self.certified
+        self.votes.clear()
+        after = (self.stable, self.certified, self.proven)
+        return sum(one is not other for one, other in zip(before, after, strict=True))
+
+    def _stands(self, proof: CheckpointProof, highest: int) -> bool:
+        return proof.seq <= highest and not (self._notary.transferable and self._notary.flaw_in_checkpoint(proof))
+
+    def corrected(self, seq: int, digest: Digest) -> None:
+        """The digest of the own state after `seq`, computed anew: what was said of it before may have been wrong."""
+        if seq in self.own or seq == self.stable.seq != 0:
+            self.own[seq] = digest
 
     def words(self, stable: int) -> list[Message]:
         """For a peer whose stable checkpoint is `stable`: the highest proof, and what this replica has said about seqs
@@ -167,6 +202,9 @@ class ClaimedCheckpoints(Checkpoints):
         claimants = self._claims.add(sender, seq, digest)
         if len(claimants) >= self._notary.weak_quorum:
             self.learn(CheckpointProof(seq, digest, [Vote(node, b"") for node in claimants]))
+
+    def _said(self, seq: int) -> list[tuple[NodeId, Digest]]:
+        return self._claims.of(seq)
 
     def restored(self, proof: CheckpointProof) -> None:
         super().restored(proof)

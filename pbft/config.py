@@ -83,6 +83,11 @@ class Options(BaseModel):
     """How far a proposed time may lie from a backup's own time of day. [CL99 4.6] A proposal is some milliseconds old
     when it comes."""
 
+    refresh: bool = True
+    """Whether a replica may be refreshed while the others serve. [CL02 proactive recovery]"""
+    refresh_timeout_us: Annotated[int, Field(ge=1_000_000, le=86_400_000_000)] = 300_000_000
+    """How long a refresh may take, the wait for leave and the fetching of state included."""
+
     request_bytes_max: Bytes = REQUEST_BYTES_MAX
     pending_requests_max: Annotated[int, Field(ge=1, le=1_000_000)] = 16_384
     pending_operations_max: Annotated[int, Field(ge=1, le=10_000_000)] = 262_144

@@ -26,10 +26,13 @@ from pbft.messages import (
     Complaint,
     FetchBatch,
     FetchPart,
+    Leaves,
     NewView,
     PartData,
     Prepare,
     PrePrepare,
+    Refreshing,
+    Standing,
     Status,
     ViewChange,
 )
@@ -38,12 +41,14 @@ from pbft.ordering import Ordering
 from pbft.patience import Patience
 from pbft.proposing import Proposing
 from pbft.reads import Reads
+from pbft.recovery import Phase, Recovery, sound
 from pbft.requests import Requests
 from pbft.state_transfer import StateTransfer
 from pbft.view_change import VIEW_RECORDS, ViewChanges
 from replog import types
 from replog.core import (
     Applied,
+    Audited,
     Checkpointed,
     Command,
     Effect,
@@ -91,6 +96,7 @@ class PbftCore:
     intake_type: type[Intake] = Intake
     reads_type: type[Reads] = Reads
     proposing_type: type[Proposing] = Proposing
+    recovery_type: type[Recovery] = Recovery
     """The parts: a core that is broken on purpose, in a test, has one of its own."""
 
     def __init__(self, setup: Setup) -> None:
@@ -112,6 +118,9 @@ class PbftCore:
             setup, self.ordering, self.requests, self.checkpoints, self.execution, self.transfer
         )
         self.demands = self.demands_type(setup, self.notary, self.ordering, self.requests)
+        self.recovery = self.recovery_type(
+            setup, self.notary, self.ordering, self.checkpoints, self.view_changes, self.execution, self.transfer
+        )
         self.hearing = Hearing(self.notary)
         self._now: Micros = 0
         self._cut_off = False
@@ -134,7 +143,8 @@ class PbftCore:
             Part: self._on_part_read,
             Queried: self._on_queried,
             Saved: _ignore,
-            Command: _ignore,
+            Command: self._on_command,
+            Audited: self._on_audited,
         }
         self._messages: dict[type[Any], Callable[[NodeId, Any], list[Effect]]] = {
             Submit: self._on_submit,
@@ -152,6 +162,8 @@ class PbftCore:
             FetchPart: self._on_fetch_part,
             PartData: self.transfer.on_part,
             Complaint: self._on_complaint,
+            Refreshing: self._on_refreshing,
+            Standing: self._on_standing,
         }
         self._from_clients: dict[type[Any], Callable[[ClientId, Any], list[Effect]]] = {
             Submit: self._on_client_submit,
@@ -164,6 +176,8 @@ class PbftCore:
     def step(self, now: Micros, event: Event) -> list[Effect]:
         self._now = now
         effects = self._events[type(event)](event)
+        if self.recovery.checking:
+            effects += self._recover()
         effects += self._watch()
         return effects + self.demands.wake()
 
@@ -185,6 +199,10 @@ class PbftCore:
             role += ", changing view"
         if self.transfer.running:
             role += ", fetching state"
+        if self.recovery.checking:
+            role += ", refreshing"
+        if differing := self.checkpoints.differing():
+            role += f", state differs from node {', '.join(map(str, differing))}"
         return types.Status(
             node=self.me,
             protocol="pbft",
@@ -205,8 +223,8 @@ class PbftCore:
 
     def _in_sync(self) -> bool:
         behind = max(self.hearing.reached(), self.checkpoints.proven.seq) - self.executed
-        calm = self.ordering.active and not self.transfer.running and self._connected
-        return calm and behind <= self.options.in_flight_max
+        calm = self.ordering.active and not self.transfer.running and self._connected and not self.recovery.checking
+        return calm and not self.checkpoints.differing() and behind <= self.options.in_flight_max
 
     def check_invariants(self) -> None:
         self.ordering.check_invariants()
@@ -219,6 +237,7 @@ class PbftCore:
         self.patience.check_invariants()
         self.demands.check_invariants()
         self.acceptance.check_invariants()
+        self.recovery.check_invariants()
         assert self.checkpoints.stable.seq == self.ordering.low, "the low watermark is the stable checkpoint"
         assert self.executed >= self.ordering.low, "everything up to the low watermark was executed"
 
@@ -231,9 +250,12 @@ class PbftCore:
         of its view.
         """
         stored = self.setup.stored
-        proofs = [record for record in stored.records if type(record) is CheckpointProof]
-        proofs += self._recall_view([record for record in stored.records if isinstance(record, VIEW_RECORDS)])
-        for record in stored.records:
+        records = sound(stored.records)
+        proofs = [record for record in records if type(record) is CheckpointProof]
+        proofs += self._recall_view([record for record in records if isinstance(record, VIEW_RECORDS)])
+        for record in records:
+            if type(record) is Leaves:
+                self.recovery.leave.recall(record)
             self.ordering.recall(record)
         self.view_changes.recall_votes(self.ordering)
         for proof in sorted(proofs, key=lambda proof: proof.seq):
@@ -251,7 +273,7 @@ class PbftCore:
         proofs = []
         if begun is not None:
             low, holders = self.view_changes.enter(begun)
-            self.ordering.enter(begun.view, low.seq, begun.pre_prepares, holders)
+            self.ordering.recall_view(begun.view, low.seq, begun.pre_prepares, holders)
             proofs.append(low)
         if asked is not None and asked.view > self.ordering.view:
             self.ordering.leave(asked.view)
@@ -260,6 +282,7 @@ class PbftCore:
     def _on_started(self, event: Started) -> list[Effect]:
         self.hearing.begin(self._now)
         effects: list[Effect] = [SetTimer("status", self.options.status_interval_us)]
+        effects += self.recovery.on_started(self._now)
         if self.ordering.active:
             effects.append(self._note_view())
             self.demands.begin_view(self._now)
@@ -370,8 +393,7 @@ class PbftCore:
             return self._cut(proof)
         proven = self.checkpoints.proven
         effects: list[Effect] = []
-        if proven.seq + self.options.log_window > self.ordering.high:
-            self.ordering.raise_high(proven.seq)
+        if self.ordering.raise_high(proven.seq):
             effects.append(Persist(proven, 0))
         if self.checkpoints.diverged() and not self.transfer.running:
             effects += [Note("diverged", {"index": proven.seq}), *self._fetch_state()]
@@ -389,7 +411,8 @@ class PbftCore:
         records: list[Message] = [self.checkpoints.proven]
         if proof != self.checkpoints.proven:
             records.insert(0, proof)
-        records += self.view_changes.hard_state(self.ordering.active)
+        records += self.view_changes.hard_state(self.ordering.active) + self.ordering.hard_state()
+        records += self.recovery.leave.hard_state()
         anew = [Persist(record, proof.seq + 1) for record in records]
         saved: list[Effect] = [SaveState(proof.seq)] if proof.seq > self.setup.stored.index else []
         return [*anew, *saved, Trim(proof.seq), *self._replay(), *self.proposing.propose()]
@@ -426,7 +449,21 @@ class PbftCore:
             return effects + self._ask_for(
                 view, self._blame(f"{self.notary.weak_quorum} replicas asked for view {view}")
             )
+        if self._is_given_up(sender, message):
+            return effects + self._ask_for(message.view, f"node {sender} gave its view up")
         return effects + self._gather()
+
+    def _is_given_up(self, sender: NodeId, message: ViewChange) -> bool:
+        """The primary itself asks for the next view: it is followed at once. A faulty one can do no more with it than
+        lose its view, and whoever comes next is another. [CL02 proactive recovery]"""
+        leaves = sender == self.primary and self.ordering.active and message.view == self.view + 1
+        return leaves and self.view_changes.heard.get(sender) == message
+
+    def _give_up_view(self) -> list[Effect]:
+        """A primary that is to be refreshed lets the next one begin before anybody has to wait for it. [CL02]"""
+        if not self.ordering.leads:
+            return []
+        return self._ask_for(self.view + 1, f"node {self.me} gave its view up")
 
     def _gather(self) -> list[Effect]:
         """A quorum asks for the view that this replica asks for: its primary begins it, the others wait for that."""
@@ -471,7 +508,7 @@ class PbftCore:
         effects += self._stand() + self.intake.forward_waiting()
         if self.executed < self.checkpoints.proven.seq:
             effects += self._fetch_state()
-        return self._go_on(effects + self.ordering.fetch_bodies(self.executed) + self._replay())
+        return self._go_on(effects + self.ordering.fetch_bodies() + self._replay())
 
     def _harvest(self, message: NewView) -> None:
         """Requests that the old view had given a number and the new one has not: they wait again."""
@@ -499,7 +536,7 @@ class PbftCore:
 
         The primary times nobody, nor does a replica that lacks a proved state or hears too few to change anything.
         """
-        behind = self.executed < self.checkpoints.proven.seq
+        behind = self.executed < self.checkpoints.proven.seq or self.execution.is_void
         if not self.ordering.active or self.ordering.leads or self._cut_off or behind:
             return self.patience.rest()
         target = self.patience.target
@@ -583,14 +620,16 @@ class PbftCore:
         proven = self.checkpoints.proven
         status = Status(self.view, self.ordering.active, self.checkpoints.stable.seq, self.executed, stalled, flags)
         waits = bool(flags or self.requests.pending) or not self.ordering.active or proven != self.checkpoints.stable
+        waits = waits or self.recovery.phase is not Phase.NONE
         interval = self.options.status_interval_us if waits else self.options.idle_interval_us
         effects: list[Effect] = [SetTimer("status", interval), Send(self.notary.others, status), *self.ordering.save()]
         effects += self._repeat_view_change() + self.view_changes.tick() + self.demands.repeat()
         if self.transfer.running:
             effects += self._push_transfer()
-        elif stuck and self.executed < proven.seq:
+        elif stuck and (self.executed < proven.seq or (self.execution.is_void and proven.seq)):
             effects += self._fetch_state()
-        return effects + self.ordering.fetch_bodies(self.executed) + self._remind()
+        effects += self.recovery.on_tick(self._now, self._in_sync()) + self._make_room()
+        return effects + self.ordering.fetch_bodies() + self._remind()
 
     def _repeat_view_change(self) -> list[Effect]:
         """VIEW-CHANGE is sent again until its view or a later one begins, less often after a while. [CL99 6] (P10)"""
@@ -606,6 +645,45 @@ class PbftCore:
         """The request that the timer waits for is sent to the primary again: it may have been full (P35)."""
         self._ticks += 1
         return self.intake.remind(self.patience.target) if self._ticks % REPEATS == 0 else []
+
+    # ---------------------------------------------------------------------------------------------- proactive recovery
+
+    def _on_command(self, event: Command) -> list[Effect]:
+        """`refresh`: see `pbft.recovery`. `step-down`: a primary gives up its view."""
+        if event.name == "refresh":
+            return self.recovery.on_command(self._now) + self._make_room()
+        if event.name == "step-down":
+            return self._give_up_view() or [Note("stepped-down", {})]
+        return [Note("command-refused", {"command": event.name, "rule": "pbft knows refresh and step-down"})]
+
+    def _on_refreshing(self, sender: NodeId, message: Refreshing) -> list[Effect]:
+        if not self.options.refresh:
+            return self.notary.refuse(sender, "refresh is off in the options")
+        in_sync = self._in_sync()
+        return self.recovery.on_refreshing(self._now, sender, message, in_sync) + self._make_room()
+
+    def _on_standing(self, sender: NodeId, message: Standing) -> list[Effect]:
+        before = self.recovery.checking
+        effects = self.recovery.on_standing(self._now, sender, message)
+        if self.recovery.checking and not before:
+            self.renew_keys()
+        return effects
+
+    def renew_keys(self) -> None:
+        """Keys that an intruder may have learned count no more. With signatures there are none that this replica could
+        renew: the links make new ones when they are made."""
+
+    def _make_room(self) -> list[Effect]:
+        """Null requests while one that is refreshed needs the next checkpoint, and not any longer."""
+        self.requests.expect_nulls(self.recovery.leave.any(self._now))
+        return self.proposing.fill(self.recovery.leave.point)
+
+    def _on_audited(self, event: Audited) -> list[Effect]:
+        return self._go_on(self.recovery.on_audited(event) + self._stand())
+
+    def _recover(self) -> list[Effect]:
+        """While this replica does not believe itself it leads nobody. Is it over?"""
+        return self._give_up_view() + self.recovery.settle(self._now)
 
     # ----------------------------------------------------------------------------------------------------- catching up
 
@@ -643,7 +721,8 @@ class PbftCore:
         self.transfer.stop()
         self.execution.jump(proof.seq)
         self.checkpoints.restored(proof)
-        return self._go_on(self._cut(proof) + self.intake.answer_swept())
+        effects = self._cut(proof) if self.checkpoints.is_certain(proof) else self._stand()
+        return self._go_on(effects + self.intake.answer_swept())
 
 
 def _ignore(_event: Event) -> list[Effect]:

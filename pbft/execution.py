@@ -45,15 +45,29 @@ class Execution:
         self._applied = self.executed
         self._busy = False
         self._checkpoint_due = False
+        self._doubted = False
+        self.is_void = False
+        """Whether the state is of no seq at all: nothing is executed before a proved one has taken its place."""
 
     @property
     def settled(self) -> bool:
-        """Whether the state is that of `executed`, no less and nothing tentative."""
-        return self._applied == self.executed and not self._transfer.running
+        """Whether the state is that of `executed`, no less and nothing tentative, and this replica believes in it."""
+        return self._applied == self.executed and not self._transfer.running and not self._doubted
+
+    def doubt(self, doubted: bool) -> None:
+        """While this replica is refreshed nothing is read from its state. [CL02 proactive recovery]"""
+        self._doubted = doubted
+
+    def void(self, seq: int) -> None:
+        """The state claims a seq that it cannot be of; `seq` is the last that is proved."""
+        self.is_void = True
+        self.executed = self._applied = seq
+        self.tentative = None
+        self._busy = self._checkpoint_due = False
 
     def next(self) -> list[Effect]:
         """What is to be carried out now. [CL99 4.2] (P26)"""
-        if self._busy or self._transfer.running:
+        if self._busy or self._transfer.running or self.is_void:
             return []
         slot = self._ordering.slots.get(self.executed + 1)
         undone: list[Effect] = []
@@ -94,8 +108,9 @@ class Execution:
         """Whether nothing speaks against the tentative batch: no other one is decided, nor begun in a later view."""
         if self.tentative is None or slot is None:
             return False
-        decided = slot.committed.digest if slot.committed is not None else slot.digest
-        return decided == self.tentative.digest or not self._ordering.active
+        if slot.committed is not None:
+            return slot.committed.digest == self.tentative.digest
+        return slot.digest == self.tentative.digest or not self._ordering.active
 
     def _confirm(self, slot: Slot | None) -> list[Effect]:
         batch = slot.decided if slot is not None else None
@@ -135,7 +150,7 @@ class Execution:
         """The state has become the proved one after `seq`."""
         self.executed = self._applied = seq
         self.tentative = None
-        self._busy = self._checkpoint_due = False
+        self._busy = self._checkpoint_due = self.is_void = False
 
     def check_invariants(self) -> None:
         ahead = 1 if self.tentative is not None else 0

@@ -18,6 +18,7 @@ from pbft.checkpoint import ClaimedCheckpoints
 from pbft.claims import Claims
 from pbft.core import PbftCore
 from pbft.intake import Intake, read
+from pbft.mac_ordering import MacOrdering
 from pbft.mac_view_change import MacViewChanges
 from pbft.messages import (
     Batch,
@@ -55,20 +56,24 @@ class MacRequests(Requests):
     """Invariants:
     a client whose MAC is wrong or old is told its present key once a lifetime, whoever brings the MAC
     `_asked` has those of `pending` that their own clients brought, or brought again, since the view began
-    `_vouchers` has requests of suspects, all of them in `pending`
+    `_backers`, at the primary, has the backups that sent on what is pending, and so vouch for it
     """
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self._asked: set[Identity] = set()
+        self._backers: dict[Identity, set[NodeId]] = {}
+        self._enough = byzantine_quorum(setup.n, setup.f) - 1
+        self.careful = False
+        """Nothing was executed in this view yet, and the one before failed: only what a quorum vouches for is proposed.
+        Else a client whose MACs are right for one primary after the other keeps all of them from all requests. (P31)"""
         rng = setup.rng
-        self._keys = SessionKeys(setup.me, lambda: rng.randint(0, 2 ** (8 * KEY_BYTES) - 1).to_bytes(KEY_BYTES, "big"))
+        most = 2 ** (8 * KEY_BYTES) - 1
+        self._keys = SessionKeys(setup.me, lambda: rng.randint(0, most).to_bytes(KEY_BYTES, "big"), setup.mac)
         self._told: set[ClientId] = set()
         self._untold: dict[ClientId, None] = {}
         options: Options = setup.config
         self.suspects = Suspects(weak_quorum(setup.f), options.blacklist_us)
-        self._vouchers: dict[Identity, set[NodeId]] = {}
-        self._vouchers_needed = byzantine_quorum(setup.n, setup.f) - 1
 
     def verify(self, request: Request) -> bool:
         """Its entry for this replica is right. [CL99 5.2]"""
@@ -109,9 +114,38 @@ class MacRequests(Requests):
         if request.identity in self.pending:
             self._asked.add(request.identity)
 
+    def back(self, request: Request, backup: NodeId) -> None:
+        """`backup` has found its own MAC right: it has sent the request on."""
+        known = self.pending.get(request.identity)
+        if known is None or known.body != request.body:
+            return
+        backers = self._backers.setdefault(request.identity, set())
+        if backup not in backers:
+            backers.add(backup)
+            if len(backers) == self._enough:
+                self.queue(known)
+
+    def _is_backed(self, request: Request) -> bool:
+        """With the primary these are a quorum: f + 1 of them are correct, whose votes are enough for everybody."""
+        return len(self._backers.get(request.identity, ())) >= self._enough
+
+    def queue(self, request: Request) -> None:
+        """What few may vouch for is proposed once a quorum does. (P31)"""
+        if self._is_backed(request) or not (self.careful or request.client in self.suspects):
+            super().queue(request)
+
+    def relax(self, leads: bool) -> None:
+        """Something was executed in this view: what waits to be vouched for need not any more, but for suspects'."""
+        if not self.careful:
+            return
+        self.careful = False
+        for request in self.pending.values() if leads else ():
+            if not self._is_backed(request):
+                self.queue(request)
+
     def remove(self, client: ClientId, timestamp: int) -> None:
+        self._backers.pop((client, timestamp), None)
         self._asked.discard((client, timestamp))
-        self._vouchers.pop((client, timestamp), None)
         super().remove(client, timestamp)
 
     def forget_unasked(self) -> None:
@@ -128,27 +162,9 @@ class MacRequests(Requests):
 
     def begin_view(self, bodies: Iterable[Batch], leads: bool) -> None:
         """A backup waits for no suspect's requests."""
-        for identity in [identity for identity in self._vouchers if not leads]:
+        for identity in [one for one in self.pending if not leads and one[0] in self.suspects]:
             self.remove(*identity)
         super().begin_view(bodies, leads)
-
-    def queue(self, request: Request) -> None:
-        """What a suspect asks for is proposed once all the others of a quorum vouch for it: f of them are correct, and
-        with the primary's their votes are enough for everybody. (P31)"""
-        if request.client in self.suspects:
-            vouchers = self._vouchers.setdefault(request.identity, set())
-            if len(vouchers) < self._vouchers_needed:
-                return
-        super().queue(request)
-
-    def vouch(self, sender: NodeId, request: Request) -> None:
-        """Another replica has found its own MAC right."""
-        known, vouchers = self.pending.get(request.identity), self._vouchers.get(request.identity)
-        if known is None or vouchers is None or known.body != request.body or sender in vouchers:
-            return
-        vouchers.add(sender)
-        if len(vouchers) == self._vouchers_needed:
-            self.queue(known)
 
     def replace(self, known: Request, request: Request) -> None:
         """The same request under other keys, as long: from now on this one is sent on and proposed."""
@@ -181,6 +197,8 @@ class MacIntake(Intake):
         effects = super()._take(request, sender)
         if isinstance(sender, str):
             self.requests.asked(request)
+        else:
+            self.requests.back(request, sender)
         return effects
 
     def _take_suspect(self, request: Request, sender: Principal) -> list[Effect]:
@@ -190,7 +208,7 @@ class MacIntake(Intake):
             return self.forward(request) if vouched else self.unvouched(request, sender)
         effects = super()._take(request, sender)
         if isinstance(sender, int):
-            self.requests.vouch(sender, request)
+            self.requests.back(request, sender)
         elif request.identity in self.requests.pending and request.identity not in self.requests.proposed:
             effects.append(Send(self.notary.others, Submit(request.raw)))
         return effects
@@ -217,7 +235,9 @@ class MacAcceptance(Acceptance):
     def doubt(self, message: PrePrepare, batch: Batch, request: Request) -> list[Effect]:
         """This replica's entry does not vouch for a request: the pre-prepare waits until the primary and f backups, or
         the client itself, do. [CL02] (P31)"""
-        self._doubted.setdefault(message.seq, (message, batch))
+        known = self._doubted.get(message.seq)
+        if known is None or known[0].view < message.view:
+            self._doubted[message.seq] = message, batch
         return self.retry(message.seq)
 
     def retry(self, seq: int) -> list[Effect]:
@@ -275,6 +295,7 @@ class MacCore(PbftCore):
     """PBFT without signatures between replicas. [CL99 5.2, CL02]"""
 
     notary_type = LinkNotary
+    ordering_type = MacOrdering
     checkpoints_type = ClaimedCheckpoints
     view_changes_type: Any = MacViewChanges
     requests_type = MacRequests
@@ -306,6 +327,8 @@ class MacCore(PbftCore):
         self._from_clients[KeyRequest] = self._on_key_request
 
     def _watch(self) -> list[Effect]:
+        if self.patience.progressed:
+            self.requests.relax(self.ordering.leads)
         return super()._watch() + self.requests.take_untold() + self._doubt()
 
     def _doubt(self) -> list[Effect]:
@@ -337,6 +360,9 @@ class MacCore(PbftCore):
             self._suspect(self.requests.suspects.name(self._now, sender, known))
         return super()._on_complaint(sender, message)
 
+    def _ask_for(self, view: int, reason: str) -> list[Effect]:
+        return [*super()._ask_for(view, reason), *self.view_changes.acknowledge()]
+
     def _on_started(self, event: Started) -> list[Effect]:
         return [*super()._on_started(event), SetTimer(self.RENEW, self.options.key_lifetime_us)]
 
@@ -349,13 +375,25 @@ class MacCore(PbftCore):
         self.requests.suspects.forget_names()
         return [SetTimer(self.RENEW, self.options.key_lifetime_us)]
 
+    def renew_keys(self) -> None:
+        """Twice: the last ones count no more either. [CL02 proactive recovery]"""
+        self.requests.renew_keys()
+        self.requests.renew_keys()
+
     def _harvest(self, message: Any) -> None:
         super()._harvest(message)
         self.requests.forget_unasked()
+        self.requests.careful = True
 
     def _on_tick(self) -> list[Effect]:
         self.requests.suspects.forgive(self._now)
         return self._go_on(super()._on_tick() + self.acceptance.retry_all())
+
+    def _on_client_submit(self, sender: ClientId, message: Submit) -> list[Effect]:
+        """A pre-prepare may have waited for the client's own word. [CL02]"""
+        effects = super()._on_client_submit(sender, message)
+        retried = self.acceptance.retry_all()
+        return self._go_on(effects + retried) if retried else effects
 
     def _on_key_request(self, sender: ClientId, message: KeyRequest) -> list[Effect]:
         return [self.requests.key_for(sender)]

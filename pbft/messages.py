@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from replog.codec import Codec, digest_of
-from replog.types import COMMON_MESSAGES, U63, Digest, Message, Request, WireDigest, WireName
+from replog.types import COMMON_MESSAGES, U63, Digest, Message, Request, WireDigest, WireName, WireNode
 
 Signature = Annotated[bytes, msgspec.Meta(max_length=64)]
 Replica = Annotated[int, msgspec.Meta(ge=0, le=1023)]
@@ -166,6 +166,13 @@ class Placed(msgspec.Struct, array_like=True, frozen=True, gc=False):
     view: U63
 
 
+class Voted(Message, tag="pQ", frozen=True):
+    """On disk only: Q at a cut of the log, as in a MacViewChange. What was voted for in an earlier view may stand
+    nowhere else. [CL02]"""
+
+    places: Annotated[list[Placed], msgspec.Meta(max_length=16_384)]
+
+
 class MacViewChange(Message, tag="pm", frozen=True):
     """VIEW-CHANGE under MACs: what the sender says of itself, proved by nothing. [CL02 view changes]
 
@@ -283,6 +290,53 @@ class Complaint(Message, tag="po", frozen=True):
     clients: Names = msgspec.field(default_factory=list)
 
 
+# ----------------------------------------------------------------------------------- proactive recovery [CL02]
+
+
+class Refreshing(Message, tag="pR", frozen=True):
+    """The sender asks for leave to be refreshed and how far the others are; later, which checkpoint it needs (`point`);
+    in the end that it is `over`. Answers repeat the `nonce`. [CL02 QUERY-STABLE, recovery request]"""
+
+    nonce: U63
+    point: U63
+    over: bool
+
+
+class Standing(Message, tag="pA", frozen=True):
+    """Whether the sender gives leave, or to whom it has; where it stands itself: the last checkpoint that it took and
+    the highest seq that it prepared. [CL02 REPLY-STABLE]"""
+
+    nonce: U63
+    granted: bool
+    holder: WireNode
+    in_sync: bool
+    view: U63
+    taken: U63
+    reached: U63
+
+
+class Holder(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """`node` was given leave for the refresh with this nonce."""
+
+    node: Replica
+    nonce: U63
+
+
+class Leaves(Message, tag="pL", frozen=True):
+    """On disk only: all leave that is given; the last one counts."""
+
+    holders: Annotated[list[Holder], msgspec.Meta(max_length=1024)]
+
+
+class Verdict(Message, tag="pX", frozen=True):
+    """On disk only: of the records before this one those count that lie within what a correct replica could hold then:
+    seqs up to `limit`, proofs up to `base`, views up to `view`. It is cut no sooner than they are."""
+
+    limit: U63
+    base: U63
+    view: U63
+
+
 MESSAGES: Final[Codec[Any]] = Codec(
     *COMMON_MESSAGES,
     PrePrepare,
@@ -304,6 +358,8 @@ MESSAGES: Final[Codec[Any]] = Codec(
     FetchPart,
     PartData,
     Complaint,
+    Refreshing,
+    Standing,
 )
 RECORDS: Final[Codec[Any]] = Codec(
     PrePrepare,
@@ -316,6 +372,9 @@ RECORDS: Final[Codec[Any]] = Codec(
     NewView,
     MacViewChange,
     MacNewView,
+    Voted,
+    Leaves,
+    Verdict,
 )
 
 # ------------------------------------------------------------------------------------------------ what is hashed

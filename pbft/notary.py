@@ -79,6 +79,10 @@ class Notary:
             del self._good[next(iter(self._good))]
         self._good[signer, signature] = statement
 
+    def forget(self) -> None:
+        """Every signature is to be checked again. [CL02 proactive recovery]"""
+        self._good.clear()
+
     def check_pre_prepare(self, view: int, seq: int, digest: Digest, signature: bytes) -> bool:
         return self.check(self.primary(view), "pre-prepare", (view, seq, digest), signature)
 

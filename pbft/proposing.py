@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pbft.checkpoint import Checkpoints
 from pbft.execution import Execution
-from pbft.messages import Batch
+from pbft.messages import NULL, Batch
 from pbft.ordering import Ordering
 from pbft.requests import Requests
 from pbft.state_transfer import StateTransfer
@@ -44,6 +44,7 @@ class Proposing:
         self._transfer = transfer
         self._waiting = False
         self._counted = True
+        self._fill_to = 0
 
     def begin_view(self) -> None:
         """What the view begins with has its numbers; its primary queues all else that waits."""
@@ -60,6 +61,17 @@ class Proposing:
             if in_flight and not self._requests.full() and self._options.batch_delay_us:
                 return effects + self._delay()
             effects += self._propose_one()
+        return effects + self._fill()
+
+    def fill(self, upto: int) -> list[Effect]:
+        """While nobody asks for anything: null requests up to `upto`, for one that is refreshed. [CL02 recovery]"""
+        self._fill_to = upto
+        return self._fill()
+
+    def _fill(self) -> list[Effect]:
+        effects: list[Effect] = []
+        while not self._requests.queued and self._ordering.next_seq <= self._fill_to and self._has_room():
+            effects += self._ordering.propose(NULL) + self._execution.next()
         return effects
 
     def on_timeout(self) -> list[Effect]:

@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pbft.messages import Batch
+from pbft.messages import NULL, Batch
 from replog.client import WINDOW
 from replog.core import Result, Setup
 from replog.types import ClientId, Micros, Request
@@ -62,6 +62,7 @@ class Requests:
         """Requests in the queues."""
         self._queued_operations = 0
         self._queued_size = 0
+        self._nulls = False
 
     # -------------------------------------------------------------------------------------------------------- arrival
 
@@ -126,6 +127,10 @@ class Requests:
         self.operations += request.count
         self.size += request.size
 
+    def expect_nulls(self, expected: bool) -> None:
+        """Whether a primary may propose null requests now."""
+        self._nulls = expected
+
     def flaw_in_batch(self, batch: Batch, wall: Micros) -> str:
         """Why a backup cannot vote for this body, whoever signed what; "" if it can. `wall`: its own time of day.
 
@@ -134,7 +139,8 @@ class Requests:
         """
         options = self._options
         if not batch.requests:
-            return "no requests: only a new view makes null ones"
+            null = self._nulls and batch.digest == NULL.digest
+            return "" if null else "no requests: null ones are for new views, and while a replica is refreshed"
         if len(batch.requests) > options.batch_requests_max or batch.size > options.batch_bytes_max:
             return "more requests or bytes than a batch may hold"
         if batch.operations > options.batch_operations_max:

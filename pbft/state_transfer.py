@@ -60,6 +60,8 @@ class StateTransfer:
         return [Restore(proof.seq, proof.digest)]
 
     def stop(self) -> None:
+        """The state is in place; the part written last has ended it and is not asked about any more."""
+        self.received += len(self._writing)
         self.target = None
         self._forget()
 

@@ -77,6 +77,28 @@ class Asking(Generic[Asks, Begins]):
         records = [self.new_view, None if active else self.own]
         return [record for record in records if record is not None]
 
+    def flaw_in_own(self) -> str:
+        """Why the own view-change is none that this replica can have made; "" if it may be."""
+        return ""
+
+    def flaw_in_begun(self) -> str:
+        """Why the NEW-VIEW at hand cannot have begun a view."""
+        return ""
+
+    def distrust(self, highest: int) -> int:
+        """Forget the own view-change, or the NEW-VIEW, if it is for a view beyond `highest` or has a flaw. How many.
+        [CL02 proactive recovery]"""
+        dropped = 0
+        if self.own is not None and (self.own.view > highest or self.flaw_in_own()):
+            self.own = None
+            self.heard.pop(self._notary.me, None)
+            dropped += 1
+        if self.new_view is not None and (self.new_view.view > highest or self.flaw_in_begun()):
+            self.new_view = None
+            dropped += 1
+        self.accepted = None
+        return dropped
+
     def recall_votes(self, ordering: Ordering) -> None:
         """After all records: certificates prove what was voted for."""
 
@@ -121,6 +143,12 @@ class ViewChanges(Asking[ViewChange, NewView]):
             return self._notary.refuse(message.replica, flaw)
         self.heard[message.replica] = message
         return []
+
+    def flaw_in_own(self) -> str:
+        return self._notary.flaw_in_view_change(self.own) if self.own is not None else ""
+
+    def flaw_in_begun(self) -> str:
+        return self.flaw_in_new_view(self.new_view) if self.new_view is not None else ""
 
     def on_repeated(self, message: ViewChange) -> list[Effect]:
         """Nothing new."""

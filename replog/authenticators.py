@@ -17,6 +17,9 @@ from replog.types import ClientId, NodeId
 MAC_BYTES: Final = 16
 KEY_BYTES: Final = 32
 
+Mac = Callable[[bytes, bytes], bytes]
+"""(key, statement) -> MAC_BYTES: `mac`, or one that counts (`replog.meters`)."""
+
 
 def mac(key: bytes, statement: bytes) -> bytes:
     """blake2b keyed with a session key: 16 bytes."""
@@ -29,8 +32,9 @@ class Authenticator:
     Invariant: one key a replica, the last that it told; the MAC for a replica without one is all zeros.
     """
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, mac: Mac = mac) -> None:
         self._keys: list[bytes | None] = [None] * n
+        self._mac = mac
 
     def learn(self, node: NodeId, key: bytes) -> bool:
         """Take the key that `node` told. Whether it is another than before."""
@@ -47,7 +51,7 @@ class Authenticator:
         return tuple(node for node, key in enumerate(self._keys) if key is None)
 
     def sign(self, statement: bytes) -> bytes:
-        return b"".join(bytes(MAC_BYTES) if key is None else mac(key, statement) for key in self._keys)
+        return b"".join(bytes(MAC_BYTES) if key is None else self._mac(key, statement) for key in self._keys)
 
 
 class SessionKeys:
@@ -56,9 +60,10 @@ class SessionKeys:
     Invariant: a key counts as long as the secret that it comes from is the present or the previous one.
     """
 
-    def __init__(self, me: NodeId, secret: Callable[[], bytes]) -> None:
+    def __init__(self, me: NodeId, secret: Callable[[], bytes], mac: Mac = mac) -> None:
         """`secret()` gives 32 bytes that nobody can guess."""
         self._me = me
+        self._mac = mac
         self._secret = secret
         self._secrets: tuple[bytes, ...] = (secret(),)
 
@@ -74,7 +79,7 @@ class SessionKeys:
         """(this replica's entry is right, under the present secret)."""
         entry = authenticator[self._me * MAC_BYTES : (self._me + 1) * MAC_BYTES]
         for age, secret in enumerate(self._secrets):
-            if hmac.compare_digest(mac(_key(secret, client), statement), entry):
+            if hmac.compare_digest(self._mac(_key(secret, client), statement), entry):
                 return True, age == 0
         return False, False
 

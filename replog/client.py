@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from replog.authenticators import Authenticator
+from replog.authenticators import Authenticator, Mac, mac
 from replog.codec import Domain, digest_of
 from replog.core import ClientRules
 from replog.errors import Overloaded, RequestTooLarge
@@ -174,9 +174,10 @@ class ClientCore:
         domain: Domain,
         limits: ClientLimits | None = None,
         start: int = 1,
+        mac: Mac = mac,
     ) -> None:
         """`start`: the first timestamp; beyond any that this client has used in an earlier life, for example the time
-        of day in microseconds."""
+        of day in microseconds. `mac`: how MACs are computed, where the rules ask for them."""
         if start < 1:
             raise ValueError(f"start = {start}: timestamps are positive")
         self.client = client
@@ -187,7 +188,7 @@ class ClientCore:
         self._n = n
         self._rules = rules
         self._counts = Counts.of(rules, n)
-        self._authenticator = Authenticator(n) if rules.macs else None
+        self._authenticator = Authenticator(n, mac) if rules.macs else None
         self._signer = self._authenticator or signer
         # What only this client can say: replicas cannot tell which requests others have seen.
         self._secret = signer.sign(b"witness") if rules.witness_every else b""
@@ -237,6 +238,19 @@ class ClientCore:
     def outstanding(self) -> int:
         """Requests that have not ended, sent or not."""
         return len(self._sent) + len(self._queue)
+
+    def standing(self, timestamp: int) -> str:
+        """Who has answered a request that has not ended, for a person. More results that differ than replicas may lie
+        come of an application that is not deterministic."""
+        pending, need = self._sent.get(timestamp), self._rules.reply_quorum
+        answered, alike = pending.replies.alike if pending is not None else (0, 0)
+        if not answered:
+            return "no answer in time"
+        said = f"{answered} of {self._n} replicas answered in time"
+        if alike >= need:
+            return f"{said}, not all that are needed"
+        said += f", no {need} of them alike"
+        return f"{said}; is the application deterministic?" if answered - alike >= need else said
 
     def _fill(self, now: Micros) -> list[ClientEffect]:
         """Send what the window allows."""
@@ -390,8 +404,9 @@ class ClientCore:
         late = [p for p in self._sent.values() if p.deadline is not None and p.deadline <= now]
         effects: list[ClientEffect] = []
         for pending in late:
+            standing = self.standing(pending.timestamp)
             self._end(pending.timestamp)
-            effects.append(Failed(pending.timestamp, "unknown", f"no answer in {self._limits.give_up_us} us"))
+            effects.append(Failed(pending.timestamp, "unknown", f"{standing} ({self._limits.give_up_us} us)"))
         while self._queue and (deadline := self._queue[0].deadline) is not None and deadline <= now:
             pending = self._queue.popleft()
             self._queued_bytes -= pending.size

@@ -69,6 +69,10 @@ class ClientConfig(_Closed):
     public_key: PublicKey
 
 
+LINKS = "links"
+"""The word for a protocol that has no option `auth`."""
+
+
 class ClusterConfig(_Closed):
     """Invariants: nodes are 0 .. n-1 in order; n and f suit the protocol; options are the protocol's own."""
 
@@ -133,6 +137,11 @@ class ClusterConfig(_Closed):
 
     def protocol_options(self) -> Any:
         return self.spec.options(self.options)
+
+    @property
+    def auth(self) -> str:
+        """How requests and votes are authenticated: as the protocol's option says, or by the links alone."""
+        return str(getattr(self.protocol_options(), "auth", LINKS))
 
     @property
     def domain(self) -> Domain:
@@ -250,6 +259,7 @@ def _aside(folder: Path) -> Iterator[Path]:
         yield aside
         _move(aside, folder)
     except OSError as error:
+        _refuse_existing(folder)  # where another was made meanwhile, that is the reason
         raise ConfigError(f"{folder}: cannot be made: {error.strerror or error}") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -326,7 +336,9 @@ def first_fault(error: ValidationError) -> str:
 PHRASES = (
     (r"^Value error, ", ""),
     (r"^\w+ should (be|have|match) ", r"must \1 "),
-    (r", (unable to parse|got a number with).*", ""),
+    (r", (unable to (?:parse|interpret)|got a number with).*", ""),
+    (r"a valid dictionary( or instance of \w+)?$", "a table"),
+    (r"a valid (tuple|list)$", "a list"),
     (r"^Field required$", "is missing"),
     (r"^Extra inputs are not permitted$", "there is no such field"),
 )

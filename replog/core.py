@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from replog.authenticators import Mac, mac
 from replog.codec import Codec, Domain
 from replog.keys import Signer, Verifier
 from replog.types import (
@@ -128,7 +129,15 @@ class Command(_Value, frozen=True):
     arguments: dict[str, Any]
 
 
-Event = Started | Received | Timeout | Applied | Checkpointed | Saved | Queried | Part | Wanted | Command
+class Audited(_Value, frozen=True):
+    """Answer to Audit: the digest of the state after `index` as its data give it, which fill `parts` parts."""
+
+    index: int
+    digest: Digest
+    parts: int
+
+
+Event = Started | Received | Timeout | Applied | Checkpointed | Saved | Queried | Part | Wanted | Command | Audited
 
 # ----------------------------------------------------------------------------------------------------------- effects
 
@@ -225,6 +234,11 @@ class Checkpoint(_Value, frozen=True):
     index: int
 
 
+class Audit(_Value, frozen=True):
+    """Compute every digest of the present state anew from the data, trusting none that is at hand. Costs by what there
+    is."""
+
+
 class SaveState(_Value, frozen=True):
     """Write the held checkpoint at `index` to disk, in the background and behind the records listed before it. Once it
     is there it is what this replica starts from, so it must be one that others can be shown: a stable one (PBFT)."""
@@ -292,6 +306,7 @@ Effect = (
     | Rollback
     | Query
     | Checkpoint
+    | Audit
     | SaveState
     | ReadPart
     | Restore
@@ -372,6 +387,8 @@ class Setup:
     wall: Callable[[], Micros]
     """Time of day, microseconds since 1970. Read only to propose or judge agreed time; safety never rests on it."""
     stored: Stored = field(default_factory=Stored)
+    mac: Mac = mac
+    """How a MAC is computed, where the protocol uses any."""
 
     @property
     def others(self) -> tuple[NodeId, ...]:

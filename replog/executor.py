@@ -174,6 +174,18 @@ class Executor:
             self._root = merkle.update(self._root, self._cut(changes))
         return self._root
 
+    def audit(self) -> int:
+        """Build the tree anew from the data: whatever changed either behind the other's back is in the digest now, and
+        the parts that differ from a proved state can be fetched. The number of parts. [CL02 proactive recovery]"""
+        records: dict[bytes, bytes | None] = {**self._runtime.take_all(), **self._sessions.take_all()}
+        if self._agreed != Agreed():
+            records[_AGREED] = _encode(self._agreed)
+        self._agreed_written = self._agreed
+        self._pieces.clear()
+        whole = self._cut(records)
+        self._root = merkle.build({key: value for key, value in whole.items() if value is not None})
+        return merkle.count_parts(self._root)
+
     def _cut(self, changes: dict[bytes, bytes | None]) -> dict[bytes, bytes | None]:
         """`changes` with values longer than a chunk in pieces."""
         for key in [key for key in changes if key in self._pieces or len(changes[key] or b"") > merkle.CHUNK_BYTES]:

@@ -365,6 +365,13 @@ def _walk(node: Node, since: Node | None, part: int) -> Iterator[tuple[int, byte
             yield from _walk(child, deeper.children[i] if deeper else None, FANOUT * part + 1 + i)
 
 
+def count_parts(node: Node) -> int:
+    """How many parts `walk` gives for the tree below `node`."""
+    if not isinstance(node, Inner) or _is_page(node):
+        return 1
+    return 1 + sum(count_parts(child) for child in node.children if child.count)
+
+
 # --------------------------------------------------------------------------------------------------------------- hints
 
 

@@ -1,19 +1,26 @@
-"""Signers and verifiers that count: what both worlds put around the real ones to know what signing costs."""
+"""Signers, verifiers and MACs that count: what both worlds put around the real ones to know what signing costs."""
 
 from __future__ import annotations
 
+from replog.authenticators import mac
 from replog.keys import Signer, Verifier
 from replog.types import Principal
 
 
 class Meter:
-    """What one process signed and checked, since ever."""
+    """What one process signed and checked, since ever. `macs`: computed, to make one or to check one."""
 
-    __slots__ = ("signed", "verified")
+    __slots__ = ("macs", "signed", "verified")
 
     def __init__(self) -> None:
         self.signed = 0
         self.verified = 0
+        self.macs = 0
+
+    def mac(self, key: bytes, statement: bytes) -> bytes:
+        """`replog.authenticators.mac`, counted."""
+        self.macs += 1
+        return mac(key, statement)
 
 
 class MeteredSigner:

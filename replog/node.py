@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from replog.authenticators import Mac, mac
 from replog.codec import Domain
 from replog.core import Effect, Event, ProtocolSpec, Rng, Setup, Stored
 from replog.executor import Executor
@@ -57,6 +58,7 @@ def build(
     saved: SavedState | None = None,
     epoch: int = 0,
     log_keep: int = 10_000,
+    mac: Mac = mac,
 ) -> Replica:
     """One replica from what its disk holds: `records` in the order in which they were persisted, and `saved`.
 
@@ -78,5 +80,6 @@ def build(
         rng=rng,
         wall=wall,
         stored=Stored(records, saved.index, saved.digest) if saved is not None else Stored(records),
+        mac=mac,
     )
     return Replica(spec.core(setup), executor, log_keep)

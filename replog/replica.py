@@ -14,6 +14,8 @@ from typing import Any
 from replog.core import (
     Applied,
     Apply,
+    Audit,
+    Audited,
     Checkpoint,
     Checkpointed,
     Confirm,
@@ -113,6 +115,7 @@ class Replica:
             Confirm: self._confirm,
             Query: self._query,
             Checkpoint: self._checkpoint,
+            Audit: self._audit,
             SaveState: self._save,
             ReadPart: self._read_part,
             Restore: self._restore,
@@ -173,6 +176,10 @@ class Replica:
     def _checkpoint(self, effect: Checkpoint) -> list[Any]:
         digest = self.executor.checkpoint(effect.index)
         return [self._saved(effect.index, digest), Checkpointed(effect.index, digest)]
+
+    def _audit(self, effect: Audit) -> list[Any]:
+        parts = self.executor.audit()
+        return [Audited(self.executor.index, self.executor.digest(), parts)]
 
     def _read_part(self, effect: ReadPart) -> list[Any]:
         data, following = self.executor.read_part(effect.index, effect.part, effect.hint)

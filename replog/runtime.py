@@ -180,6 +180,15 @@ class Runtime:
                 self._written[key] = changes[key] = value
         return changes
 
+    def take_all(self) -> dict[bytes, bytes]:
+        """Every record, read from the state itself, whatever was given before; `take_changes` goes on from here."""
+        self._images = self._image()
+        self._written = dict(self._field_records())
+        records = dict(self._written)
+        for prefix, table in self._tables.items():
+            records.update((prefix + key, value) for key, value in table.take_all())
+        return records
+
     def _field_records(self) -> Iterator[tuple[bytes, bytes]]:
         if self.machine._whole:
             yield _WHOLE, self._images[""]

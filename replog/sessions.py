@@ -125,6 +125,11 @@ class SessionTable:
         dirty, self._dirty = self._dirty, set()
         return {_PREFIX + _encode(client): self._dump(self._sessions[client]) for client in dirty}
 
+    def take_all(self) -> dict[bytes, bytes]:
+        """Every record, whatever was taken before."""
+        self._dirty.clear()
+        return {_PREFIX + _encode(client): self._dump(session) for client, session in self._sessions.items()}
+
     @staticmethod
     def _dump(session: Session) -> bytes:
         return _encode((session.low, session.active, sorted(session.results.items())))

@@ -299,6 +299,13 @@ class Table(Generic[K, V]):
             kept = self._data.get(key, MISSING)
             yield encode(key), None if kept is MISSING else dump(kept)
 
+    def take_all(self) -> Iterator[tuple[bytes, bytes]]:
+        """(encoded key, encoded value) of every entry, whatever was taken before; the order of keys is made anew."""
+        self._dirty.clear()
+        self._moved, self._order = set(self._data), []
+        for key, kept in self._data.items():
+            yield encode(key), self._value.dump(kept)
+
     def parse(self, key: bytes, value: bytes | None) -> tuple[K, Any]:
         """A record back to what `put_back` takes. Raises msgspec.MsgspecError if it is not of the declared types."""
         return self._key.parse(key), MISSING if value is None else self._value.parse(value)

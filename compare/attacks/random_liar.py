@@ -1,8 +1,9 @@
-"""random-liar: says what its honest replica says, but left out, late, again, otherwise, to some and not to others, and
-what was never said at all; every kind of message, in its own name and validly signed as far as its own key goes.
+"""random-liar: says what its honest replica says, but left out, late, again, otherwise, to some and not to others, what
+was never said at all, and what others say, otherwise and in their name; every kind of message, validly signed as far as
+its own key goes.
 
-How much it lies, and in which ways mostly, differs from seed to seed. A coalition shares what it has heard, and the
-digests that its members told for a place in the log, so that votes can follow the pre-prepares they lied with.
+How much it lies, and in which ways mostly, differs from seed to seed. A coalition shares what it has heard, and what
+its members proposed to whom, so that its votes can stand by the lie.
 
 Here: what is done to messages. Not here: values (`random_words`), signatures of a protocol (`random_pbft`).
 """
@@ -14,11 +15,17 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from compare.attacks.base import Attack, Power
 from compare.attacks.random_words import Words, differences
 from replog.core import Effect, Event, Received, Reply, Send
 from replog.replica import Replica
-from replog.types import Message, Micros, NodeId
+from replog.types import Digest, Message, Micros, NodeId
+from replog.types import Reply as Answered
+
+Place = tuple[int, int]
+"""View and seq, or term and index."""
 
 LISTENS: Final = 0.2
 """The share of what it hears that it learns words from."""
@@ -27,8 +34,10 @@ SELDOM: Final = 20
 """What has been said less often than that is lied about more: a change of view passes quickly."""
 CHANGED: Final = " changed"
 INVENTED: Final = " invented"
+FORGED: Final = " forged"
+LIES: Final = (CHANGED, INVENTED, FORGED)
 OLD: Final = 128
-"""Messages of its own that it may say again."""
+"""Messages of its own that it may say again, and of others that it may forge."""
 
 
 class RandomLiar(Attack):
@@ -47,21 +56,44 @@ class RandomLiar(Attack):
         )
         self._rate = chance.choice((0.1, 0.2, 0.5, 0.8))
         self._deaf = chance.choice((0.0, 0.0, 0.05, 0.3))
-        ways = (self._withhold, self._delay, self._repeat, self._change, self._change, self._invent)
+        ways = (self._withhold, self._delay, self._repeat, self._change, self._change, self._invent, self._forge)
         self._ways: dict[Callable[[Micros, Send], list[Effect]], float] = {}
         for way in ways:
             self._ways[way] = self._ways.get(way, 0.1) + chance.random()
         self._old: list[Message] = []
+        self._overheard: list[Message] = []
         self._late: list[tuple[Micros, Send]] = []
         self._said: dict[tuple[NodeId, bytes], set[str]] = {}
         """What each was told and has not heard yet, with the names of the acts."""
+        self._proposed: dict[tuple[NodeId, Place], Digest] = power.shared.setdefault("proposed", {})
+        """What a member of the coalition told each replica to have a place in the log, otherwise than its own."""
         self._times: Counter[type[Message]] = Counter()
 
     def sign(self, message: Any) -> Any:
         """The same in this liar's own name, with signatures of the coalition's where they belong."""
         raise NotImplementedError
 
+    def signed(self, message: Any) -> Any:
+        """With such signatures in whatever name stands there."""
+        raise NotImplementedError
+
     def encode(self, message: Message) -> bytes:
+        raise NotImplementedError
+
+    def proposes(self, message: Message) -> Place | None:
+        """The place in the log that `message` gives its digest to, if it does."""
+        raise NotImplementedError
+
+    def votes(self, message: Message) -> Place | None:
+        """The place that `message` is a vote on, if it is one."""
+        raise NotImplementedError
+
+    def pretend(self, message: Any) -> Any:
+        """Another proposal in place of this one, such as might be accepted."""
+        raise NotImplementedError
+
+    def second(self, proposal: Any) -> Any:
+        """A vote for it."""
         raise NotImplementedError
 
     # ---------------------------------------------------------------------------------------------------- what it hears
@@ -71,13 +103,16 @@ class RandomLiar(Attack):
             return [event]
         if self._chance.random() < LISTENS:
             self._words.learn(event.message)
+            if isinstance(event.sender, int):
+                self._overheard.append(event.message)
+                del self._overheard[:-OLD]
         return [] if self._chance.random() < self._deaf else [event]
 
     def arrived(self, node: NodeId, message: Message) -> None:
         acts = self._said.pop((node, self.encode(message)), None) if self._said else None
         if acts is not None:
             self.acts.update(acts)
-            self.actions += any(act.endswith((CHANGED, INVENTED)) for act in acts)
+            self.actions += any(act.endswith(LIES) for act in acts)
 
     # ----------------------------------------------------------------------------------------------------- what it says
 
@@ -91,14 +126,15 @@ class RandomLiar(Attack):
         return said + due
 
     def _say(self, now: Micros, effect: Effect) -> list[Effect]:
-        if isinstance(effect, Send):
-            self._remember(effect.message)
-        elif not isinstance(effect, Reply):
+        if isinstance(effect, Reply):
+            return self._reply(effect) if self._lies(effect.message) else [effect]
+        if not isinstance(effect, Send):
             return [effect]
+        self._remember(effect.message)
+        if self._has_lied(effect) and self._chance.random() < 0.7:
+            return self._stand_by(effect)
         if not self._lies(effect.message):
             return [effect]
-        if isinstance(effect, Reply):
-            return self._reply(effect)
         (way,) = self._chance.choices(list(self._ways), list(self._ways.values()))
         return way(now, effect)
 
@@ -149,9 +185,41 @@ class RandomLiar(Attack):
         if self._chance.random() < 0.2:
             effects = [send]
         for group in [some] if self._chance.random() < 0.6 else [(node,) for node in some]:
-            lie = self.sign(self._words.change(send.message))
-            self._words.learn(lie)
-            effects.append(self._tell(group, lie, *(name + CHANGED for name in differences(send.message, lie))))
+            if self.proposes(send.message) and self._chance.random() < 0.7:
+                effects += self._propose(group, send.message)
+            else:
+                effects.append(self._lie(group, send.message, self.sign(self._words.change(send.message))))
+        return effects
+
+    def _lie(self, to: tuple[NodeId, ...], truth: Message, lie: Message) -> Send:
+        self._words.learn(lie)
+        return self._tell(to, lie, *(name + CHANGED for name in differences(truth, lie)))
+
+    def _propose(self, to: tuple[NodeId, ...], truth: Message) -> list[Effect]:
+        """Something else, the same to all of these; maybe with a vote for it."""
+        lie = self.pretend(truth)
+        place = self.proposes(truth)
+        if place is not None:
+            self._proposed.update({(node, place): lie.digest for node in to})
+        effects: list[Effect] = [self._lie(to, truth, lie)]
+        if self._chance.random() < 0.5:
+            effects.append(Send(to, self.second(lie)))
+        return effects
+
+    def _has_lied(self, send: Send) -> bool:
+        place = self.votes(send.message)
+        return place is not None and any((node, place) in self._proposed for node in send.to)
+
+    def _stand_by(self, send: Send) -> list[Effect]:
+        """A vote to each for what it was told to be there."""
+        place, truth = self.votes(send.message), send.message
+        effects: list[Effect] = []
+        for node in send.to:
+            digest = self._proposed.get((node, place)) if place is not None else None
+            if digest is None:
+                effects.append(Send((node,), truth))
+            else:
+                effects.append(self._lie((node,), truth, self.sign(replace(truth, digest=digest))))
         return effects
 
     def _invent(self, now: Micros, send: Send) -> list[Effect]:
@@ -159,12 +227,30 @@ class RandomLiar(Attack):
         lie = self.sign(self._words.invent())
         return [send, self._tell(self._some(others), lie, type(lie).__name__ + INVENTED)]
 
+    def _forge(self, now: Micros, send: Send) -> list[Effect]:
+        """What another has said, otherwise, as if that one had said it."""
+        if not self._overheard:
+            return [send]
+        to, truth = self._some(tuple(node for node in range(self.power.n) if node != self.me)), self._overheard.pop()
+        place = self.votes(truth)
+        digest = self._proposed.get((to[0], place)) if place is not None else None
+        if digest is not None:
+            lie = replace(truth, digest=digest)
+        else:
+            lie = self.pretend(truth) if self.proposes(truth) else self._words.change(truth)
+        return [send, self._tell(to, self.signed(lie), type(lie).__name__ + FORGED)]
+
     def _reply(self, effect: Reply) -> list[Effect]:
-        """To a client: nothing, or another answer."""
+        """To a client: nothing, or another answer, mostly one that was given before."""
+        self._words.learn(effect.message)
         if self._chance.random() < 0.5:
             self.acts[_named(effect.message, "withheld")] += 1
             return []
-        lie = self._words.change(effect.message)
+        known = self._words.heard("results")
+        if isinstance(effect.message, Answered) and known and self._chance.random() < 0.7:
+            lie: Message = replace(effect.message, results=self._chance.choice(known))
+        else:
+            lie = self._words.change(effect.message)
         self.acts.update(name + CHANGED for name in differences(effect.message, lie))
         return [Reply(effect.client, lie)]
 

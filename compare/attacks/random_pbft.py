@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from compare.attacks.random_liar import RandomLiar
+from compare.attacks.random_liar import Place, RandomLiar
 from pbft import messages as m
 from replog.codec import BadMessage
 from replog.types import Message, NodeId
@@ -40,15 +40,38 @@ class RandomPbftLiar(RandomLiar):
     def encode(self, message: Message) -> bytes:
         return m.MESSAGES.encode(message)
 
+    def proposes(self, message: Message) -> Place | None:
+        return (message.view, message.seq) if isinstance(message, m.PrePrepare) else None
+
+    def votes(self, message: Message) -> Place | None:
+        return (message.view, message.seq) if isinstance(message, (m.Prepare, m.Commit)) else None
+
+    def pretend(self, message: m.PrePrepare) -> m.PrePrepare:
+        """At another time, without some of its requests, or with others that clients made; seldom under the digest that
+        is not theirs."""
+        known = self._words.heard("request") + self._words.heard("requests")
+        others = self._chance.sample(known, min(len(known), self._chance.choice((1, 2))))
+        some = [raw for raw in message.requests if self._chance.random() < 0.5]
+        requests = self._chance.choice((message.requests, some, others))
+        time = message.time + self._chance.choice((0, 1))
+        lie: m.PrePrepare = replace(message, time=time, requests=requests)
+        if self._chance.random() < 0.8:
+            lie = self.signed(_with_digest(lie))
+        return lie
+
+    def second(self, proposal: m.PrePrepare) -> m.Commit:
+        commit: m.Commit = self.signed(m.Commit(proposal.view, proposal.seq, proposal.digest, self.me, b""))
+        return commit
+
     def sign(self, message: Any) -> Any:
         """Seldom it speaks in another's name, or leaves a digest as it is: who listens must notice."""
         if isinstance(message, SAYS_WHO) and self._chance.random() < 0.95:
             message = replace(message, replica=self.me)
-        if isinstance(message, m.PrePrepare) and self._chance.random() < 0.9:
+        if isinstance(message, (m.PrePrepare, m.Committed)) and self._chance.random() < 0.9:
             message = _with_digest(message)
-        return self._signed(message)
+        return self.signed(message)
 
-    def _signed(self, message: Any) -> Any:
+    def signed(self, message: Any) -> Any:
         """Every signature in it that is a member's, made anew: the innermost first, since outer ones cover them."""
         if not self.inner.core.notary.transferable:  # type: ignore[attr-defined]
             return message
@@ -63,13 +86,13 @@ class RandomPbftLiar(RandomLiar):
             case m.NewView():
                 proposals = [self._proposal(message.view, item) for item in message.pre_prepares]
                 return replace(
-                    message, view_changes=list(map(self._signed, message.view_changes)), pre_prepares=proposals
+                    message, view_changes=list(map(self.signed, message.view_changes)), pre_prepares=proposals
                 )
             case m.ViewChange():
-                prepared = list(map(self._signed, message.prepared))
-                return replace(message, checkpoint=self._signed(message.checkpoint), prepared=prepared)
+                prepared = list(map(self.signed, message.prepared))
+                return replace(message, checkpoint=self.signed(message.checkpoint), prepared=prepared)
             case m.Committed():
-                return replace(message, proof=self._signed(message.proof))
+                return replace(message, proof=self.signed(message.proof))
         return self._with_votes(message)
 
     def _proposal(self, view: int, item: m.Proposal) -> m.Proposal:
@@ -98,8 +121,12 @@ class RandomPbftLiar(RandomLiar):
         return signature if signer is None else signer.sign(self.power.domain.statement(kind, fields))
 
 
-def _with_digest(message: m.PrePrepare) -> m.PrePrepare:
+def _with_digest(message: Any) -> Any:
+    """With the digest of the body that it holds."""
     try:
-        return replace(message, digest=m.Batch.read(message.time, message.requests).digest)
+        digest = m.Batch.read(message.time, message.requests).digest
     except BadMessage:
         return message
+    if isinstance(message, m.Committed):
+        return replace(message, proof=replace(message.proof, digest=digest))
+    return replace(message, digest=digest)

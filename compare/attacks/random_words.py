@@ -89,6 +89,10 @@ class Words:
     def _keep(self, key: Any, value: Any) -> None:
         self._heard.setdefault(key, deque(maxlen=KEPT)).append(value)
 
+    def heard(self, name: str) -> list[Any]:
+        """What stood under this name, or in lists of it, of fields that have no parts."""
+        return list(self._heard.get(name, ()))
+
     def change(self, message: Any) -> Any:
         """The same with one or two other fields."""
         types = _fields(type(message))

@@ -13,15 +13,10 @@ import typer
 
 from replog.cli import options, output
 from replog.cli.exits import ExitCode, WrongUsage, leave
-from replog.cli.options import VerboseOption
+from replog.cli.options import AuthOption, VerboseOption
 
 SCHEMAS = "replog.schemas"
 """Entry point group: name of a file format -> its pydantic model."""
-
-
-class Auth(enum.StrEnum):
-    SIGNATURES = "signatures"
-    MACS = "macs"
 
 
 class Durability(enum.StrEnum):
@@ -36,6 +31,10 @@ Seconds = Annotated[
     float,
     typer.Option(min=0.1, max=86_400, callback=options.a_number, help="Measured time, after one second of warm-up."),
 ]
+Share = Annotated[
+    float,
+    typer.Option(min=0.0, max=1.0, callback=options.a_number, help="Share of requests that only read."),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -46,23 +45,23 @@ def add_to(app: typer.Typer) -> None:
 def bench(
     protocol: Annotated[str, typer.Argument(help="pbft, raft, or another installed protocol.")],
     f: Annotated[int, typer.Option("--f", min=0, help="Faults to stand.")] = 1,
-    auth: Annotated[Auth, typer.Option(help="How requests and phases are authenticated.")] = Auth.SIGNATURES,
+    auth: AuthOption = None,
     durability: Annotated[Durability, typer.Option(help="When a promise is on disk.")] = Durability.ALWAYS,
     clients: Annotated[int, typer.Option(min=1, max=1000, help="Clients, each with its own key and links.")] = 1,
     outstanding: Annotated[int, typer.Option(min=1, max=65536, help="Operations each client keeps waiting.")] = 1000,
     seconds: Seconds = 5.0,
+    reads: Share = 0.0,
     json_file: JsonFile = None,
     verbose: VerboseOption = False,
 ) -> None:
-    """Load a fresh cluster of real processes: closed loop, `put` of an 8-byte key and an 8-byte value.
+    """Load a fresh cluster of real processes: closed loop, `put` of an 8-byte key and an 8-byte value, or `get`.
 
     Example: replog bench pbft --clients 1 --outstanding 1000 --seconds 5 --json pbft.json
     """
     from replog.live import bench as load
 
-    if auth is Auth.MACS:
-        raise WrongUsage("--auth = macs: not supported yet, every request and phase is signed; use --auth signatures")
-    plan = load.Plan(protocol, f, clients, outstanding, seconds, durability.value)
+    chosen = options.protocol_options(protocol, auth)
+    plan = load.Plan(protocol, f, clients, outstanding, seconds, durability.value, reads, chosen)
     figures = load.run(plan, progress=output.remark if verbose else None)
     if json_file is not None:
         _write(json_file, load.as_json(figures))

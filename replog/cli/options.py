@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from replog.cli.exits import WrongUsage
 
 ClusterOption = Annotated[
     Path | None,
@@ -17,6 +20,17 @@ ClusterOption = Annotated[
         help="Folder of the cluster.",
         show_default="./replog-PROTOCOL",
     ),
+]
+
+
+class Auth(enum.StrEnum):
+    SIGNATURES = "signatures"
+    MACS = "macs"
+
+
+AuthOption = Annotated[
+    Auth | None,
+    typer.Option(help="PBFT: how requests and votes are authenticated.", show_default="signatures"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more, with tracebacks of errors.")]
@@ -49,6 +63,19 @@ def writable(path: Path | None) -> Path | None:
     except OSError as error:
         raise typer.BadParameter(f"cannot be written: {error.strerror}") from None
     return path
+
+
+def protocol_options(protocol: str, auth: Auth | None) -> dict[str, Any]:
+    """The protocol's own options for what was asked. Raises ConfigError for a protocol that leaves no choice."""
+    if auth is None:
+        return {}
+    from replog import protocols
+
+    if not hasattr(protocols.find(protocol).options({}), "auth"):
+        raise WrongUsage(
+            f"--auth = {auth.value}: {protocol} leaves no choice, its servers trust each other over authenticated links"
+        )
+    return {"auth": auth.value}
 
 
 RUN = "Run"

@@ -45,9 +45,22 @@ def status(cluster: ClusterOption = None, json: JsonOption = False, verbose: Ver
         output.as_json({"cluster": str(folder), **report})
     else:
         output.table(*rows_of(config, report, verbose))
+        output.line(settings(report))
         output.line(report["sentence"])
+        for hint in hints(folder, report):
+            output.remark(hint)
     if not report["has_quorum"]:
         leave(ExitCode.NOT_AS_EXPECTED)
+
+
+def hints(folder: Path, report: dict[str, Any]) -> list[str]:
+    """What to do about replicas whose processes have ended."""
+    ended = [replica["node"] for replica in report["replicas"] if replica["role"] == "down"]
+    if not ended:
+        return []
+    named = clusters.named(folder)
+    again = f"replog down{named}, then {clusters.start(folder)}"
+    return [f"why node {ended[0]} ended: replog logs {ended[0]}{named}; to start it again: {again}"]
 
 
 def current(config: ClusterConfig) -> dict[str, Any]:
@@ -68,6 +81,12 @@ def current(config: ClusterConfig) -> dict[str, Any]:
     except NoCluster:
         said = [Said(node.id, None) for node in config.nodes]
     return report(config, said, pids)
+
+
+def settings(report: dict[str, Any]) -> str:
+    """What the cluster was made with, as far as it says what its answers are worth."""
+    size = f"{report['protocol']}, n = {report['n']}, f = {report['f']}"
+    return f"{size}, authenticated by {report['auth']}, durability {report['durability']}"
 
 
 def rows_of(config: ClusterConfig, report: dict[str, Any], verbose: bool) -> tuple[list[str], list[list[object]]]:

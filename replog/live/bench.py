@@ -4,7 +4,8 @@ C clients in this one process, each with its own key and its own links to every 
 waiting: whatever one frame of replies completed is replaced at once, packed into one signed request. The load shares
 the machine with the replicas, so it drives the sans-IO client straight from the links, without a task, future or lock
 for an operation. One second of warm-up is not counted. Latency is from handing an operation to the client until its
-result rests on as many replicas as the client's rules ask.
+result rests on as many replicas as the client's rules ask. Replicas are asked for their counters when the measured time
+begins and ends.
 """
 
 from __future__ import annotations
@@ -15,28 +16,34 @@ import importlib
 import json
 import os
 import socket
-import tempfile
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, cycle, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from replog.apps.kv import KeyValue
 from replog.certificates import load_signer
 from replog.client import ClientCore, Done, Failed, ToReplica, Wake
 from replog.config import ClusterConfig, create_cluster, size_of
-from replog.live.client import PACK_OPERATIONS_MAX
+from replog.live.client import PACK_OPERATIONS_MAX, LogClient
+from replog.live.counters import TOLD
 from replog.live.dialing import Links
+from replog.live.folders import temporary_folder
 from replog.live.processes import LocalProcesses
+from replog.live.report import counters_of
+from replog.meters import Meter, MeteredSigner
 from replog.types import Message, Micros, NodeId
 
 WARM_UP_US = 1_000_000
 CONNECT_S = 30.0
 KEYS = 1000
-"""Distinct 8-byte keys that are written, round robin."""
+"""Distinct 8-byte keys that are written or read, round robin."""
+OBSERVER = "observer"
+"""A client that asks for status and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +56,10 @@ class Plan:
     outstanding: int = 1000
     seconds: float = 5.0
     durability: Literal["always", "memory"] = "always"
-    reads: bool = False
-    """Read the keys instead of writing them."""
+    reads: float = 0.0
+    """Share of the requests that read the keys instead of writing them."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The protocol's own."""
 
 
 @dataclass
@@ -98,8 +107,12 @@ class Cpu:
     load: float
 
 
-def figures(plan: Plan, n: int, tally: Tally, cpu: Cpu | None) -> dict[str, Any]:
-    """The result, as it is printed and written. `cpu` is None where it cannot be told."""
+Work = Mapping[str, int]
+"""Counted by all replicas and clients together in the measured time, by the names of `replog.live.counters.TOLD`."""
+
+
+def figures(plan: Plan, n: int, auth: str, tally: Tally, cpu: Cpu | None, work: Work | None) -> dict[str, Any]:
+    """The result, as it is printed and written. `cpu` and `work` are None where they cannot be told."""
     seconds = (tally.end - tally.begin) / 1e6
     done = tally.acknowledged
     p50, p99, longest = percentiles(tally.samples, (0.5, 0.99, 1.0))
@@ -110,7 +123,7 @@ def figures(plan: Plan, n: int, tally: Tally, cpu: Cpu | None) -> dict[str, Any]
         "f": plan.f,
         "clients": plan.clients,
         "outstanding": plan.outstanding,
-        "auth": "signatures",
+        "auth": auth,
         "durability": plan.durability,
         "reads": plan.reads,
         "seconds": round(seconds, 3),
@@ -120,6 +133,8 @@ def figures(plan: Plan, n: int, tally: Tally, cpu: Cpu | None) -> dict[str, Any]
         "latency_ms": {"p50": p50, "p99": p99, "max": longest},
         "replica_cpu_s_per_1000_ops": None if cpu is None or not done else round(cpu.replicas / done * 1000, 5),
         "load_cpu_s_per_1000_ops": None if cpu is None or not done else round(cpu.load / done * 1000, 5),
+        "signatures_per_op": None if work is None or not done else round(work["signatures_made"] / done, 5),
+        "macs_per_op": None if work is None or not done else round(work["macs"] / done, 5),
     }
 
 
@@ -140,17 +155,21 @@ class LoadClient:
     Invariant: operations that wait for an answer, plus `_free`, are `outstanding`.
     """
 
-    def __init__(self, config: ClusterConfig, name: str, outstanding: int, tally: Tally, reads: bool = False) -> None:
+    def __init__(self, config: ClusterConfig, name: str, outstanding: int, tally: Tally, reads: float = 0.0) -> None:
         spec, options = config.spec, config.protocol_options()
         folder = config.client_folder(name)
         rules = spec.client_rules(config.n, config.f, options)
-        self._core = ClientCore(name, config.n, rules, load_signer(folder), config.domain)
+        self.meter = Meter()
+        signer = MeteredSigner(load_signer(folder), self.meter)
+        self._core = ClientCore(name, config.n, rules, signer, config.domain, mac=self.meter.mac)
         self._pack = min(PACK_OPERATIONS_MAX, rules.request_operations_max)
         self._codec = spec.messages
         self.links = Links(config, name, self._take)
         self._tally = tally
         self._reads = reads
-        self._operations = cycle([_operation(n, reads) for n in range(KEYS)])
+        self._due = 0.0
+        self._writing = cycle([KeyValue.operation("put", key, f"val{n:05}") for n, key in enumerate(_KEYS)])
+        self._reading = cycle([KeyValue.operation("get", key) for key in _KEYS])
         self._free = outstanding
         self._sent: dict[int, tuple[Micros, int]] = {}
         self._wake: asyncio.TimerHandle | None = None
@@ -160,10 +179,20 @@ class LoadClient:
         now = monotonic()
         while self._free and now <= self._tally.end:
             count = min(self._free, self._pack)
-            timestamp, effects = self._core.submit(now, list(islice(self._operations, count)), self._reads)
+            read = self._reads_next()
+            operations = list(islice(self._reading if read else self._writing, count))
+            timestamp, effects = self._core.submit(now, operations, read)
             self._sent[timestamp] = (now, count)
             self._free -= count
             self._carry_out(now, effects)
+
+    def _reads_next(self) -> bool:
+        """Whether the next request reads: the share of those that do is kept at every moment."""
+        self._due += self._reads
+        if self._due < 1.0:
+            return False
+        self._due -= 1.0
+        return True
 
     def _take(self, node: NodeId, messages: list[Message]) -> None:
         now = monotonic()
@@ -201,32 +230,62 @@ class LoadClient:
         self.refill()
 
 
-def _operation(number: int, reads: bool) -> bytes:
-    key = f"key{number:05}"
-    return KeyValue.operation("get", key) if reads else KeyValue.operation("put", key, f"val{number:05}")
+_KEYS: Final = [f"key{number:05}" for number in range(KEYS)]
 
 
-async def _load(config: ClusterConfig, plan: Plan, pids: Sequence[int]) -> tuple[Tally, Cpu | None]:
+@dataclass(frozen=True)
+class Reading:
+    """Of one moment."""
+
+    replicas_cpu: float | None
+    load_cpu: float | None
+    work: Counter[str] | None
+
+
+async def _read(observer: LogClient, pids: Sequence[int], clients: Sequence[LoadClient]) -> Reading:
+    """CPU first: nobody has to be asked for it."""
+    spent = cpu_seconds(pids), cpu_seconds([os.getpid()])
+    told = [counters_of(said.status) for said in await observer.status() if said.status is not None]
+    if len(told) < observer.config.n or not all(one.keys() == TOLD.keys() for one in told):
+        return Reading(*spent, None)
+    work = sum(map(Counter, told), Counter[str]())
+    for client in clients:
+        work.update(signatures_made=client.meter.signed, macs=client.meter.macs)
+    return Reading(*spent, work)
+
+
+def _between(before: Reading, after: Reading) -> tuple[Cpu | None, Work | None]:
+    cpu = work = None
+    if None not in (before.replicas_cpu, after.replicas_cpu, before.load_cpu, after.load_cpu):
+        cpu = Cpu(after.replicas_cpu - before.replicas_cpu, after.load_cpu - before.load_cpu)  # type: ignore[operator]
+    if before.work is not None and after.work is not None:
+        work = {name: after.work[name] - before.work[name] for name in TOLD}
+    return cpu, work
+
+
+async def _load(config: ClusterConfig, plan: Plan, pids: Sequence[int]) -> tuple[Tally, Cpu | None, Work | None]:
     """Connect all clients, load for warm-up and measured time. `pids`: of the replicas."""
     tally = Tally(begin=0, end=0)
-    clients = [LoadClient(config, client.name, plan.outstanding, tally, plan.reads) for client in config.clients]
+    names = [client.name for client in config.clients if client.name != OBSERVER]
+    clients = [LoadClient(config, name, plan.outstanding, tally, plan.reads) for name in names]
     for client in clients:
         client.links.open()
     try:
-        async with asyncio.timeout(CONNECT_S):
+        async with asyncio.timeout(CONNECT_S + config.n):
             await asyncio.gather(*(client.links.linked(config.n) for client in clients))
-        tally.begin = monotonic() + WARM_UP_US
-        tally.end = tally.begin + round(plan.seconds * 1e6)
-        for client in clients:
-            client.refill()
-        await _until(tally.begin)
-        before = cpu_seconds(pids), cpu_seconds([os.getpid()])
-        await _until(tally.end)
-        after = cpu_seconds(pids), cpu_seconds([os.getpid()])
+        async with LogClient(config, OBSERVER) as observer:
+            await observer.wait_connected(config.n, CONNECT_S + config.n)
+            tally.begin = monotonic() + WARM_UP_US
+            tally.end = tally.begin + round(plan.seconds * 1e6)
+            for client in clients:
+                client.refill()
+            await _until(tally.begin)
+            before = await _read(observer, pids, clients)
+            await _until(tally.end)
+            after = await _read(observer, pids, clients)
     finally:
         await asyncio.gather(*(client.links.close() for client in clients))
-    spent = [None if b is None or a is None else a - b for b, a in zip(before, after, strict=True)]
-    return tally, None if spent[0] is None or spent[1] is None else Cpu(spent[0], spent[1])
+    return tally, *_between(before, after)
 
 
 async def _until(moment: Micros) -> None:
@@ -234,17 +293,23 @@ async def _until(moment: Micros) -> None:
 
 
 async def _measure(plan: Plan, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    names = [f"load-{number}" for number in range(plan.clients)]
+    names = [OBSERVER, *(f"load-{number}" for number in range(plan.clients))]
     config = create_cluster(
-        folder, plan.protocol, f=plan.f, port=free_ports(plan), clients=names, durability=plan.durability
+        folder,
+        plan.protocol,
+        f=plan.f,
+        port=free_ports(plan),
+        clients=names,
+        durability=plan.durability,
+        options=dict(plan.options),
     )
     say(f"starting {config.n} replicas of {config.protocol}")
     async with LocalProcesses(config) as processes:
         await processes.start()
         await processes.wait_serving()
         say(f"{plan.clients} clients, {plan.outstanding} outstanding each, {plan.seconds:g} s after a warm-up")
-        tally, cpu = await _load(config, plan, tuple(processes.pids().values()))
-    return figures(plan, config.n, tally, cpu)
+        tally, cpu, work = await _load(config, plan, tuple(processes.pids().values()))
+    return figures(plan, config.n, config.auth, tally, cpu, work)
 
 
 def run(plan: Plan, progress: Callable[[str], None] | None = None) -> dict[str, Any]:
@@ -252,8 +317,8 @@ def run(plan: Plan, progress: Callable[[str], None] | None = None) -> dict[str, 
     factory = None
     with contextlib.suppress(ImportError):
         factory = importlib.import_module("uvloop").new_event_loop
-    with tempfile.TemporaryDirectory(prefix="replog-bench-") as folder, asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(_measure(plan, Path(folder) / "cluster", progress or (lambda _: None)))
+    with temporary_folder("replog-bench-") as folder, asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(_measure(plan, folder / "cluster", progress or (lambda _: None)))
 
 
 def free_ports(plan: Plan) -> list[int]:

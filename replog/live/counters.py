@@ -26,6 +26,7 @@ TOLD: Final = {
     "client_bytes_received": "Bytes of messages received from clients",
     "signatures_made": "Signatures made",
     "signatures_verified": "Signatures checked",
+    "macs": "MACs of requests made or checked",
     "commits": "Commits of log records; each is one fsync, unless durability is memory",
 }
 """What a replica tells in `Status.detail` besides the protocol's own, and what it means."""
@@ -75,6 +76,7 @@ class Counters:
             "client_bytes_received": self.client_received.bytes,
             "signatures_made": self.meter.signed,
             "signatures_verified": self.meter.verified,
+            "macs": self.meter.macs,
             "commits": self.commits,
         }
 

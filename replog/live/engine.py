@@ -22,6 +22,7 @@ from replog.codec import FRAME_BYTES_MAX, BadMessage, pack_frame
 from replog.core import (
     Accuse,
     CancelTimer,
+    Command,
     Effect,
     Event,
     Note,
@@ -66,6 +67,11 @@ MEDIAN_OF = 15
 _LEVELS = {
     "view": logging.INFO,
     "term": logging.INFO,
+    "refresh": logging.INFO,
+    "refreshed": logging.INFO,
+    "refresh-put-off": logging.INFO,
+    "refresh-refused": logging.WARNING,
+    "refresh-failed": logging.WARNING,
     "lost-entries": logging.WARNING,
     "diverged": logging.WARNING,
     "flood": logging.WARNING,
@@ -291,6 +297,8 @@ class Engine:
         self._owed: Counter[str] = Counter()
         self._awake = asyncio.Event()
         self._on_turn: list[Callable[[], None]] = []
+        self._commands: list[Command] = []
+        self._on_note: list[Callable[[Note], None]] = []
 
     def receive(self, sender: Principal, frame: bytes, handled: Callable[[int], None]) -> None:
         """A frame from `sender`, as the link proved it; `handled(size)` is called in the turn that is done with it."""
@@ -302,6 +310,15 @@ class Engine:
 
     def wake(self) -> None:
         self._awake.set()
+
+    def command(self, command: Command) -> None:
+        """An operator's word to this replica, for the next turn."""
+        self._commands.append(command)
+        self.wake()
+
+    def hear_notes(self, call: Callable[[Note], None]) -> None:
+        """Have `call` called with every note of the replica."""
+        self._on_note.append(call)
 
     def after_turns(self, call: Callable[[], None]) -> None:
         """Have `call` called at the end of every turn, the next one soon, until `forget`."""
@@ -328,6 +345,9 @@ class Engine:
             self._take(sender, queue, share)
         for node in self._turns.take_news() if self._turns is not None else ():
             self._note(Note("flood", {"sender": node, "what": "little is taken of it for some seconds"}))
+        commands, self._commands = self._commands, []
+        for command in commands:
+            self._step(command)
         for name, generation in self._timers.take():
             if self._timers.claim(name, generation):
                 self._step(Timeout(name))
@@ -415,6 +435,8 @@ class Engine:
         self.counts[note.kind] += 1
         level = _LEVELS.get(note.kind, logging.DEBUG)
         log.log(level, "%s %s", note.kind, note.detail)
+        for call in self._on_note:
+            call(note)
 
     def _finish(self) -> None:
         """Commit once, then let out what waits for no write any more, one frame a receiver."""

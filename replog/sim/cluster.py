@@ -53,6 +53,7 @@ class Counters:
     undecodable: int = 0
     signed: int = 0
     verified: int = 0
+    macs: int = 0
     syncs: int = 0
     disk_bytes: int = 0
     busy_us: int = 0
@@ -138,6 +139,7 @@ class SimCluster:
             wall=node.clock.wall,
             records=[self.spec.records.decode(raw) for _, raw in node.disk.records],
             saved=None if saved is None else SavedState(saved.index, saved.digest, saved.parts()),
+            mac=node.meter.mac,
         )
         self._replicas[node.name] = replica
         return replica if self._wrap is None else self._wrap(node.name, replica)
@@ -145,7 +147,8 @@ class SimCluster:
     def _client(self, name: ClientId) -> SimClient:
         rules = self.spec.client_rules(self.n, self.f, self.options)
         meter = Meter()
-        core = ClientCore(name, self.n, rules, MeteredSigner(self._keys.signer(name), meter), self.domain)
+        signer = MeteredSigner(self._keys.signer(name), meter)
+        core = ClientCore(name, self.n, rules, signer, self.domain, mac=meter.mac)
         client = SimClient(*self._process(name), core=core)
         client.meter = meter
         return client
@@ -244,6 +247,26 @@ class SimCluster:
         """An operator's word to one replica."""
         self.nodes[node].command(Command(name, arguments))
 
+    def refresh(self, *nodes: NodeId) -> None:
+        """Start replicas anew from their disks, told to believe nothing of it (PBFT). One that leads had better be told
+        `step-down` some time before."""
+        for node in nodes:
+            self.restart(node)
+            self.command(node, "refresh")
+
+    def refresh_every(self, us: Micros) -> None:
+        """From now on each replica once in `us`, in turn and evenly apart."""
+        node = 0
+
+        def one() -> None:
+            nonlocal node
+            turn, node = node, (node + 1) % self.n
+            self.command(turn, "step-down")
+            self.after(us // self.n // 4, lambda: self.refresh(turn))
+            self.after(us // self.n, one)
+
+        self.after(us // self.n, one)
+
     def send_as(self, sender: Principal, to: Iterable[Principal], message: Message) -> None:
         """Put a message on the links of `sender`, now: for Byzantine clients, who follow no client's code."""
         self.process(sender).transmit([(tuple(to), message)])
@@ -333,6 +356,7 @@ def _add(total: Counters, process: Process) -> None:
     total.undecodable += process.undecodable
     total.signed += process.meter.signed
     total.verified += process.meter.verified
+    total.macs += process.meter.macs
     total.busy_us += process.busy_us
     total.kinds.update({kind.__name__: number for kind, number in process.sent_kinds.items()})
     if isinstance(process, SimNode):

@@ -41,6 +41,8 @@ class CostModel:
     """Executing one operation of a client."""
     client_operation_us: float = 1.0
     """A client's own work for one operation, sending and receiving."""
+    mac_us: float = 1.5
+    """Making or checking one MAC of a request, its key included. Those of the links are in the price of frames."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -49,7 +51,7 @@ class CostModel:
 
 
 REFERENCE = CostModel()
-FREE = CostModel(0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0)
+FREE = CostModel(0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0)
 """Work takes no time: for tests of order, where only latencies of links and disks matter."""
 
 

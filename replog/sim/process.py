@@ -115,7 +115,7 @@ class Process:
         self._busy = False
         self._held: list[Callable[[], None]] = []
         self.lives = 0
-        self._charged = (0, 0)
+        self._charged = (0, 0, 0)
         # Work of the turn under way, to be charged.
         self._frames_out = 0
         self._messages_out = 0
@@ -199,8 +199,8 @@ class Process:
 
     def _pay(self, life: int, frames: int, messages: int, size: int) -> None:
         costs, meter = self._costs, self.meter
-        signed, verified = self._charged
-        self._charged = (meter.signed, meter.verified)
+        signed, verified, macs = self._charged
+        self._charged = (meter.signed, meter.verified, meter.macs)
         price = int(
             frames * costs.frame_in_us
             + self._frames_out * costs.frame_out_us
@@ -211,6 +211,7 @@ class Process:
             + self._operations * self.operation_us
             + (meter.signed - signed) * costs.sign_us
             + (meter.verified - verified) * costs.verify_us
+            + (meter.macs - macs) * costs.mac_us
         )
         self._frames_out = self._messages_out = self._records = self._operations = 0
         self.busy_us += price

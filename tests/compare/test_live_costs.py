@@ -24,7 +24,7 @@ def test_what_was_counted_before_the_workload_is_left_out() -> None:
     ledger = Ledger()
     ledger.begin(range(2), words(100, 200))
     ledger.end(range(2), words(103, 204))
-    assert ledger.costs(()) == Costs(messages=2 * 7, bytes=2 * 7, signatures=7, fsyncs=7)
+    assert ledger.costs(()) == Costs(messages=2 * 7, bytes=2 * 7, signatures=7, macs=7, fsyncs=7)
 
 
 def test_clients_count_too() -> None:
@@ -34,7 +34,7 @@ def test_clients_count_too() -> None:
     client.sent.add(LogRequest(1, 1, 1), size=10, receivers=3)
     client.sent.add(StatusRequest(1), size=10)
     client.meter.signed = 5
-    assert ledger.costs([client]) == Costs(messages=2 + 3, bytes=2 + 30, signatures=1 + 5, fsyncs=1)
+    assert ledger.costs([client]) == Costs(messages=2 + 3, bytes=2 + 30, signatures=1 + 5, macs=1, fsyncs=1)
 
 
 def test_a_killed_replica_counts_with_its_last_word_and_begins_anew() -> None:

@@ -20,8 +20,8 @@ from tests.toy import SPEC
 GOOD, BAD = Check(True, 3), Check(False, 3, "why")
 FIELDS = """
 protocol scenario engine seed n f faulty verdict safety liveness attack_actions fault_actions checks submitted
-acknowledged throughput_ops_s latency_ms unavailable_s messages_per_op bytes_per_op signatures_per_op fsyncs_per_op
-replay"""
+acknowledged throughput_ops_s latency_ms unavailable_s messages_per_op bytes_per_op signatures_per_op macs_per_op
+fsyncs_per_op replay"""
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,21 +33,24 @@ def test_warm_up_and_what_comes_late_do_not_count() -> None:
     tally.done(1_000_000, 900_000, 10)
     tally.done(3_000_000, 2_000_000, 20)
     tally.done(3_000_001, 2_000_000, 40)
-    told = figures(Plan("raft", clients=2, outstanding=5), 3, tally, Cpu(replicas=0.06, load=0.03))
+    work = {"signatures_made": 60, "macs": 15}
+    told = figures(Plan("raft", clients=2, outstanding=5), 3, "links", tally, Cpu(replicas=0.06, load=0.03), work)
     assert told["acknowledged"] == 30
     assert told["throughput_ops_s"] == 15
     assert told["latency_ms"] == {"p50": 1000.0, "p99": 1000.0, "max": 1000.0}
     assert told["replica_cpu_s_per_1000_ops"] == 2.0
     assert told["load_cpu_s_per_1000_ops"] == 1.0
     assert (told["protocol"], told["n"], told["f"], told["clients"], told["outstanding"]) == ("raft", 3, 1, 2, 5)
-    assert told["reads"] is False
+    assert (told["auth"], told["reads"]) == ("links", 0.0)
+    assert (told["signatures_per_op"], told["macs_per_op"]) == (2.0, 0.5)
 
 
 def test_nothing_answered_gives_no_invented_figures() -> None:
-    told = figures(Plan("raft"), 3, Tally(begin=0, end=1_000_000), Cpu(0.5, 0.5))
+    told = figures(Plan("raft"), 3, "links", Tally(begin=0, end=1_000_000), Cpu(0.5, 0.5), None)
     assert told["throughput_ops_s"] == 0
     assert told["latency_ms"] == {"p50": None, "p99": None, "max": None}
     assert told["replica_cpu_s_per_1000_ops"] is None
+    assert told["signatures_per_op"] is None
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc here")
@@ -106,14 +110,46 @@ async def test_more_operations_than_a_request_takes_go_into_several(tmp_path: Pa
 
 
 @pytest.mark.live
-@pytest.mark.parametrize(("protocol", "n"), [("pbft", 4), ("raft", 3)])
-def test_a_measurement(protocol: str, n: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("protocol", "n", "auth", "more"),
+    [
+        ("pbft", 4, "signatures", []),
+        ("pbft", 4, "macs", ["--auth", "macs", "--reads", "0.5"]),
+        ("raft", 3, "links", ["--reads", "1"]),
+    ],
+)
+def test_a_measurement(
+    protocol: str, n: int, auth: str, more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "figures.json"
     load = ["--clients", "3", "--outstanding", "7", "--seconds", "0.5", "--durability", "memory"]
-    assert run(["bench", protocol, *load, "--json", str(file)]) == 0
+    assert run(["bench", protocol, *load, *more, "--json", str(file)]) == 0
     told = json.loads(file.read_text())
     assert told["acknowledged"] > 0
     assert told["failed"] == 0
-    assert told["n"] == n
+    assert (told["n"], told["auth"]) == (n, auth)
+    assert (told["macs_per_op"] > 0, told["signatures_per_op"] > 0) == (auth == "macs", auth != "macs")
     assert told["latency_ms"]["p50"] <= told["latency_ms"]["p99"] <= told["latency_ms"]["max"]
     assert f"acknowledged\t{told['acknowledged']}" in capsys.readouterr().out
+
+
+@pytest.mark.live
+def test_a_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "replog.cli", "bench", "raft", "--seconds", "600", "--verbose"]
+    place = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=place) as process:
+        assert process.stderr is not None
+        assert "starting" in process.stderr.readline()
+        assert "outstanding" in process.stderr.readline()
+        assert list(tmp_path.iterdir())
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    assert process.returncode == 130
+    assert not list(tmp_path.iterdir())
+
+
+async def test_the_share_of_reads_is_kept_at_every_moment(tmp_path: Path) -> None:
+    config = create_cluster(tmp_path / "cluster", "raft", f=1, clients=["load"])
+    client = LoadClient(config, "load", 1, Tally(begin=0, end=2**62), reads=0.25)
+    chosen = [client._reads_next() for _ in range(400)]
+    assert all(abs(4 * sum(chosen[:many]) - many) <= 4 for many in range(400))

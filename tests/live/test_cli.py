@@ -70,6 +70,8 @@ def test_from_up_to_down_and_up_again(shell: Shell, protocol: str, n: int, word:
         assert shell.said("call", "append", "x", "0") == "20"
         log = [line.split("\t")[2] for line in shell.said("log").splitlines()]
         assert [entry for entry in log if entry.startswith("put")] == ['put("x", "1")', 'put("y/1", "one")']
+        beyond = shell.run("log", "--from", "999")
+        assert (beyond.stdout, beyond.stderr) == ("", "--from = 999: the log ends before that\n")
         status = shell.json("status")
         assert [replica["node"] for replica in status["replicas"]] == list(range(n))
         assert all({"node", "pid", "role", "address", word, "last_index"} <= set(one) for one in status["replicas"])
@@ -84,6 +86,22 @@ def test_from_up_to_down_and_up_again(shell: Shell, protocol: str, n: int, word:
         assert shell.said("kv", "get", "x") == "20"
     finally:
         shell.run("down")
+
+
+def test_up_with_macs(shell: Shell) -> None:
+    port = str(free_port(4))
+    shell.json("up", "pbft", "--auth", "macs", "--detach", "--port", port)
+    try:
+        shell.run("kv", "put", "x", "1")
+        assert shell.said("kv", "get", "x") == "1"
+        assert "authenticated by macs, durability always" in shell.said("status").splitlines()[-2]
+        counters = [replica["counters"] for replica in shell.json("status")["replicas"]]
+        assert all(one["macs"] > 0 and one["signatures_made"] == 0 for one in counters)
+    finally:
+        shell.run("down")
+    line = shell.complaint("up", "pbft", "--auth", "signatures", code=2)
+    assert "auth = signatures: the cluster in" in line
+    assert "was made with macs" in line
 
 
 def test_up_in_the_foreground_until_ctrl_c(shell: Shell) -> None:
@@ -316,7 +334,10 @@ def test_a_port_in_use(shell: Shell) -> None:
         (("fly",), ("fly", "--help")),
         (("kv", "put", "x"), ("VALUE", "replog kv put --help")),
         (("schema", "poem"), ("poem",)),
-        (("bench", "pbft", "--auth", "macs"), ("macs", "not supported yet")),
+        (("bench", "raft", "--auth", "macs"), ("--auth = macs", "raft leaves no choice")),
+        (("up", "raft", "--auth", "signatures"), ("--auth = signatures", "raft leaves no choice")),
+        (("up", "pbft", "--auth", "none"), ("--auth", "none", "macs")),
+        (("bench", "pbft", "--reads", "2"), ("--reads", "2")),
         (("bench", "pbft", "--clients", "0"), ("clients", "0")),
     ],
 )

@@ -170,7 +170,7 @@ Send = Callable[[Http], Awaitable[aiohttp.ClientResponse]]
         (lambda http: http.post("/call/fly"), 404, ("fly", "append, cas")),
         (lambda http: http.post("/call/put", data=b"{"), 400, ("not JSON", "put(key: str")),
         (lambda http: http.post("/call/put", json=5), 400, ("array", "put(key: str")),
-        (lambda http: http.post("/call/put", json=["x"]), 422, ("1 arguments", "2")),
+        (lambda http: http.post("/call/put", json=["x"]), 422, ("1 argument given", "2")),
         (lambda http: http.post("/call/put", json=["x", 1]), 422, ("value", "must be str")),
         (lambda http: http.post("/call/put", json={"key": "x", "worth": "1"}), 422, ("worth", "no such argument")),
         (lambda http: http.post("/call/put", json={"key": "x"}), 422, ("value", "missing")),
@@ -179,7 +179,7 @@ Send = Callable[[Http], Awaitable[aiohttp.ClientResponse]]
         (lambda http: http.put("/kv/x", data=io.BytesIO(bytes(REQUEST_BYTES_MAX + 1))), 413, (str(REQUEST_BYTES_MAX),)),
         (lambda http: http.post("/call/scan", data=b'["x", 18446744073709551616]'), 400, ("limit", "2^64 - 1")),
         (lambda http: http.put("/kv/x", data=b"junk", headers=GZIP), 400, ("cannot be read",)),
-        (lambda http: http.get("/nowhere"), 404, ("NotFound",)),
+        (lambda http: http.get("/nowhere"), 404, ("NotFound", "nothing at /nowhere", "/openapi.json")),
     ],
 )
 async def test_what_is_wrong_is_named(scripted: Pair, send: Send, status: int, words: tuple[str, ...]) -> None:

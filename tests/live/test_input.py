@@ -8,7 +8,7 @@ import pytest
 
 from replog import StateMachine, command
 from replog.apps.kv import KeyValue
-from replog.cli import data, exits, run
+from replog.cli import data, exits, output, run
 from replog.errors import RequestTooLarge
 from replog.live.arguments import Unencodable, WrongArguments, of_texts, of_values
 
@@ -33,6 +33,7 @@ NO_UTF8 = os.fsdecode(b"a\xff")
         (["1", "x", r'["\ud800"]'], Unencodable, "tags = "),
         (["x"], WrongArguments, "count = 'x': must be int"),
         ([], WrongArguments, "0 arguments given, 1 to 4 taken"),
+        (["1"] * 5, WrongArguments, "5 arguments given, 1 to 4 taken"),
     ],
 )
 def test_what_no_operation_can_carry_is_refused_with_the_signature(
@@ -42,6 +43,12 @@ def test_what_no_operation_can_carry_is_refused_with_the_signature(
         of_texts(FEED, texts)
     assert words in str(told.value)
     assert str(told.value).endswith(f"; {FEED.signature}")
+
+
+def test_one_argument_is_no_arguments() -> None:
+    put = next(method for method in KeyValue.describe() if method.name == "put")
+    with pytest.raises(WrongArguments, match=r"^1 argument given, 2 taken"):
+        of_texts(put, ["x"])
 
 
 def test_what_can_be_carried_arrives_as_it_was_typed() -> None:
@@ -76,7 +83,7 @@ def test_keys_and_values_are_utf8(words: tuple[str, ...], name: str, capsys: pyt
     ],
 )
 def test_a_terminal_obeys_no_value(text: str, shown: str) -> None:
-    assert data.visible(text) == shown
+    assert output.visible(text) == shown
 
 
 def test_a_value_goes_into_a_pipe_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from pbft import PbftCore
 from pbft import messages as m
 from pbft.messages import MESSAGES
 from pbft.notary import Notary
+from replog.core import Command
 from tests.pbft.harness import SECOND, SMALL, Cluster, Packet
 
 
@@ -124,6 +125,7 @@ class Chance:
         cores: dict[int, type[PbftCore]] | None = None,
         core: type[PbftCore] | None = None,
         options: dict[str, Any] | None = None,
+        refreshes: bool = False,
     ) -> None:
         self.rng = random.Random(seed)
         self.cluster = Cluster(n, options if options is not None else SMALL, cores, core=core)
@@ -131,6 +133,7 @@ class Chance:
         self.rng.shuffle(nodes)
         self.liars = {node: Liar(self.cluster, node, self.rng) for node in nodes[:liars]}
         self.crashes = crashes
+        self.refreshes = refreshes
         self.lost = 0
         """Crashes that took something with them."""
         self.correct = [node for node in range(n) if node not in self.liars]
@@ -158,6 +161,7 @@ class Chance:
             (self.restart, 0.5 if self.crashes else 0),
             (self.hold_disks, 0.3 if self.crashes else 0),
             (self.sync, 3 if self.crashes else 0),
+            (self.refresh, 0.5 if self.refreshes else 0),
         ]
         weights = [weight for _, weight in acts]
         for _ in range(steps):
@@ -236,6 +240,16 @@ class Chance:
         self.cluster.sync(node)
         if self.rng.random() < 0.2:
             self.cluster.save(node)
+
+    def refresh(self) -> None:
+        node = self.rng.choice(self.correct)
+        if node in self.cluster.servers:
+            self.cluster.step(node, Command("refresh", {}))
+
+    @property
+    def refreshed(self) -> int:
+        """Refreshes that came to their end."""
+        return sum(note.kind == "refreshed" for _, note in self.cluster.notes)
 
     # ---------------------------------------------------------------------------------------------------- the good time
 

@@ -141,13 +141,14 @@ def test_p37_who_passes_one_client_by_is_given_up(options: dict[str, Any], moved
 
 
 def test_p37_a_client_waits_for_its_own_requests_without_complaint() -> None:
-    """Sixteen at once, executed one after the other over a second: none of them waits unfairly."""
+    """Sixteen at once, executed one after the other between another's: none of them waits unfairly."""
     cluster = Cluster(options={**ROBUST, "view_timeout_us": 8 * SECOND, "batch_requests_max": 1, "in_flight_max": 1})
     busy(cluster, "ann", 1, 10, 50 * MS)
     cluster.holds = lambda packet: isinstance(packet.message, m.Commit)
     for timestamp in range(1, 17):
         cluster.submit("bob", timestamp, to=range(4))
-    for _ in range(40):
+    for step in range(40):
+        cluster.submit("ann", 11 + step, to=range(4), low=10 + step)
         cluster.run(100 * MS)
         held, cluster.held = cluster.held, []
         cluster.network += held

@@ -147,7 +147,7 @@ def test_4_5_2_without_new_view_the_next_one_is_asked_for() -> None:
     cluster = Cluster()
     for node in (0, 1):
         hear(cluster, 3, node, forge.view_change(cluster, node, 1))
-    assert cluster.servers[3].timers["new-view"] == T
+    assert cluster.servers[3].timers.get("new-view") == T
     cluster.fire(3, "new-view")
     assert cluster.core(3).view == 2
     assert "node 1 sent no NEW-VIEW for view 1" in cluster.replicas[3].status().reason
@@ -272,6 +272,32 @@ def test_p35_the_first_forward_may_be_lost() -> None:
     cluster.run(SECOND)
     assert cluster.done("ann", 1)
     assert set(cluster.views()) == {0}
+
+
+def test_4_4_a_new_primary_is_told_what_waits() -> None:
+    """The client reached two backups only, and neither of them leads the next view: no tick has to remind them."""
+    cluster = Cluster()
+    cluster.crash(0)
+    cluster.submit("ann", 1, (2, 3))
+    cluster.run(2 * SECOND, until=lambda: cluster.views() == [1, 1, 1] and cluster.core(3).ordering.active)
+    cluster.settle()
+    assert cluster.done("ann", 1)
+
+
+def test_p37_a_primary_that_ignores_one_client_is_replaced() -> None:
+    """Whatever else it gets executed meanwhile: each request that waits has its own time."""
+    cluster = Cluster()
+    bob = cluster.request("bob", 1)
+    cluster.blocked = lambda packet: (
+        packet.to == 0 and type(packet.message) is Submit and packet.message.request == bob.raw
+    )
+    cluster.inject("bob", range(1, 4), Submit(bob.raw))
+    for timestamp in range(1, 12):
+        cluster.submit("ann", timestamp, range(4), low=timestamp - 1)
+        cluster.run(T // 4)
+    assert cluster.done("ann", 3), "others are served"
+    assert cluster.done("bob", 1)
+    assert set(cluster.views()) == {1}
 
 
 def test_p32_two_requests_under_one_timestamp_leave_nobody_waiting() -> None:

@@ -112,7 +112,10 @@ def test_p31_requests_that_nobody_else_vouches_for_keep_no_later_primary_from_th
     for _ in range(40):
         cluster.submit("ann", 1, to=range(4))
         cluster.run(SECOND // 2)
-    assert cluster.done("ann", 1) is live
+    assert cluster.done("ann", 1)
+    views = cluster.views()
+    cluster.run(60 * SECOND)
+    assert (cluster.views() == views) is live, "nobody waits any more"
 
 
 def test_5_2_a_wrong_mac_is_answered_with_the_key() -> None:
@@ -321,21 +324,21 @@ def test_p31_what_nobody_vouches_for_ends_the_view_after_a_moment(options: dict[
     assert suspects(cluster, "eve") == [soon] * 4, "the primary that believed it has learnt it too"
 
 
-@pytest.mark.parametrize(("options", "views"), [(ROBUST, 1), (UNVOUCHED, 5)])
-def test_p31_one_client_costs_one_view_change(options: dict[str, Any], views: int) -> None:
+@pytest.mark.parametrize(("options", "views"), [(ROBUST, {1}), (UNVOUCHED, {2, 3, 4, 5})])
+def test_p31_one_client_costs_one_view_change(options: dict[str, Any], views: set[int]) -> None:
     cluster = Cluster(options=options)
     for timestamp in range(1, 6):
         for_the_primary_alone(cluster, "eve", timestamp)
         cluster.submit("ann", timestamp, to=range(4))
         assert cluster.run(20 * SECOND, until=lambda t=timestamp: cluster.done("ann", t))  # type: ignore[misc]
-    assert max(cluster.views()) == views
+    assert max(cluster.views()) in views
 
 
 class AsksNobody(MacCore):
     """Answers of other replicas do not count."""
 
     class requests_type(MacRequests):  # noqa: N801
-        def vouch(self, sender: int, request: Request) -> None: ...
+        def back(self, request: Request, backup: int) -> None: ...
 
 
 @pytest.mark.parametrize(("core", "done"), [(MacCore, True), (AsksNobody, False)])

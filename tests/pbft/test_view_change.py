@@ -11,8 +11,9 @@ from pbft import messages as m
 from pbft.notary import Notary
 from pbft.view_change import ViewChanges
 from replog.core import Persist, Received, Send, SetTimer, Timeout
+from replog.types import Submit
 from tests.pbft import forge
-from tests.pbft.harness import SECOND, SMALL, Cluster, replace
+from tests.pbft.harness import EPOCH_US, PHASES, SECOND, SMALL, Cluster, replace
 
 NULL = m.NULL.digest
 D, E = b"d" * 32, b"e" * 32
@@ -150,7 +151,7 @@ def test_4_4_a_good_view_change_is_kept() -> None:
     proof = forge.checkpoint_proof(cluster, 128, D, [0, 1, 2])
     message = forge.view_change(cluster, 2, 1, [forge.prepared(cluster, 0, 130, D, [1, 3])], proof)
     hear(cluster, 1, 2, message)
-    assert cluster.core(1).view_changes.heard[2] == message
+    assert cluster.core(1).view_changes.heard.get(2) == message
 
 
 def test_4_4_one_view_change_a_sender_a_view_and_another_proves_a_lie() -> None:
@@ -291,6 +292,18 @@ def test_4_4_a_core_that_does_not_recompute_o_is_told_apart(what: str) -> None:
     assert cluster.core(3).view == 1
 
 
+def test_p6_view_changes_of_different_views_do_not_add_up() -> None:
+    """Node 3 asks for view 2 already: that is no word for view 1. Its timer may run, though. [CL99 4.5.2]"""
+    cluster = Cluster()
+    cluster.core(1)._ask_for(1, "test")
+    hear(cluster, 1, 2, forge.view_change(cluster, 2, 1))
+    hear(cluster, 1, 3, forge.view_change(cluster, 3, 2))
+    assert (cluster.core(1).view, cluster.core(1).ordering.active) == (1, False)
+    assert not any(type(message) is m.NewView for _, _, message in cluster.sent)
+    hear(cluster, 1, 0, forge.view_change(cluster, 0, 1))
+    assert (cluster.core(1).view, cluster.core(1).ordering.active) == (1, True)
+
+
 def test_4_4_a_backup_accepts_a_proper_new_view_and_prepares_what_it_can() -> None:
     """On disk before its votes; null requests need no body, a missing one is asked of those that have it (P15)."""
     cluster = Cluster()
@@ -316,6 +329,43 @@ def test_4_4_the_first_new_view_for_a_view_stands_and_a_second_proves_a_lie() ->
     hear(cluster, 3, 1, second)
     assert cluster.core(3).view_changes.new_view == first
     assert [(said.culprit, said.kind) for _, said in cluster.accusations] == [(1, "two-new-views")]
+
+
+def test_4_4_nothing_at_or_below_min_s_is_voted_on() -> None:
+    """What lies there was decided, by whomever: no new digest for it, though this replica has not executed it."""
+    cluster = Cluster(options=SMALL)
+    low = forge.checkpoint_proof(cluster, 8, D, [0, 1, 2])
+    asks = [forge.view_change(cluster, node, 1, [], low) for node in (0, 1, 2)]
+    hear(cluster, 3, 1, forge.new_view(cluster, 1, asks, []))
+    for seq in (1, 8):
+        hear(cluster, 3, 1, forge.pre_prepare(cluster, 1, seq, [cluster.request("ann", seq)]))
+    assert not cluster.core(3).ordering.slots
+    hear(cluster, 3, 1, forge.pre_prepare(cluster, 1, 9, [cluster.request("ann", 9)]))
+    assert sorted(cluster.core(3).ordering.slots) == [9]
+
+
+def test_4_4_no_request_gets_a_second_number_in_a_new_view() -> None:
+    """O has a digest whose body the primary lacks: until it knows what is in it, it proposes nothing."""
+    cluster = Cluster(options={"batch_delay_us": 0})
+    request = cluster.request("ann", 1)
+    batch = m.Batch(EPOCH_US, [request])
+    hear(cluster, 1, "ann", Submit(request.raw))
+    cluster.carry_out(1, cluster.core(1)._ask_for(1, "test"))
+    proofs = [forge.prepared(cluster, 0, 1, batch.digest, [2, 3])]
+    for node in (2, 3):
+        hear(cluster, 1, node, forge.view_change(cluster, node, 1, proofs))
+    core = cluster.core(1)
+    assert (core.ordering.leads, core.ordering.slots[1].digest, core.ordering.slots[1].body) == (
+        True,
+        batch.digest,
+        None,
+    )
+    assert core.ordering.next_seq == 2
+    hear(cluster, 1, 2, m.BatchData(1, batch.time, batch.raws))
+    assert core.ordering.slots[1].body is not None
+    assert core.ordering.next_seq == 2
+    hear(cluster, 1, "bob", Submit(cluster.request("bob", 1).raw))
+    assert core.ordering.next_seq == 3, "others get theirs"
 
 
 def test_4_4_new_pre_prepares_follow_max_s() -> None:
@@ -389,13 +439,14 @@ def test_4_4_requests_that_lost_their_number_wait_again() -> None:
     cluster.submit("ann", 1)
     cluster.settle()
     cluster.crash(0)
-    cluster.heal()
+    cluster.blocked = lambda packet: type(packet.message) in PHASES and packet.message.view == 0
     cluster.run(4 * SECOND)
     assert cluster.done("ann", 1)
+    assert set(cluster.views()) == {1}
 
 
 def test_4_4_a_missing_body_is_fetched_by_its_digest() -> None:
-    """P15: node 3 never got the body; the new view proposes its digest."""
+    """P15: node 3 never got the body; the new view proposes its digest, and nobody sends it the body unasked."""
     cluster = Cluster()
     cluster.blocked = lambda packet: (
         type(packet.message) is m.Commit or (packet.to == 3 and type(packet.message) in (m.PrePrepare, m.Prepare))
@@ -403,7 +454,10 @@ def test_4_4_a_missing_body_is_fetched_by_its_digest() -> None:
     cluster.submit("ann", 1)
     cluster.settle()
     cluster.crash(0)
-    cluster.blocked = lambda packet: type(packet.message) is m.Committed
+    cluster.blocked = lambda packet: (
+        type(packet.message) is m.Committed
+        or (packet.to == 3 and type(packet.message) is m.PrePrepare and packet.message.seq == 1)
+    )
     cluster.submit("bob", 1, range(4))
     cluster.run(4 * SECOND)
     assert cluster.executed() == [2, 2, 2]
