@@ -76,11 +76,10 @@ class Acceptance:
         return self.notary.refuse(self.ordering.primary, rule)
 
     def _again(self, message: PrePrepare) -> list[Effect]:
-        """A pre-prepare for a seq that has one: the body that a new view lacked, a repetition, or a lie (P17)."""
+        """A pre-prepare for a seq that has one: the body that a new view lacked, a repetition, or a lie, which is for
+        the witness (P17)."""
         slot = self.ordering.slot(message.seq)
-        if slot.digest != message.digest:
-            return self.ordering.contradict(message)
-        batch = _batch(message) if slot.body is None else None
+        batch = _batch(message) if slot.digest == message.digest and slot.body is None else None
         return self.ordering.supply(message.seq, batch) if batch is not None else []
 
     def on_vote(self, sender: NodeId, message: Prepare | Commit) -> list[Effect]:
@@ -109,7 +108,7 @@ class Acceptance:
         if flaw := self.notary.flaw_in_commit(message.proof):
             return self.notary.refuse(sender, f"committed: {flaw}")
         self.ordering.decide_by(message, batch)
-        return []
+        return self.notary.witness.proven(message.proof)
 
     def on_batch_data(self, sender: NodeId, message: BatchData) -> list[Effect]:
         slot = self.ordering.slots.get(message.seq)

@@ -125,7 +125,8 @@ class Ordering:
         slot = self.slot(message.seq)
         self._give(slot, message.digest, message.signature)
         slot.keep(batch)
-        return [*self.save(), Persist(message, message.seq), *self._send_prepare(slot), *self._advance(slot)]
+        doubts = self._doubts(slot)
+        return [*self.save(), Persist(message, message.seq), *self._send_prepare(slot), *doubts, *self._advance(slot)]
 
     def _give(self, slot: Slot, digest: Digest, signature: bytes) -> None:
         slot.digest, slot.signature = digest, signature
@@ -146,12 +147,12 @@ class Ordering:
         if message.replica == self._notary.primary(message.view):
             return self._notary.refuse(message.replica, "the primary sends no PREPARE")
         slot = self.slot(message.seq)
-        effects = self._hear(slot.prepares, message, "prepare")
+        effects = self._hear(slot.prepares, message)
         return effects + self._advance(slot)
 
     def on_commit(self, message: Commit) -> list[Effect]:
         slot = self.slot(message.seq)
-        effects = self._hear(slot.commits, message, "commit")
+        effects = self._hear(slot.commits, message)
         if message.digest != slot.digest and self.may_be_decided(slot, message.digest):
             effects += self._settle(slot, slot.commits, "commit", message.digest, self._notary.quorum)
             self._decide(slot, message.digest)
@@ -289,22 +290,22 @@ class Ordering:
 
     # ----------------------------------------------------------------------------------------------------- votes held
 
-    def _hear(self, tally: Tally, message: Prepare | Commit, kind: str) -> list[Effect]:
-        """Hold a vote. One that contradicts an earlier one is checked at once, both are: that is evidence (P17)."""
+    def _hear(self, tally: Tally, message: Prepare | Commit) -> list[Effect]:
+        """Hold a vote: the first of each replica stays (P7). What contradicts it is for the witness (P17)."""
         earlier = tally.said(message.replica)
         if earlier is None or (earlier[0] == message.digest and message.replica in tally.held):
             tally.held[message.replica] = (message.digest, message.signature)
-            return []
-        if earlier[0] == message.digest:
-            return []
-        fields = (message.view, message.seq)
-        if not self._notary.check(message.replica, kind, (*fields, message.digest, message.replica), message.signature):
-            return self._notary.refuse(message.replica, f"bad signature of {kind}")
-        if not self._notary.check(message.replica, kind, (*fields, earlier[0], message.replica), earlier[1]):
-            tally.held[message.replica] = (message.digest, message.signature)
-            return []
-        first = type(message)(*fields, earlier[0], message.replica, earlier[1])
-        return self._notary.accuse(message.replica, f"two-{kind}s", message.view, first, message)
+        return self._notary.witness.show(self.slot(message.seq), self.view, message)
+
+    def _doubts(self, slot: Slot) -> list[Effect]:
+        """Votes that came before the pre-prepare and do not fit it."""
+        held = [
+            kind(self.view, slot.seq, digest, voter, signature)
+            for kind, tally in ((Prepare, slot.prepares), (Commit, slot.commits))
+            for voter, (digest, signature) in sorted(tally.held.items())
+            if digest != slot.digest
+        ]
+        return self._notary.witness.show(slot, self.view, *held)
 
     def _settle(self, slot: Slot, tally: Tally, kind: str, digest: Digest, needed: int) -> list[Effect]:
         if not tally.held:
@@ -318,18 +319,6 @@ class Ordering:
             for voter in tally.settle(digest, needed, check)
             for note in self._notary.refuse(voter, f"bad signature of {kind}")
         ]
-
-    def contradict(self, message: PrePrepare) -> list[Effect]:
-        """A second pre-prepare for a (view, seq): refused, and, both signatures good, a proof against the primary."""
-        slot = self.slot(message.seq)
-        view, seq, primary = message.view, message.seq, self._notary.primary(message.view)
-        if slot.digest is None:
-            return []
-        if not self._notary.check_pre_prepare(view, seq, message.digest, message.signature):
-            return self._notary.refuse(primary, "bad signature of pre-prepare")
-        first = PrePrepare(view, seq, slot.digest, slot.signature, 0, [])
-        second = PrePrepare(view, seq, message.digest, message.signature, 0, [])
-        return self._notary.accuse(primary, "two-pre-prepares", view, first, second)
 
     # ----------------------------------------------------------------------------------------------------------- status
 
@@ -372,6 +361,7 @@ class Ordering:
                 self.next_seq = max(self.next_seq, record.seq + 1)
             slot.keep(Batch.read(record.time, record.requests))
             slot.vote(record.digest, record.view)
+            self._notary.witness.heard(self._notary.primary(record.view), record)
         elif type(record) is BatchData:
             self.slot(record.seq).keep(Batch.read(record.time, record.requests))
         elif type(record) is PreparedProof:

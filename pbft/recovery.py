@@ -213,6 +213,8 @@ class Recovery:
         self.done = 0
         """Refreshes that came to their end."""
         self._answers: dict[NodeId, Standing] = {}
+        self._asked_at = (0, 0)
+        """View and highest proof of this replica when it began to ask under the present nonce."""
         self._began: Micros = 0
         self._reached = 0
         self._parts = 0
@@ -246,6 +248,10 @@ class Recovery:
     def _renew_nonce(self) -> None:
         self.nonce = self._rng.randint(1, 2**62)
         self._answers.clear()
+        self._asked_at = self._reach()
+
+    def _reach(self) -> tuple[int, int]:
+        return self._ordering.view, self._checkpoints.proven.seq
 
     def _ask(self, now: Micros) -> list[Effect]:
         """For leave, again at each tick: unless another has this replica's lane."""
@@ -316,10 +322,13 @@ class Recovery:
         self._answers[sender] = Standing(
             message.nonce, message.granted, message.holder, message.in_sync, message.view, low, high
         )
-        return self._begin() if self.phase is Phase.ASKING else []
+        return self._begin(now) if self.phase is Phase.ASKING else []
 
-    def _begin(self) -> list[Effect]:
-        """With a quorum's leave, and an estimate: from here on this replica does not believe itself."""
+    def _begin(self, now: Micros) -> list[Effect]:
+        """With a quorum's leave, and an estimate: from here on this replica does not believe itself.
+
+        Meanwhile it has gone on. Answers given before it came where it is now bound nothing that it holds: by those it
+        would forget what it has promised since. Then it asks once more."""
         answers = [self._answers[node] for node in sorted(self._answers)]
         view, taken, prepared = self._standing()
         lows = [answer.taken for answer in answers]
@@ -327,6 +336,9 @@ class Recovery:
         quorum, weak = self._notary.quorum, self._notary.weak_quorum
         if sum(answer.granted for answer in answers) < quorum:
             return self._put_off(self._why(answers)) if len(answers) >= quorum else []
+        if self._reach() != self._asked_at:
+            self._renew_nonce()
+            return self._ask(now)
         base = highest_possible([*lows, taken], [*highs, prepared], quorum, weak)
         views = [answer.view for answer in answers] + [view]
         highest_view = highest_possible(views, views, quorum, weak)

@@ -8,7 +8,9 @@ from pbft.core import PbftCore
 from pbft.macs import MacCore
 from pbft.messages import MESSAGES, RECORDS
 from replog.authenticators import MAC_BYTES
-from replog.core import ClientRules, Core, ProtocolSpec, Setup
+from replog.codec import Domain
+from replog.core import Accuse, ClientRules, Core, ProtocolSpec, Setup
+from replog.keys import Verifier
 from replog.quorum import byzantine_quorum, weak_quorum
 
 if TYPE_CHECKING:
@@ -57,6 +59,14 @@ class Pbft:
             request_bytes_max=options.request_bytes_max - (MAC_BYTES * n if macs else 0),
             request_operations_max=options.batch_operations_max,
         )
+
+    def convict(
+        self, accusation: Accuse, domain: Domain, verifier: Verifier, members: tuple[int, int] | None = None
+    ) -> str:
+        """What the culprit did, in one sentence. Raises ValueError if that is not proved: see `pbft.evidence`."""
+        from pbft.evidence import convict
+
+        return convict(accusation, domain, verifier, members)
 
 
 SPEC: Final[ProtocolSpec] = Pbft()

@@ -21,6 +21,7 @@ import msgspec
 from replog.codec import FRAME_BYTES_MAX, BadMessage, pack_frame
 from replog.core import (
     Accuse,
+    Apply,
     CancelTimer,
     Effect,
     Event,
@@ -261,8 +262,10 @@ class Engine:
         transport: Transport,
         recorder: Recorder | None = None,
         counters: Counters | None = None,
+        keep: Callable[[Accuse, Micros, Micros], object] | None = None,
     ) -> None:
-        """`counters`: those that the replica's signer and verifier count in."""
+        """`counters`: those that the replica's signer and verifier count in. `keep(accusation, own time, agreed time)`
+        puts evidence away; it is called in a thread, one at a time."""
         self.replica = replica
         self.counters = counters if counters is not None else Counters()
         self.disk = Disk(storage, spec.records.encode, self.wake, TOLD_LATE if recorder is not None else ())
@@ -276,6 +279,9 @@ class Engine:
         self._owed: Counter[str] = Counter()
         self._awake = asyncio.Event()
         self._on_turn: list[Callable[[], None]] = []
+        self._keep = keep
+        self._keeper = ThreadPoolExecutor(1, thread_name_prefix="evidence")
+        self._agreed: Micros = 0
 
     def receive(self, sender: Principal, frame: bytes, handled: Callable[[int], None]) -> None:
         """A frame from `sender`, as the link proved it; `handled(size)` is called in the turn that is done with it."""
@@ -376,6 +382,8 @@ class Engine:
                 self._timers.cancel(effect.name)
             elif type(effect) is Note:
                 self._note(effect)
+            elif type(effect) is Apply:
+                self._agreed = effect.time
         return effects
 
     def _note(self, note: Note) -> None:
@@ -408,11 +416,24 @@ class Engine:
             elif type(effect) is Save:
                 self.disk.save(effect.snapshot)
             elif type(effect) is Accuse:
-                self.counts["accusations"] += 1
-                log.warning("node %d is a liar: %s", effect.culprit, effect.kind)
+                self._accuse(effect)
         for to, messages in out.items():
             for frame in frames_of(messages):
                 self._transport.send(to, frame)
+
+    def _accuse(self, accusation: Accuse) -> None:
+        """Evidence is written behind everybody's back: it is a matter of record, nobody waits for it."""
+        self.counts["accusations"] += 1
+        log.warning("%s is a liar: %s", accusation.culprit, accusation.kind)
+        if self._keep is not None:
+            self._keeper.submit(self._put_away, accusation, time.time_ns() // 1000, self._agreed)
+
+    def _put_away(self, accusation: Accuse, now: Micros, agreed: Micros) -> None:
+        try:
+            if self._keep is not None:
+                self._keep(accusation, now, agreed)
+        except OSError as error:
+            log.error("evidence of %s against %s is lost: %s", accusation.kind, accusation.culprit, error)
 
     def _with_counters(self, effect: Reply) -> Message:
         """What to send: the replica's own word says what its process did; any other message stays as it is."""
@@ -431,6 +452,7 @@ class Engine:
 
     async def close(self) -> None:
         self._timers.clear()
+        self._keeper.shutdown()
         await self.disk.close()
 
 

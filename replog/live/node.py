@@ -36,6 +36,7 @@ from replog import certificates
 from replog.codec import BadMessage
 from replog.config import FILE, ClusterConfig, NodeConfig, storage_owner
 from replog.errors import ConfigError
+from replog.evidence import FOLDER, EvidenceFolder, Origin
 from replog.executor import StateCorrupt
 from replog.keys import Ed25519Signer, Ed25519Verifier
 from replog.live.counters import Counters
@@ -154,7 +155,8 @@ class Node:
         if recorder is not None:
             index, digest = (saved.index, saved.digest) if saved is not None else (0, b"")
             recorder.start(monotonic(), self.me, index, digest)
-        return Engine(self.me, spec, plug, storage, self, recorder, self._counters)
+        kept = EvidenceFolder(self._folder / FOLDER, Origin.of(self.config), self.me)
+        return Engine(self.me, spec, plug, storage, self, recorder, self._counters, kept.add)
 
     def _build(self, signer: Ed25519Signer, records: Sequence[Any], saved: Saved | None) -> Replica:
         config = self.config

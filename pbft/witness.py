@@ -1,0 +1,193 @@
+"""What each other replica has signed, as far as this one has heard, so that two statements that do not fit are noticed.
+
+The slots compare votes of the present view and window; this memory holds also what came before its time, after it, and
+inside certificates. A vote that does not fit what was accepted here may mean that the primary, or the voter, told
+others something else: then both statements are shown to all, since one replica alone may have heard one face only.
+
+Here: memory and comparison. Not here: what is a contradiction (`pbft.statements`), and what is made of one
+(`Notary.accuse`). Under MACs nobody can be shown anything: two faces of a
+node are noticed by whoever has seen both, and noted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pbft.messages import (
+    Checkpoint,
+    Commit,
+    CommitProof,
+    NewView,
+    Prepare,
+    PrePrepare,
+    Testimony,
+    ViewChange,
+)
+from pbft.statements import (
+    FLAWED_NEW_VIEW,
+    FLAWED_VIEW_CHANGE,
+    HIDES,
+    TWO,
+    Place,
+    bare,
+    contradiction,
+    parts_of,
+    place_of,
+    signed_part,
+    what_of,
+)
+from replog.core import Effect, Send
+from replog.types import Message, NodeId
+
+if TYPE_CHECKING:
+    from pbft.notary import Notary
+    from pbft.slots import Slot
+
+PLACES_MAX: Final = 4_096
+"""Places remembered of each replica; the oldest go."""
+VIEWS_MAX: Final = 2
+"""View-changes remembered of each replica."""
+SHOWINGS_MAX: Final = 4
+"""So often one voter can make this replica show what it knows of a slot in one view: messages get lost."""
+_DIRECT: Final = (PrePrepare, Prepare, Commit, Checkpoint)
+_OWN: Final = (Prepare, Commit, Checkpoint)
+
+
+class Witness:
+    """Invariants:
+    of each replica at most PLACES_MAX places, with the first statement there, and VIEWS_MAX view-changes
+    what came over the sender's own link need not be verified yet; all else was
+    """
+
+    def __init__(self, notary: Notary) -> None:
+        self._notary = notary
+        self._said: dict[NodeId, dict[Place, Message]] = {}
+        self._commits: dict[NodeId, dict[Place, Commit]] = {}
+        self._views: dict[NodeId, dict[int, ViewChange]] = {}
+        self._shown: dict[tuple[NodeId, int, int], int] = {}
+
+    # -------------------------------------------------------------------------------------------------------- hearing
+
+    def heard(self, sender: NodeId, message: Message) -> list[Effect]:
+        """A statement that its signer brought itself."""
+        if type(message) not in _DIRECT:
+            return []
+        if isinstance(message, _OWN) and message.replica != sender:
+            return []
+        return self._compare(sender, bare(message))
+
+    def proven(self, message: ViewChange | NewView | CommitProof) -> list[Effect]:
+        """A message that was checked in full: whatever is signed in it."""
+        if not self._notary.transferable:
+            return []
+        effects = self._asked(message) if isinstance(message, ViewChange) else []
+        for signer, part in parts_of(message, self._notary.n):
+            effects += self._asked(part) if isinstance(part, ViewChange) else self._compare(signer, part)
+        return effects
+
+    def told(self, message: Testimony) -> list[Effect]:
+        """What another replica has heard: it counts if it is signed."""
+        effects: list[Effect] = []
+        for part in message.statements if self._notary.transferable else ():
+            signer = self._notary.primary(part.view) if isinstance(part, PrePrepare) else part.replica
+            if signer < self._notary.n and self._is_signed(signer, part):
+                effects += self._compare(signer, bare(part))
+        return effects
+
+    def _compare(self, signer: NodeId, message: Message) -> list[Effect]:
+        place = place_of(message)
+        if place is None or signer == self._notary.me:
+            return []
+        said = self._said.setdefault(signer, {})
+        known = said.setdefault(place, message)
+        if isinstance(message, Commit):
+            _keep(self._commits.setdefault(signer, {}), place, message)
+        if known is message:
+            if len(said) > PLACES_MAX:
+                del said[next(iter(said))]
+            return []
+        return self._contradiction(signer, place, known, message) if what_of(known) != what_of(message) else []
+
+    def _contradiction(self, signer: NodeId, place: Place, known: Message, message: Message) -> list[Effect]:
+        """Two statements, of which one may not be signed: whoever is to be convicted is not hidden behind it."""
+        kind = contradiction(known, message)
+        if self._notary.is_convicted(signer, kind, place[1:]) or not self._is_signed(signer, message):
+            return []
+        if not self._is_signed(signer, known):
+            self._said[signer][place] = message
+            return []
+        return self._notary.accuse(signer, kind, place[1:], known, message)
+
+    def _is_signed(self, signer: NodeId, message: Message) -> bool:
+        part = signed_part(message, signer)
+        return part is not None and self._notary.check(signer, part[0][0], part[0][1], part[1])
+
+    # --------------------------------------------------------------------------------------------------- view changes
+
+    def _asked(self, message: ViewChange) -> list[Effect]:
+        """A valid view-change, beside the others of its sender and what it has committed to. [CL99 4.4]"""
+        signer = message.replica
+        if signer == self._notary.me:
+            return []
+        views = self._views.setdefault(signer, {})
+        effects: list[Effect] = []
+        for known in [views[view] for view in sorted(views)]:
+            first, second = (known, message) if known.view < message.view else (message, known)
+            if kind := contradiction(first, second):
+                effects += self._notary.accuse(signer, kind, (second.view, 0), first, second)
+        effects += self._hides(message)
+        views.setdefault(message.view, message)
+        while len(views) > VIEWS_MAX:
+            del views[min(views)]
+        return effects
+
+    def _hides(self, message: ViewChange) -> list[Effect]:
+        """Whether its sender has committed to something that it does not show: one case is enough."""
+        commits = self._commits.get(message.replica, {})
+        for commit in [commits[place] for place in sorted(commits)]:
+            if contradiction(commit, message) and self._is_signed(message.replica, commit):
+                return self._notary.accuse(message.replica, HIDES, (message.view, 0), commit, message)
+        return []
+
+    def flawed(self, message: ViewChange | NewView, flaw: str) -> list[Effect]:
+        """A message that no correct replica makes, whoever brought it. `flaw`: what is wrong with it to all who know
+        the members, whatever their options; "": nothing."""
+        views = isinstance(message, ViewChange)
+        signer = message.replica if isinstance(message, ViewChange) else self._notary.primary(message.view)
+        known = self._notary.transferable and signer < self._notary.n
+        if not flaw or not known or not self._is_signed(signer, message):
+            return []
+        kind = FLAWED_VIEW_CHANGE if views else FLAWED_NEW_VIEW
+        return self._notary.accuse(signer, kind, (message.view, 0), message, None)
+
+    # -------------------------------------------------------------------------------------------------------- showing
+
+    def show(self, slot: Slot, view: int, *votes: Prepare | Commit) -> list[Effect]:
+        """Votes that do not fit the pre-prepare that was accepted here: show both to all."""
+        digest = slot.digest
+        doubtful = [vote for vote in votes if digest is not None and vote.digest != digest]
+        if doubtful and self._notary.is_convicted(self._notary.primary(view), TWO[PrePrepare], (view, slot.seq)):
+            return []
+        doubtful = [vote for vote in doubtful if self._may_show(vote)]
+        if digest is None or not doubtful or not self._notary.transferable:
+            return []
+        accepted = PrePrepare(view, slot.seq, digest, slot.signature, 0, [])
+        return [Send(self._notary.others, Testimony([accepted, *doubtful]))]
+
+    def _may_show(self, vote: Prepare | Commit) -> bool:
+        key = (vote.replica, vote.view, vote.seq)
+        self._shown[key] = self._shown.get(key, 0) + 1
+        if len(self._shown) > PLACES_MAX:
+            del self._shown[next(iter(self._shown))]
+        return self._shown.get(key, 0) <= SHOWINGS_MAX
+
+    def check_invariants(self) -> None:
+        assert all(len(said) <= PLACES_MAX for said in self._said.values()), "statements remembered are bounded"
+        assert all(len(said) <= PLACES_MAX for said in self._commits.values()), "commits remembered are bounded"
+        assert all(len(views) <= VIEWS_MAX for views in self._views.values()), "view-changes remembered are bounded"
+
+
+def _keep(kept: dict[Place, Commit], place: Place, message: Commit) -> None:
+    kept.setdefault(place, message)
+    if len(kept) > PLACES_MAX:
+        del kept[next(iter(kept))]
