@@ -68,7 +68,20 @@ class Acceptance:
         if flaw := self.requests.flaw_in_batch(batch, self._wall()):
             return self.notary.refuse(sender, f"pre-prepare: {flaw}")
         doubtful = self.requests.unvouched(batch)
-        return self.ordering.accept(message, batch) if doubtful is None else self.doubt(message, batch, doubtful)
+        if doubtful is not None:
+            return self.doubt(message, batch, doubtful)
+        return self.ordering.accept(message, batch) + self._two_faced(batch)
+
+    def _two_faced(self, batch: Batch) -> list[Effect]:
+        """Clients that gave this replica another request under the same timestamp. (P32)"""
+        pending = self.requests.pending
+        pairs = [(pending.get(request.identity), request) for request in batch.requests] if pending else []
+        return [
+            effect
+            for known, request in pairs
+            if known is not None and known.digest != request.digest and known.body != request.body
+            for effect in self.notary.accuse_client(known, request)
+        ]
 
     def doubt(self, message: PrePrepare, batch: Batch, request: Request) -> list[Effect]:
         """A batch with a request that its client did not sign: never voted for."""

@@ -23,7 +23,7 @@ from pbft.messages import (
 from pbft.witness import Witness
 from replog.core import Accuse, Effect, Note, Setup
 from replog.quorum import byzantine_quorum, weak_quorum
-from replog.types import Digest, Message, NodeId, Principal
+from replog.types import Digest, Message, NodeId, Principal, Request, Submit
 
 Fields = tuple[int | bytes, ...] | bytes
 MEMORY: Final = 16_384
@@ -168,6 +168,11 @@ class Notary:
             return []
         self._accused.setdefault(culprit, set()).add((kind, place))
         return [Accuse(culprit, kind, first, second, "{}.{}".format(*place)), *self.refuse(culprit, kind)]
+
+    def accuse_client(self, known: Request, request: Request) -> list[Effect]:
+        """Two requests of one client under one timestamp, both with its signature. (P32)"""
+        place = (request.timestamp, 0)
+        return self.accuse(request.client, "two-requests", place, Submit(known.raw), Submit(request.raw))
 
     def is_convicted(self, culprit: Principal, kind: str, place: tuple[int, int]) -> bool:
         """Whether there is nothing new in accusing it of that."""

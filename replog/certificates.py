@@ -149,16 +149,13 @@ class Identity:
 def identity_of(pem: str, authority: str, cluster: str) -> Identity:
     """What the certificate `pem` says, which must be the authority's and for this cluster. Raises ValueError."""
     root, certificate = _load_certificate(authority), _load_certificate(pem)
+    _check_issued(root, certificate)
     try:
-        root.verify_directly_issued_by(root)
-        certificate.verify_directly_issued_by(root)
         if not root.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
             raise ValueError("the authority's certificate is none of an authority")
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         size = certificate.extensions.get_extension_for_oid(SIZE).value
-    except (InvalidSignature, TypeError):
-        raise ValueError("a certificate is not signed by the authority in the file") from None
     except x509.ExtensionNotFound as error:
         raise ValueError(f"a certificate lacks {error.oid}") from None
     who = _peer(cluster, [str(name) for name in names.get_values_for_type(x509.UniformResourceIdentifier)])
@@ -169,6 +166,14 @@ def identity_of(pem: str, authority: str, cluster: str) -> Identity:
     if len(numbers) != 2 or not all(number.isdigit() and len(number) < 5 for number in numbers):
         raise ValueError("a certificate does not tell the size of the cluster")
     return Identity(who, key.public_bytes_raw(), int(numbers[0]), int(numbers[1]))
+
+
+def _check_issued(root: x509.Certificate, certificate: x509.Certificate) -> None:
+    try:
+        root.verify_directly_issued_by(root)
+        certificate.verify_directly_issued_by(root)
+    except (InvalidSignature, TypeError, ValueError):
+        raise ValueError("a certificate is not signed by the authority in the file") from None
 
 
 def fingerprint(authority: str) -> str:

@@ -158,7 +158,7 @@ def _keys(file: Portable, pin: Pin) -> tuple[dict[Principal, bytes], tuple[int, 
         return configured, (config.n, config.f)
     if not known:
         raise NotProven("the file has no certificates; name the cluster that its keys belong to (--cluster DIR)")
-    return keys, _members(known)
+    return keys, _members(known) if file.epoch == 0 else None  # the size of epoch 0 is what certificates tell
 
 
 def _identities(file: Portable) -> list[certificates.Identity]:
