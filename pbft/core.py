@@ -74,7 +74,7 @@ if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
 
 VIEW_CHANGES: Final = 2
 NEW_VIEWS: Final = 2
-TESTIMONIES: Final = 16
+TESTIMONIES: Final = 64
 """What of one peer is checked in one status interval."""
 REPEATS: Final = 4
 """So many times VIEW-CHANGE is repeated at every tick, then at every so manyth, like a request that still waits."""

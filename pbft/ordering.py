@@ -118,6 +118,7 @@ class Ordering:
         self._give(slot, batch.digest, signature)
         slot.keep(batch)
         slot.vote(batch.digest, self.view)
+        self._notary.witness.proposed(message)
         return [*self.save(), Persist(message, seq), Send(self._notary.others, message), *self._advance(slot)]
 
     def accept(self, message: PrePrepare, batch: Batch) -> list[Effect]:
@@ -125,8 +126,7 @@ class Ordering:
         slot = self.slot(message.seq)
         self._give(slot, message.digest, message.signature)
         slot.keep(batch)
-        doubts = self._doubts(slot)
-        return [*self.save(), Persist(message, message.seq), *self._send_prepare(slot), *doubts, *self._advance(slot)]
+        return [*self.save(), Persist(message, message.seq), *self._send_prepare(slot), *self._advance(slot)]
 
     def _give(self, slot: Slot, digest: Digest, signature: bytes) -> None:
         slot.digest, slot.signature = digest, signature
@@ -147,12 +147,13 @@ class Ordering:
         if message.replica == self._notary.primary(message.view):
             return self._notary.refuse(message.replica, "the primary sends no PREPARE")
         slot = self.slot(message.seq)
-        effects = self._hear(slot.prepares, message)
-        return effects + self._advance(slot)
+        self._hear(slot.prepares, message)
+        return self._advance(slot)
 
     def on_commit(self, message: Commit) -> list[Effect]:
         slot = self.slot(message.seq)
-        effects = self._hear(slot.commits, message)
+        self._hear(slot.commits, message)
+        effects: list[Effect] = []
         if message.digest != slot.digest and self.may_be_decided(slot, message.digest):
             effects += self._settle(slot, slot.commits, "commit", message.digest, self._notary.quorum)
             self._decide(slot, message.digest)
@@ -290,22 +291,11 @@ class Ordering:
 
     # ----------------------------------------------------------------------------------------------------- votes held
 
-    def _hear(self, tally: Tally, message: Prepare | Commit) -> list[Effect]:
+    def _hear(self, tally: Tally, message: Prepare | Commit) -> None:
         """Hold a vote: the first of each replica stays (P7). What contradicts it is for the witness (P17)."""
         earlier = tally.said(message.replica)
         if earlier is None or (earlier[0] == message.digest and message.replica in tally.held):
             tally.held[message.replica] = (message.digest, message.signature)
-        return self._notary.witness.show(self.slot(message.seq), self.view, message)
-
-    def _doubts(self, slot: Slot) -> list[Effect]:
-        """Votes that came before the pre-prepare and do not fit it."""
-        held = [
-            kind(self.view, slot.seq, digest, voter, signature)
-            for kind, tally in ((Prepare, slot.prepares), (Commit, slot.commits))
-            for voter, (digest, signature) in sorted(tally.held.items())
-            if digest != slot.digest
-        ]
-        return self._notary.witness.show(slot, self.view, *held)
 
     def _settle(self, slot: Slot, tally: Tally, kind: str, digest: Digest, needed: int) -> list[Effect]:
         if not tally.held:

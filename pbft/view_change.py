@@ -191,7 +191,9 @@ class ViewChanges(Asking[ViewChange, NewView]):
             for seq, digest in map(_place, self.choose(chosen)[1])
         ]
         unsigned = NewView(view, chosen, proposals, b"")
-        return NewView(view, chosen, proposals, self._notary.sign_new_view(unsigned))
+        message = NewView(view, chosen, proposals, self._notary.sign_new_view(unsigned))
+        self._notary.witness.proven(message)  # these view-changes were heard: nothing new but the own proposals
+        return message
 
     def on_new_view(self, sender: NodeId, message: NewView) -> list[Effect]:
         """Signed by its primary, whoever brings it; checked in full (P4)."""

@@ -41,7 +41,6 @@ from replog.types import Message, NodeId
 
 if TYPE_CHECKING:
     from pbft.notary import Notary
-    from pbft.slots import Slot
 
 PLACES_MAX: Final = 4_096
 """Places remembered of each replica; the oldest go."""
@@ -49,14 +48,14 @@ VIEWS_MAX: Final = 2
 """View-changes remembered of each replica."""
 SHOWINGS_MAX: Final = 4
 """So often one voter can make this replica show what it knows of a slot in one view: messages get lost."""
-_DIRECT: Final = (PrePrepare, Prepare, Commit, Checkpoint)
-_OWN: Final = (Prepare, Commit, Checkpoint)
+_OWN: Final = (Prepare, Commit, Checkpoint, ViewChange)
+_DIRECT: Final = (PrePrepare, *_OWN)
 
 
 class Witness:
     """Invariants:
-    of each replica at most PLACES_MAX places, with the first statement there, and VIEWS_MAX view-changes
-    what came over the sender's own link need not be verified yet; all else was
+    of each replica at most PLACES_MAX places, with the first statement there, VIEWS_MAX view-changes and new-views
+    votes that came over the sender's own link need not be verified yet; all else was
     """
 
     def __init__(self, notary: Notary) -> None:
@@ -64,17 +63,25 @@ class Witness:
         self._said: dict[NodeId, dict[Place, Message]] = {}
         self._commits: dict[NodeId, dict[Place, Commit]] = {}
         self._views: dict[NodeId, dict[int, ViewChange]] = {}
+        self._begun: dict[NodeId, dict[int, NewView]] = {}
         self._shown: dict[tuple[NodeId, int, int], int] = {}
 
     # -------------------------------------------------------------------------------------------------------- hearing
 
     def heard(self, sender: NodeId, message: Message) -> list[Effect]:
         """A statement that its signer brought itself."""
-        if type(message) not in _DIRECT:
+        if isinstance(message, NewView):
+            return self._began(message) if sender == self._notary.primary(message.view) else []
+        if type(message) not in _DIRECT or (isinstance(message, _OWN) and message.replica != sender):
             return []
-        if isinstance(message, _OWN) and message.replica != sender:
-            return []
-        return self._compare(sender, bare(message))
+        if isinstance(message, ViewChange):
+            return self._asked(message) if self._notary.transferable and self._is_signed(sender, message) else []
+        statement = bare(message)
+        return self._compare(sender, statement) + self._show(sender, statement)
+
+    def proposed(self, message: PrePrepare) -> None:
+        """This replica's own face as primary: others' votes are held against it."""
+        self._compare(self._notary.me, bare(message))
 
     def proven(self, message: ViewChange | NewView | CommitProof) -> list[Effect]:
         """A message that was checked in full: whatever is signed in it."""
@@ -90,13 +97,16 @@ class Witness:
         effects: list[Effect] = []
         for part in message.statements if self._notary.transferable else ():
             signer = self._notary.primary(part.view) if isinstance(part, PrePrepare) else part.replica
-            if signer < self._notary.n and self._is_signed(signer, part):
+            place = place_of(part)
+            known = self._said.get(signer, {}).get(place) if place is not None else None
+            new = known is None or what_of(known) != what_of(part)
+            if new and signer < self._notary.n and self._is_signed(signer, part):
                 effects += self._compare(signer, bare(part))
         return effects
 
     def _compare(self, signer: NodeId, message: Message) -> list[Effect]:
         place = place_of(message)
-        if place is None or signer == self._notary.me:
+        if place is None:
             return []
         said = self._said.setdefault(signer, {})
         known = said.setdefault(place, message)
@@ -106,7 +116,9 @@ class Witness:
             if len(said) > PLACES_MAX:
                 del said[next(iter(said))]
             return []
-        return self._contradiction(signer, place, known, message) if what_of(known) != what_of(message) else []
+        if signer == self._notary.me or what_of(known) == what_of(message):
+            return []
+        return self._contradiction(signer, place, known, message)
 
     def _contradiction(self, signer: NodeId, place: Place, known: Message, message: Message) -> list[Effect]:
         """Two statements, of which one may not be signed: whoever is to be convicted is not hidden behind it."""
@@ -125,11 +137,11 @@ class Witness:
     # --------------------------------------------------------------------------------------------------- view changes
 
     def _asked(self, message: ViewChange) -> list[Effect]:
-        """A valid view-change, beside the others of its sender and what it has committed to. [CL99 4.4]"""
+        """A signed view-change, beside the others of its sender and what it has committed to. [CL99 4.4]"""
         signer = message.replica
-        if signer == self._notary.me:
-            return []
         views = self._views.setdefault(signer, {})
+        if signer == self._notary.me or views.get(message.view) == message:
+            return []
         effects: list[Effect] = []
         for known in [views[view] for view in sorted(views)]:
             first, second = (known, message) if known.view < message.view else (message, known)
@@ -140,6 +152,19 @@ class Witness:
         while len(views) > VIEWS_MAX:
             del views[min(views)]
         return effects
+
+    def _began(self, message: NewView) -> list[Effect]:
+        """A NEW-VIEW that its primary brought: the first for its view, or another one (P5)."""
+        primary = self._notary.primary(message.view)
+        begun = self._begun.setdefault(primary, {})
+        known = begun.get(message.view)
+        if known == message or not self._notary.transferable or not self._is_signed(primary, message):
+            return []
+        begun.setdefault(message.view, message)
+        while len(begun) > VIEWS_MAX:
+            del begun[min(begun)]
+        kind = contradiction(known, message) if known is not None else ""
+        return self._notary.accuse(primary, kind, (message.view, 0), known, message) if kind and known else []
 
     def _hides(self, message: ViewChange) -> list[Effect]:
         """Whether its sender has committed to something that it does not show: one case is enough."""
@@ -162,17 +187,25 @@ class Witness:
 
     # -------------------------------------------------------------------------------------------------------- showing
 
-    def show(self, slot: Slot, view: int, *votes: Prepare | Commit) -> list[Effect]:
-        """Votes that do not fit the pre-prepare that was accepted here: show both to all."""
-        digest = slot.digest
-        doubtful = [vote for vote in votes if digest is not None and vote.digest != digest]
-        if doubtful and self._notary.is_convicted(self._notary.primary(view), TWO[PrePrepare], (view, slot.seq)):
+    def _show(self, signer: NodeId, message: Message) -> list[Effect]:
+        """A vote does not fit what its view's primary has said here: show both to all, who may have heard otherwise."""
+        place = place_of(message)
+        if place is None or not isinstance(message, (PrePrepare, Prepare, Commit)):
             return []
-        doubtful = [vote for vote in doubtful if self._may_show(vote)]
-        if digest is None or not doubtful or not self._notary.transferable:
+        primary = self._notary.primary(message.view)
+        face = self._said.get(primary, {}).get(place)
+        votes = [message] if signer != primary else [self._said[node].get(place) for node in sorted(self._said)]
+        doubtful = [
+            vote
+            for vote in votes
+            if face is not None and isinstance(vote, (Prepare, Commit)) and vote.digest != what_of(face)
+        ]
+        if not doubtful or self._notary.is_convicted(primary, TWO[PrePrepare], place[1:]):
             return []
-        accepted = PrePrepare(view, slot.seq, digest, slot.signature, 0, [])
-        return [Send(self._notary.others, Testimony([accepted, *doubtful]))]
+        shown = [vote for vote in doubtful if self._may_show(vote)]
+        if not shown or not isinstance(face, (PrePrepare, Prepare, Commit)) or not self._notary.transferable:
+            return []
+        return [Send(self._notary.others, Testimony([face, *shown]))]
 
     def _may_show(self, vote: Prepare | Commit) -> bool:
         key = (vote.replica, vote.view, vote.seq)

@@ -182,9 +182,8 @@ returns("keeps_no_proof_of_a_lie", [], "Witness._contradiction", "nc a_second_di
 
 
 @mutant("Ordering._hear", "nc two_votes_for_one_place_prove_a_lie", "commit")
-def the_last_vote_counts(right: Any, self: Any, tally: Any, message: Any) -> list[Any]:
+def the_last_vote_counts(right: Any, self: Any, tally: Any, message: Any) -> None:
     tally.held[message.replica] = (message.digest, message.signature)
-    return []
 
 
 @mutant("Witness.heard", "nc a_vote_beyond_the_quorum_is_still_held")
@@ -193,11 +192,12 @@ def looks_away_beyond_the_quorum(right: Any, self: Any, sender: int, message: An
 
 
 @mutant("Ordering._hear", "nc one_wave_of_signature_checks")
-def checks_every_vote_at_once(right: Any, self: Any, tally: Any, message: Any) -> list[Any]:
+def checks_every_vote_at_once(right: Any, self: Any, tally: Any, message: Any) -> None:
     kind = "prepare" if isinstance(message, Prepare) else "commit"
     fields = (message.view, message.seq, message.digest, message.replica)
     good = self._notary.check(message.replica, kind, fields, message.signature)
-    return right(self, tally, message) if good else []
+    if good:
+        right(self, tally, message)
 
 
 @mutant("Ordering.is_prepared", "nc prepared_takes_quorum_less_one")
@@ -213,7 +213,7 @@ def prepares_alone(right: Any, self: Any, slot: Any) -> bool:
 @mutant("Ordering.on_prepare", "nc prepared_takes_quorum_less_one")
 def counts_the_primary(right: Any, self: Any, message: Any) -> list[Any]:
     slot = self.slot(message.seq)
-    return [*self._hear(slot.prepares, message), *self._advance(slot)]
+    return (self._hear(slot.prepares, message), self._advance(slot))[1]
 
 
 @mutant("Ordering.on_prepare", "nc messages_may_come_in_any_order")
