@@ -89,6 +89,7 @@ class ClusterConfig(_Closed):
     durability: Durability = "always"
     lab: bool = False
     trace: TraceLevel = "off"
+    archive_bytes: Annotated[int, Field(ge=0, le=2**40)] = 256 * 1024 * 1024
     options: dict[str, Any] = {}
     nodes: list[NodeConfig]
     clients: list[ClientConfig]

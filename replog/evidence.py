@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final, Literal, Protocol, cast
 
 import msgspec
 
+from replog import archive as archives
 from replog import certificates, protocols
 from replog.codec import FRAME_BYTES_MAX, BadMessage, Domain, digest_of
 from replog.config import IDENTITIES, ClusterConfig
@@ -142,7 +143,7 @@ def _protocol(name: str) -> _Convicts:
     return cast("_Convicts", spec)
 
 
-def _keys(file: Portable, pin: Pin) -> tuple[dict[Principal, bytes], tuple[int, int] | None]:
+def _keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes], tuple[int, int] | None]:
     """Keys by name, and n and f if the keys of all members are among them."""
     if pin.authority and pin.authority.strip() != file.authority.strip():
         raise NotProven("the file is of another authority than the one that is pinned")
@@ -161,7 +162,7 @@ def _keys(file: Portable, pin: Pin) -> tuple[dict[Principal, bytes], tuple[int, 
     return keys, _members(known) if file.epoch == 0 else None  # the size of epoch 0 is what certificates tell
 
 
-def _identities(file: Portable) -> list[certificates.Identity]:
+def _identities(file: Portable | Certificate) -> list[certificates.Identity]:
     try:
         known = [certificates.identity_of(pem, file.authority, file.cluster) for pem in file.certificates]
     except ValueError as error:
@@ -179,6 +180,87 @@ def _members(known: Sequence[certificates.Identity]) -> tuple[int, int] | None:
 
 def _name(culprit: Principal) -> str:
     return f"node {culprit}" if isinstance(culprit, int) else f"client {culprit}"
+
+
+# ------------------------------------------------------------------------------------------------------- after a fork
+
+
+class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one side of a fork can show for one seq: its commit certificate, and the views that it has seen begin."""
+
+    format: Literal["replog-certificate/1"]
+    protocol: WireName
+    cluster: WireName
+    epoch: Number
+    seq: Number
+    proof: bytes
+    new_views: list[bytes] = []
+    authority: Pem = ""
+    certificates: Annotated[list[Pem], msgspec.Meta(max_length=NODES)] = []
+
+
+def read_certificate(path: Path) -> Certificate:
+    """Raises NotProven."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Certificate)
+    except OSError as error:
+        raise NotProven(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise NotProven(f"{path}: not a commit certificate: {error}") from None
+
+
+def certificate_of(origin: Origin, archive: Path, seq: int) -> Certificate:
+    """What the archive of a node has for `seq`. Raises NotProven and BadArchive."""
+    records = _archived(origin.protocol, archive)
+    found = [record for record in records if getattr(record, "seq", None) == seq and _is(record, "CommitProof")]
+    if not found:
+        raise NotProven(f"{archive}: has no commit certificate for seq {seq}")
+    nodes = [pem for who, pem in origin.certificates.items() if isinstance(who, int)]
+    return Certificate(
+        format="replog-certificate/1",
+        protocol=origin.protocol,
+        cluster=origin.cluster,
+        epoch=origin.epoch,
+        seq=seq,
+        proof=msgspec.msgpack.encode(found[-1]),
+        new_views=[msgspec.msgpack.encode(record) for record in records if _is(record, "NewView")],
+        authority=origin.authority,
+        certificates=nodes,
+    )
+
+
+def blame(archive: Path, certificate: Certificate, pin: Pin = NOTHING) -> Any:
+    """A `pbft.blame.Blame`. Raises NotProven and BadArchive."""
+    spec: Any = _protocol(certificate.protocol)
+    keys, members = _keys(certificate, pin)
+    if members is None:
+        raise NotProven("the keys of all members are not known; name the cluster (--cluster DIR)")
+    head, _ = archives.read(archive)
+    if head.get("cluster") != certificate.cluster:
+        raise NotProven(f"the archive is of cluster {head.get('cluster')}, not of {certificate.cluster}")
+    said = [_message_or_record(certificate.protocol, raw) for raw in (certificate.proof, *certificate.new_views)]
+    domain = Domain(certificate.cluster, certificate.epoch)
+    records = _archived(certificate.protocol, archive)
+    try:
+        return spec.blame(records, said[0], said[1:], domain, Ed25519Verifier(keys), members)
+    except ValueError as error:
+        raise NotProven(str(error)) from None
+
+
+def _archived(protocol: str, archive: Path) -> list[Message]:
+    return [_message_or_record(protocol, raw) for raw in archives.read(archive)[1]]
+
+
+def _message_or_record(protocol: str, raw: bytes) -> Message:
+    try:
+        record: Message = protocols.find(protocol).records.decode(raw)
+    except BadMessage as error:
+        raise NotProven(f"a record cannot be read: {error}") from None
+    return record
+
+
+def _is(record: Message, name: str) -> bool:
+    return type(record).__name__ == name
 
 
 # ------------------------------------------------------------------------------------------------------------ making
@@ -231,7 +313,7 @@ class Origin:
         return [self.certificates[who] for who in whose if who in self.certificates]
 
 
-def encode(file: Portable) -> bytes:
+def encode(file: Portable | Certificate) -> bytes:
     """JSON, indented; bytes are base64."""
     return msgspec.json.format(msgspec.json.encode(file), indent=1) + b"\n"
 

@@ -1,4 +1,4 @@
-"""Who lied, and what proves it: `evidence list`, `evidence verify`."""
+"""Who lied, and what proves it: `evidence list`, `verify`, and after a fork `certificate` and `blame`."""
 
 # ruff: noqa: ARG001  --verbose is part of every signature and read by `replog.cli.run`
 
@@ -31,6 +31,8 @@ def add_to(app: typer.Typer) -> None:
     evidence = typer.Typer(help=HELP, no_args_is_help=True)
     evidence.command("list")(list_files)
     evidence.command("verify")(verify)
+    evidence.command("certificate")(certificate)
+    evidence.command("blame")(blame)
     app.add_typer(evidence, name="evidence", rich_help_panel=options.OPERATE)
 
 
@@ -132,3 +134,71 @@ def _say(json: bool, value: dict[str, Any], text: str) -> None:
     else:
         for line in text.splitlines():
             output.line(line)
+
+
+# --------------------------------------------------------------------------------------------------------- after a fork
+
+
+def certificate(
+    seq: Annotated[int, typer.Argument(metavar="SEQ", min=1, help="The place in the log.")],
+    node: Annotated[int, typer.Option("--node", metavar="K", min=0, help="Whose archive is read.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write it.")] = Path("certificate.json"),
+    cluster: ClusterOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Write what node K can show for SEQ: its commit certificate, for `evidence blame` on the other side of a fork.
+
+    Example: replog evidence certificate 812 --node 3 --out side-b.json
+    """
+    from replog import archive, evidence
+    from replog.config import ClusterConfig
+
+    config = ClusterConfig.load(clusters.known(cluster))
+    if node >= config.n:
+        raise WrongUsage(f"--node = {node}: must be 0 .. {config.n - 1}")
+    options.writable(out)
+    found = evidence.certificate_of(evidence.Origin.of(config), config.node_folder(node) / archive.FOLDER, seq)
+    out.write_bytes(evidence.encode(found))
+    _say(
+        json,
+        {"file": str(out), "seq": seq, "node": node},
+        f"{out}: the commit certificate of node {node} for seq {seq}",
+    )
+
+
+def blame(
+    transcript: Annotated[
+        Path, typer.Argument(metavar="TRANSCRIPT", help="A correct node's archive: DIR/node-K/archive.")
+    ],
+    certificate: Annotated[Path, typer.Argument(metavar="COMMIT-CERTIFICATE", help="The other side's, as a file.")],
+    ca: CaOption = None,
+    cluster: Annotated[
+        Path | None, typer.Option("--cluster", metavar="DIR", help="The cluster that both must belong to.")
+    ] = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Name who must have lied for two sides to commit different batches at one seq. Exit code 0: f + 1 or more are
+    proven, 1: not so.
+
+    Example: replog evidence blame replog-pbft/node-1/archive side-b.json
+    """
+    from replog import evidence
+
+    if not transcript.exists() or not certificate.is_file():
+        raise WrongUsage(f"{certificate if transcript.exists() else transcript}: no such file")
+    try:
+        found = evidence.blame(transcript, evidence.read_certificate(certificate), _pin(ca, cluster))
+    except evidence.NotProven as error:
+        _say(json, {"proven": False, "reason": str(error)}, f"not proven: {error}")
+        leave(ExitCode.NOT_AS_EXPECTED)
+    told = {"proven": found.enough, "seq": found.seq, "views": found.views, "window": found.window}
+    culprits = [{"culprit": node, "kind": said.kind, "text": text} for node, (said, text) in found.culprits.items()]
+    lines = [f"proven: {one['text']}" for one in culprits]
+    lines.append(f"two sides at seq {found.seq}, views {found.views}; the archive covers {found.window}")
+    if not found.enough:
+        lines.append("not proven: fewer than f + 1 culprits; the views in between are not in the archive")
+    _say(json, {**told, "culprits": culprits}, "\n".join(lines))
+    if not found.enough:
+        leave(ExitCode.NOT_AS_EXPECTED)

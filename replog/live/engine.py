@@ -263,9 +263,10 @@ class Engine:
         recorder: Recorder | None = None,
         counters: Counters | None = None,
         keep: Callable[[Accuse, Micros, Micros], object] | None = None,
+        archive: Callable[[Message], None] | None = None,
     ) -> None:
         """`counters`: those that the replica's signer and verifier count in. `keep(accusation, own time, agreed time)`
-        puts evidence away; it is called in a thread, one at a time."""
+        puts evidence away; it is called in a thread, one at a time. `archive` is shown every record."""
         self.replica = replica
         self.counters = counters if counters is not None else Counters()
         self.disk = Disk(storage, spec.records.encode, self.wake, TOLD_LATE if recorder is not None else ())
@@ -280,6 +281,7 @@ class Engine:
         self._awake = asyncio.Event()
         self._on_turn: list[Callable[[], None]] = []
         self._keep = keep
+        self._archive = archive
         self._keeper = ThreadPoolExecutor(1, thread_name_prefix="evidence")
         self._agreed: Micros = 0
 
@@ -384,6 +386,8 @@ class Engine:
                 self._note(effect)
             elif type(effect) is Apply:
                 self._agreed = effect.time
+            elif type(effect) is Persist and self._archive is not None:
+                self._archive(effect.record)
         return effects
 
     def _note(self, note: Note) -> None:

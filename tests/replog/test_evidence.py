@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pbft.messages import Commit, NewView, PrePrepare, new_view_digest
+from pbft.messages import Commit, CommitProof, NewView, PrePrepare, Vote, new_view_digest
 from replog import cli, evidence
+from replog.archive import Archive, read, segments
 from replog.certificates import load_signer
 from replog.config import IDENTITIES, ClusterConfig, create_cluster
 from replog.core import Accuse
@@ -281,3 +283,76 @@ def test_a_commit_is_no_statement_of_another(config: ClusterConfig) -> None:
     one, two = (Commit(0, 1, digest, 1, sign(config, 1, "commit", (0, 1, digest, 1))) for digest in (ONE, TWO))
     assert verify(parse(made(config, Accuse(1, "two-commits", one, two)))).culprit == 1
     assert "no signed statement of node 2" in why(made(config, Accuse(2, "two-commits", one, two)))
+
+
+# ------------------------------------------------------------------------------------------------------ after a fork
+
+
+def commit_proof(config: ClusterConfig, digest: bytes, voters: tuple[int, ...]) -> CommitProof:
+    votes = [Vote(node, sign(config, node, "commit", (0, 1, digest, node))) for node in voters]
+    return CommitProof(0, 1, digest, votes)
+
+
+@pytest.fixture
+def forked(config: ClusterConfig) -> ClusterConfig:
+    """Nodes 0 and 1 have voted for two batches at seq 1; node 2 has one, node 3 the other."""
+    for node, digest in ((2, ONE), (3, TWO)):
+        about = {"protocol": "pbft", "cluster": config.cluster, "node": node}
+        kept = Archive(config.node_folder(node) / "archive", about, 1_000_000)
+        kept.add(msgspec.msgpack.encode(commit_proof(config, digest, (0, 1, node))))
+        kept.close()
+    return config
+
+
+def test_certificate_and_blame(forked: ClusterConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other.json"
+    told = ("--cluster", forked.folder)
+    code, _, _ = run(capsys, "evidence", "certificate", 1, "--node", 3, "--out", other, *told)
+    assert code == 0
+    for pin in ((), told, ("--ca", forked.folder / "ca.pem")):
+        code, out, _ = run(capsys, "evidence", "blame", forked.node_folder(2) / "archive", other, *pin)
+        assert code == 0
+        assert out.splitlines()[0].startswith("proven: node 0 signed two different statements for view 0, seq 1")
+        assert "the archive covers seqs 1 .. 1" in out
+    code, out, _ = run(capsys, "evidence", "blame", forked.node_folder(2) / "archive", other, "--json")
+    assert [one["culprit"] for one in json.loads(out)["culprits"]] == [0, 1]
+    code, out, _ = run(capsys, "evidence", "blame", forked.node_folder(3) / "archive", other)
+    assert (code, out) == (1, "not proven: both sides have committed the same at seq 1: nobody needs to have lied\n")
+
+
+def test_blame_says_what_is_missing(
+    forked: ClusterConfig, other: ClusterConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, bad = tmp_path / "other.json", tmp_path / "bad.json"
+    run(capsys, "evidence", "certificate", 1, "--node", 3, "--out", file, "--cluster", forked.folder)
+    bad.write_text("{}")
+    archive = forked.node_folder(2) / "archive"
+    assert run(capsys, "evidence", "blame", archive, tmp_path / "none")[0] == 2
+    assert run(capsys, "evidence", "blame", archive, bad)[1].startswith("not proven: ")
+    assert "not of" in run(capsys, "evidence", "blame", archive, file, "--cluster", other.folder)[1]
+    code, _, err = run(capsys, "evidence", "blame", tmp_path, file)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "holds no archive" in err
+    code, _, err = run(capsys, "evidence", "certificate", 9, "--node", 3, "--out", file, "--cluster", forked.folder)
+    assert code == 1
+    assert "has no commit certificate for seq 9" in err
+
+
+def test_an_archive_is_bounded_goes_on_after_a_restart_and_survives_a_torn_end(tmp_path: Path) -> None:
+    about = {"protocol": "pbft", "cluster": "c", "node": 1}
+    records = [f"{number:0100}".encode() for number in range(200)]
+    for half in (records[:120], records[120:]):
+        kept = Archive(tmp_path, about, 8_000)
+        for record in half:
+            kept.add(record)
+            kept.add(record)
+        kept.close()
+    size = sum(path.stat().st_size for path in segments(tmp_path))
+    assert size <= 8_000 * 9 // 8 + 1_000
+    head, found = read(tmp_path)
+    assert head["node"] == 1
+    assert found == records[-len(found) :]
+    assert len(found) > 30
+    last = segments(tmp_path)[-1]
+    last.write_bytes(last.read_bytes()[:-7])
+    assert read(tmp_path)[1] == found[:-1]
