@@ -15,7 +15,6 @@ import json
 import random
 import signal
 import socket
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +36,7 @@ from replog.core import Effect, Event, ProtocolSpec
 from replog.errors import ConfigError
 from replog.keys import Ed25519Verifier
 from replog.live.engine import monotonic
+from replog.live.folders import temporary_folder
 from replog.live.processes import LocalProcesses, NodeExit
 from replog.replica import Replica
 from replog.types import Micros, NodeId, Status
@@ -51,8 +51,8 @@ OBSERVER: Final = "observer"
 
 def run(scenario: Scenario, spec: ProtocolSpec, seed: int, level: trace.Level = "decisions") -> Observed:
     """Make the run; raises ConfigError, NodeDied. The seed fixes what is asked and who is struck, not the timing."""
-    with tempfile.TemporaryDirectory(prefix="replog-compare-") as folder:
-        trial = _Trial(scenario, spec, seed, Path(folder), level)
+    with temporary_folder("replog-compare-") as folder:
+        trial = _Trial(scenario, spec, seed, folder, level)
         observed = asyncio.run(trial.run())
         observed.lines = sorted(trial.lines(), key=lambda line: (line["t"], line["node"]))
     return observed
@@ -274,12 +274,11 @@ class _Trial:
         """To how many of `nodes` it was done: one that has ended is not killed again, one that runs not started."""
         wraps, running = self._wraps(), self._processes.pids()
         struck = [node for node in nodes if (node in running) != (verb == "restart")]
+        if verb == "crash":
+            await self._crash(struck)
+            return len(struck)
         for node in struck:
             match verb:
-                case "crash":
-                    self._ledger.end([node], await self._observer.statuses([node]))
-                    self._processes.kill(node, signal.SIGKILL)
-                    await self._processes.wait_exit(node)
                 case "restart":
                     await self._processes.start([node], wraps=wraps)
                     self._ledger.born(node)
@@ -291,6 +290,13 @@ class _Trial:
                 case _:
                     raise ConfigError(f"fault {verb!r}: cannot be made with live processes")
         return len(struck)
+
+    async def _crash(self, nodes: list[NodeId]) -> None:
+        """All at once."""
+        self._ledger.end(nodes, await self._observer.statuses(nodes))
+        for node in nodes:
+            self._processes.kill(node, signal.SIGKILL)
+        await asyncio.gather(*(self._processes.wait_exit(node) for node in nodes))
 
 
 def leader_of(statuses: dict[NodeId, Status]) -> NodeId | None:

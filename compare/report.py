@@ -48,7 +48,7 @@ def _table(results: Results) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("protocol", "scenario", "verdict"):
         table.add_column(column, no_wrap=True)
-    for column in ("checked", "outage", "ops/s", "p50"):
+    for column in ("checked", "outage", "worst", "ops/s", "p50"):
         table.add_column(column, justify="right", no_wrap=True)
     for cell in results.cells:
         runs = runs_of(results, cell)
@@ -57,6 +57,7 @@ def _table(results: Results) -> Table:
             cell.scenario,
             verdict_text(cell),
             f"{sum(check.checked for run in runs for check in run.checks.values()):,}",
+            _figure([run.unavailable_s for run in runs], ".2f") + " s",
             _figure([run.unavailable_s for run in runs], ".2f", max) + " s",
             _figure([run.throughput_ops_s for run in runs], ",.0f") + (" (sim)" if cell.engine == "sim" else ""),
             _figure([run.latency_ms.p50 if run.latency_ms else None for run in runs], ".2f") + " ms",

@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from compare.attacks import ATTACKS, AttackKind
 from compare.faults import FAULTS, Engine, Fault
 from compare.results import Expectation
-from replog.config import first_fault
+from replog.config import first_fault, rule_of
 from replog.errors import ConfigError
 
 KEBAB: Final = r"^[a-z0-9]+(-[a-z0-9]+)*$"
@@ -91,15 +91,17 @@ class Network(Part):
 
 def _target(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, str, list, tuple)):
-        raise ValueError("must be a replica's number, a list of them, or one of the words")
+        raise ValueError(NO_TARGET)
     return value
 
 
 _Number = Annotated[int, Field(ge=0, le=99, strict=True)]
+Words = Literal["leader", "backup", "random", "f backups", "all"]
+WORDS: Final = f"literal[{','.join(map(repr, get_args(Words)))}]"
+"""How pydantic names this branch of the union."""
+NO_TARGET: Final = f"must be a replica's number, a list of them, or one of {', '.join(get_args(Words))}"
 Target = Annotated[
-    Literal["leader", "backup", "random", "f backups", "all"]
-    | _Number
-    | Annotated[tuple[_Number, ...], Field(min_length=1, max_length=100)],
+    Words | _Number | Annotated[tuple[_Number, ...], Field(min_length=1, max_length=100)],
     BeforeValidator(_target),
 ]
 """Whom it strikes, found when it begins."""
@@ -223,9 +225,9 @@ def parse(text: str, source: str) -> Scenario:
         return Scenario.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        line, field = _place(text, first["loc"])
-        value = f" = {first['input']!r}" if isinstance(first["input"], (str, int, float)) else ""
-        rule = first["msg"].removeprefix("Value error, ")
+        line, field = _place(text, tuple(part for part in first["loc"] if part != WORDS))
+        rule = NO_TARGET if WORDS in first["loc"] else rule_of(first["msg"])
+        value = f" = {first['input']!r:.80}" if isinstance(first["input"], (str, int, float)) else ""
         raise ConfigError(f"{source}:{line}: {field or 'scenario'}{value}: {rule}") from None
 
 

@@ -108,7 +108,7 @@ class Acceptance:
         """A decided batch, whole, if it is of use."""
         seq = message.proof.seq
         slot = self.ordering.slots.get(seq)
-        lowest = max(self._execution.executed, self.ordering.high - 2 * self.options.log_window)
+        lowest = max(self._execution.executed, self.ordering.useless)
         if not lowest < seq <= self.ordering.high or (slot is not None and slot.decided is not None):
             return []
         batch = _batch(message)

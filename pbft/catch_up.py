@@ -193,7 +193,7 @@ def _slots(status: Status, ordering: Ordering) -> list[Message]:
         if body is not None and proof is not None:
             messages.append(Committed(proof, body.time, body.raws))
             size += body.size
-        elif same_view:
+        if same_view and (body is None or proof is None or not ordering.proves):
             words = ordering.own_words(slot, flag)
             messages.extend(words)
             size += slot.body.size if words and type(words[0]) is PrePrepare and slot.body is not None else 0

@@ -105,6 +105,22 @@ class Checkpoints:
         digest = self.own.get(self.proven.seq)
         return digest is not None and digest != self.proven.digest
 
+    def differing(self) -> tuple[NodeId, ...]:
+        """Those that say another digest than this replica, once one of them must be correct: the fault is here, or the
+        application is not deterministic and no two are alike. Their own word: for an operator, nothing rests on it."""
+        if self.diverged():
+            return tuple(vote.replica for vote in self.proven.votes)
+        for seq, digest in sorted(self.own.items()):
+            others = tuple(node for node, said in self._said(seq) if said != digest)
+            if len(others) >= self._notary.weak_quorum:
+                return others
+        return ()
+
+    def _said(self, seq: int) -> list[tuple[NodeId, Digest]]:
+        tally = self.votes.get(seq, Tally())
+        votes = ((node, tally.said(node)) for node in self._notary.others)
+        return [(node, vote[0]) for node, vote in votes if vote is not None]
+
     def restored(self, proof: CheckpointProof) -> None:
         """The state became the one of `proof`: that digest is the own one now, later ones were of another state."""
         self.own = {seq: digest for seq, digest in self.own.items() if seq < proof.seq}
@@ -176,6 +192,9 @@ class ClaimedCheckpoints(Checkpoints):
         claimants = self._claims.add(sender, seq, digest)
         if len(claimants) >= self._notary.weak_quorum:
             self.learn(CheckpointProof(seq, digest, [Vote(node, b"") for node in claimants]))
+
+    def _said(self, seq: int) -> list[tuple[NodeId, Digest]]:
+        return self._claims.of(seq)
 
     def restored(self, proof: CheckpointProof) -> None:
         super().restored(proof)

@@ -35,6 +35,10 @@ class Claims(Generic[Key, Value]):
             of.popitem(last=False)
         return tuple(node for node in sorted(self._of) if self._of[node].get(key) == value)
 
+    def of(self, key: Key) -> list[tuple[NodeId, Value]]:
+        """What each replica claims about `key`, in order."""
+        return [(node, of[key]) for node, of in sorted(self._of.items()) if key in of]
+
     def drop(self, key: Key) -> None:
         """It is settled."""
         for of in self._of.values():

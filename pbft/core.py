@@ -200,6 +200,8 @@ class PbftCore:
             role += ", fetching state"
         if self.recovery.checking:
             role += ", refreshing"
+        if differing := self.checkpoints.differing():
+            role += f", state differs from node {', '.join(map(str, differing))}"
         return types.Status(
             node=self.me,
             protocol="pbft",
@@ -221,7 +223,7 @@ class PbftCore:
     def _in_sync(self) -> bool:
         behind = max(self.hearing.reached(), self.checkpoints.proven.seq) - self.executed
         calm = self.ordering.active and not self.transfer.running and self._connected and not self.recovery.checking
-        return calm and behind <= self.options.in_flight_max
+        return calm and not self.checkpoints.differing() and behind <= self.options.in_flight_max
 
     def check_invariants(self) -> None:
         self.ordering.check_invariants()
@@ -270,7 +272,7 @@ class PbftCore:
         proofs = []
         if begun is not None:
             low, holders = self.view_changes.enter(begun)
-            self.ordering.enter(begun.view, low.seq, begun.pre_prepares, holders)
+            self.ordering.recall_view(begun.view, low.seq, begun.pre_prepares, holders)
             proofs.append(low)
         if asked is not None and asked.view > self.ordering.view:
             self.ordering.leave(asked.view)
@@ -388,8 +390,7 @@ class PbftCore:
             return self._cut(proof)
         proven = self.checkpoints.proven
         effects: list[Effect] = []
-        if proven.seq + self.options.log_window > self.ordering.high:
-            self.ordering.raise_high(proven.seq)
+        if self.ordering.raise_high(proven.seq):
             effects.append(Persist(proven, 0))
         if self.checkpoints.diverged() and not self.transfer.running:
             effects += [Note("diverged", {"index": proven.seq}), *self._fetch_state()]
@@ -407,7 +408,8 @@ class PbftCore:
         records: list[Message] = [self.checkpoints.proven]
         if proof != self.checkpoints.proven:
             records.insert(0, proof)
-        records += self.view_changes.hard_state(self.ordering.active) + self.recovery.leave.hard_state()
+        records += self.view_changes.hard_state(self.ordering.active) + self.ordering.hard_state()
+        records += self.recovery.leave.hard_state()
         anew = [Persist(record, proof.seq + 1) for record in records]
         saved: list[Effect] = [SaveState(proof.seq)] if proof.seq > self.setup.stored.index else []
         return [*anew, *saved, Trim(proof.seq), *self._replay(), *self.proposing.propose()]
@@ -502,7 +504,7 @@ class PbftCore:
         effects += self._stand() + self.intake.forward_waiting()
         if self.executed < self.checkpoints.proven.seq:
             effects += self._fetch_state()
-        return self._go_on(effects + self.ordering.fetch_bodies(self.executed) + self._replay())
+        return self._go_on(effects + self.ordering.fetch_bodies() + self._replay())
 
     def _harvest(self, message: NewView) -> None:
         """Requests that the old view had given a number and the new one has not: they wait again."""
@@ -603,8 +605,8 @@ class PbftCore:
             effects += self._push_transfer()
         elif stuck and (self.executed < proven.seq or (self.execution.is_void and proven.seq)):
             effects += self._fetch_state()
-        effects += self.recovery.on_tick(self._now) + self._make_room()
-        return effects + self.ordering.fetch_bodies(self.executed) + self._remind()
+        effects += self.recovery.on_tick(self._now, self._in_sync()) + self._make_room()
+        return effects + self.ordering.fetch_bodies() + self._remind()
 
     def _repeat_view_change(self) -> list[Effect]:
         """VIEW-CHANGE is sent again until its view or a later one begins, less often after a while. [CL99 6] (P10)"""
@@ -628,7 +630,7 @@ class PbftCore:
         if event.name == "refresh":
             return self.recovery.on_command(self._now) + self._make_room()
         if event.name == "step-down":
-            return self._give_up_view()
+            return self._give_up_view() or [Note("stepped-down", {})]
         return [Note("command-refused", {"command": event.name, "rule": "pbft knows refresh and step-down"})]
 
     def _on_refreshing(self, sender: NodeId, message: Refreshing) -> list[Effect]:
@@ -700,7 +702,8 @@ class PbftCore:
         self.transfer.stop()
         self.execution.jump(proof.seq)
         self.checkpoints.restored(proof)
-        return self._go_on(self._cut(proof) + self.intake.answer_swept())
+        effects = self._cut(proof) if self.checkpoints.is_certain(proof) else self._stand()
+        return self._go_on(effects + self.intake.answer_swept())
 
 
 def _ignore(_event: Event) -> list[Effect]:

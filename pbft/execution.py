@@ -108,8 +108,9 @@ class Execution:
         """Whether nothing speaks against the tentative batch: no other one is decided, nor begun in a later view."""
         if self.tentative is None or slot is None:
             return False
-        decided = slot.committed.digest if slot.committed is not None else slot.digest
-        return decided == self.tentative.digest or not self._ordering.active
+        if slot.committed is not None:
+            return slot.committed.digest == self.tentative.digest
+        return slot.digest == self.tentative.digest or not self._ordering.active
 
     def _confirm(self, slot: Slot | None) -> list[Effect]:
         batch = slot.decided if slot is not None else None

@@ -40,7 +40,9 @@ Choice = tuple[Claim, list[Claim]]
 class MacViewChanges(Asking[MacViewChange, MacNewView]):
     """Invariants:
     what is in `heard` came from its own replica; one acknowledgement a replica and sender, the latest
-    `_awaited` is the first NEW-VIEW that its own primary sent for a view above the present one
+    `_present` has of each replica its first view-change for the view that is asked for or active: whatever it says
+    later, what was acknowledged stays here until this replica leaves the view, for others to be shown
+    `_awaited` has of each primary the NEW-VIEW of its highest view: none of them can keep another one's out
     `_supplied` holds what a weak quorum has heard and `_awaited` rests on
     """
 
@@ -48,11 +50,13 @@ class MacViewChanges(Asking[MacViewChange, MacNewView]):
         super().__init__(notary)
         self._digests: dict[NodeId, Digest] = {}
         self._acks: dict[tuple[NodeId, NodeId], tuple[int, Digest]] = {}
-        self._awaited: MacNewView | None = None
+        self._view = 0
+        self._present: dict[NodeId, tuple[MacViewChange, Digest]] = {}
+        self._awaited: dict[NodeId, MacNewView] = {}
         self._refused = 0
         """The last view whose primary sent a NEW-VIEW that does not follow."""
-        self._supplied: dict[NodeId, MacViewChange] = {}
-        self._relayed: Claims[tuple[int, NodeId], Digest] = Claims(notary.n)
+        self._supplied: dict[tuple[int, Heard], MacViewChange] = {}
+        self._relayed: Claims[tuple[int, NodeId], Digest] = Claims(2 * notary.n)
         self._begun: Claims[int, Digest] = Claims(1)
 
     # --------------------------------------------------------------------------------------------------------- leaving
@@ -63,19 +67,29 @@ class MacViewChanges(Asking[MacViewChange, MacNewView]):
         prepared = [
             Placed(slot.seq, slot.prepared.digest, slot.prepared.view) for slot in ordering.above(low) if slot.prepared
         ]
-        voted = [
-            Placed(slot.seq, digest, slot.voted[digest])
-            for slot in ordering.above(low)
-            for digest in sorted(slot.voted)
-        ]
+        voted = ordering.places()
         held = checkpoints.held() if isinstance(checkpoints, ClaimedCheckpoints) else []
         self.own = MacViewChange(view, low, held, prepared, voted, self._notary.me)
+        self._turn_to(view)
         self._keep(self.own)
         return self.own
 
+    def _turn_to(self, view: int) -> None:
+        if view != self._view:
+            self._view = view
+            heard = [(node, message) for node, message in self.heard.items() if message.view == view]
+            self._present = {node: (message, self._digests[node]) for node, message in heard}
+
+    def asking(self, view: int) -> list[MacViewChange]:
+        return [self._present[node][0] for node in sorted(self._present)] if view == self._view else []
+
     def _keep(self, message: MacViewChange) -> None:
-        self.heard[message.replica] = message
-        self._digests[message.replica] = message_digest(message)
+        node, digest = message.replica, message_digest(message)
+        known = self.heard.get(node)
+        if known is None or message.view >= known.view:
+            self.heard[node], self._digests[node] = message, digest
+        if message.view == self._view:
+            self._present.setdefault(node, (message, digest))
 
     def flaw(self, message: MacViewChange) -> str:
         """Why no correct replica says this; "" if one might."""
@@ -98,26 +112,31 @@ class MacViewChanges(Asking[MacViewChange, MacNewView]):
 
     def on_view_change(self, message: MacViewChange) -> list[Effect]:
         """From its own replica. Acknowledged to the primary that has to judge by it (P6). [CL02]"""
-        known = self.heard.get(message.replica)
-        if known is not None and message.view < known.view:
+        node, view = message.replica, message.view
+        known = self._present[node][0] if view == self._view and node in self._present else self.heard.get(node)
+        if known is not None and view == known.view:
+            return self._acknowledge(node) if message == known else self._notary.refuse(node, "two-view-changes")
+        if known is not None and view < known.view and view != self._view:
             return []
-        if known is not None and message.view == known.view:
-            return self._notary.refuse(message.replica, "two-view-changes")
         if flaw := self.flaw(message):
-            return self._notary.refuse(message.replica, flaw)
+            return self._notary.refuse(node, flaw)
         self._keep(message)
-        return [*self._acknowledge(message), *self._weigh()]
+        return [*self._acknowledge(node), *self._weigh()]
 
     def on_repeated(self, message: MacViewChange) -> list[Effect]:
         """Whoever says it again may have an acknowledgement lost."""
-        return self._acknowledge(message)
+        return self._acknowledge(message.replica)
 
-    def _acknowledge(self, message: MacViewChange) -> list[Effect]:
-        primary = self._notary.primary(message.view)
-        if primary in (self._notary.me, message.replica):
+    def acknowledge(self) -> list[Effect]:
+        """What was heard before this replica asked for the same view."""
+        return [effect for node in sorted(self._present) for effect in self._acknowledge(node)]
+
+    def _acknowledge(self, node: NodeId) -> list[Effect]:
+        """Only of the present view: what is acknowledged is kept as long as it may be asked for."""
+        primary = self._notary.primary(self._view)
+        if node not in self._present or primary in (self._notary.me, node) or node == self._notary.me:
             return []
-        ack = ViewChangeAck(message.view, message.replica, self._digests[message.replica])
-        return [Send((primary,), ack)]
+        return [Send((primary,), ViewChangeAck(self._view, node, self._present[node][1]))]
 
     def on_ack(self, sender: NodeId, message: ViewChangeAck) -> list[Effect]:
         if message.replica == sender or message.replica >= self._notary.n:
@@ -138,7 +157,7 @@ class MacViewChanges(Asking[MacViewChange, MacNewView]):
         if choice is None:
             return None
         checkpoint, claims = choice
-        sources = [Heard(message.replica, self._digests[message.replica]) for message in chosen]
+        sources = [Heard(message.replica, self._present[message.replica][1]) for message in chosen]
         return MacNewView(view, sources, checkpoint, [Proposal(claim.seq, claim.digest, b"") for claim in claims])
 
     def _is_acknowledged(self, message: MacViewChange) -> bool:
@@ -146,7 +165,7 @@ class MacViewChanges(Asking[MacViewChange, MacNewView]):
         subject, me = message.replica, self._notary.me
         if subject == me:
             return True
-        said = (message.view, self._digests[subject])
+        said = (message.view, self._present[subject][1])
         others = [node for node in self._notary.others if node != subject]
         return sum(self._acks.get((subject, node)) == said for node in others) >= self._notary.quorum - 2
 
@@ -167,11 +186,11 @@ class MacViewChanges(Asking[MacViewChange, MacNewView]):
         for seq in sorted({seq for places in prepared for seq in places if seq > checkpoint.seq}):
             told = [places.get(seq) for places, low in zip(prepared, lows, strict=True) if low < seq]
             digest = self._digest_at(seq, told, voted)
-            if digest is None:
+            if digest is not None:
+                digests[seq] = digest  # it may be that of a null request, which can be decided like any other
+            elif sum(item is None for item in told) < self._notary.quorum:
                 return None
-            digests[seq] = digest
-        last = max((seq for seq, digest in digests.items() if digest != NULL.digest), default=checkpoint.seq)
-        places = range(checkpoint.seq + 1, last + 1)
+        places = range(checkpoint.seq + 1, max(digests, default=checkpoint.seq) + 1)
         return checkpoint, [Claim(seq, digests.get(seq, NULL.digest)) for seq in places]
 
     def _checkpoint(self, messages: Sequence[MacViewChange]) -> Claim | None:
@@ -188,13 +207,14 @@ class MacViewChanges(Asking[MacViewChange, MacNewView]):
     def _digest_at(
         self, seq: int, told: Sequence[Placed | None], voted: Sequence[dict[tuple[int, Digest], int]]
     ) -> Digest | None:
-        """`told`: what each that is not beyond `seq` prepared there, None for nothing."""
+        """What may have been decided there, and so is proposed again; None if nothing was, or it is not known yet.
+        `told`: what each that is not beyond `seq` prepared there, None for nothing."""
         if len(told) < self._notary.quorum:
             return None
         for view, digest in sorted({(item.view, item.digest) for item in told if item is not None}, reverse=True):
             if self.is_uncontradicted(view, digest, told) and self.is_voted(seq, view, digest, voted):
                 return digest
-        return NULL.digest if sum(item is None for item in told) >= self._notary.quorum else None
+        return None
 
     def is_uncontradicted(self, view: int, digest: Digest, told: Sequence[Placed | None]) -> bool:
         """A1: a quorum prepared nothing else there in this view, nor anything in a later one."""
@@ -214,36 +234,47 @@ class MacViewChanges(Asking[MacViewChange, MacNewView]):
             if len(self._begun.add(sender, message.view, message_digest(message))) >= self._notary.weak_quorum:
                 self.accepted = message
             return []
-        if message.view <= self._refused or (self._awaited is not None and self._awaited.view >= message.view):
+        known = self._awaited.get(sender)
+        if message.view <= max(self._refused, known.view if known is not None else 0):
             return []
         senders = [source.replica for source in message.view_changes]
         if len(senders) < self._notary.quorum or not _grow(senders) or senders[-1] >= self._notary.n:
             return self._notary.refuse(sender, "new-view: V must be view-changes of a quorum of distinct replicas")
-        self._awaited = message
-        self._supplied.clear()
+        self._awaited[sender] = message
+        self._forget(self._view - 1)
         return [*self._weigh(), *self.tick()]
+
+    def _forget(self, upto: int) -> None:
+        """No NEW-VIEW of a view up to this one is of use any more."""
+        self._awaited = {node: message for node, message in self._awaited.items() if message.view > upto}
+        views = {message.view for message in self._awaited.values()}
+        self._supplied = {key: message for key, message in self._supplied.items() if key[0] in views}
 
     def _named(self, source: Heard, view: int) -> MacViewChange | None:
         """The view-change that a NEW-VIEW of `view` names, if it is here."""
-        message = self.heard.get(source.replica)
-        if message is not None and message.view == view and self._digests[source.replica] == source.digest:
+        node = source.replica
+        if view == self._view and node in self._present and self._present[node][1] == source.digest:
+            return self._present[node][0]
+        message = self.heard.get(node)
+        if message is not None and message.view == view and self._digests[node] == source.digest:
             return message
-        return self._supplied.get(source.replica)
+        return self._supplied.get((view, source))
 
     def _weigh(self) -> list[Effect]:
-        """Once all that the awaited NEW-VIEW names is here: does it follow? (P4)"""
-        awaited = self._awaited
-        if awaited is None:
-            return []
-        named = [self._named(source, awaited.view) for source in awaited.view_changes]
-        if not _all_here(named):
-            return []
-        self._awaited = None
-        if not self.follows(awaited, named):
-            self._refused = awaited.view
-            return self._notary.refuse(self._notary.primary(awaited.view), "new-view: it does not follow from V")
-        self.accepted = awaited
-        return []
+        """Once all that an awaited NEW-VIEW names is here: does it follow? (P4)"""
+        effects: list[Effect] = []
+        for primary, awaited in list(self._awaited.items()):
+            named = [self._named(source, awaited.view) for source in awaited.view_changes]
+            if not _all_here(named):
+                continue
+            del self._awaited[primary]
+            if self.follows(awaited, named):
+                if self.accepted is None or self.accepted.view < awaited.view:
+                    self.accepted = awaited
+            else:
+                self._refused = max(self._refused, awaited.view)
+                effects += self._notary.refuse(primary, "new-view: it does not follow from V")
+        return effects
 
     def follows(self, message: MacNewView, named: Sequence[MacViewChange]) -> bool:
         proposals = [Claim(proposal.seq, proposal.digest) for proposal in message.pre_prepares]
@@ -251,27 +282,31 @@ class MacViewChanges(Asking[MacViewChange, MacNewView]):
 
     def tick(self) -> list[Effect]:
         """Ask for view-changes that the awaited NEW-VIEW names and that did not come from their replica. [CL02]"""
-        awaited = self._awaited
-        if awaited is None:
-            return []
-        lacking = [source for source in awaited.view_changes if self._named(source, awaited.view) is None]
-        asks = [FetchViewChange(awaited.view, source.replica, source.digest) for source in lacking]
+        asks = [
+            FetchViewChange(awaited.view, source.replica, source.digest)
+            for awaited in self._awaited.values()
+            for source in awaited.view_changes
+            if self._named(source, awaited.view) is None
+        ]
         return [Send(self._notary.others, ask) for ask in asks]
 
     def on_fetch(self, sender: NodeId, message: FetchViewChange) -> list[Effect]:
-        known = self.heard.get(message.replica)
-        if known is None or known.view != message.view or self._digests[message.replica] != message.digest:
-            return []
-        return [Send((sender,), ViewChangeData(known))]
+        known = self._named(Heard(message.replica, message.digest), message.view)
+        mine = known is not None and (self._is_heard(message.replica, known))
+        return [Send((sender,), ViewChangeData(known))] if known is not None and mine else []
+
+    def _is_heard(self, node: NodeId, message: MacViewChange) -> bool:
+        """From that replica itself: only that is passed on."""
+        return self.heard.get(node) is message or (node in self._present and self._present[node][0] is message)
 
     def on_data(self, sender: NodeId, message: ViewChangeData) -> list[Effect]:
         """A view-change as others have heard it; believed when a weak quorum has. [CL02]"""
-        told, awaited = message.message, self._awaited
-        digest = message_digest(told)
-        if awaited is None or told.view != awaited.view or Heard(told.replica, digest) not in awaited.view_changes:
+        told = message.message
+        source = Heard(told.replica, message_digest(told))
+        if not any(told.view == new.view and source in new.view_changes for new in self._awaited.values()):
             return []
-        if len(self._relayed.add(sender, (told.view, told.replica), digest)) >= self._notary.weak_quorum:
-            self._supplied[told.replica] = told
+        if len(self._relayed.add(sender, (told.view, told.replica), source.digest)) >= self._notary.weak_quorum:
+            self._supplied[told.view, source] = told
         return self._weigh()
 
     def on_second(self, message: MacNewView) -> list[Effect]:
@@ -280,14 +315,17 @@ class MacViewChanges(Asking[MacViewChange, MacNewView]):
 
     def enter(self, message: MacNewView) -> tuple[CheckpointProof, dict[int, list[NodeId]]]:
         """`message` was checked and begins its view. Gives its checkpoint; who has the bodies is not known."""
-        self.new_view, self.accepted, self._awaited = message, None, None
-        self._supplied.clear()
+        self.new_view, self.accepted = message, None
+        if message.view >= self._view:
+            self._turn_to(message.view)
+        self._forget(message.view)
         return CheckpointProof(message.checkpoint.seq, message.checkpoint.digest, []), {}
 
     def recall(self, record: MacViewChange | MacNewView) -> None:
         super().recall(record)
         if self.own is not None:
-            self._keep(self.own)
+            self._digests[self._notary.me] = message_digest(self.own)
+            self._turn_to(self.own.view)
 
     def hard_state(self, active: bool) -> list[Message]:
         """Q must outlive restarts, else what a correct replica prepared might never be chosen again (A2)."""
@@ -300,14 +338,14 @@ class MacViewChanges(Asking[MacViewChange, MacNewView]):
         dropped = super().distrust(highest)
         if self.own is None:
             self._digests.pop(self._notary.me, None)
+            self._present.pop(self._notary.me, None)
         return dropped
 
     def recall_votes(self, ordering: Ordering) -> None:
         """Q: what the last view-change said, and what this view began with, as far as its body is here. What was
         accepted since then, or prepared, has records of its own."""
         for item in self.own.voted if self.own is not None else ():
-            if item.seq in ordering.slots:
-                ordering.slots[item.seq].vote(item.digest, item.view)
+            ordering.recalled(item.seq).vote(item.digest, item.view)
         for proposal in self.new_view.pre_prepares if self.new_view is not None else ():
             slot = ordering.slots.get(proposal.seq)
             if self.new_view is not None and slot is not None and proposal.digest in slot.bodies:
@@ -316,7 +354,8 @@ class MacViewChanges(Asking[MacViewChange, MacNewView]):
     def check_invariants(self) -> None:
         super().check_invariants()
         assert set(self._digests) == set(self.heard), "each view-change that was heard has its digest"
-        assert len(self._supplied) <= self._notary.n, "one view-change a replica is supplied"
+        assert all(message.view == self._view for message, _ in self._present.values()), "of the present view"
+        assert len(self._supplied) <= self._notary.n**2, "one view-change a replica and NEW-VIEW is supplied"
         self._relayed.check_invariants()
         self._begun.check_invariants()
 

@@ -7,6 +7,8 @@ party who lied, and a client whose authenticator is good for some replicas only 
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
 from typing import Any, Final
 
 from pbft.acceptance import Acceptance
@@ -15,6 +17,7 @@ from pbft.checkpoint import ClaimedCheckpoints
 from pbft.claims import Claims
 from pbft.core import PbftCore
 from pbft.intake import Intake
+from pbft.mac_ordering import MacOrdering
 from pbft.mac_view_change import MacViewChanges
 from pbft.messages import (
     Batch,
@@ -36,7 +39,8 @@ from pbft.requests import Identity, Requests
 from replog import core
 from replog.authenticators import KEY_BYTES, SessionKeys
 from replog.core import Effect, SetTimer, Setup, Started, Timeout
-from replog.types import ClientId, Digest, KeyRequest, NodeId, Principal, Request, SessionKey
+from replog.quorum import byzantine_quorum
+from replog.types import ClientId, Digest, KeyRequest, NodeId, Principal, Request, SessionKey, Submit
 
 TOLD_MAX: Final = 100_000
 """Clients remembered as having been told their present key; beyond it all are told again."""
@@ -46,11 +50,17 @@ class MacRequests(Requests):
     """Invariants:
     a client whose MAC is wrong or old is told its present key once a lifetime, whoever brings the MAC
     `_asked` has those of `pending` that their own clients brought, or brought again, since the view began
+    `_backers`, at the primary, has the backups that sent on what is pending, and so vouch for it
     """
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self._asked: set[Identity] = set()
+        self._backers: dict[Identity, set[NodeId]] = {}
+        self._enough = byzantine_quorum(setup.n, setup.f) - 1
+        self.careful = False
+        """Nothing was executed in this view yet, and the one before failed: only what a quorum vouches for is proposed.
+        Else a client whose MACs are right for one primary after the other keeps all of them from all requests. (P31)"""
         rng = setup.rng
         most = 2 ** (8 * KEY_BYTES) - 1
         self._keys = SessionKeys(setup.me, lambda: rng.randint(0, most).to_bytes(KEY_BYTES, "big"), setup.mac)
@@ -96,7 +106,35 @@ class MacRequests(Requests):
         if request.identity in self.pending:
             self._asked.add(request.identity)
 
+    def back(self, request: Request, backup: NodeId) -> None:
+        """`backup` has sent it on."""
+        known = self.pending.get(request.identity)
+        if known is not None and known.body == request.body:
+            self._backers.setdefault(request.identity, set()).add(backup)
+
+    def _is_backed(self, request: Request) -> bool:
+        return len(self._backers.get(request.identity, ())) >= self._enough
+
+    @property
+    def queued(self) -> int:
+        return sum(map(self._is_backed, self._queue)) if self.careful else len(self._queue)
+
+    def next_batch(self) -> list[Request]:
+        if not self.careful:
+            return super().next_batch()
+        waiting = list(self._queue)
+        self._fill(request for request in waiting if self._is_backed(request))
+        chosen = super().next_batch()
+        self._fill([*self._queue, *(request for request in waiting if not self._is_backed(request))])
+        return chosen
+
+    def _fill(self, requests: Iterable[Request]) -> None:
+        self._queue = deque(requests)
+        self._queued_operations = sum(request.count for request in self._queue)
+        self._queued_size = sum(request.size for request in self._queue)
+
     def remove(self, client: ClientId, timestamp: int) -> None:
+        self._backers.pop((client, timestamp), None)
         self._asked.discard((client, timestamp))
         super().remove(client, timestamp)
 
@@ -132,6 +170,8 @@ class MacIntake(Intake):
         effects = super()._take(request, sender)
         if isinstance(sender, str):
             self.requests.asked(request)
+        else:
+            self.requests.back(request, sender)
         return effects
 
 
@@ -146,7 +186,9 @@ class MacAcceptance(Acceptance):
     def doubt(self, message: PrePrepare, batch: Batch, request: Request) -> list[Effect]:
         """This replica's entry does not vouch for a request: the pre-prepare waits until the primary and f backups, or
         the client itself, do. [CL02] (P31)"""
-        self._doubted.setdefault(message.seq, (message, batch))
+        known = self._doubted.get(message.seq)
+        if known is None or known[0].view < message.view:
+            self._doubted[message.seq] = message, batch
         return self.retry(message.seq)
 
     def retry(self, seq: int) -> list[Effect]:
@@ -192,6 +234,7 @@ class MacCore(PbftCore):
     """PBFT without signatures between replicas. [CL99 5.2, CL02]"""
 
     notary_type = LinkNotary
+    ordering_type = MacOrdering
     checkpoints_type = ClaimedCheckpoints
     view_changes_type: Any = MacViewChanges
     requests_type = MacRequests
@@ -219,7 +262,11 @@ class MacCore(PbftCore):
         self._from_clients[KeyRequest] = self._on_key_request
 
     def _watch(self) -> list[Effect]:
+        self.requests.careful = self.requests.careful and not self.patience.progressed
         return super()._watch() + self.requests.take_untold()
+
+    def _ask_for(self, view: int, reason: str) -> list[Effect]:
+        return [*super()._ask_for(view, reason), *self.view_changes.acknowledge()]
 
     def _on_started(self, event: Started) -> list[Effect]:
         return [*super()._on_started(event), SetTimer(self.RENEW, self.options.key_lifetime_us)]
@@ -238,9 +285,16 @@ class MacCore(PbftCore):
     def _harvest(self, message: Any) -> None:
         super()._harvest(message)
         self.requests.forget_unasked()
+        self.requests.careful = True
 
     def _on_tick(self) -> list[Effect]:
         return self._go_on(super()._on_tick() + self.acceptance.retry_all())
+
+    def _on_client_submit(self, sender: ClientId, message: Submit) -> list[Effect]:
+        """A pre-prepare may have waited for the client's own word. [CL02]"""
+        effects = super()._on_client_submit(sender, message)
+        retried = self.acceptance.retry_all()
+        return self._go_on(effects + retried) if retried else effects
 
     def _on_key_request(self, sender: ClientId, message: KeyRequest) -> list[Effect]:
         return [self.requests.key_for(sender)]

@@ -175,6 +175,13 @@ class Placed(msgspec.Struct, array_like=True, frozen=True, gc=False):
     view: U63
 
 
+class Voted(Message, tag="pQ", frozen=True):
+    """On disk only: Q at a cut of the log, as in a MacViewChange. What was voted for in an earlier view may stand
+    nowhere else. [CL02]"""
+
+    places: Annotated[list[Placed], msgspec.Meta(max_length=16_384)]
+
+
 class MacViewChange(Message, tag="pm", frozen=True):
     """VIEW-CHANGE under MACs: what the sender says of itself, proved by nothing. [CL02 view changes]
 
@@ -366,6 +373,7 @@ RECORDS: Final[Codec[Any]] = Codec(
     NewView,
     MacViewChange,
     MacNewView,
+    Voted,
     Leaves,
     Verdict,
 )

@@ -20,6 +20,7 @@ from pbft.messages import (
     CommitProof,
     Committed,
     FetchBatch,
+    Placed,
     Prepare,
     PreparedProof,
     PrePrepare,
@@ -66,6 +67,11 @@ class Ordering:
         return self._notary.primary(self.view)
 
     @property
+    def proves(self) -> bool:
+        """Whether a certificate tells a peer enough. Under MACs every replica has to repeat its own words."""
+        return self._notary.transferable
+
+    @property
     def leads(self) -> bool:
         return self.active and self.primary == self._notary.me
 
@@ -86,7 +92,12 @@ class Ordering:
     def bottom(self) -> int:
         """Nothing at or below is voted on: it is stable here, decided before this view, or a whole window below what is
         proved, where only the state helps. So slots are at most two windows, however far this replica is behind."""
-        return max(self.low, self.floor, self.high - 2 * self._notary.log_window)
+        return max(self.low, self.floor, self.useless)
+
+    @property
+    def useless(self) -> int:
+        """Slots up to here are kept no more."""
+        return self.high - 2 * self._notary.log_window
 
     def above(self, seq: int) -> Iterator[Slot]:
         """Slots beyond `seq` in order."""
@@ -101,11 +112,16 @@ class Ordering:
         self.raise_high(upto)
         self.next_seq = max(self.next_seq, upto + 1)
 
-    def raise_high(self, stable: int) -> None:
-        """A checkpoint at `stable` is proved, whether this replica has reached it or not."""
-        self.high = max(self.high, stable + self._notary.log_window)
-        for seq in [seq for seq in self.slots if seq <= self.high - 2 * self._notary.log_window]:
+    def raise_high(self, stable: int) -> bool:
+        """A checkpoint at `stable` is proved, whether this replica has reached it or not. Whether that moves the
+        window."""
+        before, self.high = self.high, max(self.high, self._end(stable))
+        for seq in [seq for seq in self.slots if seq <= self.useless]:
             del self.slots[seq]
+        return self.high > before
+
+    def _end(self, stable: int) -> int:
+        return stable + self._notary.log_window
 
     # --------------------------------------------------------------------------------------------------- normal case
 
@@ -223,10 +239,10 @@ class Ordering:
 
     # --------------------------------------------------------------------------------------------------------- bodies
 
-    def fetch_bodies(self, executed: int) -> list[Effect]:
+    def fetch_bodies(self) -> list[Effect]:
         """Ask for bodies known by digest only: f+1 of those that said they have it, others the next time (P15)."""
         effects: list[Effect] = []
-        for slot in self.above(executed):
+        for slot in self.above(self.low):
             for digest, holders in slot.lacking():
                 peers = [node for node in holders if node != self._notary.me] or list(self._notary.others)
                 count = min(self._notary.weak_quorum, len(peers))
@@ -342,10 +358,20 @@ class Ordering:
 
     # --------------------------------------------------------------------------------------------------------- restart
 
+    def recall_view(self, view: int, low: int, proposals: list[Proposal], holders: dict[int, list[NodeId]]) -> None:
+        """The view that this replica was in. What it had accepted of O may lie beyond the window that is known by
+        now: none of it is forgotten (P16)."""
+        self.high = max([self.high, *(proposal.seq for proposal in proposals)])
+        self.enter(view, low, proposals, holders)
+
+    def recalled(self, seq: int) -> Slot:
+        self.high = max(self.high, seq)
+        return self.slot(seq)
+
     def recall(self, record: Message) -> None:
         """One record from this replica's own disk, in the order of writing (P16)."""
         if type(record) is PrePrepare:
-            slot = self.slot(record.seq)
+            slot = self.recalled(record.seq)
             if record.view == self.view and self.active:
                 self._give(slot, record.digest, record.signature)
                 self.next_seq = max(self.next_seq, record.seq + 1)
@@ -353,18 +379,30 @@ class Ordering:
             slot.vote(record.digest, record.view)
             self._notary.witness.heard(self._notary.primary(record.view), record)
         elif type(record) is BatchData:
-            self.slot(record.seq).keep(Batch.read(record.time, record.requests))
+            self.recalled(record.seq).keep(Batch.read(record.time, record.requests))
         elif type(record) is PreparedProof:
-            slot = self.slot(record.seq)
+            slot = self.recalled(record.seq)
             slot.prepared = record
             self.promised = max(self.promised, record.seq)
             slot.vote(record.digest, record.view)
         elif type(record) is CommitProof:
-            self.slot(record.seq).committed = record
+            self.recalled(record.seq).committed = record
         elif type(record) is Committed:
-            slot = self.slot(record.proof.seq)
+            slot = self.recalled(record.proof.seq)
             slot.committed = record.proof
             slot.keep(Batch.read(record.time, record.requests))
+
+    def places(self) -> list[Placed]:
+        """Q: for each seq and digest above h the highest view in which this replica voted for it. [CL02]"""
+        return [
+            Placed(slot.seq, digest, slot.voted[digest])
+            for slot in self.above(self.low)
+            for digest in sorted(slot.voted)
+        ]
+
+    def hard_state(self) -> list[Message]:
+        """What a cut of the log would take along, beside the records of seqs above it."""
+        return []
 
     def revote(self, executed: int) -> list[Effect]:
         """After a restart: say again what was said about everything beyond `executed`, so that a cluster which was
@@ -439,7 +477,7 @@ class Ordering:
     def check_invariants(self) -> None:
         for seq, slot in self.slots.items():
             assert self.low < seq <= self.high, f"slot {seq} lies within ({self.low}, {self.high}]"
-            assert seq > self.high - 2 * self._notary.log_window, f"slot {seq} lies within two windows of {self.high}"
+            assert seq > self.useless, f"slot {seq} lies beyond what is kept no more, {self.useless}"
             if slot.prepared is not None:
                 assert slot.prepared.view <= self.view, f"slot {seq} prepared in a view to come"
                 assert slot.voted.get(slot.prepared.digest, -1) >= slot.prepared.view, f"slot {seq} prepared unvoted"

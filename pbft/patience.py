@@ -38,7 +38,7 @@ class Patience:
         self.armed_at: Micros = 0
         self.failures = 0
         """View changes in a row without progress."""
-        self._progressed = True
+        self.progressed = True
 
     @property
     def timeout(self) -> Micros:
@@ -58,8 +58,8 @@ class Patience:
 
     def leave_view(self) -> list[Effect]:
         """A view is given up: the next one gets twice the time, unless this one had made progress. [CL99 4.5.2]"""
-        self.failures = 0 if self._progressed else self.failures + 1
-        self._progressed = False
+        self.failures = 0 if self.progressed else self.failures + 1
+        self.progressed = False
         return [*self.rest(), *self.stop_awaiting()]
 
     def await_new_view(self, now: Micros, view: int) -> list[Effect]:
@@ -77,7 +77,7 @@ class Patience:
     def progress(self) -> None:
         """Something new was executed in this view."""
         self.failures = 0
-        self._progressed = True
+        self.progressed = True
 
     def check_invariants(self) -> None:
         assert self.target is None or not self.awaited, "at most one timer runs"

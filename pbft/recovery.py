@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
+from pbft.catch_up import Allowance
 from pbft.checkpoint import Checkpoints
 from pbft.execution import Execution
 from pbft.messages import CheckpointProof, Committed, Holder, Leaves, Refreshing, Standing, Verdict
@@ -33,6 +34,9 @@ if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
 
 LIFETIMES: Final = 2
 """Leave counts for so many refresh_timeout_us at those that gave it: longer than the refresh itself may take."""
+WORDS: Final = 8
+"""Of each kind, of one peer, in one status interval: what goes beyond is dropped, it says it again."""
+SEQ_MAX: Final = 2**62
 FAREWELLS: Final = 4
 """At so many ticks after the end the others are told again that it is over."""
 
@@ -111,6 +115,11 @@ class Leave:
         """Whether anybody is refreshed, as far as this replica knows."""
         return any(self.holder(now, lane) != NOBODY for lane in sorted(self._given))
 
+    def others(self, now: Micros) -> list[Given]:
+        """Leave that others have."""
+        lanes = [lane for lane in sorted(self._given) if self.holder(now, lane) not in (NOBODY, self._notary.me)]
+        return [self._given[lane] for lane in lanes]
+
     def nonce_of(self, node: NodeId) -> int | None:
         given = self._given.get(self.lane(node))
         return given.nonce if given is not None and given.node == node else None
@@ -170,6 +179,22 @@ def _within(record: Any, verdict: Verdict) -> bool:
     return bool(seq <= verdict.limit)
 
 
+@dataclass(frozen=True)
+class Held:
+    """How far this replica was, in its own eyes, when it asked the others."""
+
+    view: int
+    taken: int
+    reached: int
+    proof: int
+    slot: int
+    executed: int
+
+    def is_within(self, limit: int, base: int, view: int) -> bool:
+        """Whether a correct replica can have been there."""
+        return max(self.slot, self.executed) <= limit and self.proof <= base and self.view <= view
+
+
 class Phase(Enum):
     NONE = "not refreshing"
     ASKING = "asking for leave"
@@ -181,7 +206,7 @@ class Recovery:
 
     Invariants:
       CHECKING only with the leave of a quorum of others, and its own
-      while CHECKING nothing is held beyond `limit`, and it is over no sooner than `point` is stable
+      while CHECKING nothing is held beyond `limit`, if anything was, and it is over no sooner than `point` is stable
     """
 
     leave_type: type[Leave] = Leave
@@ -212,9 +237,10 @@ class Recovery:
         self.nonce = 0
         self.done = 0
         """Refreshes that came to their end."""
+        self._asked = Allowance(WORDS, self._options.status_interval_us)
+        self._answered = Allowance(WORDS, self._options.status_interval_us)
         self._answers: dict[NodeId, Standing] = {}
-        self._asked_at = (0, 0)
-        """View and highest proof of this replica when it began to ask under the present nonce."""
+        self._before = Held(0, 0, 0, 0, 0, 0)
         self._began: Micros = 0
         self._reached = 0
         self._parts = 0
@@ -246,12 +272,13 @@ class Recovery:
         return "" if self.phase is Phase.NONE else "it runs already"
 
     def _renew_nonce(self) -> None:
+        """What the others answer from now on bounds what a correct replica holds now; it may get further meanwhile."""
         self.nonce = self._rng.randint(1, 2**62)
         self._answers.clear()
-        self._asked_at = self._reach()
-
-    def _reach(self) -> tuple[int, int]:
-        return self._ordering.view, self._checkpoints.proven.seq
+        proofs = (self._checkpoints.proven, self._checkpoints.certified, self._checkpoints.stable)
+        view, taken, reached = self._standing()
+        slots = max(self._ordering.slots, default=0)
+        self._before = Held(view, taken, reached, max(proof.seq for proof in proofs), slots, self._execution.executed)
 
     def _ask(self, now: Micros) -> list[Effect]:
         """For leave, again at each tick: unless another has this replica's lane."""
@@ -281,6 +308,8 @@ class Recovery:
 
     def on_refreshing(self, now: Micros, sender: NodeId, message: Refreshing, in_sync: bool) -> list[Effect]:
         """Another replica asks for leave, or says where it is, or that it is over."""
+        if not self._asked.take(now, sender):
+            return []
         if message.over:
             return self.leave.end(sender, message.nonce)
         effects = self._give(now, sender, message.nonce) if in_sync else []
@@ -314,6 +343,8 @@ class Recovery:
 
     def on_standing(self, now: Micros, sender: NodeId, message: Standing) -> list[Effect]:
         """An answer: of all that one replica says, the lowest checkpoint and the highest prepared seq count. [CL02]"""
+        if not self._answered.take(now, sender):
+            return []
         if self.phase is Phase.NONE or message.nonce != self.nonce:
             stale = [Send((sender,), Refreshing(message.nonce, 0, True))]
             return list(stale) if message.granted else []
@@ -322,25 +353,18 @@ class Recovery:
         self._answers[sender] = Standing(
             message.nonce, message.granted, message.holder, message.in_sync, message.view, low, high
         )
-        return self._begin(now) if self.phase is Phase.ASKING else []
+        return self._begin() if self.phase is Phase.ASKING else []
 
-    def _begin(self, now: Micros) -> list[Effect]:
-        """With a quorum's leave, and an estimate: from here on this replica does not believe itself.
-
-        Meanwhile it has gone on. Answers given before it came where it is now bound nothing that it holds: by those it
-        would forget what it has promised since. Then it asks once more."""
+    def _begin(self) -> list[Effect]:
+        """With a quorum's leave, and an estimate: from here on this replica does not believe itself."""
         answers = [self._answers[node] for node in sorted(self._answers)]
-        view, taken, prepared = self._standing()
         lows = [answer.taken for answer in answers]
         highs = [answer.reached for answer in answers]
         quorum, weak = self._notary.quorum, self._notary.weak_quorum
         if sum(answer.granted for answer in answers) < quorum:
             return self._put_off(self._why(answers)) if len(answers) >= quorum else []
-        if self._reach() != self._asked_at:
-            self._renew_nonce()
-            return self._ask(now)
-        base = highest_possible([*lows, taken], [*highs, prepared], quorum, weak)
-        views = [answer.view for answer in answers] + [view]
+        base = highest_possible([*lows, self._before.taken], [*highs, self._before.reached], quorum, weak)
+        views = [answer.view for answer in answers] + [self._before.view]
         highest_view = highest_possible(views, views, quorum, weak)
         if base is None or highest_view is None:
             return self._put_off("the others' words do not tell how far they are")
@@ -360,8 +384,16 @@ class Recovery:
 
     def _distrust(self, base: int, view: int) -> list[Effect]:
         """Drop what no correct replica can hold, then look at the state itself. A correct replica asks for a view that
-        is one above a quorum's at most, since only a quorum's wish lets it go on. [CL02 estimation]"""
+        is one above a quorum's at most, since only a quorum's wish lets it go on. [CL02 estimation]
+
+        One that held nothing of the kind when it asked keeps all that nobody's signature speaks against: what came
+        since may lie beyond the estimate, and promises rest on it.
+        """
         self.phase, self.limit = Phase.CHECKING, base + self._notary.log_window
+        note = {"limit": self.limit, "dropped": 0}
+        verdict: list[Effect] = [Persist(Verdict(self.limit, base, view + 1), 0)]
+        if self._before.is_within(self.limit, base, view + 1):
+            self.limit, base, view, verdict = SEQ_MAX, SEQ_MAX, SEQ_MAX, []
         self._notary.forget()
         self._dropped = self._checkpoints.distrust(base)
         if self._checkpoints.stable.seq < self._ordering.low or self._execution.executed > self.limit:
@@ -373,8 +405,7 @@ class Recovery:
         )
         self._execution.doubt(True)
         self._received = self._transfer.received
-        note = Note("refresh", {"limit": self.limit, "dropped": self._dropped})
-        return [Persist(Verdict(self.limit, base, view + 1), 0), note, Audit()]
+        return [*verdict, Note("refresh", {**note, "dropped": self._dropped}), Audit()]
 
     def on_audited(self, event: Audited) -> list[Effect]:
         """The digest of the state as it is. What is still to be proved: a checkpoint beyond all that is held."""
@@ -402,7 +433,7 @@ class Recovery:
         told = {
             "index": checkpoints.stable.seq,
             "parts": self._parts,
-            "repaired": self._transfer.received - self._received,
+            "fetched": self._transfer.received - self._received,
             "dropped": self._dropped,
             "us": now - self._began,
         }
@@ -413,8 +444,15 @@ class Recovery:
         self._execution.doubt(False)
         return self._say_over(self.nonce)
 
-    def on_tick(self, now: Micros) -> list[Effect]:
-        """Ask again; tell where it stands; tell again that it is over."""
+    def on_tick(self, now: Micros, in_sync: bool) -> list[Effect]:
+        """Ask again; tell where it stands; tell again that it is over. And ask those that have leave whether they still
+        need it: their word that it is over may be lost."""
+        return self._on_tick(now) + [
+            Send((given.node,), Standing(given.nonce, True, given.node, in_sync, *self._standing()))
+            for given in self.leave.others(now)
+        ]
+
+    def _on_tick(self, now: Micros) -> list[Effect]:
         me, others = self._notary.me, self._notary.others
         if self.phase is Phase.NONE:
             if not self._farewells:

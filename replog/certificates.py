@@ -222,7 +222,7 @@ def _load_key(path: Path) -> Ed25519PrivateKey:
     except (OSError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise ConfigError(f"{path}: must be an Ed25519 key, is {type(key).__name__}")
     return key
@@ -256,6 +256,19 @@ def tls_context(ca: Path, folder: Path, *, server: bool) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"{folder}: link certificate: {error}") from None
     return context
+
+
+def check_link_certificate(cluster: str, folder: Path, who: Principal) -> None:
+    """Raise ConfigError unless `folder`/tls.pem is the certificate of `who`: the others would refuse its links."""
+    path, wanted = folder / "tls.pem", link_name(cluster, who)
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound) as error:
+        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    found = names.get_values_for_type(x509.UniformResourceIdentifier)
+    if found != [wanted]:
+        raise ConfigError(f"{path}: is the certificate of {', '.join(found) or 'nobody'}, must be that of {wanted}")
 
 
 def peer_of(cluster: str, certificate: Mapping[str, Any] | None) -> Principal | None:

@@ -237,6 +237,19 @@ class ClientCore:
         """Requests that have not ended, sent or not."""
         return len(self._sent) + len(self._queue)
 
+    def standing(self, timestamp: int) -> str:
+        """Who has answered a request that has not ended, for a person. More results that differ than replicas may lie
+        come of an application that is not deterministic."""
+        pending, need = self._sent.get(timestamp), self._rules.reply_quorum
+        answered, alike = pending.replies.alike if pending is not None else (0, 0)
+        if not answered:
+            return "no answer in time"
+        said = f"{answered} of {self._n} replicas answered in time"
+        if alike >= need:
+            return f"{said}, not all that are needed"
+        said += f", no {need} of them alike"
+        return f"{said}; is the application deterministic?" if answered - alike >= need else said
+
     def _fill(self, now: Micros) -> list[ClientEffect]:
         """Send what the window allows."""
         effects = self._ask_keys(now)
@@ -384,8 +397,9 @@ class ClientCore:
         late = [p for p in self._sent.values() if p.deadline is not None and p.deadline <= now]
         effects: list[ClientEffect] = []
         for pending in late:
+            standing = self.standing(pending.timestamp)
             self._end(pending.timestamp)
-            effects.append(Failed(pending.timestamp, "unknown", f"no answer in {self._limits.give_up_us} us"))
+            effects.append(Failed(pending.timestamp, "unknown", f"{standing} ({self._limits.give_up_us} us)"))
         while self._queue and (deadline := self._queue[0].deadline) is not None and deadline <= now:
             pending = self._queue.popleft()
             self._queued_bytes -= pending.size

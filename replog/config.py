@@ -265,6 +265,7 @@ def _aside(folder: Path) -> Iterator[Path]:
         yield aside
         _move(aside, folder)
     except OSError as error:
+        _refuse_existing(folder)  # where another was made meanwhile, that is the reason
         raise ConfigError(f"{folder}: cannot be made: {error.strerror or error}") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -341,7 +342,9 @@ def first_fault(error: ValidationError) -> str:
 PHRASES = (
     (r"^Value error, ", ""),
     (r"^\w+ should (be|have|match) ", r"must \1 "),
-    (r", (unable to parse|got a number with).*", ""),
+    (r", (unable to (?:parse|interpret)|got a number with).*", ""),
+    (r"a valid dictionary( or instance of \w+)?$", "a table"),
+    (r"a valid (tuple|list)$", "a list"),
     (r"^Field required$", "is missing"),
     (r"^Extra inputs are not permitted$", "there is no such field"),
 )

@@ -85,6 +85,12 @@ class Replies:
         return any(self._proof(word, vouchers) is None for word, vouchers in self._agreed())
 
     @property
+    def alike(self) -> tuple[int, int]:
+        """How many replicas have sent results, and how many of them the same, at most."""
+        digests = Counter(word.digest for word, _ in self._said.values() if word.answer in RESULTS)
+        return digests.total(), max(digests.values(), default=0)
+
+    @property
     def may_read(self) -> bool:
         """Whether replicas that are still silent can make what was read at once a result."""
         silent = self._counts.n - len(self._said)

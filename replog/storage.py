@@ -38,6 +38,10 @@ SLICE_BYTES = 1024 * 1024
 WAL_BYTES = 4 * 1024 * 1024
 """After about this much the write-ahead file is copied into its database and begun anew."""
 PAGE_BYTES = 4096
+LOST = (
+    "a replica that lost its files must not start empty, for it no longer knows what it promised; put the file back, "
+    "or go on without this replica"
+)
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[bytes]).decode
@@ -372,7 +376,9 @@ class _File:
         self._begun = 0
         self._lock = threading.Lock()
         if not path.is_file():
-            raise StorageFailed(f"{path}: is missing; a replica that lost its files must not start empty")
+            raise StorageFailed(f"{path}: is missing; {LOST}")
+        if path.stat().st_size == 0:
+            raise StorageFailed(f"{path}: is empty; {LOST}")
         self._base = _connect(path, "rw")
         try:
             without_wal = not wal.holds_frames(_wal_of(path), PAGE_BYTES)

@@ -35,9 +35,14 @@ found=$(cat "$stamp" 2>/dev/null || true)
 
 if [ "$found" != "$wanted" ] || ! python_ok .venv/bin/python; then
     if [ "${found#* * }" != "$PWD" ] || ! python_ok .venv/bin/python; then
+        if [ -e .venv ] && [ -z "$found" ]; then
+            fail "$PWD/.venv is here and was not made by this script: move it away, for it makes one of its own"
+        fi
         python=$(find_python) || exit 1
         echo "making the virtual environment .venv with $("$python" --version)" >&2
         rm -rf .venv
+        mkdir .venv
+        echo "0 0 $PWD" >"$stamp" # ours from here on, finished or not
         "$python" -m venv .venv >&2 || fail "$python cannot make a virtual environment (Debian: apt install python3-venv)"
     fi
     echo "installing the locked dependencies into .venv" >&2

@@ -22,6 +22,7 @@ from compare.attacks.random_words import Words, differences
 from replog.core import Effect, Event, Received, Reply, Send
 from replog.replica import Replica
 from replog.types import Digest, Message, Micros, NodeId
+from replog.types import Reply as Answered
 
 Place = tuple[int, int]
 """View and seq, or term and index."""
@@ -125,14 +126,11 @@ class RandomLiar(Attack):
         return said + due
 
     def _say(self, now: Micros, effect: Effect) -> list[Effect]:
-        if isinstance(effect, Send):
-            self._remember(effect.message)
-        elif not isinstance(effect, Reply):
+        if isinstance(effect, Reply):
+            return self._reply(effect) if self._lies(effect.message) else [effect]
+        if not isinstance(effect, Send):
             return [effect]
-        elif self._lies(effect.message):
-            return self._reply(effect)
-        else:
-            return [effect]
+        self._remember(effect.message)
         if self._has_lied(effect) and self._chance.random() < 0.7:
             return self._stand_by(effect)
         if not self._lies(effect.message):
@@ -243,11 +241,16 @@ class RandomLiar(Attack):
         return [send, self._tell(to, self.signed(lie), type(lie).__name__ + FORGED)]
 
     def _reply(self, effect: Reply) -> list[Effect]:
-        """To a client: nothing, or another answer."""
+        """To a client: nothing, or another answer, mostly one that was given before."""
+        self._words.learn(effect.message)
         if self._chance.random() < 0.5:
             self.acts[_named(effect.message, "withheld")] += 1
             return []
-        lie = self._words.change(effect.message)
+        known = self._words.heard("results")
+        if isinstance(effect.message, Answered) and known and self._chance.random() < 0.7:
+            lie: Message = replace(effect.message, results=self._chance.choice(known))
+        else:
+            lie = self._words.change(effect.message)
         self.acts.update(name + CHANGED for name in differences(effect.message, lie))
         return [Reply(effect.client, lie)]
 

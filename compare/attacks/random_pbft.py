@@ -47,13 +47,16 @@ class RandomPbftLiar(RandomLiar):
         return (message.view, message.seq) if isinstance(message, (m.Prepare, m.Commit)) else None
 
     def pretend(self, message: m.PrePrepare) -> m.PrePrepare:
-        """At another time, without some of its requests, or with others that clients made."""
+        """At another time, without some of its requests, or with others that clients made; seldom under the digest that
+        is not theirs."""
         known = self._words.heard("request") + self._words.heard("requests")
         others = self._chance.sample(known, min(len(known), self._chance.choice((1, 2))))
         some = [raw for raw in message.requests if self._chance.random() < 0.5]
         requests = self._chance.choice((message.requests, some, others))
         time = message.time + self._chance.choice((0, 1))
-        lie: m.PrePrepare = self.signed(_with_digest(replace(message, time=time, requests=requests)))
+        lie: m.PrePrepare = replace(message, time=time, requests=requests)
+        if self._chance.random() < 0.8:
+            lie = self.signed(_with_digest(lie))
         return lie
 
     def second(self, proposal: m.PrePrepare) -> m.Commit:
@@ -64,7 +67,7 @@ class RandomPbftLiar(RandomLiar):
         """Seldom it speaks in another's name, or leaves a digest as it is: who listens must notice."""
         if isinstance(message, SAYS_WHO) and self._chance.random() < 0.95:
             message = replace(message, replica=self.me)
-        if isinstance(message, m.PrePrepare) and self._chance.random() < 0.9:
+        if isinstance(message, (m.PrePrepare, m.Committed)) and self._chance.random() < 0.9:
             message = _with_digest(message)
         return self.signed(message)
 
@@ -118,8 +121,12 @@ class RandomPbftLiar(RandomLiar):
         return signature if signer is None else signer.sign(self.power.domain.statement(kind, fields))
 
 
-def _with_digest(message: m.PrePrepare) -> m.PrePrepare:
+def _with_digest(message: Any) -> Any:
+    """With the digest of the body that it holds."""
     try:
-        return replace(message, digest=m.Batch.read(message.time, message.requests).digest)
+        digest = m.Batch.read(message.time, message.requests).digest
     except BadMessage:
         return message
+    if isinstance(message, m.Committed):
+        return replace(message, proof=replace(message.proof, digest=digest))
+    return replace(message, digest=digest)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from compare.results import Run, Verdict
+from compare.runner import Job, many
+from compare.scenario import find
 from replog.codec import Codec
 from replog.core import ClientRules, Core, ProtocolSpec, Setup
 
@@ -13,11 +16,17 @@ from replog.core import ClientRules, Core, ProtocolSpec, Setup
 class MutantSpec:
     """The honest protocol's spec with another core. It keeps the name, so that scenarios and attacks fit it."""
 
-    def __init__(self, honest: ProtocolSpec, make: Callable[[Setup], Core], *, quorum: int | None = None) -> None:
-        """`quorum`: replies that a client takes for a result, where the mutant's clients are mutated too."""
+    def __init__(
+        self,
+        honest: ProtocolSpec,
+        make: Callable[[Setup], Core],
+        *,
+        rules: Callable[[ClientRules], ClientRules] | None = None,
+    ) -> None:
+        """`rules`: what becomes of the rules of clients, where those are broken."""
         self._honest = honest
         self._make = make
-        self._quorum = quorum
+        self._rules = rules
         self.name: str = honest.name
         self.leader_word: str = honest.leader_word
         self.view_word: str = honest.view_word
@@ -41,19 +50,32 @@ class MutantSpec:
 
     def client_rules(self, n: int, f: int, options: Any) -> ClientRules:
         rules = self._honest.client_rules(n, f, options)
-        if self._quorum is None:
-            return rules
-        return replace(rules, reply_quorum=self._quorum)
+        return rules if self._rules is None else self._rules(rules)
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """`hazard`: the row of HAZARDS whose rule is taken out. `scenario`: where it must be caught. `seeds`: within how
-    many, from 1 on."""
+    """`hazard`: the row of HAZARDS whose rule is taken out. `scenario`: where it must be caught, by one of `seeds`."""
 
     name: str
     hazard: str
     summary: str
     scenario: str
-    seeds: int
+    seeds: Sequence[int]
     spec: ProtocolSpec
+
+
+def hunt(mutant: Mutant) -> Run | None:
+    """The first run of its seeds that shows the mutant: a judge objects, or the core finds its own state broken."""
+    scenario = find(mutant.scenario)
+    for seed in mutant.seeds:
+        for run in many([Job(scenario, mutant.spec.name, "sim", seed)], mutant.spec):
+            if run.verdict in (Verdict.UNSAFE, Verdict.STALLED) or run.error.startswith("AssertionError"):
+                return run
+    return None
+
+
+def found_by(run: Run) -> str:
+    """Who objected."""
+    judges = ", ".join(name for name, check in run.checks.items() if not check.ok)
+    return judges or "its own invariants: " + run.error.removeprefix("AssertionError: ").partition(" at ")[0]

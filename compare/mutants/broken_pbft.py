@@ -66,7 +66,7 @@ MUTANTS = (
         "P28",
         "two replicas are a quorum everywhere",
         "equivocating-leader",
-        20,
+        range(1, 21),
         MutantSpec(SPEC, QuorumOfTwo),
     ),
     Mutant(
@@ -74,7 +74,7 @@ MUTANTS = (
         "P1",
         "one PREPARE makes a batch prepared; commits still need a quorum",
         "equivocation-view-change",
-        20,
+        range(1, 21),
         MutantSpec(SPEC, WeakPrepare),
     ),
     Mutant(
@@ -82,7 +82,7 @@ MUTANTS = (
         "P3",
         "a new view puts null requests where the old one had prepared something",
         "equivocation-view-change",
-        20,
+        range(1, 21),
         MutantSpec(SPEC, ForgetfulNewView),
     ),
 )

@@ -31,7 +31,7 @@ MUTANTS = (
         "R8",
         "entries of older terms are committed by counting",
         "figure-eight",
-        20,
+        range(1, 21),
         MutantSpec(cast("ProtocolSpec", SPEC), CommitsOldTerms),
     ),
     Mutant(
@@ -39,7 +39,7 @@ MUTANTS = (
         "R2",
         "a leader commits what it has appended without waiting for anybody",
         "leader-isolated",
-        20,
+        range(1, 21),
         MutantSpec(cast("ProtocolSpec", SPEC), CommitsAlone),
     ),
 )

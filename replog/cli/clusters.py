@@ -47,8 +47,12 @@ def known(cluster: Path | None) -> Path:
 def start(folder: Path) -> str:
     """The command that starts the cluster of this folder again."""
     protocol = _protocol(folder)
-    named = "" if folder == folder_for(None, protocol) else f" --cluster {shlex.quote(str(folder))}"
-    return f"replog up {protocol}{named}"
+    return f"replog up {protocol}{named(folder)}"
+
+
+def named(folder: Path) -> str:
+    """What a command needs beside its name to mean this cluster: nothing where it is the folder by default."""
+    return "" if folder == folder_for(None, _protocol(folder)) else f" --cluster {shlex.quote(str(folder))}"
 
 
 def _protocol(folder: Path) -> str:
@@ -59,7 +63,17 @@ def _protocol(folder: Path) -> str:
 
 
 def _running_here() -> list[Path]:
-    return [folder for folder in here() if any_process(folder)]
+    """Raises PermissionError if there is none but perhaps another user's."""
+    found, foreign = [], None
+    for folder in here():
+        try:
+            if any_process(folder):
+                found.append(folder)
+        except PermissionError as error:
+            foreign = error
+    if foreign is not None and not found:
+        raise foreign
+    return found
 
 
 def _only(found: list[Path], are: str) -> Path:

@@ -14,7 +14,7 @@ import typer
 from replog.cli import clusters, options, output
 from replog.cli.exits import ExitCode, WrongUsage, leave
 from replog.cli.options import ClusterOption, JsonOption, VerboseOption
-from replog.errors import Compacted, ConfigError
+from replog.errors import Compacted, ConfigError, NoCluster, OutcomeUnknown
 
 if TYPE_CHECKING:
     from replog.config import ClusterConfig
@@ -67,7 +67,7 @@ def get(key: Key, cluster: ClusterOption = None, json: JsonOption = False, verbo
     """
     result = _kv(cluster, "get", key)
     if result.value is None and not json:
-        output.remark(f"replog: {key} has no value")
+        output.remark(f"replog: {output.named(key)} has no value")
     else:
         _show(result, json, lambda result: _shown(result.value))
     if result.value is None:
@@ -80,7 +80,7 @@ def delete(key: Key, cluster: ClusterOption = None, json: JsonOption = False, ve
     Example: replog kv delete x
     """
     result = _kv(cluster, "delete", key)
-    _show(result, json, lambda result: _where(result) if result.value else f"{key} had no value")
+    _show(result, json, lambda result: _where(result) if result.value else f"{output.named(key)} had no value")
     if not result.value:
         leave(ExitCode.NOT_AS_EXPECTED)
 
@@ -98,7 +98,8 @@ def cas(
     Example: replog kv cas x 1 2
     """
     result = _kv(cluster, "cas", key, expected, value)
-    _show(result, json, lambda result: _where(result) if result.value else f"{key} does not hold {expected}")
+    otherwise = f"{output.named(key)} does not hold {output.named(expected)}"
+    _show(result, json, lambda result: _where(result) if result.value else otherwise)
     if not result.value:
         leave(ExitCode.NOT_AS_EXPECTED)
 
@@ -119,7 +120,7 @@ def scan(
     if json:
         _show(result, json, _where)
     else:
-        output.table(("key", "value"), [[visible(text) for text in pair] for pair in _pairs(result.value)])
+        output.table(("key", "value"), [[output.visible(text) for text in pair] for pair in _pairs(result.value)])
 
 
 def _kv(cluster: Path | None, name: str, *arguments: str) -> Result:
@@ -227,7 +228,7 @@ def _lines(entry: Entry, verbose: bool, json: bool) -> list[str]:
         return [json_.dumps(value, default=output.plain)]
     if not calls:
         return [f"{entry.index}\t-\t(nothing)"]
-    return [f"{entry.index}\t{who}\t{visible(name)}({_arguments(args)})" for who, _, name, args in calls]
+    return [f"{entry.index}\t{who}\t{output.visible(name)}({_arguments(args)})" for who, _, name, args in calls]
 
 
 def _operation(decode: Callable[[bytes], Any], operation: bytes) -> tuple[str, list[Any]]:
@@ -270,7 +271,17 @@ def asked(folder: Path, ask: Callable[[LogClient], Coroutine[Any, Any, T]]) -> T
         async with LogClient(config, free_name(config)) as client:
             return await ask(client)
 
-    return asyncio.run(talk())
+    try:
+        return asyncio.run(talk())
+    except (OutcomeUnknown, NoCluster) as error:
+        raise type(error)(f"{error}; {advice(error, folder)}") from None
+
+
+def advice(error: OutcomeUnknown | NoCluster, folder: Path) -> str:
+    """What to do when too few replicas answer, or none."""
+    if isinstance(error, OutcomeUnknown):
+        return f"replog status{clusters.named(folder)} tells who answers"
+    return f"to begin again: replog down{clusters.named(folder)}, then {clusters.start(folder)}"
 
 
 def free_name(config: ClusterConfig) -> str:
@@ -292,13 +303,7 @@ def _show(result: Result, json: bool, text: Callable[[Result], str]) -> None:
 def _shown(value: Any) -> str:
     """A value for a person on a terminal, or as it is for a program."""
     text = output.text_of(value)
-    return visible(text, keep="\n") if sys.stdout.isatty() else text
-
-
-def visible(text: str, keep: str = "") -> str:
-    r"""`text` with what does not print as itself as \n, \x1b, \u202e and so on: whoever wrote it does not get hold of
-    the terminal that shows it."""
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+    return output.visible(text, keep="\n") if sys.stdout.isatty() else text
 
 
 def _where(result: Result) -> str:

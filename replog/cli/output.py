@@ -5,6 +5,7 @@ Colour only on a terminal and never with NO_COLOR (rich sees to both). Errors an
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -13,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from replog.errors import ReplogError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,14 +26,20 @@ GAP = 2
 UNBROKEN = "\N{NO-BREAK SPACE}"
 
 
+class Unwritable(ReplogError):
+    """What the command has to say cannot be written."""
+
+
 def line(text: str = "") -> None:
-    """One line on stdout. A reader that has gone away ends the command quietly."""
+    """One line on stdout. A reader that has gone away ends the command quietly. Raises Unwritable."""
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has no reader either
-        raise typer.Exit(0) from None
+        if isinstance(error, BrokenPipeError):
+            raise typer.Exit(0) from None
+        raise Unwritable(f"standard output cannot be written: {error.strerror}") from None
 
 
 def as_json(value: Any) -> None:
@@ -119,6 +128,19 @@ def _style(row: list[str]) -> str | None:
 
 
 def remark(text: str) -> None:
-    """One line on stderr: progress, warnings, what a person may want to know but no program reads."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    """One line on stderr: progress, warnings, what a person may want to know but no program reads. Nothing depends on
+    it: where nobody can read it the command goes on."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+def visible(text: str, keep: str = "") -> str:
+    r"""`text` with what does not print as itself as \n, \x1b, \u202e and so on: whoever wrote it does not get hold of
+    the terminal that shows it."""
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def named(text: str, length_max: int = 80) -> str:
+    """A key or another word of the user's in a sentence: visible, and no longer than a person reads."""
+    return visible(text if len(text) <= length_max else f"{text[:length_max]}... ({len(text)} characters)")

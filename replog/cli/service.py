@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import enum
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ import typer
 from replog.cli import clusters, options, output, running
 from replog.cli.exits import WrongUsage
 from replog.cli.options import AuthOption, ClusterOption, JsonOption, VerboseOption
+from replog.cli.refresh import check_protocol, check_refreshes, seconds
 
 if TYPE_CHECKING:
     from replog.config import ClusterConfig
@@ -61,6 +63,12 @@ def up(
         bool, typer.Option("--detach", "-d", help="Return once it serves; end it with replog down.")
     ] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Start a replica again that dies.")] = False,
+    refresh_every: Annotated[
+        float | None,
+        typer.Option(
+            metavar="TIME", parser=seconds, help="Refresh each replica once in this time, in turn (PBFT): 90s, 10m, 2h."
+        ),
+    ] = None,
     cluster: ClusterOption = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -85,16 +93,20 @@ def up(
         "auth": options.protocol_options(protocol, auth).get("auth"),
         "lab": lab or None,
     }
+    if refresh_every is not None:
+        check_protocol(protocol)
     config = prepare(folder, protocol, wanted, fresh=fresh)
+    if refresh_every is not None:
+        check_refreshes(config, refresh_every)
     output.remark(f"starting {counted(config.n)} of {config.protocol} in {folder}")
 
     def announce(known: dict[str, Any]) -> None:
         _announce(folder, config, known, json=json, stays=detach)
 
     if detach:
-        announce(supervisor.detached(folder, protocol, restart=restart))
+        announce(supervisor.detached(folder, protocol, restart=restart, refresh_every=refresh_every))
     else:
-        asyncio.run(supervisor.serve(config, announce, restart=restart))
+        asyncio.run(supervisor.serve(config, announce, restart=restart, refresh_every=refresh_every))
 
 
 def down(cluster: ClusterOption = None, json: JsonOption = False, verbose: VerboseOption = False) -> None:
@@ -174,16 +186,18 @@ def _check_size(protocol: str, port: int, asked: dict[str, Any]) -> int:
 
 
 def _check_app(app: str) -> None:
-    """Run the user's file once, where an error in it can be told from one of ours."""
+    """Run the user's file once and make one of its class, where an error in it can be told from one of ours."""
     from replog.config import load_app
     from replog.errors import ConfigError
 
+    machine = load_app(app)
     try:
-        load_app(app)
+        machine()
     except ConfigError:
         raise
-    except (ArithmeticError, AttributeError, LookupError, NameError, SyntaxError, TypeError, ValueError) as error:
-        raise WrongUsage(f"--app = {app}: it does not load: {type(error).__name__}: {error}") from error
+    except Exception as error:  # the user's code, whatever it raises
+        told = f"{type(error).__name__}: {output.named(str(error), 300)}"
+        raise WrongUsage(f"--app = {app}: it cannot be made: {told}") from error
 
 
 def _check_same(folder: Path, config: ClusterConfig, wanted: dict[str, Any]) -> None:
@@ -230,7 +244,8 @@ def _announce(folder: Path, config: ClusterConfig, known: dict[str, Any], *, jso
     if json:
         output.as_json({"cluster": str(folder), **known})
         return
-    rows = [(node["node"], node["pid"], node["address"], node["role"], _history(node)) for node in known["nodes"]]
+    nodes = known["nodes"]
+    rows = [(node["node"], node["pid"] or "-", node["address"], node["role"], _history(node)) for node in nodes]
     gateway = known["gateway"]
     output.table(
         ("node", "pid", "address", "role", "state"), [*rows, ("-", gateway["pid"], gateway["address"], "gateway", "")]
@@ -238,7 +253,7 @@ def _announce(folder: Path, config: ClusterConfig, known: dict[str, Any], *, jso
     output.line("\nTry next:")
     for command in _try_next(folder, config, gateway["address"].replace("127.0.0.1", "localhost")):
         output.line(f"  {command}")
-    if not stays:
+    if not stays and sys.stdin.isatty():
         output.remark("\nCtrl-C stops it.")
 
 
@@ -247,6 +262,8 @@ def counted(replicas: int) -> str:
 
 
 def _history(node: dict[str, Any]) -> str:
+    if node["pid"] is None:
+        return f"ended, see replog logs {node['node']}"
     return f"resumed, index {node['index']}" if node["resumed"] else "new"
 
 

@@ -47,8 +47,20 @@ def status(cluster: ClusterOption = None, json: JsonOption = False, verbose: Ver
         output.table(*rows_of(config, report, verbose))
         output.line(settings(report))
         output.line(report["sentence"])
+        for hint in hints(folder, report):
+            output.remark(hint)
     if not report["has_quorum"]:
         leave(ExitCode.NOT_AS_EXPECTED)
+
+
+def hints(folder: Path, report: dict[str, Any]) -> list[str]:
+    """What to do about replicas whose processes have ended."""
+    ended = [replica["node"] for replica in report["replicas"] if replica["role"] == "down"]
+    if not ended:
+        return []
+    named = clusters.named(folder)
+    again = f"replog down{named}, then {clusters.start(folder)}"
+    return [f"why node {ended[0]} ended: replog logs {ended[0]}{named}; to start it again: {again}"]
 
 
 def current(config: ClusterConfig) -> dict[str, Any]:

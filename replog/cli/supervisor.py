@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -20,15 +21,20 @@ import aiohttp
 
 from replog.cli import output, running
 from replog.cli.exits import WrongUsage
+from replog.cli.refreshing import Refresher
 from replog.config import ClusterConfig
 from replog.errors import ConfigError, NoCluster, ReplogError
+from replog.live.gateway_process import NAME as GATEWAY
 from replog.live.gateway_process import GatewayProcess, gateway_port
 from replog.live.links import bind
-from replog.live.processes import LocalProcesses, NodeExit, environment, python
+from replog.live.processes import LocalProcesses, NodeExit, environment, python, some
+from replog.live.report import quorum_of
 
 STOP_S = 20.0
 SETTLE_S = 2.0
 RESTART_MIN_S, RESTART_MAX_S = 0.2, 10.0
+STAMP = re.compile(r"\S+ \S+ [A-Z]+ replog\.\w+ ")
+"""How a line of diagnostics begins."""
 ENDING_S = 4.0
 """How long children of a killed supervisor may still hold their ports."""
 
@@ -62,7 +68,10 @@ def check_ports(folder: Path, host: str, ports: Iterable[int]) -> None:
 class Supervisor:
     """Invariant: `nodes` and `gateway` are what other commands are told; a pid in it is of a running child."""
 
-    def __init__(self, config: ClusterConfig, claim: running.Claim, *, restart: bool) -> None:
+    def __init__(
+        self, config: ClusterConfig, claim: running.Claim, *, restart: bool, refresh_every: float | None = None
+    ) -> None:
+        """`refresh_every`: each replica is refreshed once in so many seconds."""
         self.config = config
         self.nodes: list[dict[str, Any]] = [
             {"node": node.id, "pid": None, "address": f"{node.host}:{node.port}"} for node in config.nodes
@@ -72,6 +81,9 @@ class Supervisor:
         self._restart = restart
         self._processes = LocalProcesses(config, on_exit=self._exited)
         self._gateway_process = GatewayProcess(config, on_exit=self._gateway_exited)
+        self._refresher = Refresher(config, self._processes, self.gateway["address"], self._replaced)
+        self._refresh_every = refresh_every
+        self._words: str | None = None
         self._delays: dict[int, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
@@ -81,12 +93,8 @@ class Supervisor:
         """Until asked to stop. Every child has ended when this returns or raises."""
         self._tell()
         try:
-            await self._start()
-            if await self._serving():
-                await self._settle()
-                self._ready = True
-                announce(self._tell())
-                await self._stopping.wait()
+            async with self._refresher.listening() as self._words:
+                await self._run(announce)
         finally:
             self._stopping.set()
             for task in tuple(self._tasks):
@@ -94,15 +102,34 @@ class Supervisor:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await asyncio.gather(self._gateway_process.stop(), self._processes.stop())
 
+    async def _run(self, announce: Announce) -> None:
+        await self._start()
+        if await self._serving():
+            await self._settle()
+            self._check_quorum()
+            self._ready = True
+            if self._refresh_every is not None:
+                self._begin(self._refresher.in_turn(self._refresh_every))
+            announce(self._tell())
+            await self._stopping.wait()
+
     def stop(self) -> None:
         self._stopping.set()
 
     async def _start(self) -> None:
+        self._check_folders()
         await self._processes.start()
         for node, pid in self._processes.pids().items():
             self.nodes[node]["pid"] = pid
         await self._gateway_process.start()
         self._tell()
+
+    def _check_folders(self) -> None:
+        """Raise ConfigError for a member whose folder is gone."""
+        nodes = [self.config.node_folder(node) for node in range(self.config.n)]
+        for folder in (*nodes, self.config.client_folder(GATEWAY)):
+            if not folder.is_dir():
+                raise ConfigError(f"{folder}: is missing; put it back, or make a new cluster with --fresh")
 
     async def _serving(self) -> bool:
         """Wait until all serve. False if asked to stop before; raises NodeDied if one ends."""
@@ -115,10 +142,20 @@ class Supervisor:
             await asyncio.gather(both, return_exceptions=True)
             return False
         words, gateway = both.result()
+        pids = self._processes.pids()
         for node, word in words.items():
-            self._take(node, word)
+            if pids.get(node) == word["pid"]:  # one may have died since it said so
+                self._take(node, word)
         self.gateway["pid"] = gateway["pid"]
         return True
+
+    def _check_quorum(self) -> None:
+        """Raise NotServing if too many have died since they served."""
+        ended = [node["node"] for node in self.nodes if node["pid"] is None]
+        need = quorum_of(self.config)
+        if self.config.n - len(ended) < need:
+            rule = f"{need} of {self.config.n} are needed; why: replog logs {ended[0]}"
+            raise NotServing(f"node {some(ended)} ended during the start, {rule}")
 
     async def _settle(self) -> None:
         """Ask the gateway until every resumed replica has an index: in Raft only the leader tells what is committed."""
@@ -147,9 +184,16 @@ class Supervisor:
             "serving": self._ready,
             "nodes": self.nodes,
             "gateway": self.gateway,
+            "words": self._words,
         }
         self._claim.tell(known)
         return known
+
+    def _replaced(self) -> None:
+        """A replica was refreshed: it has another process now."""
+        for node, pid in self._processes.pids().items():
+            self.nodes[node]["pid"] = pid
+        self._tell()
 
     # ------------------------------------------------------------------------------------------------------ deaths
 
@@ -157,9 +201,10 @@ class Supervisor:
         self.nodes[ended.node]["pid"] = None
         if ended.expected or self._stopping.is_set():
             return
-        how = f"killed by signal {-ended.code}" if ended.code < 0 else f"ended with exit code {ended.code}"
+        how = f"was killed by signal {-ended.code}" if ended.code < 0 else f"ended with exit code {ended.code}"
+        self.nodes[ended.node].update(role="down", resumed=False, index=0, view=None)
         after = "it is started again" if self._restart else "start with --restart to have it started again"
-        output.remark(f"node {ended.node} (pid {ended.pid}) was {how}; {after}; see replog logs {ended.node}")
+        output.remark(f"node {ended.node} (pid {ended.pid}) {how}; {after}; see replog logs {ended.node}")
         self._tell()
         if self._restart:
             self._begin(self._again(ended.node))
@@ -190,12 +235,15 @@ class Supervisor:
         task.add_done_callback(self._tasks.discard)
 
 
-async def serve(config: ClusterConfig, announce: Announce, *, restart: bool) -> None:
+async def serve(
+    config: ClusterConfig, announce: Announce, *, restart: bool, refresh_every: float | None = None
+) -> None:
     """Run the cluster until Ctrl-C, SIGTERM or the end of the terminal."""
     with running.claim(config.folder) as claim:
-        supervisor = Supervisor(config, claim, restart=restart)
+        supervisor = Supervisor(config, claim, restart=restart, refresh_every=refresh_every)
         _on_signals(supervisor.stop)
         await supervisor.run(announce)
+    output.remark(f"stopped; what it has stored stays in {config.folder}")
 
 
 def _on_signals(stop: Callable[[], None]) -> None:
@@ -213,13 +261,16 @@ def _on_signals(stop: Callable[[], None]) -> None:
 # ------------------------------------------------------------------------------------------------- from outside
 
 
-def detached(folder: Path, protocol: str, *, restart: bool) -> dict[str, Any]:
+def detached(folder: Path, protocol: str, *, restart: bool, refresh_every: float | None = None) -> dict[str, Any]:
     """Run the cluster of `folder` in a process of its own; what it tells once it serves. Raises NotServing.
 
     Ctrl-C before that stops it.
     """
     said = folder / "up.log"
-    process = _begun([*python("replog.cli"), "up", protocol, "--cluster", str(folder)], said, restart=restart)
+    command = [*python("replog.cli"), "up", protocol, "--cluster", str(folder)]
+    if refresh_every is not None:
+        command += ["--refresh-every", f"{refresh_every}s"]
+    process = _begun(command, said, restart=restart)
     try:
         while process.poll() is None:
             known = running.look(folder)
@@ -232,8 +283,16 @@ def detached(folder: Path, protocol: str, *, restart: bool) -> dict[str, Any]:
         raise
     if process.returncode == 0:
         raise NotServing(f"{folder}: the cluster was stopped before it served")
-    words = said.read_text().strip().splitlines() or ["it said nothing"]
-    raise NotServing(f"the cluster did not come up: {words[-1].removeprefix('replog: ')} (all of it: {said})")
+    raise NotServing(f"the cluster did not come up: {_reason(said.read_text())} (all of it: {said})")
+
+
+def _reason(said: str) -> str:
+    """Of what a `replog up` had to say, why it ended: its error, and of a replica that ended the last of its words."""
+    lines = said.strip().splitlines() or ["it said nothing"]
+    places = [place for place, line in enumerate(lines) if line.startswith("replog: ")]
+    first, *more = lines[places[-1] :] if places else lines[-1:]
+    first = first.removeprefix("replog: ").partition("; the last lines")[0]
+    return f"{first} {STAMP.sub('', more[-1])}" if more and first.endswith(":") else first
 
 
 def _begun(command: list[str], said: Path, *, restart: bool) -> subprocess.Popen[bytes]:

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
-from replog.cli import data, evidence, measure, options, output, service, state
+from replog.cli import data, evidence, measure, options, output, refresh, service, state
 
 UsageProblem = cast("type[Exception]", typer.BadParameter.__base__)
 """What typer raises for a wrong command line; the name by which it exports it differs between its versions."""
@@ -85,18 +85,20 @@ def command() -> Any:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_root)
-    for module in (service, state, data, evidence, measure):
+    for module in (service, state, data, refresh, evidence, measure):
         module.add_to(app)
     return get_command(app)
 
 
 def one_line(error: Exception, arguments: Sequence[str]) -> str:
     """A usage error as one line that names value and rule, and the place where help is."""
+    from replog.config import rule_of
+
     message = " ".join(str(getattr(error, "format_message", error.__str__)()).split()).rstrip(".")
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "replog"
     given = _given(getattr(getattr(error, "param", None), "opts", ()), arguments)
-    rule = getattr(error, "message", message)
+    rule = rule_of(getattr(error, "message", message)).rstrip(".")
     return f"{message if given is None else f'{given}: {rule}'} (see: {path} --help)"
 
 

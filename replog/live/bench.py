@@ -16,7 +16,6 @@ import importlib
 import json
 import os
 import socket
-import tempfile
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -33,6 +32,7 @@ from replog.config import ClusterConfig, create_cluster, size_of
 from replog.live.client import PACK_OPERATIONS_MAX, LogClient
 from replog.live.counters import TOLD
 from replog.live.dialing import Links
+from replog.live.folders import temporary_folder
 from replog.live.processes import LocalProcesses
 from replog.live.report import counters_of
 from replog.meters import Meter, MeteredSigner
@@ -271,10 +271,10 @@ async def _load(config: ClusterConfig, plan: Plan, pids: Sequence[int]) -> tuple
     for client in clients:
         client.links.open()
     try:
-        async with asyncio.timeout(CONNECT_S):
+        async with asyncio.timeout(CONNECT_S + config.n):
             await asyncio.gather(*(client.links.linked(config.n) for client in clients))
         async with LogClient(config, OBSERVER) as observer:
-            await observer.wait_connected(config.n, CONNECT_S)
+            await observer.wait_connected(config.n, CONNECT_S + config.n)
             tally.begin = monotonic() + WARM_UP_US
             tally.end = tally.begin + round(plan.seconds * 1e6)
             for client in clients:
@@ -317,8 +317,8 @@ def run(plan: Plan, progress: Callable[[str], None] | None = None) -> dict[str, 
     factory = None
     with contextlib.suppress(ImportError):
         factory = importlib.import_module("uvloop").new_event_loop
-    with tempfile.TemporaryDirectory(prefix="replog-bench-") as folder, asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(_measure(plan, Path(folder) / "cluster", progress or (lambda _: None)))
+    with temporary_folder("replog-bench-") as folder, asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(_measure(plan, folder / "cluster", progress or (lambda _: None)))
 
 
 def free_ports(plan: Plan) -> list[int]:

@@ -59,6 +59,8 @@ UNSENT_MAX = 256
 LOG_COUNT = 256
 LOG_WAIT_S = 0.5
 LOG_POLL_S = 0.1
+TIMESTAMP_DIGITS_MAX = 17
+"""Of a timestamp that was noted: the present has 16, and a message has room for 18."""
 SETTLED_S = 1.0
 """After this long without a link a replica is not waited for."""
 
@@ -83,7 +85,8 @@ class _Call:
     operations: Sequence[bytes]
     read_only: bool
     future: asyncio.Future[Outcomes]
-    sent: bool = False
+    timestamp: int | None = None
+    """Of the request it went into, once it is sent."""
 
 
 @dataclass
@@ -142,7 +145,11 @@ class LogClient:
         signer = load_signer(folder)
         self._lock = await self._take_lock(folder)
         limits = ClientLimits(give_up_us=int(2e6 * self.timeout))
-        start = first_timestamp(folder)
+        try:
+            start = first_timestamp(folder)
+        except BaseException:
+            self._lock.release()
+            raise
         self._core = ClientCore(self.name, config.n, self._rules, signer, config.domain, limits, start)
         self._closed = False
         self._opened = time.monotonic()
@@ -271,15 +278,16 @@ class LogClient:
                 return await call.future
         except TimeoutError:
             self._withdraw(call)
-            if call.sent:
-                raise OutcomeUnknown("no answer in time: it may be executed, now or later, or never") from None
+            if call.timestamp is not None:
+                standing = self._core.standing(call.timestamp)
+                raise OutcomeUnknown(f"{standing}: it may be executed, now or later, or never") from None
             raise NotCommitted("it could not be sent in time and will not be") from None
         except asyncio.CancelledError:
             self._withdraw(call)
             raise
 
     def _withdraw(self, call: _Call) -> None:
-        if not call.sent and call in self._waiting:
+        if call in self._waiting:
             self._waiting.remove(call)
             self._waiting_operations -= len(call.operations)
 
@@ -296,6 +304,8 @@ class LogClient:
             operations = [operation for call in calls for operation in call.operations]
             now = monotonic()
             timestamp, effects = self._core.submit(now, operations, read_only=calls[0].read_only)
+            for call in calls:
+                call.timestamp = timestamp
             self._under_way[timestamp] = calls
             self._carry_out(effects)
 
@@ -312,7 +322,6 @@ class LogClient:
             if calls and (count > count_max or size > size_max):
                 break
             self._waiting_operations -= len(call.operations)
-            call.sent = True
             calls.append(self._waiting.popleft())
         return calls
 
@@ -462,10 +471,14 @@ class LogClient:
 
 def first_timestamp(folder: Path) -> int:
     """A timestamp beyond all that this client used before: the time of day in microseconds, or what the last life noted
-    if the clock was set back. A life uses fewer timestamps than it has microseconds."""
+    if the clock was set back. A life uses fewer timestamps than it has microseconds. Raises ConfigError for a file that
+    holds no such number."""
     path = folder / "timestamp"
-    text = path.read_text() if path.is_file() else ""
-    start = max(time.time_ns() // 1000, int(text) + 1 if text.isdigit() else 0)
+    text = path.read_text(errors="replace").strip() if path.is_file() else ""
+    if text and not (text.isascii() and text.isdigit() and len(text) <= TIMESTAMP_DIGITS_MAX):
+        rule = f"must be a number of at most {TIMESTAMP_DIGITS_MAX} digits, microseconds since 1970; remove the file"
+        raise ConfigError(f"{path}: {text[:40]!r}: {rule}")
+    start = max(time.time_ns() // 1000, int(text) + 1 if text else 0)
     path.write_text(str(start))
     return start
 

@@ -194,6 +194,13 @@ class LocalCluster:
             raise ConfigError("processes = False: only a replica in a process of its own can be killed")
         self.processes.kill(node)
 
+    async def refresh(self, node: NodeId) -> dict[str, Any]:
+        """Start a replica's process anew and let it prove its state (PBFT); what was checked and repaired. Only with
+        `processes`. Raises RefreshFailed if it gives up."""
+        if self.processes is None:
+            raise ConfigError("processes = False: only a replica in a process of its own can be refreshed")
+        return await self.processes.refresh(node)
+
     def client(self, name: str) -> LogClient:
         """Another client of this cluster; enter it with `async with`."""
         return LogClient(self.config, name, app=self._app)

@@ -23,6 +23,7 @@ from replog.core import (
     Accuse,
     Apply,
     CancelTimer,
+    Command,
     Effect,
     Event,
     Note,
@@ -62,7 +63,17 @@ log = logging.getLogger("replog.node")
 INLINE_COMMIT_S = 0.001
 """Commits block the loop while their median stays below this; a hop to a thread and back costs about 40 us."""
 MEDIAN_OF = 15
-_LEVELS = {"view": logging.INFO, "term": logging.INFO, "lost-entries": logging.WARNING, "diverged": logging.WARNING}
+_LEVELS = {
+    "view": logging.INFO,
+    "term": logging.INFO,
+    "refresh": logging.INFO,
+    "refreshed": logging.INFO,
+    "refresh-put-off": logging.INFO,
+    "refresh-refused": logging.WARNING,
+    "refresh-failed": logging.WARNING,
+    "lost-entries": logging.WARNING,
+    "diverged": logging.WARNING,
+}
 """Notes that an operator should see."""
 MESSAGES_A_TURN = 512
 """Of one sender; the rest waits for later turns."""
@@ -284,6 +295,8 @@ class Engine:
         self._archive = archive
         self._keeper = ThreadPoolExecutor(1, thread_name_prefix="evidence")
         self._agreed: Micros = 0
+        self._commands: list[Command] = []
+        self._on_note: list[Callable[[Note], None]] = []
 
     def receive(self, sender: Principal, frame: bytes, handled: Callable[[int], None]) -> None:
         """A frame from `sender`, as the link proved it; `handled(size)` is called in the turn that is done with it."""
@@ -294,6 +307,15 @@ class Engine:
 
     def wake(self) -> None:
         self._awake.set()
+
+    def command(self, command: Command) -> None:
+        """An operator's word to this replica, for the next turn."""
+        self._commands.append(command)
+        self.wake()
+
+    def hear_notes(self, call: Callable[[Note], None]) -> None:
+        """Have `call` called with every note of the replica."""
+        self._on_note.append(call)
 
     def after_turns(self, call: Callable[[], None]) -> None:
         """Have `call` called at the end of every turn, the next one soon, until `forget`."""
@@ -318,6 +340,9 @@ class Engine:
     def _turn(self) -> None:
         for sender, queue in self._inbox.turn():
             self._take(sender, queue)
+        commands, self._commands = self._commands, []
+        for command in commands:
+            self._step(command)
         for name, generation in self._timers.take():
             if self._timers.claim(name, generation):
                 self._step(Timeout(name))
@@ -394,6 +419,8 @@ class Engine:
         self.counts[note.kind] += 1
         level = _LEVELS.get(note.kind, logging.DEBUG)
         log.log(level, "%s %s", note.kind, note.detail)
+        for call in self._on_note:
+            call(note)
 
     def _finish(self) -> None:
         """Commit once, then let out what waits for no write any more, one frame a receiver."""

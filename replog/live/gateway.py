@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import logging
 import logging.handlers
 import os
@@ -45,7 +44,7 @@ from replog.errors import (
     RequestTooLarge,
 )
 from replog.interface import Result, Said
-from replog.live import report
+from replog.live import report, telling
 from replog.live.arguments import Unencodable, WrongArguments, of_values
 from replog.live.client import LogClient
 from replog.live.counters import TOLD
@@ -304,6 +303,9 @@ def _http_problem(request: web.Request, error: web.HTTPException) -> Problem:
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         rule = f"a body has at most request_bytes_max = {request.client_max_size} bytes"
         return Problem(error="RequestTooLarge", message="the body is too large", rule=rule)
+    if isinstance(error, web.HTTPNotFound):
+        rule = "what there is: see /openapi.json, /status, /metrics, /healthz"
+        return Problem(error=kind, message=f"there is nothing at {request.path:.80}", rule=rule)
     return Problem(error=kind, message=error.reason)
 
 
@@ -355,7 +357,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = ClusterConfig.load(options.folder)
         _log_to(config.client_folder(NAME) / "gateway.log")
-        asyncio.run(serve(config, with_parent=options.with_parent))
+        with telling.parent() as parent:
+            asyncio.run(serve(config, parent, with_parent=options.with_parent))
     except ReplogError as error:
         sys.stderr.write(f"{error}\n")
         return 2 if isinstance(error, ConfigError) else 1
@@ -365,7 +368,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def serve(config: ClusterConfig, *, with_parent: bool) -> None:
+async def serve(config: ClusterConfig, parent: telling.Parent, *, with_parent: bool) -> None:
     """Take the port and serve until SIGTERM, SIGINT or the parent's end. Replicas may come and go: /healthz tells."""
     host, port = config.nodes[0].host, gateway_port(config)
     stopping = _stopping(with_parent=with_parent)
@@ -374,7 +377,7 @@ async def serve(config: ClusterConfig, *, with_parent: bool) -> None:
         await runner.setup()
         try:
             await web.SockSite(runner, bind(host, port), shutdown_timeout=1.0).start()
-            _tell({"event": "serving", "pid": os.getpid(), "host": host, "port": port})
+            parent.tell({"event": "serving", "pid": os.getpid(), "host": host, "port": port})
             await stopping.wait()
         finally:
             await runner.cleanup()
@@ -408,12 +411,6 @@ def _log_to(path: Path) -> None:
     logging.basicConfig(
         level=logging.INFO, handlers=[file, errors], format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
-
-
-def _tell(line: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):
-        sys.stdout.write(json.dumps(line) + "\n")
-        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -43,9 +43,11 @@ class FolderLock:
 
 
 def holder(folder: Path) -> int | None:
-    """The process that holds this folder's lock, None if nobody does."""
+    """The process that holds this folder's lock, None if nobody does. Raises PermissionError for another user's."""
     try:
         descriptor = os.open(folder / FILE, os.O_RDWR | os.O_CLOEXEC)
+    except PermissionError:
+        raise
     except OSError:
         return None
     try:

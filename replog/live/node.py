@@ -6,9 +6,11 @@ The process tells its parent what it does by lines of JSON on its standard outpu
     {"event": "serving", "node": 0, "pid": 71, "resumed": true, "index": 812, "role": "primary", "view": 0, "leader": 0}
 
 "serving" comes once, when links to n - f - 1 others stand and a leader is known. With `--with-parent` it ends when its
-standard input does, so that nothing outlives a parent that was killed. Exit codes: 0 asked to stop, 1 the disk failed,
-2 wrong configuration, 70 our own bug. Diagnostics: node.log in the node's folder; the trace, if the configuration asks
-for one: trace.jsonl there.
+standard input does, so that nothing outlives a parent that was killed; a line `{"command": NAME}` there is the parent's
+word to the replica. With `--refresh` it is told to refresh itself (PBFT) as soon as it runs; how that goes is told in
+lines whose event is one of TOLD. Exit codes: 0 asked to stop, 1 the disk failed,
+2 wrong configuration, 70 our own bug. Diagnostics, and what the application prints: node.log in the node's folder; the
+trace, if the configuration asks for one: trace.jsonl there.
 """
 
 from __future__ import annotations
@@ -36,10 +38,12 @@ from replog import archive, certificates
 from replog.archive import Archive
 from replog.codec import BadMessage
 from replog.config import FILE, ClusterConfig, NodeConfig, storage_owner
+from replog.core import Command, Note
 from replog.errors import ConfigError
 from replog.evidence import FOLDER, EvidenceFolder, Origin
 from replog.executor import StateCorrupt
 from replog.keys import Ed25519Signer, Ed25519Verifier
+from replog.live import telling
 from replog.live.counters import Counters
 from replog.live.engine import Engine, monotonic
 from replog.live.links import Dialler, Link, Listener, Refused, bind
@@ -63,6 +67,10 @@ CLIENT_FRAME_BYTES_MIN = 8 * 1024 * 1024
 """The largest frame of a client is this, or twice the largest request if that is more: one too large is answered with a
 clear word as long as it is not absurd."""
 LOG_BYTES_MAX = 8 * 1024 * 1024
+TOLD = frozenset(
+    {"view", "stepped-down", "refresh", "refreshed", "refresh-put-off", "refresh-refused", "refresh-failed"}
+)
+"""Notes of the replica that its parent is told of."""
 
 
 class Node:
@@ -112,6 +120,7 @@ class Node:
         signer = certificates.load_signer(self._folder)
         if signer.public.hex() != own.public_key:
             raise ConfigError(f"{self._folder / 'key.pem'}: is not the key that {FILE} names for node {self.me}")
+        certificates.check_link_certificate(config.cluster, self._folder, self.me)
         server = certificates.tls_context(config.folder / "ca.pem", self._folder, server=True)
         client = certificates.tls_context(config.folder / "ca.pem", self._folder, server=False)
         async with contextlib.AsyncExitStack() as stack:
@@ -232,6 +241,11 @@ class Node:
 
     def stop(self) -> None:
         self._stopping.set()
+
+    def command(self, name: str) -> None:
+        """An operator's word to the replica; one that has not started yet does not hear it."""
+        if hasattr(self, "engine"):
+            self.engine.command(Command(name, {}))
 
     async def _close(self) -> None:
         for task in self._tasks:
@@ -370,14 +384,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m replog.live.node", description="Run one replica of a cluster.")
     parser.add_argument("folder", type=Path, help="DIR/node-K")
     parser.add_argument("--with-parent", action="store_true", help="stop when the standard input ends")
+    parser.add_argument("--refresh", action="store_true", help="believe nothing of what is on the disk (PBFT)")
     parser.add_argument("--wrap", help="module:function around the replica, laboratory only")
     parser.add_argument("--wrap-arguments", default="{}", help="its arguments, a JSON object")
     options = parser.parse_args(arguments)
     try:
         _log_to(options.folder)
-        config, me = open_node(options.folder)
-        wrap = find_wrap(config, options.wrap, json.loads(options.wrap_arguments)) if options.wrap else None
-        return _run(lambda: _process(Node(config, me, wrap=wrap), with_parent=options.with_parent))
+        with telling.parent() as parent:
+            config, me = open_node(options.folder)
+            wrap = find_wrap(config, options.wrap, json.loads(options.wrap_arguments)) if options.wrap else None
+            node = Node(config, me, wrap=wrap)
+            return _run(lambda: _process(node, parent, with_parent=options.with_parent, refresh=options.refresh))
     except ConfigError as error:
         log.error("%s", error)
         return 2
@@ -434,22 +451,25 @@ def _run(start: Callable[[], Any]) -> int:
         return runner.run(run())
 
 
-async def _process(node: Node, *, with_parent: bool) -> int:
+async def _process(node: Node, parent: telling.Parent, *, with_parent: bool, refresh: bool) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.stop)
     if with_parent:
-        threading.Thread(target=_follow_parent, args=(loop, node.stop), daemon=True).start()
+        threading.Thread(target=_follow_parent, args=(loop, node), daemon=True).start()
     await node.start()
+    node.engine.hear_notes(lambda note: _tell_note(parent, node, note))
+    if refresh:
+        node.command("refresh")
     own = config_of(node.config, node.me)
-    _tell(node, {"event": "listening", "host": own.host, "port": own.port})
+    _tell(parent, node, {"event": "listening", "host": own.host, "port": own.port})
     told = False
 
     def tell_once() -> None:
         nonlocal told
         if not told and (serving := node.serving()) is not None:
             told = True
-            _tell(node, {"event": "serving", **serving})
+            _tell(parent, node, {"event": "serving", **serving})
 
     node.engine.after_turns(tell_once)
     gc.collect()
@@ -458,21 +478,28 @@ async def _process(node: Node, *, with_parent: bool) -> int:
     return 0
 
 
-def _follow_parent(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+def _follow_parent(loop: asyncio.AbstractEventLoop, node: Node) -> None:
     """In a thread of its own, so that a loop that hangs ends too."""
-    with contextlib.suppress(OSError):
-        while os.read(0, 4096):
-            pass
+    text = b""
+    with contextlib.suppress(OSError, RuntimeError):
+        while piece := os.read(0, 4096):
+            *lines, text = (text + piece).split(b"\n")
+            for line in lines:
+                with contextlib.suppress(ValueError, TypeError, KeyError):
+                    loop.call_soon_threadsafe(node.command, str(json.loads(line)["command"]))
     with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(stop)
+        loop.call_soon_threadsafe(node.stop)
     time.sleep(3.0)
     os._exit(1)
 
 
-def _tell(node: Node, line: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):
-        sys.stdout.write(json.dumps({"node": node.me, "pid": os.getpid(), **line}) + "\n")
-        sys.stdout.flush()
+def _tell_note(parent: telling.Parent, node: Node, note: Note) -> None:
+    if note.kind in TOLD:
+        _tell(parent, node, {"event": note.kind, **note.detail})
+
+
+def _tell(parent: telling.Parent, node: Node, line: dict[str, Any]) -> None:
+    parent.tell({"node": node.me, "pid": os.getpid(), **line})
 
 
 if __name__ == "__main__":

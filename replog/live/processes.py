@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,18 @@ Wraps = Mapping[NodeId, tuple[str, dict[str, Any]]]
 """node -> ("module:function", arguments): the function is called as function(node, replica, **arguments)."""
 STOP_S = 5.0
 """How long a process may take to end by itself before it is killed."""
-LAST_LINES = 12
+STEP_DOWN_S = 2.0
+"""How long a replica may take to give up its view: it is not believed, and stopped whatever it does."""
+SERVE_S, SERVE_EACH_S = 20.0, 1.0
+"""How long replicas may take until they serve: so long, and so long for each of them."""
+LAST_LINES, LAST_LINES_LATE = 12, 3
+NAMED_MAX = 5
+"""So many nodes are listed by number."""
 ERRORS = "stderr.log"
+
+
+class RefreshFailed(ReplogError):
+    """A replica that was to be refreshed is not; the text says why."""
 
 
 class NodeDied(ReplogError):
@@ -47,6 +57,9 @@ class _Running:
     process: asyncio.subprocess.Process
     wrap: tuple[str, dict[str, Any]] | None
     serving: asyncio.Future[dict[str, Any]]
+    lines: asyncio.Queue[dict[str, Any] | None] = field(default_factory=asyncio.Queue)
+    """What it tells while it is refreshed, None at its end."""
+    watched: bool = False
     expected: bool = False
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
     done: asyncio.Event = field(default_factory=asyncio.Event)
@@ -83,13 +96,15 @@ class LocalProcesses:
         for node in range(self.config.n) if nodes is None else nodes:
             await self._start(node, wraps.get(node))
 
-    async def _start(self, node: NodeId, wrap: tuple[str, dict[str, Any]] | None) -> None:
+    async def _start(self, node: NodeId, wrap: tuple[str, dict[str, Any]] | None, refresh: bool = False) -> None:
         if node in self._running:
             raise ConfigError(f"node = {node}: runs already, pid {self._running[node].process.pid}")
         if not 0 <= node < self.config.n:
             raise ConfigError(f"node = {node}: the cluster has nodes 0 .. {self.config.n - 1}")
         folder = self.config.node_folder(node)
         command = [*python("replog.live.node"), str(folder), "--with-parent"]
+        if refresh:
+            command.append("--refresh")
         if wrap is not None:
             command += ["--wrap", wrap[0], "--wrap-arguments", json.dumps(wrap[1])]
         with (folder / ERRORS).open("wb") as errors:
@@ -102,6 +117,7 @@ class LocalProcesses:
                 start_new_session=True,  # Ctrl-C in a terminal is for the parent, which then stops them in order
             )
         running = _Running(node, process, wrap, asyncio.get_running_loop().create_future())
+        running.watched = refresh
         running.tasks = [asyncio.create_task(self._listen(running)), asyncio.create_task(self._await(running))]
         self._running[node] = running
 
@@ -112,6 +128,8 @@ class LocalProcesses:
                 line = json.loads(text)
                 if line.get("event") == "serving" and not running.serving.done():
                     running.serving.set_result(line)
+                elif running.watched:
+                    running.lines.put_nowait(line)
 
     async def _await(self, running: _Running) -> None:
         code = await running.process.wait()
@@ -122,6 +140,7 @@ class LocalProcesses:
             running.serving.set_exception(NodeDied(_obituary(ended)))
             running.serving.exception()  # seen: nobody may be waiting for it
         running.done.set()
+        running.lines.put_nowait(None)
         if self._on_exit is not None:
             self._on_exit(ended)
 
@@ -135,19 +154,22 @@ class LocalProcesses:
                 return "\n".join(lines[-LAST_LINES:])
         return ""
 
-    async def wait_serving(self, timeout: float = 20.0) -> dict[NodeId, dict[str, Any]]:  # noqa: ASYNC109
-        """Until every running replica serves; what each said of itself then.
+    async def wait_serving(self, timeout: float | None = None) -> dict[NodeId, dict[str, Any]]:  # noqa: ASYNC109
+        """Until every running replica serves; what each said of itself then. `timeout`: seconds, by default SERVE_S
+        and SERVE_EACH_S more for each replica, since they share this machine.
 
         Raises NodeDied with the last words of one that ended before, or naming those that do not serve in time.
         """
+        timeout = SERVE_S + SERVE_EACH_S * len(self._running) if timeout is None else timeout
         waiting = {node: running.serving for node, running in sorted(self._running.items())}
         done, pending = await asyncio.wait(waiting.values(), timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
         for future in done:
             future.result()
         if pending:
             late = [node for node, future in waiting.items() if future in pending]
-            hint = self._last_lines(late[0])
-            raise NodeDied(f"not serving after {timeout:g} s: nodes {late}; the last lines of node {late[0]}:\n{hint}")
+            hint = "\n".join(self._last_lines(late[0]).splitlines()[-LAST_LINES_LATE:])
+            which = f"{some(late)} of {len(waiting)} nodes"
+            raise NodeDied(f"not serving after {timeout:g} s: {which}; the last lines of node {late[0]}:\n{hint}")
         return {node: future.result() for node, future in waiting.items()}
 
     def kill(self, node: NodeId, number: signal.Signals = signal.SIGKILL) -> None:
@@ -175,6 +197,52 @@ class LocalProcesses:
             await self._stop(running)
         await self._start(node, running.wrap if running is not None else None)
 
+    async def refresh(self, node: NodeId, progress: Callable[[str], None] | None = None) -> dict[str, Any]:
+        """Stop a replica and start it anew from the code on disk, without the wrap it had, told to believe nothing of
+        its own (PBFT); what it tells once it is recovered. One that leads hands its view over before. `progress` is
+        told what happens, in a few words.
+
+        Raises RefreshFailed if it gives up, NodeDied if it ends.
+        """
+        say = progress if progress is not None else _silent
+        running = self._running.get(node)
+        if running is not None:
+            await self._step_down(running)
+            await self._stop(running)
+        await self._start(node, None, refresh=True)
+        running = self._get(node)
+        say(f"node {node} is started anew, pid {running.process.pid}")
+        while (line := await running.lines.get()) is not None:
+            match line.get("event"):
+                case "refreshed":
+                    running.watched = False
+                    return line
+                case "refresh-put-off":
+                    say(f"put off: {line.get('reason')}")
+                case "refresh":
+                    say("it has leave, and checks its state")
+                case "refresh-failed" | "refresh-refused":
+                    running.watched = False
+                    raise RefreshFailed(f"node {node} is not refreshed: {line.get('rule')}")
+        await running.done.wait()
+        raise NodeDied(
+            f"node {node} (pid {running.process.pid}) ended while it was refreshed:\n{self._last_lines(node)}"
+        )
+
+    async def _step_down(self, running: _Running) -> None:
+        """So that clients need not wait for the others' patience with a primary that is gone."""
+        if running.process.stdin is None:
+            return
+        running.watched = True
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            running.process.stdin.write(b'{"command": "step-down"}\n')
+            async with asyncio.timeout(STEP_DOWN_S):
+                while (line := await running.lines.get()) is not None:
+                    if line.get("event") == "stepped-down":
+                        return
+                    if line.get("event") == "view" and line.get("leader") != running.node:
+                        return
+
     async def stop(self, nodes: Iterable[NodeId] | None = None) -> None:
         """Stop these replicas, by default all: ask, then kill what does not end in time."""
         chosen = list(self._running) if nodes is None else [node for node in nodes if node in self._running]
@@ -193,6 +261,17 @@ class LocalProcesses:
                 running.process.kill()
             await running.done.wait()
         await asyncio.gather(*running.tasks)
+
+
+def some(nodes: Sequence[NodeId]) -> str:
+    """`0, 1, 2, 3, 4 and 95 others`."""
+    named = ", ".join(map(str, nodes[:NAMED_MAX]))
+    more = len(nodes) - NAMED_MAX
+    return named if more <= 0 else f"{named} and {more} other{'s' if more > 1 else ''}"
+
+
+def _silent(_text: str) -> None:
+    pass
 
 
 def python(module: str) -> list[str]:

@@ -20,6 +20,8 @@ BEGUN = ("", "start", "just started")
 RESTARTED = "restart"
 FOLLOWED = (" asked for ", " stands for ", " leads", " is in term ")
 """In reasons of a replica that went along with others: those know more."""
+LISTED_MAX = 10
+"""Of more nodes the first are listed."""
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -171,4 +173,6 @@ def _absent(statuses: Mapping[int, Status | None], quorum: int) -> str:
 def _nodes(nodes: list[int]) -> str:
     if len(nodes) == 1:
         return f"node {nodes[0]}"
+    if len(nodes) > LISTED_MAX:
+        return f"nodes {', '.join(map(str, nodes[:LISTED_MAX]))} and {len(nodes) - LISTED_MAX} others"
     return f"nodes {', '.join(map(str, nodes[:-1]))} and {nodes[-1]}"

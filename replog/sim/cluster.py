@@ -242,6 +242,26 @@ class SimCluster:
         """An operator's word to one replica."""
         self.nodes[node].command(Command(name, arguments))
 
+    def refresh(self, *nodes: NodeId) -> None:
+        """Start replicas anew from their disks, told to believe nothing of it (PBFT). One that leads had better be told
+        `step-down` some time before."""
+        for node in nodes:
+            self.restart(node)
+            self.command(node, "refresh")
+
+    def refresh_every(self, us: Micros) -> None:
+        """From now on each replica once in `us`, in turn and evenly apart."""
+        node = 0
+
+        def one() -> None:
+            nonlocal node
+            turn, node = node, (node + 1) % self.n
+            self.command(turn, "step-down")
+            self.after(us // self.n // 4, lambda: self.refresh(turn))
+            self.after(us // self.n, one)
+
+        self.after(us // self.n, one)
+
     def send_as(self, sender: Principal, to: Iterable[Principal], message: Message) -> None:
         """Put a message on the links of `sender`, now: for Byzantine clients, who follow no client's code."""
         self.process(sender).transmit([(tuple(to), message)])

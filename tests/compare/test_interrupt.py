@@ -42,11 +42,14 @@ def compare(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def interrupted(process: subprocess.Popen[str]) -> str:
-    """What it says after Ctrl-C, which comes when a first run is done."""
+def interrupted(process: subprocess.Popen[str], number: signal.Signals = signal.SIGINT) -> str:
+    """What it says after Ctrl-C, or another signal to itself alone, which comes when a first run is done."""
     assert process.stderr is not None
     assert "1 of " in process.stderr.readline()
-    os.killpg(process.pid, signal.SIGINT)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     shown, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, said
     assert not shown
@@ -73,6 +76,14 @@ def test_workers_end_at_once_and_what_was_done_is_kept_as_incomplete(tmp_path: P
     assert all(path.read_text().endswith("\n") for path in (tmp_path / "out" / "traces").glob("*.jsonl"))
 
 
+def test_a_sigterm_ends_the_workers_too(tmp_path: Path) -> None:
+    with compare(tmp_path, "no-fault", "--protocol", "raft", "--seeds", "5000", "--workers", "2") as process:
+        said = interrupted(process, signal.SIGTERM)
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)
+    check_results(tmp_path, said, 5000)
+
+
 def test_workers_do_not_outlive_a_killed_comparison(tmp_path: Path) -> None:
     with compare(tmp_path, "no-fault", "--protocol", "raft", "--seeds", "5000", "--workers", "2") as process:
         assert process.stderr is not None
@@ -83,9 +94,10 @@ def test_workers_do_not_outlive_a_killed_comparison(tmp_path: Path) -> None:
 
 
 @pytest.mark.live
-def test_replicas_end_at_once_and_what_was_done_is_kept_as_incomplete(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_replicas_end_at_once_and_what_was_done_is_kept_as_incomplete(tmp_path: Path, number: signal.Signals) -> None:
     with compare(tmp_path, "no-fault", "--protocol", "raft", "--engine", "live", "--seeds", "500") as process:
-        said = interrupted(process)
+        said = interrupted(process, number)
     check_results(tmp_path, said, 500)
     running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert not [line for line in running.splitlines() if str(tmp_path) in line]

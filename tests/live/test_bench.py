@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +131,21 @@ def test_a_measurement(
     assert (told["macs_per_op"] > 0, told["signatures_per_op"] > 0) == (auth == "macs", auth != "macs")
     assert told["latency_ms"]["p50"] <= told["latency_ms"]["p99"] <= told["latency_ms"]["max"]
     assert f"acknowledged\t{told['acknowledged']}" in capsys.readouterr().out
+
+
+@pytest.mark.live
+def test_a_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "replog.cli", "bench", "raft", "--seconds", "600", "--verbose"]
+    place = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=place) as process:
+        assert process.stderr is not None
+        assert "starting" in process.stderr.readline()
+        assert "outstanding" in process.stderr.readline()
+        assert list(tmp_path.iterdir())
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    assert process.returncode == 130
+    assert not list(tmp_path.iterdir())
 
 
 async def test_the_share_of_reads_is_kept_at_every_moment(tmp_path: Path) -> None:

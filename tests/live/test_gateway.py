@@ -179,7 +179,7 @@ Send = Callable[[Http], Awaitable[aiohttp.ClientResponse]]
         (lambda http: http.put("/kv/x", data=io.BytesIO(bytes(REQUEST_BYTES_MAX + 1))), 413, (str(REQUEST_BYTES_MAX),)),
         (lambda http: http.post("/call/scan", data=b'["x", 18446744073709551616]'), 400, ("limit", "2^64 - 1")),
         (lambda http: http.put("/kv/x", data=b"junk", headers=GZIP), 400, ("cannot be read",)),
-        (lambda http: http.get("/nowhere"), 404, ("NotFound",)),
+        (lambda http: http.get("/nowhere"), 404, ("NotFound", "nothing at /nowhere", "/openapi.json")),
     ],
 )
 async def test_what_is_wrong_is_named(scripted: Pair, send: Send, status: int, words: tuple[str, ...]) -> None:

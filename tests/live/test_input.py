@@ -8,7 +8,7 @@ import pytest
 
 from replog import StateMachine, command
 from replog.apps.kv import KeyValue
-from replog.cli import data, exits, run
+from replog.cli import data, exits, output, run
 from replog.errors import RequestTooLarge
 from replog.live.arguments import Unencodable, WrongArguments, of_texts, of_values
 
@@ -76,7 +76,7 @@ def test_keys_and_values_are_utf8(words: tuple[str, ...], name: str, capsys: pyt
     ],
 )
 def test_a_terminal_obeys_no_value(text: str, shown: str) -> None:
-    assert data.visible(text) == shown
+    assert output.visible(text) == shown
 
 
 def test_a_value_goes_into_a_pipe_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,15 @@ acknowledged is lost and nothing is executed twice. Judged by all judges of the 
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.live.command import Shell, alive, until
 from tests.live.lab import Lab
 
 pytestmark = pytest.mark.live
@@ -40,6 +44,31 @@ async def test_all_are_killed_at_once_under_load(tmp_path: Path, protocol: str, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("auth", ["signatures", "macs"])
-async def test_all_are_killed_at_once_under_load_20_times(tmp_path: Path, auth: str) -> None:
-    await kill_all(tmp_path, "pbft", 20, auth=auth)
+@pytest.mark.parametrize(("auth", "rounds"), [("signatures", 20), ("macs", 10)])
+async def test_all_are_killed_at_once_under_load_20_times(tmp_path: Path, auth: str, rounds: int) -> None:
+    await kill_all(tmp_path, "pbft", rounds, auth=auth)
+
+
+def pids_of(shell: Shell) -> list[int] | None:
+    """Of all replicas; None unless each of them runs."""
+    said, _ = shell.begin("status", "--json").communicate(timeout=30)
+    pids = [replica["pid"] for replica in json.loads(said)["replicas"]]
+    return None if None in pids else pids
+
+
+@pytest.mark.slow
+def test_all_are_killed_at_once_and_the_supervisor_starts_them_again(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    try:
+        with shell.cluster("pbft", "--restart") as known:
+            pids = [node["pid"] for node in known["nodes"]]
+            for number in range(2):
+                shell.run("kv", "put", "x", str(number))
+                for pid in pids:
+                    os.kill(pid, signal.SIGKILL)
+                until(lambda gone=pids: not any(map(alive, gone)), "all replicas end")
+                until(lambda: shell.begin("kv", "get", "x").wait(30) == 0, "the cluster answers again")
+                assert shell.said("kv", "get", "x") == str(number)
+                pids = until(lambda: pids_of(shell), "all replicas run")
+    finally:
+        shell.close()

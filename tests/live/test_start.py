@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from replog.apps.kv import KeyValue
 from replog.config import ClusterConfig, storage_owner
 from replog.errors import ConfigError
 from replog.executor import Executor
-from replog.live.client import LogClient
+from replog.live.client import LogClient, first_timestamp
 from replog.live.locks import FolderLock
 from replog.live.node import Node
 from replog.storage import Storage, StorageFailed
@@ -64,6 +65,47 @@ async def test_a_write_ahead_file_that_cannot_be_read_is_an_error_of_the_disk(tm
         await Node(config, 0).start()
     path.rmdir()
     assert_let_go(config)
+
+
+async def test_another_replica_s_link_certificate_is_named(tmp_path: Path) -> None:
+    config = create_cluster(tmp_path / "c", "raft", n=2, f=0, port=free_ports(2))
+    for name in ("tls.pem", "tls.key"):
+        shutil.copy(config.node_folder(1) / name, config.node_folder(0))
+    rule = rf"node-0/tls\.pem: is the certificate of replog:{config.cluster}:node:1, must be that of .*:node:0"
+    with pytest.raises(ConfigError, match=rule):
+        await Node(config, 0).start()
+    assert_let_go(config)
+
+
+@pytest.mark.parametrize("name", ["log.db", "state.db"])
+async def test_an_empty_file_is_no_empty_storage(tmp_path: Path, name: str) -> None:
+    config = make(tmp_path)
+    path = config.node_folder(0) / name
+    kept = path.read_bytes()
+    path.write_bytes(b"")
+    with pytest.raises(StorageFailed, match=rf"{name}: is empty; .* must not start empty, .*; put the file back, or"):
+        await Node(config, 0).start()
+    path.write_bytes(kept)
+    assert_let_go(config)
+
+
+@pytest.mark.parametrize("text", ["9" * 19, "9" * 5000, "12x", "-1", "\u0663"])
+async def test_a_noted_timestamp_that_none_can_be_is_named(tmp_path: Path, text: str) -> None:
+    config = make(tmp_path)
+    path = config.client_folder("cli") / "timestamp"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"client-cli/timestamp: '.*': must be a number of at most 17 digits"):
+        await LogClient(config).__aenter__()
+    FolderLock(path.parent).release()
+
+
+@pytest.mark.parametrize("noted", ["", "7\n", "99999999999999999"])
+def test_a_life_begins_beyond_what_was_noted(tmp_path: Path, noted: str) -> None:
+    (tmp_path / "timestamp").write_text(noted)
+    now = time.time_ns() // 1000
+    start = first_timestamp(tmp_path)
+    assert start >= max(now, int(noted or 0) + 1)
+    assert (tmp_path / "timestamp").read_text() == str(start)
 
 
 async def test_a_torn_end_of_the_log_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

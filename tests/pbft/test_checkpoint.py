@@ -11,7 +11,7 @@ from pbft import messages as m
 from pbft.notary import Notary
 from pbft.state_transfer import StateTransfer
 from replog.apps.counter import Counter
-from replog.core import Persist, Received, Send, Started, Trim
+from replog.core import Part, Persist, Received, Send, Started, Trim
 from replog.types import Request, Submit
 from tests.pbft import forge
 from tests.pbft.harness import SECOND, SMALL, Cluster, Packet, replace
@@ -166,6 +166,23 @@ def test_4_4_a_laggard_fetches_the_proved_state_and_goes_on() -> None:
     assert all(replica.status().in_sync for replica in cluster.replicas.values())
 
 
+def test_4_4_who_waits_here_is_answered_when_the_state_has_jumped() -> None:
+    """What they wait for was executed on the way; nobody executes it here any more."""
+    cluster = Cluster(options=SMALL)
+    load(cluster, 2)
+    cluster.isolate(3)
+    cluster.submit("bob", 1, range(4))
+    cluster.settle()
+    load(cluster, 9, first=3)
+    assert ("bob", 1) in cluster.core(3).requests.pending
+    cluster.replies.clear()
+    cluster.heal()
+    cluster.run(2 * SECOND)
+    assert cluster.core(3).executed == 12
+    assert not cluster.core(3).requests.pending
+    assert cluster.replies.get(("bob", 1), {}).keys() == {3}
+
+
 class TrustsParts(PbftCore):
     class transfer_type(StateTransfer):  # noqa: N801
         def on_wanted(self, event: Any) -> list[Any]:
@@ -287,9 +304,10 @@ def test_a_replica_that_missed_a_view_change_gets_the_new_view() -> None:
     assert cluster.executed() == [2] * 4
 
 
+@pytest.mark.parametrize("auth", ["signatures", "macs"])
 @pytest.mark.parametrize("lost", [m.PrePrepare, m.Prepare, m.Commit, m.Checkpoint])
-def test_what_is_lost_once_is_sent_again_without_a_view_change(lost: type[Any]) -> None:
-    cluster = Cluster(options=SMALL)
+def test_what_is_lost_once_is_sent_again_without_a_view_change(lost: type[Any], auth: str) -> None:
+    cluster = Cluster(options={**SMALL, "auth": auth})
     cluster.blocked = lambda packet: type(packet.message) is lost
     for timestamp in range(1, 6):
         cluster.submit("ann", timestamp)
@@ -323,6 +341,8 @@ def test_bodies_and_parts_are_given_within_a_budget() -> None:
     assert hear(cluster, 1, 2, m.FetchBatch(1, digest)), "to each peer its own"
     asked = [hear(cluster, 1, 2, m.FetchPart(0, 0)) for _ in range(300)]
     assert sum(bool(effects) for effects in asked) == 256
+    read = [Part(0, 0, b"x" * 1_000_000, -1, 0) for _ in range(8)]
+    assert [len(cluster.core(1).giving.part(cluster.now, part)) for part in read] == [1] * 5 + [0] * 3, "4 MiB"
 
 
 def test_a_status_that_claims_the_moon_moves_nobody() -> None:

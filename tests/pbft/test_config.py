@@ -19,6 +19,16 @@ def test_defaults_are_the_papers_and_fit_together() -> None:
     assert 4 * rules.retry_us <= options.view_timeout_us
 
 
+@pytest.mark.parametrize(("n", "f", "weak", "quorum"), [(4, 1, 2, 3), (6, 1, 2, 4), (7, 2, 3, 5), (10, 3, 4, 7)])
+def test_p39_clients_want_a_weak_quorum_and_a_quorum_for_what_is_not_decided(
+    n: int, f: int, weak: int, quorum: int
+) -> None:
+    rules = SPEC.client_rules(n, f, SPEC.options({"tentative": True}))
+    assert (rules.reply_quorum, rules.read_quorum, rules.tentative_quorum) == (weak, quorum, quorum)
+    rules = SPEC.client_rules(n, f, SPEC.options({"fast_reads": False}))
+    assert (rules.read_quorum, rules.tentative_quorum) == (0, 0), "never believed where no replica says it"
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import pbft
 from pbft import messages as m
-from replog.core import Effect
+from replog.core import Command, Effect
 from replog.types import Submit
 from tests import plug
 from tests.conftest import GOLDEN
@@ -373,6 +374,20 @@ def test_state_transfer_of_what_differs(golden: Golden) -> None:
     lying(cluster, 1, lambda data: True)
     cluster.run(2 * SECOND, until=lambda: cluster.agrees())
     golden("pbft/state-transfer-of-what-differs", cluster.text())
+
+
+def test_refresh(golden: Golden) -> None:
+    cluster = Cluster(options=SMALL)
+    load(cluster, 3)
+    cluster.transcript.clear()
+    cluster.title("nobody asks for anything; node 2's state was changed behind its back; then the primary is refreshed")
+    machine: Any = cluster.servers[2].replica.executor._runtime.machine
+    vars(machine)["total"] = 1000
+    for node in (2, 0):
+        cluster.title(f"refresh of node {node}")
+        cluster.step(node, Command("refresh", {}))
+        cluster.settle()
+    golden("pbft/refresh", cluster.text())
 
 
 def test_rejoin(golden: Golden) -> None:

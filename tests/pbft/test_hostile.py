@@ -11,13 +11,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pbft import PbftCore
 from pbft import messages as m
 from pbft.messages import MESSAGES
+from pbft.notary import Notary
 from replog.codec import BadMessage
 from replog.core import Received, Timeout
 from replog.types import Submit
 from tests.pbft.chance import Liar
 from tests.pbft.harness import SMALL, Cluster
+from tests.plug import Disk
 
 SMALL_INTS = st.integers(0, 12) | st.sampled_from([2**31, 2**62])
 DIGESTS = st.sampled_from([bytes(32), m.NULL.digest, b"d" * 32])
@@ -102,6 +105,54 @@ def test_a_timer_that_was_never_armed_or_is_unknown_does_nothing() -> None:
         before = cluster.core(0).view
         cluster.step(0, Timeout(name))
         assert cluster.core(0).view == before
+
+
+class Twins(Cluster):
+    """Node 0, the primary, runs twice under one identity: one twin is linked with ann and node 1, the other with bob
+    and nodes 2 and 3. Neither knows of the other, and nobody else can tell them apart."""
+
+    def __init__(self, core: type[PbftCore]) -> None:
+        super().__init__(core=core)
+        self._one = self.servers[0]
+        self.disks[0] = Disk()
+        self.start(0)
+        self._other = self.servers[0]
+        self.blocked = lambda packet: packet.sender == 0 and packet.to not in self._linked()
+
+    def _linked(self) -> tuple[int, ...]:
+        return (1,) if self.servers[0] is self._one else (2, 3)
+
+    def receive(self, packet: Any) -> None:
+        if packet.to == 0:
+            self.servers[0] = self._one if packet.sender in ("ann", 1) else self._other
+        super().receive(packet)
+
+
+class QuorumOfTwo(PbftCore):
+    class notary_type(Notary):  # noqa: N801
+        def __init__(self, setup: Any) -> None:
+            super().__init__(setup)
+            self.quorum = 2
+
+
+def apart(core: type[PbftCore]) -> Cluster:
+    cluster = Twins(core)
+    for client in ("ann", "bob"):
+        cluster.submit(client, 1)
+    cluster.settle()
+    for timestamp in range(2, 4):
+        cluster.submit("bob", timestamp, range(1, 4))
+        cluster.run(3_000_000)
+    return cluster
+
+
+def test_x9_one_identity_in_two_places_is_one_liar() -> None:
+    """Two quorums share a correct replica, however often a faulty one runs."""
+    cluster = apart(PbftCore)
+    assert cluster.done("bob", 3)
+    assert cluster.check_agreement({0}) > 0
+    with pytest.raises(AssertionError):  # by the judge, or by an invariant of its own before that
+        apart(QuorumOfTwo).check_agreement({0})
 
 
 @pytest.mark.parametrize("sender", [0, 2])

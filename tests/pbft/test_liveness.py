@@ -284,6 +284,22 @@ def test_4_4_a_new_primary_is_told_what_waits() -> None:
     assert cluster.done("ann", 1)
 
 
+def test_p37_a_primary_that_ignores_one_client_is_replaced() -> None:
+    """Whatever else it gets executed meanwhile: each request that waits has its own time."""
+    cluster = Cluster()
+    bob = cluster.request("bob", 1)
+    cluster.blocked = lambda packet: (
+        packet.to == 0 and type(packet.message) is Submit and packet.message.request == bob.raw
+    )
+    cluster.inject("bob", range(1, 4), Submit(bob.raw))
+    for timestamp in range(1, 12):
+        cluster.submit("ann", timestamp, range(4), low=timestamp - 1)
+        cluster.run(T // 4)
+    assert cluster.done("ann", 3), "others are served"
+    assert cluster.done("bob", 1)
+    assert set(cluster.views()) == {1}
+
+
 def test_p32_two_requests_under_one_timestamp_leave_nobody_waiting() -> None:
     """The client lies: one to the primary, another to the backups. One executes, all timers end."""
     cluster = Cluster()

@@ -8,7 +8,7 @@ import pytest
 
 from pbft import messages as m
 from replog.core import Received, Send
-from tests.pbft.harness import SMALL, Cluster, replace
+from tests.pbft.harness import EPOCH_US, SMALL, Cluster, replace
 
 MACS = {**SMALL, "auth": "macs"}
 A = b"a" * 32
@@ -66,6 +66,46 @@ def test_cl02_what_it_was_not_sent_is_fetched_from_those_who_were() -> None:
     assert not cluster.core(3).ordering.active, "one replica's word, twice"
     hear(cluster, 3, 1, given[0])
     assert (cluster.core(3).ordering.view, cluster.core(3).ordering.active) == (1, True)
+
+
+def test_p16_what_it_voted_for_outlives_a_restart() -> None:
+    """Q: what a correct replica has prepared might else never be chosen again (A2). Node 3 accepts a batch in view 0
+    and votes for it in view 1; view 2, which knows nothing of that, has begun when it restarts."""
+    cluster = Cluster(options=MACS)
+    batch = m.Batch(EPOCH_US, [cluster.request("ann", 1)])
+    hear(cluster, 3, 0, m.PrePrepare(0, 1, batch.digest, b"", batch.time, batch.raws))
+    placed = [m.Placed(1, batch.digest, 0)]
+    for view, said in ((1, placed), (2, [])):
+        told = {node: m.MacViewChange(view, 0, [m.Claim(0, bytes(32))], said, said, node) for node in (0, 1, 2)}
+        for node, message in told.items():
+            hear(cluster, 3, node, message)
+        sources = [m.Heard(node, m.message_digest(message)) for node, message in told.items()]
+        proposals = [m.Proposal(item.seq, item.digest, b"") for item in said]
+        hear(cluster, 3, view, m.MacNewView(view, sources, m.Claim(0, bytes(32)), proposals))
+        assert (cluster.core(3).ordering.view, cluster.core(3).ordering.active) == (view, True)
+    assert cluster.core(3).ordering.slots[1].voted == {batch.digest: 1}
+    cluster.restart(3)
+    assert cluster.core(3).ordering.slots[1].voted == {batch.digest: 1}
+    changes = cluster.core(3).view_changes
+    assert changes.own in changes.hard_state(True), "nor does a cut of the log take it"
+    left = cluster.core(3).ordering.hard_state()
+    cluster.disks[3].records = [(5, m.RECORDS.encode(record)) for record in left]
+    cluster.restart(3)
+    assert cluster.core(3).ordering.slot(1).voted == {batch.digest: 1}, "nor that of a view which it did not ask for"
+
+
+def test_cl02_a_view_change_tells_every_checkpoint_that_is_held() -> None:
+    """C: one that is not stable here, as no CHECKPOINT of the others arrived, may be what the new view begins with."""
+    cluster = Cluster(options=MACS)
+    cluster.blocked = lambda packet: type(packet.message) is m.Checkpoint
+    for timestamp in range(1, 6):
+        cluster.submit("ann", timestamp)
+        cluster.settle()
+    core = cluster.core(3)
+    own = core.view_changes.ask(1, core.checkpoints, core.ordering)
+    assert [claim.seq for claim in own.checkpoints] == [0, 4]
+    assert own.checkpoints[1].digest == core.checkpoints.own[4]
+    assert [item.seq for item in own.prepared] == [1, 2, 3, 4, 5]
 
 
 def test_p5_the_first_new_view_stands() -> None:

@@ -10,6 +10,7 @@ from pbft import PbftCore
 from pbft.messages import Batch, Commit, Committed, Prepare, PreparedProof, PrePrepare
 from pbft.notary import Notary
 from pbft.ordering import Ordering
+from pbft.slots import BODIES_MAX, Slot
 from replog.codec import Domain
 from replog.core import Persist, Received, Reply, Send
 from replog.types import Request, Submit
@@ -471,6 +472,35 @@ def test_nobody_decides_without_a_certificate(spoil: Any) -> None:
     assert kinds(hear(cluster, 1, 2, Committed(proof, body.time, body.raws))) == []
     assert cluster.core(1).executed == 0
     assert cluster.rules(1)
+
+
+def test_4_4_the_bodies_of_a_slot_are_bounded_and_what_is_needed_stays() -> None:
+    """Those of the last views: a later one may choose any of them again."""
+    cluster = Cluster()
+    batches = [Batch(EPOCH_US + number, [cluster.request("ann", 1)]) for number in range(20)]
+    slot = Slot(1)
+    slot.digest = batches[0].digest
+    slot.committed = forge.committed(cluster, 0, 1, batches[1].digest, [0, 2, 3])
+    slot.prepared = forge.prepared(cluster, 0, 1, batches[2].digest, [2, 3])
+    for batch in batches:
+        slot.keep(batch)
+    kept = [batches.index(batch) for batch in slot.bodies.values()]
+    assert kept == [0, 1, 2, 15, 16, 17, 18, 19]
+    assert len(kept) == BODIES_MAX
+
+
+def test_x10_ones_own_vote_is_checked_like_any_other() -> None:
+    """A certificate with a vote of node 1 that node 1 never cast, shown to node 1 itself."""
+    cluster, digest = accepted()
+    body = cluster.core(1).ordering.slots[1].bodies[digest]
+    proof = forge.committed(cluster, 0, 1, digest, [0, 1, 2])
+    forged = replace(
+        proof, votes=[replace(vote, signature=b"x") if vote.replica == 1 else vote for vote in proof.votes]
+    )
+    hear(cluster, 1, 2, Committed(forged, body.time, body.raws))
+    assert cluster.core(1).executed == 0
+    hear(cluster, 1, 2, Committed(proof, body.time, body.raws))
+    assert cluster.core(1).executed == 1
 
 
 def test_agreed_time_and_seed_are_the_same_everywhere() -> None:

@@ -8,18 +8,20 @@ from typing import Any
 
 import pytest
 
-from pbft import PbftCore
+from pbft import SPEC, PbftCore
 from pbft import messages as m
 from pbft.macs import MacCore
 from pbft.recovery import Leave, Phase, Recovery, highest_possible
 from replog import merkle
 from replog.apps.kv import KeyValue
-from replog.core import Command
+from replog.core import Command, Send, Wanted
 from replog.executor import Executor
+from replog.sim import SimCluster
 from replog.types import Request
 from tests.pbft import forge
 from tests.pbft.chance import Chance
 from tests.pbft.harness import DOMAIN, SECOND, SMALL, Cluster
+from tests.pbft.test_macs import asks, choice
 
 BOTH = pytest.mark.parametrize("auth", ["signatures", "macs"])
 
@@ -109,7 +111,7 @@ def finds_and_repairs(auth: str, harm: Any, executor: type[Executor] = Executor)
     harm(cluster, 2)
     said = refresh(cluster, 2)
     right = cluster.data(1)
-    return said["repaired"] > 0 and cluster.data(2) == right and len(cluster.digests()) == 1
+    return said["fetched"] > 0 and cluster.data(2) == right and len(cluster.digests()) == 1
 
 
 @BOTH
@@ -119,11 +121,33 @@ def test_a_changed_state_is_found_and_repaired(auth: str, harm: Any) -> None:
     assert not finds_and_repairs(auth, harm, TrustingExecutor), "digests at hand tell nothing"
 
 
+def test_of_a_large_state_only_what_was_changed_moves() -> None:
+    """Digests computed anew lead to the parts that differ, whatever the tree at hand says."""
+    right, wrong = Executor(KeyValue()), Executor(KeyValue())
+    for executor in (right, wrong):
+        machine: Any = executor._runtime.machine
+        for number in range(5_000):
+            machine.data[f"k{number}"] = str(number)
+        digest = executor.checkpoint(0)
+    machine.data._data["k17"] = "stolen"
+    assert wrong.digest() == digest, "nothing is noticed"
+    assert wrong.audit() > 10
+    assert wrong.digest() != digest
+    answer, moved = wrong.restore(0, digest), 0
+    while isinstance(answer, Wanted):
+        part = answer.parts[0]
+        data, _ = right.read_part(0, part, answer.hints.get(part, b""))
+        assert data is not None
+        answer, moved = wrong.write_part(0, part, data), moved + 1
+    assert machine.data["k17"] == "17"
+    assert moved <= 4
+
+
 @BOTH
 def test_a_sound_replica_stays_as_it_is(auth: str) -> None:
     cluster = store(auth=auth)
     said = refresh(cluster, 1)
-    assert said["repaired"] == said["dropped"] == 0
+    assert said["fetched"] == said["dropped"] == 0
     assert said["parts"] > 0
     load(cluster, range(20, 24))
     assert len(cluster.digests()) == 1
@@ -256,6 +280,32 @@ def test_what_a_correct_replica_promised_outlives_its_refresh(auth: str) -> None
     cluster.check_agreement()
 
 
+@BOTH
+def test_p16_what_was_promised_while_the_answers_were_under_way_stands(auth: str) -> None:
+    """The answers are old: the others, and this replica, are beyond what they say by the time they come."""
+    cluster = store(1, auth=auth)
+    cluster.holds = lambda packet: type(packet.message) is m.Standing
+    cluster.step(2, Command("refresh", {}))
+    cluster.settle()
+    load(cluster, range(2, 13))
+    cluster.blocked = lambda packet: type(packet.message) is m.Commit
+    cluster.submit("ann", 13, range(4))
+    cluster.settle()
+    before = cluster.core(2).ordering.slots[13].prepared
+    assert before is not None
+    cluster.release()
+    cluster.settle()
+    assert cluster.core(2).recovery.checking
+    assert cluster.core(2).options.log_window < 13
+    slot = cluster.core(2).ordering.slots.get(13)
+    assert slot is not None
+    assert slot.prepared == before
+    cluster.heal()
+    assert cluster.run(10 * SECOND, lambda: bool(told(cluster, 2)))
+    cluster.restart(2)
+    cluster.check_agreement()
+
+
 # --------------------------------------------------------------------------------------------------------- the primary
 
 
@@ -367,6 +417,18 @@ def test_leave_is_not_forgotten_in_a_crash() -> None:
     assert cluster.run(20 * SECOND, lambda: bool(told(cluster, 2) and told(cluster, 3)))
 
 
+def test_whoever_did_not_hear_that_a_refresh_is_over_asks() -> None:
+    """The word is lost, and with it what was written of it: as when a replica is stopped right then."""
+    cluster = store()
+    cluster.blocked = lambda packet: type(packet.message) is m.Refreshing and packet.message.over and packet.to == 1
+    refresh(cluster, 2)
+    cluster.run(5 * SECOND)
+    assert cluster.core(1).recovery.leave.holder(cluster.now, 2) == 2
+    cluster.heal()
+    cluster.restart(1)
+    refresh(cluster, 1)
+
+
 def test_a_replica_that_dies_within_its_refresh_holds_nobody_up_when_it_is_back() -> None:
     cluster = store()
     cluster.blocked = lambda packet: type(packet.message) is m.Checkpoint
@@ -420,15 +482,36 @@ def test_null_requests_are_for_refreshes_only() -> None:
     assert any("null ones are for" in rule for rule in cluster.rules(1))
 
 
+def test_a_null_request_that_may_have_been_decided_is_proposed_again() -> None:
+    """The last one before a view change too: else its number would be given away a second time."""
+    null = [(6, m.NULL.digest, 3)]
+    assert choice(asks(1, null), asks(2, null), asks(3)) == [
+        *((seq, m.NULL.digest) for seq in range(1, 6)),
+        (6, m.NULL.digest),
+    ]
+    assert choice(asks(0), asks(1), asks(2), asks(3, null)) == [], "one alone lies: nothing is made of it"
+
+
 def test_a_liar_that_asks_for_the_moon_gets_a_window_at_most() -> None:
     """It has leave, and wants a checkpoint that never comes: the others are kept busy for two windows, once."""
     cluster = store(2)
+    cluster.crash(3)
     cluster.inject(3, (0, 1, 2), m.Refreshing(7, 0, False))
     cluster.inject(3, (0, 1, 2), m.Refreshing(7, 2**60, False))
     cluster.run(5 * SECOND)
     cluster.inject(3, (0, 1, 2), m.Refreshing(7, 2**61, False))
     cluster.run(5 * SECOND)
-    assert max(cluster.executed()) <= 2 * cluster.options.log_window
+    assert 2 < max(cluster.executed()) <= 2 * cluster.options.log_window
+
+
+def test_a_liar_that_asks_without_end_makes_nobody_write_without_end() -> None:
+    cluster = store(2)
+    cluster.crash(3)
+    before = len(cluster.disks[1].records)
+    for nonce in range(1, 500):
+        cluster.inject(3, 1, m.Refreshing(nonce, 0, False))
+    cluster.settle()
+    assert before < len(cluster.disks[1].records) <= before + 8
 
 
 def test_under_macs_the_keys_that_an_intruder_saw_are_worth_nothing() -> None:
@@ -475,3 +558,40 @@ def test_refreshes_at_random_among_all_else_that_happens(auth: str, n: int, liar
         refreshed += chance.refreshed
     assert compared > 0, "vacuous"
     assert refreshed > 0, "vacuous"
+
+
+class Mute:
+    """A replica that hears everything and says nothing to the others."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def step(self, now: int, event: Any) -> list[Any]:
+        return [effect for effect in self.inner.step(now, event) if type(effect) is not Send]
+
+    def status(self) -> Any:
+        return self.inner.status()
+
+
+@BOTH
+@pytest.mark.parametrize(("f", "faulty"), [(1, ()), (2, (6,))])
+def test_in_the_simulated_world_each_in_turn_under_load(auth: str, f: int, faulty: tuple[int, ...]) -> None:
+    """Started anew from their disks and refreshed, in turn; with f = 2 one is silent all the time."""
+    cluster = SimCluster(
+        SPEC,
+        f=f,
+        options=SMALL | {"auth": auth},
+        seed=7,
+        wrap=lambda node, replica: Mute(replica) if node in faulty else replica,
+    )
+    cluster.refresh_every(cluster.n * SECOND // 2)
+    for number in range(150):
+        cluster.client().submit([KeyValue.operation("put", f"k{number % 20}", str(number))])
+        cluster.run_until(lambda: cluster.client().outstanding == 0)
+        cluster.run_for(SECOND // 30)
+    cores: list[Any] = [cluster.replica(node).core for node in range(cluster.n) if node not in faulty]
+    under_way = [core.me for core in cores if not core.recovery.done]
+    assert len(under_way) <= 1, "all others have come to the end, in their present life"
+    assert min(node.lives for node in cluster.nodes) >= 1
+    cluster.check_invariants([core.me for core in cores])
+    assert cluster.client().acknowledged == 150

@@ -228,6 +228,18 @@ def was_ever_wrong(cluster: Store, proof: m.CheckpointProof) -> bool:
     return any(wrong)
 
 
+def test_p41_a_part_counts_once_from_the_one_that_was_asked_for_it() -> None:
+    """Else a liar could fill the executor with what nobody wants, and be taken for the one that was asked."""
+    transfer = transfer_of(StateTransfer)
+    ((peer, _),) = asked(transfer.on_wanted(Wanted(4, (0,), False))).values()
+    part = m.PartData(4, 0, b"part")
+    for other in {0, 1, 2} - {peer}:
+        assert transfer.on_part(other, part) == []
+    assert transfer.on_part(peer, m.PartData(8, 0, b"part")) == []
+    assert transfer.on_part(peer, part) == [WritePart(4, 0, b"part")]
+    assert transfer.on_part(peer, part) == []
+
+
 class TakesForGranted(StateTransfer):
     def _judge(self, part: int, writer: int) -> None:
         pass

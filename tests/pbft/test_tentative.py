@@ -9,10 +9,11 @@ import pytest
 from pbft import PbftCore
 from pbft import messages as m
 from pbft.execution import Execution
-from replog.core import Effect
+from replog.core import Effect, Received
 from replog.types import Answer
+from tests.pbft import forge
 from tests.pbft.chance import Chance
-from tests.pbft.harness import SECOND, SMALL, Cluster
+from tests.pbft.harness import SECOND, SMALL, Cluster, Disagreement
 
 OPTIONS = {**SMALL, "tentative": True}
 
@@ -64,6 +65,23 @@ def test_5_1_a_checkpoint_is_of_what_is_decided() -> None:
     assert [cluster.core(node).checkpoints.stable.seq for node in range(4)] == [4] * 4
 
 
+def test_5_1_what_prepared_in_an_older_view_is_nothing_for_what_this_one_has_there() -> None:
+    """Node 3 has executed ann's tentatively; view 1 has bob's there, which has not prepared yet."""
+    cluster = Cluster(options=OPTIONS)
+    first = forge.pre_prepare(cluster, 0, 1, [cluster.request("ann", 1)])
+    cluster.step(3, Received(0, first))
+    cluster.step(3, Received(2, forge.prepare(cluster, 2, 0, 1, first.digest)))
+    assert said(cluster, "ann", 1) == {3: Answer.TENTATIVE}
+    asks = [forge.view_change(cluster, node, 1) for node in (0, 1, 2)]
+    second = forge.pre_prepare(cluster, 1, 1, [cluster.request("bob", 1)])
+    for message in (forge.new_view(cluster, 1, asks, []), second):
+        cluster.step(3, Received(1, message))
+    assert cluster.core(3).ordering.slots[1].digest == second.digest
+    assert said(cluster, "bob", 1) == {}
+    cluster.step(3, Received(2, forge.prepare(cluster, 2, 1, 1, second.digest)))
+    assert said(cluster, "bob", 1) == {3: Answer.TENTATIVE}
+
+
 class TakesNothingBack(PbftCore):
     class execution_type(Execution):  # noqa: N801
         def _stands(self, slot: Any) -> bool:
@@ -71,7 +89,7 @@ class TakesNothingBack(PbftCore):
             return slot is not None
 
 
-def replaced(core: type[PbftCore]) -> Cluster:
+def split_off(core: type[PbftCore]) -> Cluster:
     """Node 1 alone prepares ann#6 and executes it tentatively after five decided ones; then it is cut off, and the next
     views put bob#1 there."""
     cluster = Cluster(options=OPTIONS, core=core)
@@ -88,6 +106,11 @@ def replaced(core: type[PbftCore]) -> Cluster:
     )
     cluster.submit("bob", 1, to=(0, 2, 3))
     assert cluster.run(30 * SECOND, until=lambda: cluster.done_by("bob", 1, (0, 2, 3)))
+    return cluster
+
+
+def replaced(core: type[PbftCore]) -> Cluster:
+    cluster = split_off(core)
     cluster.heal()
     cluster.run(30 * SECOND, until=lambda: len(set(cluster.executed())) == 1)
     return cluster
@@ -97,6 +120,33 @@ def test_5_1_what_a_new_view_replaces_is_taken_back() -> None:
     cluster = replaced(PbftCore)
     assert cluster.undone == 1
     check(cluster)
+
+
+class StandsWhileViewsChange(PbftCore):
+    class execution_type(Execution):  # noqa: N801
+        def _stands(self, slot: Any) -> bool:
+            return super()._stands(slot) or not self._ordering.active
+
+
+def told_between_views(core: type[PbftCore]) -> Cluster:
+    """Node 1 has left its view, with ann#6 executed tentatively, when it is told that bob#1 was decided there."""
+    cluster = split_off(core)
+    slot = cluster.core(2).ordering.slots[6]
+    assert slot.committed is not None
+    assert slot.decided is not None
+    cluster.carry_out(1, cluster.core(1)._ask_for(9, "test"))
+    told = m.Committed(slot.committed, slot.decided.time, slot.decided.raws)
+    cluster.step(1, Received(2, told))
+    return cluster
+
+
+def test_5_1_what_is_decided_otherwise_does_not_stand_between_views_either() -> None:
+    """Found by random-byzantine."""
+    cluster = told_between_views(PbftCore)
+    assert (cluster.undone, cluster.executed()[1]) == (1, 6)
+    cluster.check_agreement()
+    with pytest.raises((Disagreement, ValueError)):
+        told_between_views(StandsWhileViewsChange).check_agreement()
 
 
 def check(cluster: Cluster) -> None:

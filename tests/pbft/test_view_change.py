@@ -151,7 +151,7 @@ def test_4_4_a_good_view_change_is_kept() -> None:
     proof = forge.checkpoint_proof(cluster, 128, D, [0, 1, 2])
     message = forge.view_change(cluster, 2, 1, [forge.prepared(cluster, 0, 130, D, [1, 3])], proof)
     hear(cluster, 1, 2, message)
-    assert cluster.core(1).view_changes.heard[2] == message
+    assert cluster.core(1).view_changes.heard.get(2) == message
 
 
 def test_4_4_one_view_change_a_sender_a_view_and_another_proves_a_lie() -> None:
@@ -290,6 +290,18 @@ def test_4_4_a_core_that_does_not_recompute_o_is_told_apart(what: str) -> None:
     cluster = Cluster(core=DoesNotRecomputeO)
     hear(cluster, 3, 1, bad_new_views(cluster)[what])
     assert cluster.core(3).view == 1
+
+
+def test_p6_view_changes_of_different_views_do_not_add_up() -> None:
+    """Node 3 asks for view 2 already: that is no word for view 1. Its timer may run, though. [CL99 4.5.2]"""
+    cluster = Cluster()
+    cluster.core(1)._ask_for(1, "test")
+    hear(cluster, 1, 2, forge.view_change(cluster, 2, 1))
+    hear(cluster, 1, 3, forge.view_change(cluster, 3, 2))
+    assert (cluster.core(1).view, cluster.core(1).ordering.active) == (1, False)
+    assert not any(type(message) is m.NewView for _, _, message in cluster.sent)
+    hear(cluster, 1, 0, forge.view_change(cluster, 0, 1))
+    assert (cluster.core(1).view, cluster.core(1).ordering.active) == (1, True)
 
 
 def test_4_4_a_backup_accepts_a_proper_new_view_and_prepares_what_it_can() -> None:

@@ -315,9 +315,20 @@ class TestTime:
         _, effects = client.submit(0, [b"op"])
         while not ends(effects):
             effects = client.on_timeout(min(wakes(effects)))
-        assert ends(effects) == [Failed(1, "unknown", "no answer in 2500 us")]
+        assert ends(effects) == [Failed(1, "unknown", "no answer in time (2500 us)")]
         assert (client.low, client.outstanding) == (1, 0)
         assert client.on_message(9_000, 0, done(1)) == []
+
+    def test_results_that_differ_more_than_replicas_may_lie_ask_about_the_application(self) -> None:
+        client = pbft()
+        client.submit(0, [b"op"])
+        assert client.standing(1) == "no answer in time"
+        client.on_message(1, 0, done(1, b"a"))
+        client.on_message(1, 1, done(1, b"b"))
+        assert client.standing(1) == "2 of 4 replicas answered in time, no 2 of them alike"
+        client.on_message(1, 2, done(1, b"c"))
+        told = "3 of 4 replicas answered in time, no 2 of them alike; is the application deterministic?"
+        assert client.standing(1) == told
 
     def test_what_waited_too_long_was_never_sent(self) -> None:
         client = raft(give_up_us=500)

@@ -1,10 +1,11 @@
 """The cluster file: what is made can be read, and whatever is wrong is one line that names field, value and rule."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from replog import protocols
+from replog import config, protocols
 from replog.config import FILE, ClusterConfig, create_cluster, load_app, toml_of
 from replog.errors import ConfigError
 from replog.storage import Storage
@@ -32,6 +33,23 @@ def test_what_is_made_can_be_read(tmp_path: Path) -> None:
     assert all(len(key) == 32 for key in read.public_keys().values())
     for name in ("ca.pem", "node-0/key.pem", "node-0/log.db", "node-0/state.db", "client-cli/tls.pem"):
         assert (tmp_path / "c" / name).is_file()
+
+
+def test_of_two_that_are_made_at_once_the_later_is_told_of_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = config._write
+
+    def meanwhile(folder: Path, values: dict[str, Any]) -> None:
+        write(folder, values)
+        monkeypatch.setattr(config, "_write", write)
+        create_cluster(tmp_path / "c", "toy")
+
+    monkeypatch.setattr(config, "_write", meanwhile)
+    with pytest.raises(ConfigError, match=r"/c: holds a cluster already; start that one"):
+        create_cluster(tmp_path / "c", "toy")
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+    assert ClusterConfig.load(tmp_path / "c").n == 1
 
 
 def test_two_clusters_never_share_an_identity(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import inspect
 import itertools
 import pkgutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,13 @@ FILES = {
     "rd": "pbft/test_reads",
     "te": "pbft/test_tentative",
     "ma": "pbft/test_macs",
+    "re": "pbft/test_recovery",
+    "ev": "pbft/test_evidence",
+    "bl": "pbft/test_blame",
+    "go": "pbft/test_golden",
     "mv": "pbft/test_mac_view_change",
+    "at": "pbft/test_mac_attacks",
+    "cf": "pbft/test_config",
     "ho": "pbft/test_hostile",
     "ch": "pbft/test_chance",
     "cl": "replog/test_client",
@@ -45,6 +52,7 @@ FILES = {
     "co": "replog/test_codec",
     "ke": "replog/test_keys",
     "so": "replog/test_storage",
+    "rs": "replog/test_request",
     "qu": "replog/test_quorum",
 }
 """What the map calls a file of tests."""
@@ -153,7 +161,8 @@ def owner_of(target: str) -> tuple[Any, str]:
     return kind, name
 
 
-def tests_of(test: str) -> list[tuple[str, Callable[..., Any]]]:
+@functools.cache
+def functions_of(test: str) -> list[tuple[str, Callable[..., Any]]]:
     """The tests that the map calls `test`: name and function, bound to its class if it has one."""
     file, _, part = test.partition(" ")
     module = importlib.import_module(f"tests.{FILES[file].replace('/', '.')}")
@@ -181,18 +190,40 @@ def _named(value: Any) -> str:
 
 def play(test: str, case: str) -> None:
     """Call one test, as pytest would."""
-    ((_, function),) = tests_of(test)
+    ((_, function),) = functions_of(test)
     chosen = arguments(function, case)
     if not chosen:
         raise LookupError(f"{test} has no case {case}")
     for values in chosen:
-        with pytest.MonkeyPatch.context() as patch:
-            given = {"monkeypatch": patch} if "monkeypatch" in inspect.signature(function).parameters else {}
-            function(**values, **given)
+        with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+            known = {"monkeypatch": patch, "tmp_path": Path(folder)}
+            function(**values, **_fixtures(function, known, vars(sys.modules[function.__module__])))
+
+
+def _fixtures(function: Callable[..., Any], known: dict[str, Any], of: dict[str, Any]) -> dict[str, Any]:
+    """What `function` asks for by name: of pytest's own, or made by a fixture of its file."""
+    names = [
+        name for name in inspect.signature(function).parameters if name in known or hasattr(of.get(name), "__wrapped__")
+    ]
+    return {name: known[name] if name in known else _made(of[name].__wrapped__, known, of) for name in names}
+
+
+def _made(fixture: Callable[..., Any], known: dict[str, Any], of: dict[str, Any]) -> Any:
+    return fixture(**_fixtures(fixture, known, of))
 
 
 def load() -> dict[str, Mutant]:
     """All mutants, in the order of the rules."""
-    for part in ("normal_case", "checkpoints", "view_changes", "state", "clients", "macs"):
+    for part in (
+        "normal_case",
+        "checkpoints",
+        "view_changes",
+        "state",
+        "clients",
+        "macs",
+        "recovery",
+        "ground",
+        "accountability",
+    ):
         importlib.import_module(f"tests.pbft.mutants.{part}")
     return MUTANTS

@@ -170,3 +170,8 @@ def lets_out_what_waits_for_the_disk(right: Any, self: Any) -> list[Any]:
     ready = [effect for _, effect in self._queue]
     self._queue.clear()
     return ready
+
+
+@mutant("_File._check", "so memory_durability_survives_the_process_but_not_the_machine")
+def starts_on_what_may_be_lost(right: Any, self: Any, about: dict[str, str], owner: str) -> None:
+    right(self, {**about, "unsynced": ""}, owner)

@@ -32,6 +32,12 @@ def one_reply_is_a_result(right: Any, cls: Any, rules: Any, n: int) -> Any:
     return right(cls, dataclasses.replace(rules, reply_quorum=1), n)
 
 
+@mutant("Pbft.client_rules", "cf p39_clients_want_a_weak_quorum_and_a_quorum")
+def a_weak_quorum_is_enough_for_all(right: Any, self: Any, n: int, f: int, options: Any) -> Any:
+    rules = right(self, n, f, options)
+    return dataclasses.replace(rules, read_quorum=rules.reply_quorum, tentative_quorum=rules.reply_quorum)
+
+
 @mutant("Word.backs", "cl a_result_needs_a_quorum_of_equal_replies")
 def any_word_backs_any_other(right: Any, self: Any, word: Any) -> bool:
     return True
@@ -289,6 +295,11 @@ def waits_for_agreement_that_cannot_come(right: Any, self: Any, now: int, pendin
 @mutant("Execution._apply", "te what_is_prepared_is_executed_and_answered_before_it_is_committed")
 def waits_for_the_commits(right: Any, self: Any, slot: Any) -> list[Any]:
     return [] if slot is None or slot.decided is None else [self._effect(slot.seq, slot.decided)]
+
+
+@mutant("Ordering.has_prepared", "te what_prepared_in_an_older_view_is_nothing_for_what_this_one")
+def goes_by_an_older_view(right: Any, self: Any, slot: Any) -> bool:
+    return slot.prepared is not None
 
 
 @mutant("Execution._stands", "te what_a_new_view_replaces_is_taken_back", stopped="zip() argument 2 is shorter")

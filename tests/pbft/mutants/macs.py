@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from replog.core import Accuse
+import pytest
+
+from pbft.messages import NULL, ViewChangeAck
+from replog.core import Accuse, Send
 from tests.pbft.mutants import mutant, returns
 
 # ------------------------------------------------------------------------------------------------------ authenticators
@@ -133,3 +136,72 @@ def any_v_will_do(right: Any, self: Any, sender: int, message: Any) -> list[Any]
 def the_last_new_view_stands(right: Any, self: Any, message: Any) -> list[Any]:
     self.new_view = message
     return []
+
+
+@mutant("MacViewChanges.hard_state", "mv p16_what_it_voted_for_outlives_a_restart")
+def cuts_its_votes_away(right: Any, self: Any, active: bool) -> list[Any]:
+    return [record for record in right(self, active) if record is not self.own or not active]
+
+
+returns("cuts_away_what_it_voted_for", [], "MacOrdering.hard_state", "mv p16_what_it_voted_for_outlives_a_restart")
+returns("forgets_its_votes", None, "MacViewChanges.recall_votes", "mv p16_what_it_voted_for_outlives_a_restart")
+
+
+returns("repeats_no_claim", [], "ClaimedCheckpoints.words", "cp what_is_lost_once_is_sent_again", "Checkpoint-macs")
+
+
+@mutant("ClaimedCheckpoints.held", "mv cl02_a_view_change_tells_every_checkpoint_that_is_held")
+def tells_the_stable_one_alone(right: Any, self: Any) -> list[Any]:
+    return list(right(self)[:1])
+
+
+# ------------------------------------------------------------------------------------ aimed at by liars, one at a time
+
+
+@mutant("MacViewChanges.choose", "at p3_a_null_request_that_was_prepared")
+def chooses_no_null_at_the_end(right: Any, self: Any, messages: Any) -> Any:
+    chosen = right(self, messages)
+    while chosen is not None and chosen[1] and chosen[1][-1].digest == NULL.digest:
+        chosen[1].pop()
+    return chosen
+
+
+@mutant("MacOrdering.useless", "at cl02_p_has_all_that_was_prepared_above_h")
+def drops_what_is_proved_elsewhere(right: Any, self: Any) -> int:
+    return max([int(self.low), *(seq - self._notary.log_window for seq in self.slots)])
+
+
+@mutant("Ordering.recall_view", "at p16_what_a_new_view_put_beyond")
+def recalls_its_window_alone(right: Any, self: Any, *args: Any) -> None:
+    self.enter(*args)
+
+
+@mutant("MacViewChanges.on_new_view", "at p12_new_views_of_far_views")
+def waits_for_the_farthest_view(right: Any, self: Any, sender: int, message: Any) -> list[Any]:
+    if any(awaited.view >= message.view for awaited in self._awaited.values()):
+        return []
+    return list(right(self, sender, message))
+
+
+@mutant("MacViewChanges._acknowledge", "at cl02_what_was_acknowledged_can_be_shown")
+def acknowledges_what_it_may_not_keep(right: Any, self: Any, node: int) -> list[Any]:
+    heard = self.heard.get(node)
+    if heard is None or self._notary.primary(heard.view) in (self._notary.me, node):
+        return []
+    return [Send((self._notary.primary(heard.view),), ViewChangeAck(heard.view, node, self._digests[node]))]
+
+
+@mutant("PbftCore._on_restored", "at cl02_a_state_taken_on_the_word_of_a_few")
+def a_few_raise_h(right: Any, self: Any, proof: Any) -> list[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(self.checkpoints, "is_certain", lambda proof: True)
+        return list(right(self, proof))
+
+
+returns("a_claim_is_enough_for_a_peer", True, "Ordering.proves", "at cl02_status_under_macs_a_decided_replica_repeats")
+returns("takes_every_request", True, "MacRequests._is_backed", "at p31_a_client_that_goes_on_spoiling", "True")
+
+
+@mutant("MacAcceptance.doubt", "at p31_a_doubt_of_an_older_view")
+def the_first_doubt_stays(right: Any, self: Any, message: Any, batch: Any, request: Any) -> list[Any]:
+    return [] if message.seq in self._doubted else list(right(self, message, batch, request))

@@ -52,7 +52,7 @@ def never_waits_for_what_is_in_flight(right: Any, self: Any) -> bool:
     return bool(right(self))
 
 
-@mutant("Proposing._has_room", "nc the_primary_stays_below_the_high_watermark", stopped="")
+@mutant("Proposing._has_room", "nc the_primary_stays_below_the_high_watermark")
 def proposes_beyond_the_window(right: Any, self: Any) -> bool:
     return self._ordering.leads and self._ordering.next_seq - self._execution.executed <= self._options.in_flight_max
 
@@ -130,6 +130,22 @@ def _says_as(right: Any, self: Domain, kind: str, fields: Any) -> bytes:
     return bytes(right(self, kind, fields))
 
 
+@mutant("Notary.check", "nc x10_ones_own_vote_is_checked_like_any_other")
+def takes_its_own_word_unseen(right: Any, self: Any, signer: int, *said: Any) -> bool:
+    return signer == self.me or right(self, signer, *said)
+
+
+@mutant("quorum.byzantine_quorum", "ho x9_one_identity_in_two_places_is_one_liar")
+def two_are_a_quorum(right: Any, n: int, f: int) -> int:
+    return 2
+
+
+@mutant("Ed25519Verifier.verify", "ke a_longer_signature_is_none")
+def takes_signatures_of_any_length(right: Any, self: Any, signer: Any, statement: bytes, signature: bytes) -> bool:
+    both = signature + statement
+    return bool(right(self, signer, both[64:], both[:64]))
+
+
 @mutant("Domain.statement", "nc a_backup_refuses_a_pre_prepare_with", "signature of another type")
 def signs_no_type(right: Any, self: Any, kind: str, fields: Any) -> bytes:
     return _says_as(right, self, "said", fields)
@@ -179,6 +195,9 @@ def takes_the_second_too(right: Any, self: Any, message: Any) -> list[Any]:
 
 
 returns("keeps_no_proof_of_a_lie", [], "Witness._contradiction", "nc a_second_digest_for_a_place")
+
+
+returns("accuses_without_end", False, "Notary.is_convicted", "nc a_second_digest_for_a_place")
 
 
 @mutant("Ordering._hear", "nc two_votes_for_one_place_prove_a_lie", "commit")
@@ -299,7 +318,7 @@ def applies_any_index(right: Any, self: Any, index: int, *rest: Any) -> Any:
     return right(self, index, *rest)
 
 
-@mutant("SessionTable.admits", "nc a_batch_of_what_was_executed_changes_nothing", stopped="")
+@mutant("SessionTable.admits", "nc a_batch_of_what_was_executed_changes_nothing")
 def executes_again(right: Any, self: Any, client: str, timestamp: int, low: int | None = None) -> bool:
     session = self._sessions.get(client)
     if session is not None and low is not None:

@@ -72,6 +72,11 @@ def trusts_parts(right: Any, self: Any, part: int, hole: Any, records: Any) -> b
     return bool(right(self, part, hole, records))
 
 
+@mutant("StateTransfer.on_part", "st p41_a_part_counts_once_from_the_one_that_was_asked")
+def takes_parts_from_anybody(right: Any, self: Any, sender: int, message: Any) -> list[Any]:
+    return list(right(self, self._asked.get(message.part, sender), message))
+
+
 @mutant("StateTransfer._judge", "st p41_who_leads_astray_is_asked_for_wholes", "StateTransfer")
 def takes_it_for_granted(right: Any, self: Any, part: int, writer: int) -> None: ...
 
@@ -124,3 +129,25 @@ def stays_where_it_was(right: Any, self: Any, seq: int) -> None:
 def gives_parts_without_end(right: Any, self: Any, now: int, sender: int, message: Any) -> list[Any]:
     self._parts._used.clear()
     return list(right(self, now, sender, message))
+
+
+returns("leaves_them_waiting", [], "Intake.answer_swept", "cp who_waits_here_is_answered_when_the_state_has_jumped")
+returns("waits_for_what_the_state_has_passed", [], "Requests.sweep", "cp who_waits_here_is_answered_when_the_state_has")
+
+
+@mutant("Slot.keep", "nc the_bodies_of_a_slot_are_bounded_and_what_is_needed_stays")
+def drops_the_oldest_body(right: Any, self: Any, batch: Any) -> None:
+    self.bodies[batch.digest] = batch
+    if len(self.bodies) > 8:
+        del self.bodies[next(iter(self.bodies))]
+
+
+@mutant("Slot.keep", "nc the_bodies_of_a_slot_are_bounded_and_what_is_needed_stays")
+def keeps_every_body(right: Any, self: Any, batch: Any) -> None:
+    self.bodies[batch.digest] = batch
+
+
+@mutant("Giving.part", "cp bodies_and_parts_are_given_within_a_budget")
+def gives_bytes_without_end(right: Any, self: Any, now: int, event: Any) -> list[Any]:
+    self._bytes._used.clear()
+    return list(right(self, now, event))

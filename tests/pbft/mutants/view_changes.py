@@ -21,6 +21,15 @@ def one_timer_for_all_requests(right: Any, self: Any) -> list[Any]:
     return [] if before is not None and self.patience.target is not None else effects
 
 
+@mutant("PbftCore._watch", "li p37_a_primary_that_ignores_one_client_is_replaced")
+def anything_executed_is_progress(right: Any, self: Any) -> list[Any]:
+    moved, self.watched = self.executed > getattr(self, "watched", 0), self.executed
+    effects = list(right(self))
+    if moved and not effects and self.patience.target is not None:
+        effects += self.patience.wait_for(self._now, self.patience.target)
+    return effects
+
+
 @mutant("PbftCore._watch", "li the_primary_times_nobody")
 def the_primary_blames_itself(right: Any, self: Any) -> list[Any]:
     if not self.ordering.leads:
@@ -96,6 +105,7 @@ def shows_an_old_checkpoint(right: Any, self: Any, view: int, checkpoints: Any, 
 
 returns("checks_no_certificate", "", "Notary.flaw_in_prepared", "vc a_view_change_is_refused_with", "too few votes")
 returns("checks_no_view_change", "", "Notary.flaw_in_view_change", "vc a_view_change_is_refused_with", "seq twice")
+returns("refuses_every_view_change", "no", "Notary.flaw_in_view_change", "vc a_good_view_change_is_kept")
 returns("asks_for_no_signature", True, "Notary.check_view_change", "vc a_view_change_is_refused_with", "no signature")
 
 
@@ -166,6 +176,11 @@ def null_requests_take_time(right: Any, self: Any, index: int, requests: Any, ti
 def begins_without_a_quorum(right: Any, self: Any, view: int) -> Any:
     self._notary.quorum -= 1
     return right(self, view)
+
+
+@mutant("Asking.asking", "vc p6_view_changes_of_different_views_do_not_add_up")
+def adds_up_unlike_views(right: Any, self: Any, view: int) -> list[Any]:
+    return [self.heard[node] for node in sorted(self.heard) if self.heard[node].view >= view]
 
 
 @mutant("PbftCore._gather", "vc the_primary_of_the_next_view_begins_it_with_a_quorum")
