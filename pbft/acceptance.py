@@ -73,7 +73,8 @@ class Acceptance:
         return self.ordering.accept(message, batch) + self._two_faced(batch)
 
     def _two_faced(self, batch: Batch) -> list[Effect]:
-        """Clients that gave this replica another request under the same timestamp. (P32)"""
+        """Clients that gave this replica another request under the same timestamp: both were verified anyway, since a
+        client could else make work with signatures that are none. (P32, P36)"""
         pending = self.requests.pending
         pairs = [(pending.get(request.identity), request) for request in batch.requests] if pending else []
         return [

@@ -90,10 +90,8 @@ class Intake:
         return [*refusal, *self.notary.refuse(sender, "request: bad signature")]
 
     def second(self, known: Request, request: Request, sender: Principal) -> list[Effect]:
-        """Another request under the identity of one that waits: signed by its client, it convicts that client. (P32)"""
-        signed = request.body != known.body and self.requests.vouches(request)
-        accusation = self.notary.accuse_client(known, request) if signed else []
-        return [*accusation, *self.notary.refuse(sender, "a second request under one timestamp")]
+        """Another request under the identity of one that waits. (P32)"""
+        return self.notary.refuse(sender, "a second request under one timestamp")
 
     def forward(self, request: Request) -> list[Effect]:
         if not self.ordering.active or self.ordering.leads:
