@@ -228,6 +228,8 @@ class Ordering:
         slot = self.slot(message.proof.seq)
         if slot.committed is None:
             slot.committed = message.proof
+        if slot.committed.digest != message.proof.digest:
+            return  # a fork: on disk, it would be what counts after a restart, and this replica would contradict itself
         slot.keep(batch)
         self._unsaved.append(message)
 

@@ -11,7 +11,7 @@ from pbft import SPEC
 from pbft import messages as m
 from pbft.blame import Blame, Transcript, blame
 from pbft.evidence import NotProven
-from replog.core import Received, Timeout
+from replog.core import Persist, Received, Timeout
 from tests.pbft import forge
 from tests.pbft.harness import DOMAIN, Cluster
 from tests.pbft.proofs import verdict
@@ -142,3 +142,16 @@ def test_under_macs_nobody_can_be_proved_to_have_lied() -> None:
     assert SPEC.archived(unsigned) is None  # type: ignore[attr-defined]
     with pytest.raises(NotProven, match="auth = macs"):
         inquiry(cluster, 0, unsigned)
+
+
+def test_after_a_fork_a_correct_replica_stays_with_what_it_decided_first() -> None:
+    """It may lack the body still: the other certificate, on its disk, would count after a restart."""
+    cluster = fork_in_one_view(*FORKS[0])
+    other = certificate(cluster, 3)
+    body = cluster.core(3).ordering.slots[1].decided
+    assert body is not None
+    before = cluster.core(2).ordering.slots[1].committed
+    cluster.core(2).ordering.decide_by(m.Committed(other, body.time, body.raws), body)
+    assert cluster.core(2).ordering.slots[1].committed == before
+    saved = [effect.record for effect in cluster.core(2).ordering.save() if isinstance(effect, Persist)]
+    assert not any(isinstance(record, m.Committed) for record in saved)
