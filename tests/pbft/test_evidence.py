@@ -39,6 +39,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "refreshes": {"refreshes": True},
     "refreshes and a liar": {"refreshes": True, "liars": 1},
     "tentative execution": {"options": {**SMALL, "tentative": True}, "liars": 1},
+    "more liars than f": {"liars": 2},
 }
 
 
@@ -67,6 +68,44 @@ def test_a_core_that_forgets_its_promises_is_convicted() -> None:
         return bool(convictions(chance.cluster, chance.correct)[0])
 
     assert any(convicted(seed, Amnesiac) for seed in range(20))
+
+
+class LosesTheMachine(Chance):
+    """Durability "memory": a power cut takes records that were reported as written, and what was said stays said."""
+
+    starts_anyway = False
+
+    def restart(self) -> None:
+        node = self.rng.choice(self.correct)
+        if node in self.cluster.servers:
+            self.cluster.crash(node)
+            disk = self.cluster.disks[node]
+            disk.records = disk.records[: self.rng.randrange(len(disk.records) + 1)]
+            if self.starts_anyway:
+                self.cluster.start(node)
+
+    def trouble(self, steps: int) -> None:
+        start = self.cluster.start
+        self.cluster.start = lambda node: start(node) if self.starts_anyway else []  # type: ignore[method-assign]
+        super().trouble(steps)
+
+
+class StartsAnyway(LosesTheMachine):
+    """What storage refuses to do (`tests/replog/test_storage.py`, memory durability)."""
+
+    starts_anyway = True
+
+
+def test_with_durability_memory_a_replica_that_lost_something_does_not_start_and_is_not_convicted() -> None:
+    def convicted(seed: int, kind: type[Chance]) -> bool:
+        chance = kind(seed)
+        chance.hold_disks = lambda: None  # type: ignore[method-assign]
+        with contextlib.suppress(AssertionError):  # a replica that starts anyway breaks more than this
+            chance.trouble(2000)
+        return bool(convictions(chance.cluster, chance.correct)[0])
+
+    assert not any(convicted(seed, LosesTheMachine) for seed in range(6))
+    assert any(convicted(seed, StartsAnyway) for seed in range(6))
 
 
 # ---------------------------------------------------------------------------------------------- who is shown what, when
