@@ -11,7 +11,7 @@ node are noticed by whoever has seen both, and noted.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pbft.messages import (
     Checkpoint,
@@ -42,6 +42,7 @@ from replog.types import Message, NodeId
 if TYPE_CHECKING:
     from pbft.notary import Notary
 
+M = TypeVar("M", bound=Message)
 PLACES_MAX: Final = 4_096
 """Places remembered of each replica; the oldest go."""
 VIEWS_MAX: Final = 2
@@ -49,7 +50,7 @@ VIEWS_MAX: Final = 2
 SHOWINGS_MAX: Final = 4
 """So often one voter can make this replica show what it knows of a slot in one view: messages get lost."""
 _OWN: Final = (Prepare, Commit, Checkpoint, ViewChange)
-_DIRECT: Final = (PrePrepare, *_OWN)
+_SIGNED: Final = frozenset({PrePrepare, NewView, *_OWN})
 
 
 class Witness:
@@ -70,14 +71,34 @@ class Witness:
 
     def heard(self, sender: NodeId, message: Message) -> list[Effect]:
         """A statement that its signer brought itself."""
+        kind = type(message)
+        if (kind is Prepare or kind is Commit) and self._fits(sender, message):  # type: ignore[arg-type]
+            return []
+        if kind not in _SIGNED:
+            return []
         if isinstance(message, NewView):
             return self._began(message) if sender == self._notary.primary(message.view) else []
-        if type(message) not in _DIRECT or (isinstance(message, _OWN) and message.replica != sender):
+        if isinstance(message, _OWN) and message.replica != sender:
             return []
         if isinstance(message, ViewChange):
             return self._asked(message) if self._notary.transferable and self._is_signed(sender, message) else []
         statement = bare(message)
         return self._compare(sender, statement) + self._show(sender, statement)
+
+    def _fits(self, sender: NodeId, message: Prepare | Commit) -> bool:
+        """The common case, at little cost: remember a vote for what the sender and the primary have said before."""
+        place, digest = ("phases", message.view, message.seq), message.digest
+        said = self._said.get(sender)
+        known: Any = said.get(place) if said is not None else None
+        face: Any = self._said.get(self._notary.primary(message.view), {}).get(place)
+        unlike = (known is not None and known.digest != digest) or (face is not None and face.digest != digest)
+        if said is None or unlike or message.replica != sender:
+            return False
+        if known is None:
+            _keep(said, place, message)
+        if type(message) is Commit:
+            _keep(self._commits.setdefault(sender, {}), place, message)
+        return True
 
     def proposed(self, message: PrePrepare) -> None:
         """This replica's own face as primary: others' votes are held against it."""
@@ -113,8 +134,7 @@ class Witness:
         if isinstance(message, Commit):
             _keep(self._commits.setdefault(signer, {}), place, message)
         if known is message:
-            if len(said) > PLACES_MAX:
-                del said[next(iter(said))]
+            _keep(said, place, message)
             return []
         if signer == self._notary.me or what_of(known) == what_of(message):
             return []
@@ -220,7 +240,8 @@ class Witness:
         assert all(len(views) <= VIEWS_MAX for views in self._views.values()), "view-changes remembered are bounded"
 
 
-def _keep(kept: dict[Place, Commit], place: Place, message: Commit) -> None:
+def _keep(kept: dict[Place, M], place: Place, message: M) -> None:
+    """The first statement at a place stays; the oldest place goes."""
     kept.setdefault(place, message)
     if len(kept) > PLACES_MAX:
         del kept[next(iter(kept))]
