@@ -45,7 +45,7 @@ def app_commands(app: typer.Typer) -> None:
 def compare(
     scenarios: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SCENARIO...]", help="Names, or paths that end in .toml; `list WHAT` shows the names."),
+        typer.Argument(metavar="SCENARIO", help="Names, or paths that end in .toml; `list WHAT` shows the names."),
     ] = None,
     protocol: Annotated[
         list[str] | None, typer.Option("--protocol", help="Only this protocol; may be given several times.")

@@ -105,7 +105,7 @@ def cas(
 
 
 def scan(
-    prefix: Annotated[str, typer.Argument(metavar="[PREFIX]", callback=options.utf8)] = "",
+    prefix: Annotated[str, typer.Argument(metavar="PREFIX", callback=options.utf8)] = "",
     cluster: ClusterOption = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -142,7 +142,7 @@ def _pairs(value: Any) -> list[Any]:
 
 def call(
     method: Annotated[str, typer.Argument(metavar="METHOD")],
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="ARG...")] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="ARG")] = None,
     cluster: ClusterOption = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -190,9 +190,12 @@ def log(
     _, folder = _running(cluster)
 
     async def show(client: LogClient, begin: int) -> None:
+        entry = None
         async for entry in client.log(begin, follow=follow):
             for shown in _lines(entry, verbose, json):
                 output.line(shown)
+        if entry is None:
+            output.remark("the log is empty" if first is None else f"--from = {first}: the log ends before that")
 
     async def read(client: LogClient) -> None:
         try:

@@ -36,7 +36,13 @@ class Tree(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in self.commands:
             self._join()
-        return super().get_command(ctx, cmd_name)
+        found = super().get_command(ctx, cmd_name)
+        if found is not None:
+            _untyped(found, ctx)
+        return found
+
+    def get_params(self, ctx: Any) -> Any:
+        return _without_types(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:
         self._join()
@@ -58,6 +64,20 @@ class Tree(TyperGroup):
                 output.remark(f"replog: the commands of {point.name!r} ({point.value}) do not load: {error}")
         for name, command in get_group(app).commands.items():
             self.commands.setdefault(name, command)
+
+
+def _untyped(command: Any, ctx: Any) -> None:
+    """A flag's help says what it does, not that it is a <bool>."""
+    _without_types(command.get_params(ctx))
+    for inner in getattr(command, "commands", {}).values():
+        _untyped(inner, ctx)
+
+
+def _without_types(parameters: Any) -> Any:
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = ""
+    return parameters
 
 
 def _version(asked: bool) -> None:
@@ -96,10 +116,20 @@ def one_line(error: Exception, arguments: Sequence[str]) -> str:
 
     message = " ".join(str(getattr(error, "format_message", error.__str__)()).split()).rstrip(".")
     context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "replog"
+    path = context.command_path if context is not None else _asked(arguments)
     given = _given(getattr(getattr(error, "param", None), "opts", ()), arguments)
     rule = rule_of(getattr(error, "message", message)).rstrip(".")
     return f"{message if given is None else f'{given}: {rule}'} (see: {path} --help)"
+
+
+def _asked(arguments: Sequence[str]) -> str:
+    """The command that was meant, where the error does not know: `replog kv put`."""
+    place, path = command(), "replog"
+    for name in arguments:
+        if name not in (place.list_commands(None) if hasattr(place, "list_commands") else ()):
+            break
+        place, path = place.commands[name], f"{path} {name}"
+    return path
 
 
 def _given(options: Sequence[str], arguments: Sequence[str]) -> str | None:

@@ -61,7 +61,8 @@ def _check_number(method: Method, count: int) -> None:
     least, most = len(required(method)), len(method.parameters)
     if not least <= count <= most:
         wanted = str(least) if least == most else f"{least} to {most}"
-        raise WrongArguments(f"{count} arguments given, {wanted} taken; {method.signature}")
+        given = f"{count} argument{'' if count == 1 else 's'} given"
+        raise WrongArguments(f"{given}, {wanted} taken; {method.signature}")
 
 
 def _plain(method: Method, parameter: Parameter, value: Any) -> Any:

@@ -269,9 +269,9 @@ class Dialler:
                 await self._once(node, host, port)
                 delay, said = BACKOFF_MIN_S, ""
             except (aiohttp.ClientError, OSError, Refused) as error:
-                if said != str(error):
-                    log.info("no link to node %d at %s:%d: %s", node, host, port, error)
-                said = str(error)
+                if said != (reason := _reason(error)):
+                    log.info("no link to node %d at %s:%d: %s", node, host, port, reason)
+                said = reason
             self._unreachable(node)
             await asyncio.sleep(delay * self._random.uniform(0.5, 1.0))
             delay = min(2 * delay, BACKOFF_MAX_S)
@@ -295,3 +295,9 @@ class Dialler:
 
     async def close(self) -> None:
         await self._session.close()
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without aiohttp's words about where: they hold the address of an object."""
+    inner = (getattr(error, name, None) for name in ("os_error", "certificate_error"))
+    return str(next((found for found in inner if found is not None), error))

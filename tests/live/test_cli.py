@@ -70,6 +70,8 @@ def test_from_up_to_down_and_up_again(shell: Shell, protocol: str, n: int, word:
         assert shell.said("call", "append", "x", "0") == "20"
         log = [line.split("\t")[2] for line in shell.said("log").splitlines()]
         assert [entry for entry in log if entry.startswith("put")] == ['put("x", "1")', 'put("y/1", "one")']
+        beyond = shell.run("log", "--from", "999")
+        assert (beyond.stdout, beyond.stderr) == ("", "--from = 999: the log ends before that\n")
         status = shell.json("status")
         assert [replica["node"] for replica in status["replicas"]] == list(range(n))
         assert all({"node", "pid", "role", "address", word, "last_index"} <= set(one) for one in status["replicas"])

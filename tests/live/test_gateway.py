@@ -170,7 +170,7 @@ Send = Callable[[Http], Awaitable[aiohttp.ClientResponse]]
         (lambda http: http.post("/call/fly"), 404, ("fly", "append, cas")),
         (lambda http: http.post("/call/put", data=b"{"), 400, ("not JSON", "put(key: str")),
         (lambda http: http.post("/call/put", json=5), 400, ("array", "put(key: str")),
-        (lambda http: http.post("/call/put", json=["x"]), 422, ("1 arguments", "2")),
+        (lambda http: http.post("/call/put", json=["x"]), 422, ("1 argument given", "2")),
         (lambda http: http.post("/call/put", json=["x", 1]), 422, ("value", "must be str")),
         (lambda http: http.post("/call/put", json={"key": "x", "worth": "1"}), 422, ("worth", "no such argument")),
         (lambda http: http.post("/call/put", json={"key": "x"}), 422, ("value", "missing")),

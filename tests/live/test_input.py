@@ -33,6 +33,7 @@ NO_UTF8 = os.fsdecode(b"a\xff")
         (["1", "x", r'["\ud800"]'], Unencodable, "tags = "),
         (["x"], WrongArguments, "count = 'x': must be int"),
         ([], WrongArguments, "0 arguments given, 1 to 4 taken"),
+        (["1"] * 5, WrongArguments, "5 arguments given, 1 to 4 taken"),
     ],
 )
 def test_what_no_operation_can_carry_is_refused_with_the_signature(
@@ -42,6 +43,12 @@ def test_what_no_operation_can_carry_is_refused_with_the_signature(
         of_texts(FEED, texts)
     assert words in str(told.value)
     assert str(told.value).endswith(f"; {FEED.signature}")
+
+
+def test_one_argument_is_no_arguments() -> None:
+    put = next(method for method in KeyValue.describe() if method.name == "put")
+    with pytest.raises(WrongArguments, match=r"^1 argument given, 2 taken"):
+        of_texts(put, ["x"])
 
 
 def test_what_can_be_carried_arrives_as_it_was_typed() -> None:

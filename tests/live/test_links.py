@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -103,6 +104,21 @@ async def test_a_link_knows_both_ends_and_keeps_the_order(root: Path) -> None:
         assert all(link.send(frame) for frame in sent)
         assert [await ends.frames.get() for _ in sent] == sent
         keeping.cancel()
+
+
+async def test_why_there_is_no_link_is_told_without_addresses_of_objects(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with contextlib.closing(bind("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    async with listening(root) as ends, dialler(ends, root / "node-1") as dial:
+        dial._unreachable = lambda node: keeping.cancel()
+        keeping = asyncio.create_task(dial.keep(0, "127.0.0.1", port))
+        with caplog.at_level(logging.INFO), pytest.raises(asyncio.CancelledError):
+            await keeping
+    (said,) = [text for text in caplog.messages if text.startswith("no link to node 0")]
+    assert said.startswith(f"no link to node 0 at 127.0.0.1:{port}: [Errno ")
+    assert "object at" not in said
 
 
 async def test_a_lost_link_comes_back(root: Path) -> None:

@@ -200,6 +200,30 @@ def test_an_application_that_cannot_be_made_is_refused_before_there_is_a_folder(
     assert not folder.exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "see"),
+    [
+        (["up", "pbft", "--app"], "replog up"),
+        (["kv", "scan", "--cluster"], "replog kv scan"),
+        (["compare", "--seeds"], "replog compare"),
+    ],
+)
+def test_an_option_without_its_value_leads_to_the_help_of_its_command(
+    arguments: list[str], see: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    assert f"Option '{arguments[-1]}' requires an argument (see: {see} --help)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["up"], ["kv", "scan"], ["compare"], ["call"]])
+def test_help_shows_flags_and_lists_as_they_are_typed(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--help" in shown
+    assert "<bool>" not in shown
+    assert "[[" not in shown
+
+
 def test_a_cluster_of_another_user_is_not_taken_for_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pbft.messages import Checkpoint
 from replog.apps.counter import Counter
 from tests.pbft.harness import SECOND, SMALL, Cluster
 
@@ -49,6 +50,18 @@ def test_one_that_differs_makes_no_other_replica_doubt_itself(options: dict[str,
         status = cluster.core(node).status()
         assert "differs" not in status.role
         assert status.in_sync
+
+
+@pytest.mark.parametrize("options", [{}, {"auth": "macs"}])
+def test_the_word_of_f_others_is_no_reason_to_doubt(options: dict[str, Any]) -> None:
+    cluster = Cluster(options={**SMALL, **options})
+    disturb(cluster, 3, 1000)
+    cluster.blocked = lambda packet: type(packet.message) is Checkpoint and packet.sender in (1, 2)
+    load(cluster)
+    assert cluster.core(0).executed == 4
+    assert cluster.core(0).checkpoints.stable.seq == 0
+    assert "differs" not in cluster.core(0).status().role
+    assert cluster.core(0).status().in_sync
 
 
 def test_one_whose_state_is_wrong_says_so_until_it_is_mended() -> None:
