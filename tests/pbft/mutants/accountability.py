@@ -37,10 +37,9 @@ def convicts_by_its_own_options(right: Any, self: Any) -> Any:
 returns("lets_clients_go", [], "Notary.accuse_client", "ev a_client_with_two_requests")
 
 
-@mutant("Witness._compare", "ev what_is_remembered_is_bounded")
-def remembers_all_places(right: Any, self: Any, signer: int, message: Any) -> list[Any]:
-    self._said.setdefault(signer, {})[("phases", message.view, message.seq)] = message
-    return []
+@mutant("witness._keep", "ev what_is_remembered_is_bounded")
+def remembers_all_places(right: Any, kept: Any, place: Any, message: Any) -> None:
+    kept.setdefault(place, message)
 
 
 @mutant("blame._about", "bl a_fork_over_views_names")
