@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from replog.types import ClientId, Micros, NodeId
+from replog.types import ClientId, Micros, NodeId, Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,16 @@ class Digested:
 
 
 @dataclass(frozen=True, slots=True)
+class Charge:
+    """An accusation as it was made: `raw` are the statements as their bytes, in hex."""
+
+    culprit: Principal
+    kind: str
+    place: str
+    raw: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Life:
     """From a start to the next: the saved state that it began with (index 0: none), and the places at which its own
     decisions and digests begin."""
@@ -66,6 +76,7 @@ class Decisions:
     node: NodeId
     decided: list[Decided] = field(default_factory=list)
     digests: list[Digested] = field(default_factory=list)
+    charges: list[Charge] = field(default_factory=list)
     lives: list[Life] = field(default_factory=lambda: [Life()])
 
     @property
@@ -100,6 +111,9 @@ class Decisions:
         effect = line.get("effect", {})
         if effect.get("kind") == "Apply" and not effect.get("tentative"):
             self.decided.append(Decided(line["t"], effect["index"], tuple(map(_entry, effect["requests"]))))
+        elif effect.get("kind") == "Accuse":
+            which = (effect["culprit"], effect["rule"], effect["place"])
+            self.charges.append(Charge(*which, tuple(effect["raw"])))
         elif effect.get("note") == "checkpoint":
             self.digests.append(Digested(line["t"], effect["detail"]["index"], effect["detail"]["digest"]))
 

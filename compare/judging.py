@@ -9,14 +9,19 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from compare.checkers import JUDGES, Check, Evidence, Undecided
-from compare.decisions import collect
+from compare.checkers import JUDGES, Check, Conflict, Evidence, Undecided
+from compare.decisions import Charge, collect
 from compare.faults import Engine
 from compare.history import Call
 from compare.results import SAFETY, CheckResult, Finding, Latency, Run, Verdict, verdict_of
 from compare.scenario import Scenario
+from replog import protocols
+from replog.codec import Domain
+from replog.core import Accuse
+from replog.keys import Verifier
 from replog.types import ClientId, Micros, NodeId
 
 
@@ -38,7 +43,8 @@ class Observed:
     `began`, `ended`: of the workload. `liars`: replicas an attack was wrapped around. `gone`: replicas that crashed
     for good. `signed`: by Byzantine clients, as judges get it. `acts`, `events`: see `Run`. `lines`: decision lines
     of all replicas; what liars say in them is left out (HAZARDS X4). `broken`: which of our own processes ended
-    unasked; then judges are heard but there is no verdict, whatever they say.
+    unasked; then judges are heard but there is no verdict, whatever they say. `conflicts`: as judges get them.
+    `cluster`, `verifier`: its name and public keys, to check accusations with.
     """
 
     scenario: Scenario
@@ -59,6 +65,9 @@ class Observed:
     events: Mapping[str, int] = field(default_factory=dict)
     signed: Mapping[ClientId, Collection[str]] = field(default_factory=dict)
     broken: str = ""
+    conflicts: Sequence[Conflict] = ()
+    cluster: str = ""
+    verifier: Verifier | None = None
     costs: Costs = field(default_factory=Costs)
 
 
@@ -72,7 +81,23 @@ def evidence_of(observed: Observed) -> Evidence:
         faults_end=observed.began + _us(observed.scenario.faults_end_s),
         model=observed.scenario.workload.kind,
         signed=observed.signed,
+        conflicts=observed.conflicts,
+        flaw=partial(_flaw, observed),
     )
+
+
+def _flaw(observed: Observed, charge: Charge) -> str:
+    """Why this accusation convicts nobody; "" if it does."""
+    spec = protocols.find(observed.protocol)
+    if observed.verifier is None or not hasattr(spec, "convict"):
+        return "there are no keys to check it with"
+    try:
+        first, *rest = (spec.messages.decode(bytes.fromhex(raw)) for raw in charge.raw)
+        accusation = Accuse(charge.culprit, charge.kind, first, *rest[:1])
+        spec.convict(accusation, Domain(observed.cluster), observed.verifier, (observed.n, observed.scenario.f))
+    except ValueError as reason:
+        return str(reason)
+    return ""
 
 
 def conclude(observed: Observed) -> Run:

@@ -221,6 +221,8 @@ class _Trial:
             attack_actions=sum(int(path.read_text()) for path in self._control.glob("actions-*")),
             fault_actions=self._strikes,
             broken="; ".join(map(_obituary, self._deaths)),
+            cluster=self._config.cluster,
+            verifier=Ed25519Verifier(self._config.public_keys()),
             costs=self._costs,
         )
 

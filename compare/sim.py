@@ -20,6 +20,7 @@ from compare.attacks.byzantine_client import ByzantineClient
 from compare.attacks.storms import CLIENT_ATTACKS
 from compare.decisions import collect
 from compare.faults import FAULTS, Verb
+from compare.hearsay import Hearsay
 from compare.history import Call, Refusal
 from compare.judging import Costs, Observed
 from compare.options import Loss
@@ -102,6 +103,9 @@ class Trial:
         self.began: Micros = 0
         self.ended: Micros = 0
         self.cluster = self._cluster()
+        nodes = self.cluster.nodes
+        domain, verifier = self.cluster.domain, self.cluster.verifier()
+        self.hearsay = Hearsay(self.cluster.n, domain, verifier, lambda node: nodes[node].lives)
 
     def _cluster(self) -> SimCluster:
         scenario, side = self.scenario, self.scenario.side(self.spec.name)
@@ -136,6 +140,8 @@ class Trial:
         """A correct replica is about to hear this."""
         if sender in self.liars:
             self._wrapped[sender].arrived(node, message)
+            if self._signs:
+                self.hearsay.told(node, sender, message)
         elif sender in self.strangers:
             self._told_by_strangers += 1
 
@@ -175,6 +181,11 @@ class Trial:
         return stranger
 
     @property
+    def _signs(self) -> bool:
+        """Whether replicas sign what they say."""
+        return getattr(self.cluster.options, "auth", "") == "signatures"
+
+    @property
     def _acts(self) -> Counter[str]:
         """What liars told correct replicas, and what Byzantine clients did."""
         acts = [wrapper.acts for wrapper in self._all_wrapped] + [one.acts for one in self.strangers.values()]
@@ -200,6 +211,9 @@ class Trial:
             acts=self._acts,
             events=self.witness.events | {f"fault {name}": number for name, number in self.strikes.items()},
             signed={name: stranger.signed for name, stranger in self.strangers.items()},
+            conflicts=self.hearsay.conflicts(set(range(self.cluster.n)) - self.liars - self.gone),
+            cluster=self.cluster.domain.cluster,
+            verifier=self.cluster.verifier(),
             costs=costs,
         )
 

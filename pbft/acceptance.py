@@ -68,7 +68,21 @@ class Acceptance:
         if flaw := self.requests.flaw_in_batch(batch, self._wall()):
             return self.notary.refuse(sender, f"pre-prepare: {flaw}")
         doubtful = self.requests.unvouched(batch)
-        return self.ordering.accept(message, batch) if doubtful is None else self.doubt(message, batch, doubtful)
+        if doubtful is not None:
+            return self.doubt(message, batch, doubtful)
+        return self.ordering.accept(message, batch) + self._two_faced(batch)
+
+    def _two_faced(self, batch: Batch) -> list[Effect]:
+        """Clients that gave this replica another request under the same timestamp: both were verified anyway, since a
+        client could else make work with signatures that are none. (P32, P36)"""
+        pending = self.requests.pending
+        pairs = [(pending.get(request.identity), request) for request in batch.requests] if pending else []
+        return [
+            effect
+            for known, request in pairs
+            if known is not None and known.digest != request.digest and known.body != request.body
+            for effect in self.notary.accuse_client(known, request)
+        ]
 
     def doubt(self, message: PrePrepare, batch: Batch, request: Request) -> list[Effect]:
         """A batch with a request that its client did not sign: never voted for."""
@@ -76,11 +90,10 @@ class Acceptance:
         return self.notary.refuse(self.ordering.primary, rule)
 
     def _again(self, message: PrePrepare) -> list[Effect]:
-        """A pre-prepare for a seq that has one: the body that a new view lacked, a repetition, or a lie (P17)."""
+        """A pre-prepare for a seq that has one: the body that a new view lacked, a repetition, or a lie, which is for
+        the witness (P17)."""
         slot = self.ordering.slot(message.seq)
-        if slot.digest != message.digest:
-            return self.ordering.contradict(message)
-        batch = _batch(message) if slot.body is None else None
+        batch = _batch(message) if slot.digest == message.digest and slot.body is None else None
         return self.ordering.supply(message.seq, batch) if batch is not None else []
 
     def on_vote(self, sender: NodeId, message: Prepare | Commit) -> list[Effect]:
@@ -109,7 +122,7 @@ class Acceptance:
         if flaw := self.notary.flaw_in_commit(message.proof):
             return self.notary.refuse(sender, f"committed: {flaw}")
         self.ordering.decide_by(message, batch)
-        return []
+        return self.notary.witness.proven(message.proof)
 
     def on_batch_data(self, sender: NodeId, message: BatchData) -> list[Effect]:
         slot = self.ordering.slots.get(message.seq)

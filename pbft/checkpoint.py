@@ -51,20 +51,10 @@ class Checkpoints:
         tally = self.votes.setdefault(seq, Tally())
         earlier = tally.said(voter)
         if earlier is not None and earlier[0] != message.digest:
-            return self._contradicts(message, earlier)
+            return []  # the first one stays, and the witness has both
         if voter not in tally.good:
             tally.held[voter] = (message.digest, message.signature)
         return self._prove(seq, message.digest)
-
-    def _contradicts(self, message: Checkpoint, earlier: tuple[Digest, bytes]) -> list[Effect]:
-        seq, voter = message.seq, message.replica
-        if not self._check(seq, message.digest, voter, message.signature):
-            return self._notary.refuse(voter, "bad signature of checkpoint")
-        if not self._check(seq, earlier[0], voter, earlier[1]):
-            self.votes[seq].held[voter] = (message.digest, message.signature)
-            return []
-        first = Checkpoint(seq, earlier[0], voter, earlier[1])
-        return self._notary.accuse(voter, "two-checkpoints", seq, first, message)
 
     def _prove(self, seq: int, digest: Digest) -> list[Effect]:
         """2f+1 of different replicas with one digest are the proof; checked once so many came. [CL99 4.3]"""

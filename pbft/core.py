@@ -34,6 +34,7 @@ from pbft.messages import (
     Refreshing,
     Standing,
     Status,
+    Testimony,
     ViewChange,
 )
 from pbft.notary import Notary
@@ -75,6 +76,7 @@ if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
 
 VIEW_CHANGES: Final = 2
 NEW_VIEWS: Final = 2
+TESTIMONIES: Final = 64
 """What of one peer is checked in one status interval."""
 REPEATS: Final = 4
 """So many times VIEW-CHANGE is repeated at every tick, then at every so manyth, like a request that still waits."""
@@ -133,6 +135,7 @@ class PbftCore:
         self.giving = Giving(period)
         self._view_changes: Allowance[NodeId] = Allowance(VIEW_CHANGES, period)
         self._new_views: Allowance[NodeId] = Allowance(NEW_VIEWS, period)
+        self._testimonies: Allowance[NodeId] = Allowance(TESTIMONIES, period)
         self._events: dict[type[Any], Callable[[Any], list[Effect]]] = {
             Started: self._on_started,
             Received: self._on_received,
@@ -164,6 +167,7 @@ class PbftCore:
             Complaint: self._on_complaint,
             Refreshing: self._on_refreshing,
             Standing: self._on_standing,
+            Testimony: self._on_testimony,
         }
         self._from_clients: dict[type[Any], Callable[[ClientId, Any], list[Effect]]] = {
             Submit: self._on_client_submit,
@@ -238,6 +242,7 @@ class PbftCore:
         self.demands.check_invariants()
         self.acceptance.check_invariants()
         self.recovery.check_invariants()
+        self.notary.witness.check_invariants()
         assert self.checkpoints.stable.seq == self.ordering.low, "the low watermark is the stable checkpoint"
         assert self.executed >= self.ordering.low, "everything up to the low watermark was executed"
 
@@ -310,7 +315,7 @@ class PbftCore:
         if handler is None:
             return self.notary.refuse(sender, f"a replica sends no {type(message).__name__}")
         self.hearing.heard_at[sender] = self._now
-        return handler(sender, message)
+        return handler(sender, message) + self.notary.witness.heard(sender, message)
 
     # -------------------------------------------------------------------------------------------------------- requests
 
@@ -686,6 +691,10 @@ class PbftCore:
         return self._give_up_view() + self.recovery.settle(self._now)
 
     # ----------------------------------------------------------------------------------------------------- catching up
+
+    def _on_testimony(self, sender: NodeId, message: Testimony) -> list[Effect]:
+        """Another replica shows what it has heard of a third one: see `pbft.witness`."""
+        return self.notary.witness.told(message) if self._testimonies.take(self._now, sender) else []
 
     def _on_status(self, sender: NodeId, message: Status) -> list[Effect]:
         self.hearing.claim(sender, message.executed)

@@ -148,6 +148,16 @@ class NewView(Message, tag="pn", frozen=True):
     signature: Signature
 
 
+# ------------------------------------------------------------------------------------------------- accountability
+
+
+class Testimony(Message, tag="pT", frozen=True):
+    """Signed statements of others that do not fit what the sender has accepted, and what it has: whoever heard another
+    face of the same node has evidence then. Pre-prepares come without requests."""
+
+    statements: Annotated[list[PrePrepare | Prepare | Commit | Checkpoint], msgspec.Meta(max_length=64)]
+
+
 # ------------------------------------------------------------- view change without signatures [CL02 view changes]
 
 
@@ -360,6 +370,7 @@ MESSAGES: Final[Codec[Any]] = Codec(
     Complaint,
     Refreshing,
     Standing,
+    Testimony,
 )
 RECORDS: Final[Codec[Any]] = Codec(
     PrePrepare,

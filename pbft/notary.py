@@ -6,8 +6,9 @@ Pure but for a bounded memory of signatures found good. Every place that a paper
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Self
 
 from pbft.messages import (
     CheckpointProof,
@@ -19,18 +20,22 @@ from pbft.messages import (
     new_view_digest,
     prepared_digest,
 )
+from pbft.witness import Witness
 from replog.core import Accuse, Effect, Note, Setup
 from replog.quorum import byzantine_quorum, weak_quorum
-from replog.types import Digest, Message, NodeId, Principal
+from replog.types import Digest, Message, NodeId, Principal, Request, Submit
 
+Fields = tuple[int | bytes, ...] | bytes
 MEMORY: Final = 16_384
 """Signatures remembered as good: a view change shows again what the normal case has checked."""
+ACCUSATIONS_MAX: Final = 256
+"""Of one node by one replica: it is proved a liar by then."""
 
 
 class Notary:
     """Invariants:
     what `_good` holds was verified with the key of its signer, or signed here
-    `_good` has at most MEMORY entries, `_accused` one for each node and kind of evidence
+    `_good` has at most MEMORY entries, `_accused` at most ACCUSATIONS_MAX for each node
     """
 
     transferable = True
@@ -49,8 +54,9 @@ class Notary:
         self._signer = setup.signer
         self._verifier = setup.verifier
         self._good: dict[tuple[NodeId, bytes], bytes] = {}
-        self._accused: dict[tuple[NodeId, str], int] = {}
+        self._accused: dict[Principal, set[tuple[str, tuple[int, int]]]] = {}
         self.refused = 0
+        self.witness = Witness(self)
 
     def primary(self, view: int) -> NodeId:
         """p = v mod n. [CL99 4]"""
@@ -64,7 +70,7 @@ class Notary:
         self._remember(self.me, signature, statement)
         return signature
 
-    def check(self, signer: NodeId, kind: str, fields: tuple[int | bytes, ...], signature: bytes) -> bool:
+    def check(self, signer: NodeId, kind: str, fields: Fields, signature: bytes) -> bool:
         """Whether `signer` signed `fields` as a statement of this kind, in this cluster and epoch (P22, P24, X10)."""
         statement = self._domain.statement(kind, fields)
         if self._good.get((signer, signature)) == statement:
@@ -153,13 +159,31 @@ class Notary:
 
     # --------------------------------------------------------------------------------------------------- evidence
 
-    def accuse(self, culprit: NodeId, kind: str, place: int, first: Message, second: Message) -> list[Effect]:
-        """Two statements that no correct node signs both; both signatures were checked. Once for each culprit, kind and
-        place (a view or seq, the last one is remembered): one is proof enough, and nobody can make this grow."""
-        if self._accused.get((culprit, kind)) == place:
+    def accuse(
+        self, culprit: Principal, kind: str, place: tuple[int, int], first: Message, second: Message | None
+    ) -> list[Effect]:
+        """Two statements that no correct node signs both, or one that none signs; the signatures were checked. Once for
+        each culprit, kind and place, a (view, seq) or one number and 0: nobody can make this grow."""
+        if self.is_convicted(culprit, kind, place):
             return []
-        self._accused[culprit, kind] = place
-        return [Accuse(culprit, kind, first, second), *self.refuse(culprit, kind)]
+        self._accused.setdefault(culprit, set()).add((kind, place))
+        return [Accuse(culprit, kind, first, second, "{}.{}".format(*place)), *self.refuse(culprit, kind)]
+
+    def accuse_client(self, known: Request, request: Request) -> list[Effect]:
+        """Two requests of one client under one timestamp, both with its signature. (P32)"""
+        place = (request.timestamp, 0)
+        return self.accuse(request.client, "two-requests", place, Submit(known.raw), Submit(request.raw))
+
+    def is_convicted(self, culprit: Principal, kind: str, place: tuple[int, int]) -> bool:
+        """Whether there is nothing new in accusing it of that."""
+        known = self._accused.get(culprit, ())
+        return (kind, place) in known or len(known) >= ACCUSATIONS_MAX
+
+    def unbounded(self) -> Self:
+        """As somebody who knows the members and not the options: what is wrong to it is wrong to everybody."""
+        other = copy.copy(self)
+        other.checkpoint_interval, other.log_window = 1, 2**63
+        return other
 
     def refuse(self, sender: Principal, rule: str) -> list[Effect]:
         """Input that breaks a rule: noted and counted, never an exception."""
@@ -181,7 +205,7 @@ class LinkNotary(Notary):
     def sign(self, kind: str, fields: tuple[int | bytes, ...]) -> bytes:
         return b""
 
-    def check(self, signer: NodeId, kind: str, fields: tuple[int | bytes, ...], signature: bytes) -> bool:
+    def check(self, signer: NodeId, kind: str, fields: Fields, signature: bytes) -> bool:
         return not signature
 
     def flaw_in_prepared(self, proof: PreparedProof) -> str:
@@ -196,6 +220,8 @@ class LinkNotary(Notary):
     def flaw_in_view_change(self, message: ViewChange) -> str:
         return self._NO_PROOF
 
-    def accuse(self, culprit: NodeId, kind: str, place: int, first: Message, second: Message) -> list[Effect]:
+    def accuse(
+        self, culprit: Principal, kind: str, place: tuple[int, int], first: Message, second: Message | None
+    ) -> list[Effect]:
         """Two faces, seen by this replica alone."""
         return self.refuse(culprit, kind)

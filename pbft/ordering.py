@@ -134,6 +134,7 @@ class Ordering:
         self._give(slot, batch.digest, signature)
         slot.keep(batch)
         slot.vote(batch.digest, self.view)
+        self._notary.witness.proposed(message)
         return [*self.save(), Persist(message, seq), Send(self._notary.others, message), *self._advance(slot)]
 
     def accept(self, message: PrePrepare, batch: Batch) -> list[Effect]:
@@ -162,12 +163,13 @@ class Ordering:
         if message.replica == self._notary.primary(message.view):
             return self._notary.refuse(message.replica, "the primary sends no PREPARE")
         slot = self.slot(message.seq)
-        effects = self._hear(slot.prepares, message, "prepare")
-        return effects + self._advance(slot)
+        self._hear(slot.prepares, message)
+        return self._advance(slot)
 
     def on_commit(self, message: Commit) -> list[Effect]:
         slot = self.slot(message.seq)
-        effects = self._hear(slot.commits, message, "commit")
+        self._hear(slot.commits, message)
+        effects: list[Effect] = []
         if message.digest != slot.digest and self.may_be_decided(slot, message.digest):
             effects += self._settle(slot, slot.commits, "commit", message.digest, self._notary.quorum)
             self._decide(slot, message.digest)
@@ -226,6 +228,8 @@ class Ordering:
         slot = self.slot(message.proof.seq)
         if slot.committed is None:
             slot.committed = message.proof
+        if slot.committed.digest != message.proof.digest:
+            return  # a fork: on disk, it would be what counts after a restart, and this replica would contradict itself
         slot.keep(batch)
         self._unsaved.append(message)
 
@@ -305,22 +309,11 @@ class Ordering:
 
     # ----------------------------------------------------------------------------------------------------- votes held
 
-    def _hear(self, tally: Tally, message: Prepare | Commit, kind: str) -> list[Effect]:
-        """Hold a vote. One that contradicts an earlier one is checked at once, both are: that is evidence (P17)."""
+    def _hear(self, tally: Tally, message: Prepare | Commit) -> None:
+        """Hold a vote: the first of each replica stays (P7). What contradicts it is for the witness (P17)."""
         earlier = tally.said(message.replica)
         if earlier is None or (earlier[0] == message.digest and message.replica in tally.held):
             tally.held[message.replica] = (message.digest, message.signature)
-            return []
-        if earlier[0] == message.digest:
-            return []
-        fields = (message.view, message.seq)
-        if not self._notary.check(message.replica, kind, (*fields, message.digest, message.replica), message.signature):
-            return self._notary.refuse(message.replica, f"bad signature of {kind}")
-        if not self._notary.check(message.replica, kind, (*fields, earlier[0], message.replica), earlier[1]):
-            tally.held[message.replica] = (message.digest, message.signature)
-            return []
-        first = type(message)(*fields, earlier[0], message.replica, earlier[1])
-        return self._notary.accuse(message.replica, f"two-{kind}s", message.view, first, message)
 
     def _settle(self, slot: Slot, tally: Tally, kind: str, digest: Digest, needed: int) -> list[Effect]:
         if not tally.held:
@@ -334,18 +327,6 @@ class Ordering:
             for voter in tally.settle(digest, needed, check)
             for note in self._notary.refuse(voter, f"bad signature of {kind}")
         ]
-
-    def contradict(self, message: PrePrepare) -> list[Effect]:
-        """A second pre-prepare for a (view, seq): refused, and, both signatures good, a proof against the primary."""
-        slot = self.slot(message.seq)
-        view, seq, primary = message.view, message.seq, self._notary.primary(message.view)
-        if slot.digest is None:
-            return []
-        if not self._notary.check_pre_prepare(view, seq, message.digest, message.signature):
-            return self._notary.refuse(primary, "bad signature of pre-prepare")
-        first = PrePrepare(view, seq, slot.digest, slot.signature, 0, [])
-        second = PrePrepare(view, seq, message.digest, message.signature, 0, [])
-        return self._notary.accuse(primary, "two-pre-prepares", view, first, second)
 
     # ----------------------------------------------------------------------------------------------------------- status
 
@@ -398,6 +379,7 @@ class Ordering:
                 self.next_seq = max(self.next_seq, record.seq + 1)
             slot.keep(Batch.read(record.time, record.requests))
             slot.vote(record.digest, record.view)
+            self._notary.witness.heard(self._notary.primary(record.view), record)
         elif type(record) is BatchData:
             self.recalled(record.seq).keep(Batch.read(record.time, record.requests))
         elif type(record) is PreparedProof:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from pbft.core import PbftCore
 from pbft.macs import MacCore
-from pbft.messages import MESSAGES, RECORDS
+from pbft.messages import MESSAGES, RECORDS, CheckpointProof, CommitProof, Committed, NewView
 from replog.authenticators import MAC_BYTES
-from replog.core import ClientRules, Core, ProtocolSpec, Setup
+from replog.codec import Domain
+from replog.core import Accuse, ClientRules, Core, ProtocolSpec, Setup
+from replog.keys import Verifier
 from replog.quorum import byzantine_quorum, weak_quorum
+from replog.types import Message
 
 if TYPE_CHECKING:
+    from pbft.blame import Blame
     from pbft.config import Options
 
 WITNESS_EVERY: Final = {"signatures": 16, "macs": 32}
@@ -62,6 +67,39 @@ class Pbft:
             request_bytes_max=options.request_bytes_max - (MAC_BYTES * n if macs else 0),
             request_operations_max=options.batch_operations_max,
         )
+
+    def convict(
+        self, accusation: Accuse, domain: Domain, verifier: Verifier, members: tuple[int, int] | None = None
+    ) -> str:
+        """What the culprit did, in one sentence. Raises ValueError if that is not proved: see `pbft.evidence`."""
+        from pbft.evidence import convict
+
+        return convict(accusation, domain, verifier, members)
+
+    def archived(self, record: Message) -> Message | None:
+        """What of a record on disk is worth keeping for an inquiry: certificates and NEW-VIEWs, where anything in them
+        is signed."""
+        proof = record.proof if isinstance(record, Committed) else record
+        if isinstance(proof, (CommitProof, CheckpointProof)):
+            return proof if any(vote.signature for vote in proof.votes) else None
+        return proof if isinstance(proof, NewView) else None
+
+    def blame(
+        self,
+        archive: Iterable[Message],
+        certificate: Message,
+        others: Iterable[Message],
+        domain: Domain,
+        verifier: Verifier,
+        members: tuple[int, int],
+    ) -> Blame:
+        """Who must have lied for both sides of a fork to be there. Raises ValueError: see `pbft.blame`."""
+        from pbft.blame import Transcript, blame
+
+        if not isinstance(certificate, CommitProof):
+            raise ValueError(f"{type(certificate).__name__} is no commit certificate")
+        new_views = [message for message in others if isinstance(message, NewView)]
+        return blame(Transcript.of(archive), certificate, domain, verifier, members, new_views)
 
 
 SPEC: Final[ProtocolSpec] = Pbft()

@@ -19,6 +19,8 @@ from pbft.messages import (
     PreparedProof,
     Proposal,
     ViewChange,
+    new_view_digest,
+    prepared_digest,
 )
 from pbft.notary import Notary
 from pbft.ordering import Ordering
@@ -137,12 +139,15 @@ class ViewChanges(Asking[ViewChange, NewView]):
         if known is not None and message.view == known.view:
             if not self._notary.check_view_change(message):
                 return self._notary.refuse(message.replica, "view-change: bad signature")
-            return self._notary.accuse(message.replica, "two-view-changes", message.view, known, message)
+            if prepared_digest(message) == prepared_digest(known):
+                return []
+            return self._notary.accuse(message.replica, "two-view-changes", (message.view, 0), known, message)
         flaw = self.flaw(message)
         if flaw:
-            return self._notary.refuse(message.replica, flaw)
+            beyond_doubt = self._notary.unbounded().flaw_in_view_change(message)
+            return self._notary.witness.flawed(message, beyond_doubt) + self._notary.refuse(message.replica, flaw)
         self.heard[message.replica] = message
-        return []
+        return self._notary.witness.proven(message)
 
     def flaw_in_own(self) -> str:
         return self._notary.flaw_in_view_change(self.own) if self.own is not None else ""
@@ -186,14 +191,17 @@ class ViewChanges(Asking[ViewChange, NewView]):
             for seq, digest in map(_place, self.choose(chosen)[1])
         ]
         unsigned = NewView(view, chosen, proposals, b"")
-        return NewView(view, chosen, proposals, self._notary.sign_new_view(unsigned))
+        message = NewView(view, chosen, proposals, self._notary.sign_new_view(unsigned))
+        self._notary.witness.proven(message)  # these view-changes were heard: nothing new but the own proposals
+        return message
 
     def on_new_view(self, sender: NodeId, message: NewView) -> list[Effect]:
         """Signed by its primary, whoever brings it; checked in full (P4)."""
         if flaw := self.flaw_in_new_view(message):
-            return self._notary.refuse(sender, flaw)
+            beyond_doubt = ViewChanges(self._notary.unbounded()).flaw_in_new_view(message)
+            return self._notary.witness.flawed(message, beyond_doubt) + self._notary.refuse(sender, flaw)
         self.accepted = message
-        return []
+        return self._notary.witness.proven(message)
 
     def flaw_in_new_view(self, message: NewView) -> str:
         """Why a NEW-VIEW must be refused: signature, V (a quorum of distinct senders, one view, each valid in all its
@@ -229,7 +237,9 @@ class ViewChanges(Asking[ViewChange, NewView]):
         primary = self._notary.primary(message.view)
         if not self._notary.check_new_view(message):
             return self._notary.refuse(primary, "new-view: bad signature")
-        return self._notary.accuse(primary, "two-new-views", message.view, first, message)
+        if new_view_digest(message) == new_view_digest(first):
+            return []
+        return self._notary.accuse(primary, "two-new-views", (message.view, 0), first, message)
 
     def enter(self, message: NewView) -> tuple[CheckpointProof, dict[int, list[NodeId]]]:
         """`message` was checked and begins its view. Gives min-s, and by seq who has the body, if it is not null."""

@@ -11,19 +11,25 @@ import datetime
 import os
 import ssl
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from replog.errors import ConfigError
 from replog.keys import Ed25519Signer
 from replog.types import Principal
 
+SIZE = x509.ObjectIdentifier("2.25.301894027184512306611027713502219934721")
+"""An extension of identity certificates: n and f of the cluster, as text."""
+EVIDENCE = x509.ObjectIdentifier("2.25.301894027184512306611027713502219934722")
+"""The one use of an identity certificate: no link takes it."""
 LIFETIME = datetime.timedelta(days=3650)
 CLOCK_SKEW = datetime.timedelta(days=1)
 
@@ -42,7 +48,9 @@ class Authority:
         """A new authority; writes ca.pem and ca.key to `folder`."""
         key = Ed25519PrivateKey.generate()
         name = _name(f"replog cluster {cluster}")
-        builder = _builder(name, name, key).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        builder = _builder(name, name, key.public_key()).add_extension(
+            x509.BasicConstraints(ca=True, path_length=0), critical=True
+        )
         certificate = builder.add_extension(_key_usage(signs_certificates=True), critical=True).sign(key, None)
         write_new(folder / "ca.key", _pem_of(key))
         write_new(folder / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
@@ -59,7 +67,7 @@ class Authority:
         folder.mkdir(mode=0o700)
         identity, link = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
         certificate = (
-            _builder(_name(f"replog {who}"[:64]), self._certificate.subject, link)
+            _builder(_name(f"replog {who}"[:64]), self._certificate.subject, link.public_key())
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
             .add_extension(
@@ -77,18 +85,34 @@ class Authority:
         write_new(folder / "tls.pem", certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
         return identity.public_key().public_bytes_raw().hex()
 
+    def certify(self, who: Principal, public_key: str, n: int, f: int) -> str:
+        """A certificate (PEM) of an identity key, for those who are shown what it has signed. It says the size of the
+        cluster too, on which some evidence rests."""
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key))
+        name = x509.UniformResourceIdentifier(link_name(self._cluster, who))
+        certificate = (
+            _builder(_name(f"replog identity {who}"[:64]), self._certificate.subject, key)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(signs_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([EVIDENCE]), critical=True)
+            .add_extension(x509.SubjectAlternativeName([name]), critical=False)
+            .add_extension(x509.UnrecognizedExtension(SIZE, f"{n} {f}".encode()), critical=False)
+            .sign(self._key, None)
+        )
+        return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
 
 def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: Ed25519PrivateKey) -> x509.CertificateBuilder:
+def _builder(subject: x509.Name, issuer: x509.Name, key: Ed25519PublicKey) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)
         .not_valid_after(now + LIFETIME)
@@ -107,6 +131,67 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+# ------------------------------------------------------------------------------------------------- identity keys
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an authority says of an identity key: whose it is, in a cluster of n replicas of which f may lie."""
+
+    who: Principal
+    public_key: bytes
+    n: int
+    f: int
+
+
+def identity_of(pem: str, authority: str, cluster: str) -> Identity:
+    """What the certificate `pem` says, which must be the authority's and for this cluster. Raises ValueError."""
+    root, certificate = _load_certificate(authority), _load_certificate(pem)
+    _check_issued(root, certificate)
+    try:
+        if not root.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+            raise ValueError("the authority's certificate is none of an authority")
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        size = certificate.extensions.get_extension_for_oid(SIZE).value
+    except x509.ExtensionNotFound as error:
+        raise ValueError(f"a certificate lacks {error.oid}") from None
+    who = _peer(cluster, [str(name) for name in names.get_values_for_type(x509.UniformResourceIdentifier)])
+    key = certificate.public_key()
+    if who is None or EVIDENCE not in uses or not isinstance(key, Ed25519PublicKey):
+        raise ValueError(f"a certificate is not of an identity of cluster {cluster}")
+    numbers = size.value.split() if isinstance(size, x509.UnrecognizedExtension) else []
+    if len(numbers) != 2 or not all(number.isdigit() and len(number) < 5 for number in numbers):
+        raise ValueError("a certificate does not tell the size of the cluster")
+    return Identity(who, key.public_bytes_raw(), int(numbers[0]), int(numbers[1]))
+
+
+def _check_issued(root: x509.Certificate, certificate: x509.Certificate) -> None:
+    try:
+        root.verify_directly_issued_by(root)
+        certificate.verify_directly_issued_by(root)
+    except (InvalidSignature, TypeError, ValueError):
+        raise ValueError("a certificate is not signed by the authority in the file") from None
+
+
+def fingerprint(authority: str) -> str:
+    """SHA-256 of the certificate of an authority, in hex. Raises ValueError."""
+    return _load_certificate(authority).fingerprint(hashes.SHA256()).hex()
+
+
+def split(text: str) -> list[str]:
+    """The certificates of a PEM file, one by one."""
+    end = "-----END CERTIFICATE-----\n"
+    return [part + end for part in text.split(end) if part.strip()]
+
+
+def _load_certificate(pem: str) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(pem.encode())
+    except ValueError:
+        raise ValueError("a certificate cannot be read") from None
 
 
 # ------------------------------------------------------------------------------------------------------------ files
@@ -188,7 +273,10 @@ def check_link_certificate(cluster: str, folder: Path, who: Principal) -> None:
 
 def peer_of(cluster: str, certificate: Mapping[str, Any] | None) -> Principal | None:
     """Whom a verified certificate (as `getpeercert` gives it) names within `cluster`; None if nobody."""
-    names = [value for kind, value in (certificate or {}).get("subjectAltName", ()) if kind == "URI"]
+    return _peer(cluster, [value for kind, value in (certificate or {}).get("subjectAltName", ()) if kind == "URI"])
+
+
+def _peer(cluster: str, names: Sequence[str]) -> Principal | None:
     if len(names) != 1:
         return None
     kind, _, who = names[0].removeprefix(f"replog:{cluster}:").partition(":")

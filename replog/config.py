@@ -2,6 +2,7 @@
 
     DIR/cluster.toml             who belongs to it, which protocol, which application
     DIR/ca.pem, ca.key           the cluster's own certificate authority
+    DIR/identities.pem           its certificates of all identity keys: public, for evidence
     DIR/node-K/                  key.pem (identity, Ed25519), tls.pem, tls.key, then the replica's log.db and state.db
     DIR/client-NAME/             key.pem, tls.pem, tls.key
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from replog.statemachine import StateMachine
 
 FILE = "cluster.toml"
+IDENTITIES = "identities.pem"
 ASIDE = ".new-"
 """How the name of a cluster's folder begins while it is made."""
 NODES_MAX = 1024
@@ -87,6 +89,7 @@ class ClusterConfig(_Closed):
     durability: Durability = "always"
     lab: bool = False
     trace: TraceLevel = "off"
+    archive_bytes: Annotated[int, Field(ge=0, le=2**40)] = 256 * 1024 * 1024
     options: dict[str, Any] = {}
     nodes: list[NodeConfig]
     clients: list[ClientConfig]
@@ -197,7 +200,7 @@ def create_cluster(
     chosen |= {"durability": durability, "lab": lab, "trace": trace, "options": options or {}}
     _refuse_existing(folder)
     with _aside(folder) as made:
-        _write(made, {"version": 1, **chosen, **_enroll(made, host, ports, clients)})
+        _write(made, {"version": 1, **chosen, **_enroll(made, f, host, ports, clients)})
     return ClusterConfig.load(folder)
 
 
@@ -225,15 +228,18 @@ def _application(app: str | type[StateMachine]) -> dict[str, str]:
     return {"app": place, "app_name": name, "app_version": version}
 
 
-def _enroll(folder: Path, host: str, ports: Sequence[int], clients: Sequence[str]) -> dict[str, Any]:
+def _enroll(folder: Path, f: int, host: str, ports: Sequence[int], clients: Sequence[str]) -> dict[str, Any]:
     """Make keys, certificates and empty storage of everybody; the cluster and its members as cluster.toml has them."""
     authority = certificates.Authority.make(folder, cluster := secrets.token_hex(16))
-    nodes = []
+    nodes: list[dict[str, Any]] = []
     for node, port in enumerate(ports):
         public_key = authority.enroll(folder / f"node-{node}", node)
         Storage.create(folder / f"node-{node}", storage_owner(cluster, node))
         nodes.append({"id": node, "host": host, "port": port, "public_key": public_key})
     users = [{"name": name, "public_key": authority.enroll(folder / f"client-{name}", name)} for name in clients]
+    keys = {node["id"]: node["public_key"] for node in nodes} | {user["name"]: user["public_key"] for user in users}
+    certified = [authority.certify(who, key, len(nodes), f) for who, key in keys.items()]
+    certificates.write_new(folder / IDENTITIES, "".join(certified).encode(), mode=0o644)
     return {"cluster": cluster, "nodes": nodes, "clients": users}
 
 

@@ -169,12 +169,14 @@ class Reply(_Value, frozen=True):
 
 
 class Accuse(_Value, frozen=True):
-    """Evidence: two statements of one node that no correct node says both of. `kind` names the rule broken."""
+    """Evidence: two statements of one node that no correct node says both of, or one that none makes at all. `kind`
+    names the rule broken, `place` where: one accusation is enough for each culprit, kind and place."""
 
-    culprit: NodeId
+    culprit: Principal
     kind: str
     first: Message
-    second: Message
+    second: Message | None = None
+    place: str = ""
 
 
 class Trim(_Value, frozen=True):

@@ -11,7 +11,7 @@ A line has "t" (microseconds of the world's clock), "node" (the replica) and one
     Apply     {"kind", "index", "time", "requests": [{"client", "timestamp", "digest", "count"}]}, "tentative" if it is
               not decided yet; it is told again without when it is (a Confirm)
     Note      {"kind", "note", "detail"}             "note" is the Note's own kind
-    Accuse    {"kind", "rule", "culprit", "first", "second"}
+    Accuse    {"kind", "rule", "culprit", "place", "first", "second", "raw"}    "raw": the statements as encoded
     Save      {"kind", "index", "digest"}
 
     start     {"kind", "index", "digest"}            a world line: a life begins with this saved state; 0 and "": none
@@ -38,6 +38,7 @@ from replog.core import Accuse, Apply, Confirm, Effect, Event, Note, Save
 from replog.errors import ConfigError
 from replog.types import Message, Micros, NodeId, Request
 
+_encode = msgspec.msgpack.Encoder().encode
 Level = Literal["all", "decisions"]
 Line = dict[str, Any]
 
@@ -164,8 +165,10 @@ def _note(effect: Note) -> Line:
 
 
 def _accuse(effect: Accuse) -> Line:
-    first, second = plain(effect.first), plain(effect.second)
-    return {"kind": "Accuse", "rule": effect.kind, "culprit": effect.culprit, "first": first, "second": second}
+    said = {"first": plain(effect.first), "second": plain(effect.second)}
+    raw = [_encode(message).hex() for message in (effect.first, effect.second) if message is not None]
+    which = {"rule": effect.kind, "culprit": effect.culprit, "place": effect.place}
+    return {"kind": "Accuse", **which, **said, "raw": raw}
 
 
 def _save(effect: Save) -> Line:

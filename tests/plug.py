@@ -352,8 +352,8 @@ class Cluster:
                 shown = [f"{key}={self.short(value)}" for key, value in effect.detail.items() if key != "digest"]
                 return f"note {effect.kind}  {' '.join(shown)}"
             case Accuse():
-                first, second = self.brief(effect.first), self.brief(effect.second)
-                return f"accuse {effect.culprit} of {effect.kind}  {first} / {second}"
+                said = [self.brief(message) for message in (effect.first, effect.second) if message is not None]
+                return f"accuse {effect.culprit} of {effect.kind}  {' / '.join(said)}"
             case SetTimer():
                 return f"timer {effect.name} in {effect.delay / MS:.1f} ms"
             case CancelTimer():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from compare.checkers.accountability import Accountability
 from compare.checkers.agreement import Agreement
-from compare.checkers.base import Check, Evidence, Judge, Undecided
+from compare.checkers.base import Check, Conflict, Evidence, Judge, Undecided
 from compare.checkers.durability import Durability
 from compare.checkers.linearizability import Linearizability
 from compare.checkers.liveness import Liveness
@@ -17,7 +18,8 @@ JUDGES: Final[tuple[Judge, ...]] = (
     ExactlyOnce(),
     Linearizability(),
     Durability(),
+    Accountability(),
     Liveness(),
 )
 
-__all__ = ["JUDGES", "Check", "Evidence", "Judge", "Undecided"]
+__all__ = ["JUDGES", "Check", "Conflict", "Evidence", "Judge", "Undecided"]

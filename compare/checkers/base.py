@@ -7,13 +7,13 @@ that checked nothing proves nothing (HAZARDS X14), and a sentence for a person w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from compare.decisions import Decisions
+from compare.decisions import Charge, Decisions
 from compare.history import Call
-from replog.types import ClientId, Micros, NodeId
+from replog.types import ClientId, Micros, NodeId, Principal
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,27 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Conflict:
+    """`culprit` signed different things at one place, and `hearers`, correct replicas, were told both between them."""
+
+    hearers: tuple[NodeId, ...]
+    culprit: Principal
+    place: str
+    kind: str
+
+
+def _unknown(_: Charge) -> str:
+    return "no keys to check it with"
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Of one run. `decisions`: replicas that never lied, those that crashed included. `up`: those of them that run at
     the end and are to have caught up. `calls`: of every client, in order of invocation. `probes`: calls made after the
     faults had ended; they are among `calls` too. `model`: the application's name.
-    `signed`: digests of the bodies that each Byzantine client signed; it has no other history."""
+    `signed`: digests of the bodies that each Byzantine client signed; it has no other history. `conflicts`: what liars
+    told correct replicas, where the engine can know it. `flaw`: why an accusation proves nothing, by public keys alone;
+    "" if it does."""
 
     decisions: Mapping[NodeId, Decisions]
     up: Sequence[NodeId]
@@ -39,6 +55,8 @@ class Evidence:
     faults_end: Micros
     model: str = "kv"
     signed: Mapping[ClientId, Collection[str]] = field(default_factory=dict)
+    conflicts: Sequence[Conflict] = ()
+    flaw: Callable[[Charge], str] = _unknown
 
 
 class Judge(Protocol):

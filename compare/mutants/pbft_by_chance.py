@@ -161,7 +161,8 @@ class _DoubtsNothing(Acceptance):
 class _CountsThePrimary(Ordering):
     def on_prepare(self, message: Any) -> list[Effect]:
         slot = self.slot(message.seq)
-        return self._hear(slot.prepares, message, "prepare") + self._advance(slot)
+        self._hear(slot.prepares, message)
+        return self._advance(slot)
 
 
 class _PreparesTooSoon(Ordering):

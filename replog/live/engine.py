@@ -21,6 +21,7 @@ import msgspec
 from replog.codec import FRAME_BYTES_MAX, BadMessage, pack_frame
 from replog.core import (
     Accuse,
+    Apply,
     CancelTimer,
     Command,
     Effect,
@@ -278,8 +279,12 @@ class Engine:
         recorder: Recorder | None = None,
         counters: Counters | None = None,
         turns: Turns | None = None,
+        keep: Callable[[Accuse, Micros, Micros], object] | None = None,
+        archive: Callable[[Message], None] | None = None,
     ) -> None:
-        """`counters`: those that the replica's signer and verifier count in. `turns`: who is served when."""
+        """`counters`: those that the replica's signer and verifier count in. `turns`: who is served when.
+        `keep(accusation, own time, agreed time)` puts evidence away; it is called in a thread, one at a time. `archive`
+        is shown every record."""
         self.replica = replica
         self.counters = counters if counters is not None else Counters()
         self.disk = Disk(storage, spec.records.encode, self.wake, TOLD_LATE if recorder is not None else ())
@@ -297,6 +302,10 @@ class Engine:
         self._owed: Counter[str] = Counter()
         self._awake = asyncio.Event()
         self._on_turn: list[Callable[[], None]] = []
+        self._keep = keep
+        self._archive = archive
+        self._keeper = ThreadPoolExecutor(1, thread_name_prefix="evidence")
+        self._agreed: Micros = 0
         self._commands: list[Command] = []
         self._on_note: list[Callable[[Note], None]] = []
 
@@ -420,6 +429,10 @@ class Engine:
                 self._note(effect)
             elif type(effect) is Shun:
                 self._shun(now, effect)
+            elif type(effect) is Apply:
+                self._agreed = effect.time
+            elif type(effect) is Persist and self._archive is not None:
+                self._archive(effect.record)
         return effects
 
     def _shun(self, now: Micros, effect: Shun) -> None:
@@ -463,11 +476,24 @@ class Engine:
             elif type(effect) is Save:
                 self.disk.save(effect.snapshot)
             elif type(effect) is Accuse:
-                self.counts["accusations"] += 1
-                log.warning("node %d is a liar: %s", effect.culprit, effect.kind)
+                self._accuse(effect)
         for to, messages in out.items():
             for frame in frames_of(messages):
                 self._transport.send(to, frame)
+
+    def _accuse(self, accusation: Accuse) -> None:
+        """Evidence is written behind everybody's back: it is a matter of record, nobody waits for it."""
+        self.counts["accusations"] += 1
+        log.warning("%s is a liar: %s", accusation.culprit, accusation.kind)
+        if self._keep is not None:
+            self._keeper.submit(self._put_away, accusation, time.time_ns() // 1000, self._agreed)
+
+    def _put_away(self, accusation: Accuse, now: Micros, agreed: Micros) -> None:
+        try:
+            if self._keep is not None:
+                self._keep(accusation, now, agreed)
+        except OSError as error:
+            log.error("evidence of %s against %s is lost: %s", accusation.kind, accusation.culprit, error)
 
     def _with_counters(self, effect: Reply) -> Message:
         """What to send: the replica's own word says what its process did; any other message stays as it is."""
@@ -493,6 +519,7 @@ class Engine:
 
     async def close(self) -> None:
         self._timers.clear()
+        self._keeper.shutdown()
         await self.disk.close()
 
 

@@ -34,11 +34,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from replog import certificates
+from replog import archive, certificates
+from replog.archive import Archive
 from replog.codec import BadMessage
 from replog.config import FILE, ClusterConfig, NodeConfig, storage_owner
 from replog.core import Command, Note
 from replog.errors import ConfigError
+from replog.evidence import FOLDER, EvidenceFolder, Origin
 from replog.executor import StateCorrupt
 from replog.keys import Ed25519Signer, Ed25519Verifier
 from replog.live import telling
@@ -109,6 +111,7 @@ class Node:
         self._known = {client.name for client in config.clients}
         self._tasks: list[asyncio.Task[None]] = []
         self._trace: IO[str] | None = None
+        self._kept: Archive | None = None
         self._stopping = asyncio.Event()
 
     # -------------------------------------------------------------------------------------------------- start and end
@@ -167,7 +170,35 @@ class Node:
             recorder.start(monotonic(), self.me, index, digest)
         peers = [node.id for node in self.config.nodes if node.id != self.me]
         turns = Turns.wanted(self.config.protocol_options(), peers, SHARES)
-        return Engine(self.me, spec, plug, storage, self, recorder, self._counters, turns)
+        kept = EvidenceFolder(self._folder / FOLDER, Origin.of(self.config), self.me)
+        show = self._archive(records)
+        return Engine(self.me, spec, plug, storage, self, recorder, self._counters, turns, kept.add, show)
+
+    def _archive(self, records: Sequence[Any]) -> Callable[[Any], None] | None:
+        """What is kept for an inquiry, where the protocol has anything to keep; what the log holds first, since the
+        archive's own end may have been lost."""
+        archived, about = getattr(self.config.spec, "archived", None), {"cluster": self.config.cluster, "node": self.me}
+        if archived is None or not self.config.archive_bytes:
+            return None
+        about["protocol"] = self.config.protocol
+        self._kept = Archive(self._folder / archive.FOLDER, about, self.config.archive_bytes)
+
+        def keep(record: Any) -> None:
+            found = archived(record)
+            if found is not None:
+                self._put_away(self.config.spec.records.encode(found), type(record).__name__ != "CommitProof")
+
+        for record in records:
+            keep(record)
+        return keep
+
+    def _put_away(self, raw: bytes, flush: bool) -> None:
+        try:
+            if self._kept is not None:
+                self._kept.add(raw, flush=flush)
+        except OSError as error:
+            log.error("the archive ends: %s", error)
+            self._kept = None
 
     def _build(self, signer: Ed25519Signer, records: Sequence[Any], saved: Saved | None) -> Replica:
         config = self.config
@@ -227,6 +258,8 @@ class Node:
         await self._listener.stop()
         await self._dialler.close()
         await self.engine.close()
+        if self._kept is not None:
+            self._kept.close()
         self._close_trace()
         self._lock.release()
 

@@ -32,6 +32,8 @@ def test_the_verdict_is_that_of_the_simulation(protocol: str, scenario: str, ver
     assert real.acknowledged > 50
     if scenario == "equivocating-leader":
         assert real.attack_actions > 0
+    if (protocol, scenario) == ("pbft", "equivocating-leader"):
+        assert real.checks["accountability"].checked > real.n - 1, "processes have evidence against the liar"
     if scenario == "leader-crash":
         assert real.fault_actions == 1
 

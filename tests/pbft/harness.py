@@ -262,6 +262,7 @@ SAID: dict[str, Callable[[Any], object]] = {
     "voted": lambda places: [f"{place.seq}@{place.view}" for place in places],
     "checkpoints": lambda claims: [f"{claim.seq}:{_short(claim.digest)}" for claim in claims],
     "message": lambda message: f"({brief(message)})",
+    "statements": lambda parts: [f"({brief(part)})" for part in parts],
     "view_changes": lambda parts: [part.replica for part in parts],
     "pre_prepares": lambda items: [f"{item.seq}:{_short(item.digest)}" for item in items],
     "checkpoint": lambda proof: f"({brief(proof)})",

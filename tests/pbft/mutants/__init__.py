@@ -37,6 +37,8 @@ FILES = {
     "te": "pbft/test_tentative",
     "ma": "pbft/test_macs",
     "re": "pbft/test_recovery",
+    "ev": "pbft/test_evidence",
+    "bl": "pbft/test_blame",
     "go": "pbft/test_golden",
     "mv": "pbft/test_mac_view_change",
     "at": "pbft/test_mac_attacks",
@@ -223,6 +225,7 @@ def load() -> dict[str, Mutant]:
         "recovery",
         "demands",
         "ground",
+        "accountability",
     ):
         importlib.import_module(f"tests.pbft.mutants.{part}")
     return MUTANTS

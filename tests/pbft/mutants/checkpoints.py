@@ -38,10 +38,12 @@ def keeps_votes_of_any_seq(right: Any, self: Any, message: Any) -> list[Any]:
         self._notary.log_window = window
 
 
-@mutant("Checkpoints._contradicts", "cp votes_for_different_digests_prove_nothing")
-def believes_the_latest_word(right: Any, self: Any, message: Any, earlier: Any) -> list[Any]:
-    self.votes[message.seq].held[message.replica] = (message.digest, message.signature)
-    return list(self._prove(message.seq, message.digest))
+@mutant("Checkpoints.on_vote", "cp votes_for_different_digests_prove_nothing")
+def believes_the_latest_word(right: Any, self: Any, message: Any) -> list[Any]:
+    if message.seq in self.votes:
+        self.votes[message.seq].held[message.replica] = (message.digest, message.signature)
+        return list(self._prove(message.seq, message.digest))
+    return list(right(self, message))
 
 
 @mutant("Checkpoints._prove", "cp votes_for_different_digests_prove_nothing")

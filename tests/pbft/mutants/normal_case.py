@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pbft.messages import PreparedProof
+from pbft.messages import Prepare, PreparedProof
 from replog.codec import Domain
 from replog.core import Apply, Persist, Send
 from tests.pbft.mutants import mutant, returns
@@ -194,31 +194,29 @@ def takes_the_second_too(right: Any, self: Any, message: Any) -> list[Any]:
     return list(self.ordering.accept(message, _batch(message)))
 
 
-returns("keeps_no_proof_of_a_lie", [], "Ordering.contradict", "nc a_second_digest_for_a_place")
+returns("keeps_no_proof_of_a_lie", [], "Witness._contradiction", "nc a_second_digest_for_a_place")
 
 
-@mutant("Notary.accuse", "nc a_second_digest_for_a_place")
-def accuses_without_end(right: Any, self: Any, *evidence: Any) -> list[Any]:
-    self._accused.clear()
-    return list(right(self, *evidence))
+returns("accuses_without_end", False, "Notary.is_convicted", "nc a_second_digest_for_a_place")
 
 
-@mutant("Ordering._hear", "nc two_votes_for_one_place_prove_a_lie", "prepare")
-def the_last_vote_counts(right: Any, self: Any, tally: Any, message: Any, kind: str) -> list[Any]:
+@mutant("Ordering._hear", "nc two_votes_for_one_place_prove_a_lie", "commit")
+def the_last_vote_counts(right: Any, self: Any, tally: Any, message: Any) -> None:
     tally.held[message.replica] = (message.digest, message.signature)
-    return []
 
 
-@mutant("Ordering._hear", "nc a_vote_beyond_the_quorum_is_still_held")
-def looks_away_beyond_the_quorum(right: Any, self: Any, tally: Any, message: Any, kind: str) -> list[Any]:
-    return [] if tally.good.count(message.digest) >= 2 or len(tally.good) >= 2 else right(self, tally, message, kind)
+@mutant("Witness.heard", "nc a_vote_beyond_the_quorum_is_still_held")
+def looks_away_beyond_the_quorum(right: Any, self: Any, sender: int, message: Any) -> list[Any]:
+    return [] if isinstance(message, Prepare) and message.replica == 3 else right(self, sender, message)
 
 
 @mutant("Ordering._hear", "nc one_wave_of_signature_checks")
-def checks_every_vote_at_once(right: Any, self: Any, tally: Any, message: Any, kind: str) -> list[Any]:
+def checks_every_vote_at_once(right: Any, self: Any, tally: Any, message: Any) -> None:
+    kind = "prepare" if isinstance(message, Prepare) else "commit"
     fields = (message.view, message.seq, message.digest, message.replica)
     good = self._notary.check(message.replica, kind, fields, message.signature)
-    return right(self, tally, message, kind) if good else []
+    if good:
+        right(self, tally, message)
 
 
 @mutant("Ordering.is_prepared", "nc prepared_takes_quorum_less_one")
@@ -234,7 +232,7 @@ def prepares_alone(right: Any, self: Any, slot: Any) -> bool:
 @mutant("Ordering.on_prepare", "nc prepared_takes_quorum_less_one")
 def counts_the_primary(right: Any, self: Any, message: Any) -> list[Any]:
     slot = self.slot(message.seq)
-    return [*self._hear(slot.prepares, message, "prepare"), *self._advance(slot)]
+    return (self._hear(slot.prepares, message), self._advance(slot))[1]
 
 
 @mutant("Ordering.on_prepare", "nc messages_may_come_in_any_order")

@@ -1,0 +1,106 @@
+"""Accountability in whole runs: every conflict that was told is found and proved, and nobody correct is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from compare.checkers import Conflict, Evidence
+from compare.checkers.accountability import Accountability
+from compare.decisions import Charge, Decisions
+from compare.drawing import draw
+from compare.judging import conclude, evidence_of
+from compare.results import Verdict
+from compare.scenario import Scenario, find
+from compare.sim import Trial
+from pbft.witness import Witness
+from replog import protocols
+
+
+def shorter(name: str) -> Scenario:
+    """The attack from soon after the start, and little else."""
+    scenario = find(name)
+    (attack,) = scenario.timeline
+    quick = attack.model_copy(update={"start_s": 0.2, "end_s": 0.8})
+    return scenario.model_copy(update={"timeline": (quick,), "duration_s": 1.2})
+
+
+def judged(scenario: Scenario, seed: int) -> tuple[Trial, Any, Evidence]:
+    trial = Trial(scenario, protocols.find("pbft"), seed)
+    observed = trial.run()
+    return trial, conclude(observed), evidence_of(observed)
+
+
+MANY = [*range(1, 21), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(21, 201))]
+
+
+@pytest.mark.parametrize("seed", MANY)
+def test_every_equivocation_that_reached_correct_replicas_is_proved(seed: int) -> None:
+    """`replog compare equivocating-leader --protocol pbft --seeds 500` does the same with whole runs."""
+    trial, run, evidence = judged(shorter("equivocating-leader"), seed)
+    check = run.checks["accountability"]
+    assert check.ok, check.detail
+    charges = [charge for own in evidence.decisions.values() for charge in own.charges]
+    assert evidence.conflicts, "vacuous"
+    assert {charge.culprit for charge in charges} == trial.liars
+    assert check.checked == len(charges) + len(evidence.conflicts) + len(evidence.decisions)
+
+
+@pytest.mark.slow
+def test_random_lies_are_proved() -> None:
+    conflicts = 0
+    for seed in range(300, 330, 2):
+        _, run, evidence = judged(draw(find("random-byzantine"), seed), seed)
+        assert run.checks["accountability"].ok, (seed, run.checks["accountability"].detail)
+        conflicts += len(evidence.conflicts)
+    assert conflicts > 50, "vacuous"
+
+
+def test_a_core_that_looks_away_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Witness, "_compare", lambda *_: [])
+    _, run, _ = judged(shorter("equivocating-leader"), 1)
+    assert run.verdict is Verdict.UNSAFE
+    assert "nobody has evidence" in run.checks["accountability"].detail
+
+
+def test_a_core_that_keeps_it_to_itself_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing but the showing brings the two halves together."""
+    monkeypatch.setattr(Witness, "_show", lambda *_: [])
+    monkeypatch.setattr(Witness, "proven", lambda *_: [])
+    caught = [judged(shorter("equivocating-leader"), seed)[1].checks["accountability"].ok for seed in (1, 2, 3)]
+    assert not all(caught)
+
+
+# ------------------------------------------------------------------------------------------------------- the judge
+
+
+def told(charges: list[Charge], conflicts: list[Conflict] | None = None, flaw: str = "") -> tuple[bool, str]:
+    decisions = {node: Decisions(node) for node in (1, 2, 3)}
+    decisions[1].charges += charges
+    evidence = Evidence(decisions, [1, 2, 3], [], [], 0, conflicts=conflicts or [], flaw=lambda charge: flaw)
+    check = Accountability().judge(evidence)
+    return check.ok, check.detail
+
+
+LIE = Charge(0, "two-commits", "0.7", ())
+
+
+def test_the_judge_wants_proof_of_what_is_said_against_a_liar() -> None:
+    assert told([LIE])[0]
+    assert told([LIE], flaw="node 0 did not sign this") == (
+        False,
+        "node 1 cannot prove two-commits of 0: node 0 did not sign this",
+    )
+
+
+def test_the_judge_lets_nobody_accuse_the_correct() -> None:
+    ok, detail = told([Charge(2, "two-commits", "0.7", ())])
+    assert not ok
+    assert "accuses 2, which is correct" in detail
+
+
+def test_the_judge_wants_each_conflict_found_at_its_place_by_one_who_was_told() -> None:
+    assert told([LIE], [Conflict((1,), 0, "0.7", "phases"), Conflict((1, 2), 0, "0.7", "phases")])[0]
+    for conflict in (Conflict((1,), 0, "0.8", "phases"), Conflict((2,), 0, "0.7", "phases")):
+        assert not told([LIE], [conflict])[0]

@@ -1,0 +1,299 @@
+"""Evidence: nothing that a correct replica signs makes any, whatever happens to it; what liars sign makes much."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+
+from pbft import PbftCore
+from pbft import messages as m
+from pbft.evidence import NotProven, convict
+from pbft.notary import ACCUSATIONS_MAX
+from pbft.witness import PLACES_MAX
+from replog.core import Accuse, Received
+from replog.types import Submit
+from tests.pbft import forge
+from tests.pbft.chance import Chance, NotLive
+from tests.pbft.harness import DOMAIN, SMALL, Cluster, replace
+from tests.pbft.proofs import convictions, verdict
+from tests.pbft.test_checkpoint import Amnesiac
+
+
+def hear(cluster: Cluster, node: int, sender: int, message: Any) -> None:
+    cluster.step(node, Received(sender, message))
+
+
+def play(seed: int, **how: Any) -> Chance:
+    chance = Chance(seed, **how)
+    chance.trouble(3000)
+    with contextlib.suppress(NotLive):  # of other tests' concern
+        chance.calm()
+    return chance
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "crashes": {},
+    "one of four lies": {"liars": 1},
+    "refreshes": {"refreshes": True},
+    "refreshes and a liar": {"refreshes": True, "liars": 1},
+    "tentative execution": {"options": {**SMALL, "tentative": True}, "liars": 1},
+    "more liars than f": {"liars": 2},
+}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_nothing_that_a_correct_replica_said_convicts_it(setting: str, seed: int) -> None:
+    chance = play(1000 + seed, **SETTINGS[setting])
+    proved, tried = convictions(chance.cluster, chance.correct)
+    assert not proved
+    assert tried > 30, "vacuous"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whoever_is_accused_is_a_liar_and_convicted(seed: int) -> None:
+    chance = play(2000 + seed, liars=1)
+    accusations = [said for accuser, said in chance.cluster.accusations if accuser in chance.correct]
+    assert {said.culprit for said in accusations} <= set(chance.liars)
+    assert all(verdict(chance.cluster, said) for said in accusations)
+    assert accusations, "vacuous"
+
+
+def test_a_core_that_forgets_its_promises_is_convicted() -> None:
+    def convicted(seed: int, core: type[PbftCore]) -> bool:
+        chance = Chance(seed, core=core)
+        chance.trouble(3000)
+        return bool(convictions(chance.cluster, chance.correct)[0])
+
+    assert any(convicted(seed, Amnesiac) for seed in range(20))
+
+
+class LosesTheMachine(Chance):
+    """Durability "memory": a power cut takes records that were reported as written, and what was said stays said."""
+
+    starts_anyway = False
+
+    def restart(self) -> None:
+        node = self.rng.choice(self.correct)
+        if node in self.cluster.servers:
+            self.cluster.crash(node)
+            disk = self.cluster.disks[node]
+            disk.records = disk.records[: self.rng.randrange(len(disk.records) + 1)]
+            if self.starts_anyway:
+                self.cluster.start(node)
+
+    def trouble(self, steps: int) -> None:
+        start = self.cluster.start
+        self.cluster.start = lambda node: start(node) if self.starts_anyway else []  # type: ignore[method-assign]
+        super().trouble(steps)
+
+
+class StartsAnyway(LosesTheMachine):
+    """What storage refuses to do (`tests/replog/test_storage.py`, memory durability)."""
+
+    starts_anyway = True
+
+
+def test_with_durability_memory_a_replica_that_lost_something_does_not_start_and_is_not_convicted() -> None:
+    def convicted(seed: int, kind: type[Chance]) -> bool:
+        chance = kind(seed)
+        chance.hold_disks = lambda: None  # type: ignore[method-assign]
+        with contextlib.suppress(AssertionError):  # a replica that starts anyway breaks more than this
+            chance.trouble(2000)
+        return bool(convictions(chance.cluster, chance.correct)[0])
+
+    assert not any(convicted(seed, LosesTheMachine) for seed in range(6))
+    assert any(convicted(seed, StartsAnyway) for seed in range(6))
+
+
+# ---------------------------------------------------------------------------------------------- who is shown what, when
+
+ONE, TWO = b"1" * 32, b"2" * 32
+
+
+def two_faces(**how: Any) -> Cluster:
+    """Node 0 gives one replica another batch than the other two."""
+    cluster = Cluster(**how)
+    first = forge.pre_prepare(cluster, 0, 1, [cluster.request("ann", 1)])
+    second = forge.pre_prepare(cluster, 0, 1, [cluster.request("bob", 1)])
+    cluster.inject(0, (1, 2), first)
+    cluster.inject(0, 3, second)
+    return cluster
+
+
+def test_p17_two_pre_prepares_at_different_replicas_come_together() -> None:
+    """Each replica has heard one face: votes that do not fit make them show what they have."""
+    cluster = two_faces()
+    cluster.settle()
+    kinds = {(accuser, said.culprit, said.kind) for accuser, said in cluster.accusations}
+    assert {(node, 0, "two-pre-prepares") for node in (1, 2, 3)} <= kinds
+    assert {culprit for _, culprit, _ in kinds} == {0}
+    assert all(verdict(cluster, said) for _, said in cluster.accusations)
+
+
+def test_under_macs_nobody_is_shown_anything() -> None:
+    cluster = two_faces(options={"auth": "macs"})
+    cluster.settle()
+    assert not cluster.accusations
+    assert not any(isinstance(sent.message, m.Testimony) for sent in cluster.sent)
+
+
+def test_p17_two_votes_to_different_replicas_come_together() -> None:
+    cluster = Cluster()
+    cluster.blocked = lambda packet: packet.sender == 2 and isinstance(packet.message, m.Prepare)
+    cluster.submit("ann", 1)
+    cluster.settle()
+    digest = cluster.core(0).ordering.slots[1].digest
+    assert digest is not None
+    cluster.inject(2, 1, forge.prepare(cluster, 2, 0, 1, digest))
+    cluster.inject(2, 3, forge.prepare(cluster, 2, 0, 1, TWO))
+    cluster.settle()
+    assert {(accuser, said.culprit) for accuser, said in cluster.accusations} == {(0, 2), (1, 2), (3, 2)}
+
+
+def test_what_others_tell_counts_only_with_its_signature() -> None:
+    cluster = Cluster()
+    true = forge.commit(cluster, 3, 0, 1, ONE)
+    false = replace(forge.commit(cluster, 2, 0, 1, TWO), replica=3)
+    hear(cluster, 1, 2, m.Testimony([false, true]))
+    hear(cluster, 1, 2, m.Testimony([replace(true, digest=TWO), false]))
+    assert not cluster.accusations
+    hear(cluster, 1, 2, m.Testimony([forge.commit(cluster, 3, 0, 1, TWO)]))
+    assert [(said.culprit, said.kind) for _, said in cluster.accusations] == [(3, "two-commits")]
+
+
+def test_an_unsigned_word_hides_nothing_that_is_signed() -> None:
+    """A liar says nonsense first, so that its later lie would be the first true statement."""
+    cluster = Cluster()
+    hear(cluster, 1, 3, replace(forge.commit(cluster, 3, 0, 1, ONE), signature=b"nonsense"))
+    hear(cluster, 1, 3, forge.commit(cluster, 3, 0, 1, TWO))
+    assert not cluster.accusations
+    hear(cluster, 1, 3, forge.commit(cluster, 3, 0, 1, ONE))
+    assert [(said.culprit, said.kind) for _, said in cluster.accusations] == [(3, "two-commits")]
+
+
+def test_4_4_a_view_change_that_hides_a_commit_convicts_its_sender() -> None:
+    cluster = Cluster()
+    hear(cluster, 1, 3, forge.commit(cluster, 3, 0, 1, ONE))
+    hear(cluster, 1, 3, forge.view_change(cluster, 3, 1))
+    assert [(said.culprit, said.kind) for _, said in cluster.accusations] == [(3, "hides-prepared")]
+    assert "view 0, seq 1" in verdict(cluster, cluster.accusations[0][1])
+
+
+@pytest.mark.parametrize("view", [0, 1])
+def test_4_4_a_view_change_that_shows_it_or_has_a_later_one_is_right(view: int) -> None:
+    cluster = Cluster()
+    digest = ONE if view == 0 else TWO
+    voters = [node for node in range(4) if node != view][:2]
+    shown = forge.prepared(cluster, view, 1, digest, voters)
+    hear(cluster, 1, 3, forge.commit(cluster, 3, 0, 1, ONE))
+    hear(cluster, 1, 3, forge.view_change(cluster, 3, 2, [shown]))
+    assert not cluster.accusations
+
+
+def test_4_4_what_lies_below_a_proved_checkpoint_need_not_be_shown() -> None:
+    cluster = Cluster(options=SMALL)
+    hear(cluster, 1, 3, forge.commit(cluster, 3, 0, 4, ONE))
+    hear(cluster, 1, 3, forge.view_change(cluster, 3, 1, [], forge.checkpoint_proof(cluster, 4, TWO, [0, 2, 3])))
+    assert not cluster.accusations
+
+
+def test_4_4_a_view_change_with_a_forged_certificate_convicts_its_sender() -> None:
+    cluster = Cluster()
+    proof = forge.prepared(cluster, 0, 1, ONE, [1, 2])
+    forged = replace(proof, votes=[m.Vote(1, b"x"), m.Vote(2, b"y")])
+    hear(cluster, 1, 3, forge.view_change(cluster, 3, 1, [forged]))
+    assert [(said.culprit, said.kind) for _, said in cluster.accusations] == [(3, "flawed-view-change")]
+    assert "bad signature of node 1" in verdict(cluster, cluster.accusations[0][1])
+
+
+def test_4_4_a_rule_that_rests_on_options_convicts_nobody() -> None:
+    """Who wrote the evidence may claim any options; and they may differ after an operator's change."""
+    cluster = Cluster(options=SMALL)
+    beyond = forge.prepared(cluster, 0, 60, ONE, [1, 2])
+    hear(cluster, 1, 3, forge.view_change(cluster, 3, 1, [beyond]))
+    assert any("within the window" in rule for rule in cluster.rules(1))
+    assert not cluster.accusations
+
+
+def test_4_4_a_new_view_whose_o_does_not_follow_from_v_convicts_its_primary() -> None:
+    cluster = Cluster()
+    prepared = forge.prepared(cluster, 0, 1, ONE, [2, 3])
+    parts = [forge.view_change(cluster, node, 1, [prepared]) for node in (0, 1, 2)]
+    hear(cluster, 3, 1, forge.new_view(cluster, 1, parts, [(1, TWO)]))
+    assert [(said.culprit, said.kind) for _, said in cluster.accusations] == [(1, "flawed-new-view")]
+    assert "O is not what follows from V" in verdict(cluster, cluster.accusations[0][1])
+    right = Accuse(1, "flawed-new-view", forge.new_view(cluster, 1, parts, [(1, ONE)]))
+    assert not verdict(cluster, right)
+
+
+def test_p32_a_client_with_two_requests_under_one_timestamp_is_convicted() -> None:
+    cluster = Cluster()
+    cluster.holds = lambda packet: type(packet.message) is m.PrePrepare
+    cluster.inject("eve", 0, Submit(cluster.request("eve", 1, 10).raw))
+    cluster.inject("eve", (1, 2, 3), Submit(cluster.request("eve", 1, 20).raw))
+    cluster.settle()
+    cluster.release()
+    cluster.settle()
+    found = {(said.culprit, said.kind) for _, said in cluster.accusations}
+    assert found == {("eve", "two-requests")}
+    assert all("client eve" in verdict(cluster, said) for _, said in cluster.accusations)
+
+
+def test_a_retransmission_convicts_no_client() -> None:
+    cluster = Cluster()
+    for _ in range(2):
+        cluster.inject("ann", range(4), Submit(cluster.request("ann", 1).raw))
+    cluster.settle()
+    assert not cluster.accusations
+
+
+def test_accusations_of_one_node_end() -> None:
+    cluster = Cluster()
+    for seq in range(1, ACCUSATIONS_MAX + 50):
+        for digest in (ONE, TWO):
+            hear(cluster, 1, 3, forge.commit(cluster, 3, 0, seq, digest))
+    assert len(cluster.accusations) == ACCUSATIONS_MAX
+    hear(cluster, 1, 2, forge.commit(cluster, 2, 0, 1, ONE))
+    hear(cluster, 1, 2, forge.commit(cluster, 2, 0, 1, TWO))
+    assert cluster.accusations[-1][1].culprit == 2, "no liar uses up what counts against another"
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    cluster = Cluster()
+    for seq in range(1, PLACES_MAX + 100):
+        hear(cluster, 1, 3, forge.commit(cluster, 3, 5, seq, ONE))
+    cluster.core(1).notary.witness.check_invariants()
+
+
+# --------------------------------------------------------------------------------------------- what proves nothing
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        ("two-commits", lambda c: (forge.commit(c, 3, 0, 1, ONE), forge.commit(c, 3, 0, 1, ONE))),
+        ("two-commits", lambda c: (forge.commit(c, 3, 0, 1, ONE), forge.commit(c, 3, 0, 2, TWO))),
+        ("two-commits", lambda c: (forge.commit(c, 3, 0, 1, ONE), forge.commit(c, 3, 1, 1, TWO))),
+        ("two-commits", lambda c: (forge.commit(c, 3, 0, 1, ONE), forge.commit(c, 2, 0, 1, TWO))),
+        ("two-prepares", lambda c: (forge.commit(c, 3, 0, 1, ONE), forge.commit(c, 3, 0, 1, TWO))),
+        ("two-commits", lambda c: (forge.commit(c, 3, 0, 1, ONE), None)),
+        ("hides-prepared", lambda c: (forge.commit(c, 3, 1, 1, ONE), forge.view_change(c, 3, 1))),
+        ("flawed-view-change", lambda c: (forge.view_change(c, 3, 1), None)),
+        ("flawed-view-change", lambda c: (forge.commit(c, 3, 0, 1, ONE), None)),
+    ],
+)
+def test_what_a_correct_node_may_say_is_no_evidence(kind: str, make: Any) -> None:
+    cluster = Cluster()
+    assert not verdict(cluster, Accuse(3, kind, *make(cluster)))
+
+
+def test_a_message_that_is_wrong_in_itself_convicts_only_where_the_members_are_known() -> None:
+    cluster = Cluster()
+    message = forge.view_change(cluster, 3, 1, [replace(forge.prepared(cluster, 0, 1, ONE, [1, 2]), signature=b"")])
+    accusation = Accuse(3, "flawed-view-change", message)
+    assert verdict(cluster, accusation)
+    with pytest.raises(NotProven, match="takes the keys of all members"):
+        convict(accusation, DOMAIN, cluster.verifier)

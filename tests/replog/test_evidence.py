@@ -1,0 +1,358 @@
+"""Evidence files: what they prove, under which authority, and that nothing else in them counts."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pbft.messages import Commit, CommitProof, NewView, PrePrepare, Vote, new_view_digest
+from replog import cli, evidence
+from replog.archive import Archive, read, segments
+from replog.certificates import load_signer
+from replog.config import IDENTITIES, ClusterConfig, create_cluster
+from replog.core import Accuse
+from replog.evidence import EvidenceFolder, NotProven, Origin, Pin, Portable, parse, verify
+
+ONE, TWO = b"1" * 32, b"2" * 32
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> ClusterConfig:
+    return create_cluster(tmp_path_factory.mktemp("clusters") / "one", "pbft", f=1)
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> ClusterConfig:
+    return create_cluster(tmp_path_factory.mktemp("clusters") / "two", "pbft", f=1)
+
+
+def sign(config: ClusterConfig, node: int, kind: str, fields: Any) -> bytes:
+    return load_signer(config.node_folder(node)).sign(config.domain.statement(kind, fields))
+
+
+def pre_prepare(config: ClusterConfig, node: int, seq: int, digest: bytes) -> PrePrepare:
+    return PrePrepare(node, seq, digest, sign(config, node, "pre-prepare", (node, seq, digest)), 0, [])
+
+
+def lie(config: ClusterConfig, node: int = 0, seq: int = 7) -> Accuse:
+    said = (pre_prepare(config, node, seq, ONE), pre_prepare(config, node, seq, TWO))
+    return Accuse(node, "two-pre-prepares", *said, f"{node}.{seq}")
+
+
+def bad_new_view(config: ClusterConfig) -> Accuse:
+    """A NEW-VIEW for view 1 that rests on nothing."""
+    unsigned = NewView(1, [], [], b"")
+    signature = sign(config, 1, "new-view", (1, new_view_digest(unsigned)))
+    return Accuse(1, "flawed-new-view", NewView(1, [], [], signature), place="1.0")
+
+
+def made(config: ClusterConfig, accusation: Accuse) -> bytes:
+    return evidence.encode(Origin.of(config).make(accusation, 2, 1_700_000_000_000_000, 5))
+
+
+def changed(data: bytes, **values: Any) -> bytes:
+    return json.dumps(json.loads(data) | values).encode()
+
+
+def why(data: bytes, pin: Pin = evidence.NOTHING) -> str:
+    with pytest.raises(NotProven) as reason:
+        verify(parse(data), pin)
+    return str(reason.value)
+
+
+# ------------------------------------------------------------------------------------------------------------- proofs
+
+
+def test_a_file_alone_names_the_culprit_and_what_it_did(config: ClusterConfig) -> None:
+    found = verify(parse(made(config, lie(config))))
+    assert (found.culprit, found.kind) == (0, "two-pre-prepares")
+    assert "node 0 signed two different statements for view 0, seq 7" in found.text
+    assert len(found.authority) == 64
+
+
+def test_it_can_be_pinned_to_an_authority_or_a_cluster(config: ClusterConfig, other: ClusterConfig) -> None:
+    data = made(config, lie(config))
+    assert verify(parse(data), Pin((config.folder / "ca.pem").read_text())).culprit == 0
+    assert verify(parse(data), Pin(config=config)).culprit == 0
+    assert "another authority" in why(data, Pin((other.folder / "ca.pem").read_text()))
+    assert "not of" in why(data, Pin(config=other))
+
+
+def test_a_message_that_is_wrong_in_itself_takes_all_members(config: ClusterConfig) -> None:
+    data = made(config, bad_new_view(config))
+    file = json.loads(data)
+    assert len(file["certificates"]) == config.n
+    assert "V must be view-changes of 3 distinct replicas" in verify(parse(data)).text
+    fewer = changed(data, certificates=file["certificates"][:3])
+    assert "keys of all members" in why(fewer)
+
+
+def test_without_certificates_the_cluster_must_be_known(config: ClusterConfig) -> None:
+    data = changed(made(config, lie(config)), certificates=[], authority="")
+    assert "--cluster" in why(data)
+    assert verify(parse(data), Pin(config=config)).culprit == 0
+
+
+def test_an_older_cluster_writes_files_without_certificates(config: ClusterConfig, tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    folder.mkdir()
+    (folder / "cluster.toml").write_text((config.folder / "cluster.toml").read_text())
+    assert not (folder / IDENTITIES).exists()
+    assert Origin.of(ClusterConfig.load(folder)).make(lie(config), 2, 0, 0).certificates == []
+
+
+# ------------------------------------------------------------------------------------------------------- what is none
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda file: {"culprit": 1}, "no certificate of node 1"),
+        (lambda file: {"kind": "two-commits"}, "no two-commits"),
+        (lambda file: {"epoch": 1}, "did not sign"),
+        (lambda file: {"cluster": "0" * 32}, "not of an identity of cluster"),
+        (lambda file: {"protocol": "raft"}, "nobody can be convicted"),
+        (lambda file: {"protocol": "paxos"}, "no protocol 'paxos'"),
+        (lambda file: {"statements": file["statements"][:1]}, "takes two statements"),
+        (lambda file: {"statements": [file["statements"][0]] * 2}, "may say both"),
+        (lambda file: {"statements": [base64.b64encode(b"x").decode()] * 2}, "cannot be read"),
+        (lambda file: {"certificates": file["certificates"] * 2}, "do not fit together"),
+        (lambda file: {"certificates": ["nonsense"]}, "cannot be read"),
+        (lambda file: {"authority": file["certificates"][0]}, "not signed by the authority"),
+        (lambda file: {"format": "replog-evidence/2"}, "not an evidence file"),
+        (lambda file: {"more": 1}, "not an evidence file"),
+        (lambda file: {"culprit": -1}, "not an evidence file"),
+        (lambda file: {"statements": []}, "not an evidence file"),
+    ],
+)
+def test_what_was_changed_proves_nothing(config: ClusterConfig, change: Callable[[Any], Any], reason: str) -> None:
+    data = made(config, lie(config))
+    with pytest.raises(NotProven, match=reason):
+        verify(parse(changed(data, **change(json.loads(data)))))
+
+
+def test_a_foreign_authority_certifies_no_key_of_this_cluster(config: ClusterConfig, other: ClusterConfig) -> None:
+    """Whoever makes a cluster of the same name is told apart by the fingerprint, and by a pin."""
+    mine, theirs = json.loads(made(config, lie(config))), json.loads(made(other, lie(other)))
+    mixed = changed(made(config, lie(config)), certificates=theirs["certificates"])
+    assert "not signed by the authority" in why(mixed)
+    assert verify(parse(json.dumps(mine).encode())).authority != verify(parse(json.dumps(theirs).encode())).authority
+
+
+def test_a_link_certificate_is_none_of_an_identity(config: ClusterConfig) -> None:
+    link = (config.node_folder(0) / "tls.pem").read_text()
+    assert "a certificate" in why(changed(made(config, lie(config)), certificates=[link]))
+
+
+def test_every_flipped_byte_of_a_statement_is_noticed(config: ClusterConfig) -> None:
+    data = made(config, lie(config))
+    first, second = (base64.b64decode(text) for text in json.loads(data)["statements"])
+    for place in range(len(first)):
+        flipped = bytes([*first[:place], first[place] ^ 1, *first[place + 1 :]])
+        statements = [base64.b64encode(raw).decode() for raw in (flipped, second)]
+        file = parse(changed(data, statements=statements))
+        try:
+            accused = evidence.accusation_of(file).first
+        except NotProven:
+            continue
+        if isinstance(accused, PrePrepare) and (accused.time, accused.requests) != (0, []):
+            continue  # they travel beside what is signed, and say nothing
+        with pytest.raises(NotProven):
+            verify(file)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_evidence_or_a_clear_word(data: bytes) -> None:
+    with contextlib.suppress(NotProven):
+        parse(data)
+
+
+@given(
+    statements=st.lists(st.binary(max_size=80), min_size=1, max_size=2),
+    pems=st.lists(st.text(max_size=80), max_size=2),
+    culprit=st.integers(0, 1023) | st.text("abc", min_size=1),
+)
+def test_any_file_is_proved_or_not(statements: list[bytes], pems: list[str], culprit: int | str) -> None:
+    file = Portable(
+        "replog-evidence/1", "pbft", "a", 0, "two-commits", culprit, "", statements, 0, 0, 0, "".join(pems[:1]), pems
+    )
+    with pytest.raises(NotProven):
+        verify(file)
+
+
+# ------------------------------------------------------------------------------------------------------- the folder
+
+
+def test_one_file_for_each_culprit_kind_and_place(config: ClusterConfig, tmp_path: Path) -> None:
+    folder = EvidenceFolder(tmp_path / "evidence", Origin.of(config), 2)
+    first = folder.add(lie(config), 1, 2)
+    assert first is not None
+    assert verify(evidence.read(first)).culprit == 0
+    assert folder.add(lie(config), 3, 4) is None
+    assert folder.add(lie(config, seq=8), 3, 4) is not None
+    assert folder.add(bad_new_view(config), 3, 4) is not None
+    again = EvidenceFolder(tmp_path / "evidence", Origin.of(config), 2)
+    assert again.add(lie(config), 5, 6) is None, "after a restart too"
+    assert len(list((tmp_path / "evidence").iterdir())) == 3, "and nothing half-written"
+
+
+def test_the_folder_is_bounded_and_no_liar_fills_it_for_all(
+    config: ClusterConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "FILES_OF_ONE_MAX", 3)
+    folder = EvidenceFolder(tmp_path, Origin.of(config), 2)
+    kept = [folder.add(lie(config, 0, seq), 1, 1) is not None for seq in range(1, 6)]
+    assert kept == [True] * 3 + [False] * 2
+    assert folder.add(lie(config, 1), 1, 1) is not None
+
+
+# ---------------------------------------------------------------------------------------------------------- commands
+
+
+@pytest.fixture
+def kept(config: ClusterConfig) -> Path:
+    folder = EvidenceFolder(config.node_folder(2) / evidence.FOLDER, Origin.of(config), 2)
+    folder.add(lie(config), 1_700_000_000_000_000, 2)
+    return next((config.node_folder(2) / evidence.FOLDER).glob("*.json"))
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = cli.run([str(argument) for argument in arguments])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_list_and_verify(config: ClusterConfig, kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "evidence", "list", "--cluster", config.folder, "--json")
+    assert code == 0
+    (row,) = json.loads(out)
+    assert (row["culprit"], row["kind"], row["seen_by"]) == (0, "two-pre-prepares", 2)
+    for pin in ([], ["--cluster", config.folder], ["--ca", config.folder / "ca.pem"]):
+        code, out, _ = run(capsys, "evidence", "verify", row["file"], *pin)
+        assert code == 0
+        assert out.startswith("proven: node 0 signed two different statements for view 0, seq 7")
+    code, out, _ = run(capsys, "evidence", "verify", kept, "--json")
+    assert json.loads(out)["culprit"] == 0
+
+
+def test_verify_says_what_is_wrong_in_one_line(
+    config: ClusterConfig, other: ClusterConfig, kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.json"
+    for data in (b"", b"{}", b"\xff\xfe", b"[" * 100_000, kept.read_bytes()[:-20], changed(kept.read_bytes(), epoch=3)):
+        bad.write_bytes(data)
+        code, out, err = run(capsys, "evidence", "verify", bad)
+        assert (code, err) == (1, "")
+        assert out.startswith(f"not proven: {bad}: ")
+        assert out.count("\n") == 1
+    code, out, _ = run(capsys, "evidence", "verify", kept, "--cluster", other.folder, "--json")
+    assert code == 1
+    assert json.loads(out)["proven"] is False
+
+
+@pytest.mark.parametrize("arguments", [("verify",), ("verify", "none.json"), ("verify", "{kept}", "--ca", "none.pem")])
+def test_wrong_usage(arguments: tuple[str, ...], kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, _ = run(capsys, "evidence", *(text.format(kept=kept) for text in arguments))
+    assert code == 2
+
+
+def test_a_listing_without_evidence_says_so(other: ClusterConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "evidence", "list", "--cluster", other.folder)
+    assert (code, out) == (0, "")
+    assert "nobody was seen lying" in err
+
+
+def test_under_macs_a_listing_says_that_nobody_can_be_convicted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = create_cluster(tmp_path / "macs", "pbft", f=1, options={"auth": "macs"})
+    _, _, err = run(capsys, "evidence", "list", "--cluster", config.folder)
+    assert "nobody can be convicted" in err
+
+
+def test_a_commit_is_no_statement_of_another(config: ClusterConfig) -> None:
+    one, two = (Commit(0, 1, digest, 1, sign(config, 1, "commit", (0, 1, digest, 1))) for digest in (ONE, TWO))
+    assert verify(parse(made(config, Accuse(1, "two-commits", one, two)))).culprit == 1
+    assert "no signed statement of node 2" in why(made(config, Accuse(2, "two-commits", one, two)))
+
+
+# ------------------------------------------------------------------------------------------------------ after a fork
+
+
+def commit_proof(config: ClusterConfig, digest: bytes, voters: tuple[int, ...]) -> CommitProof:
+    votes = [Vote(node, sign(config, node, "commit", (0, 1, digest, node))) for node in voters]
+    return CommitProof(0, 1, digest, votes)
+
+
+@pytest.fixture
+def forked(config: ClusterConfig) -> ClusterConfig:
+    """Nodes 0 and 1 have voted for two batches at seq 1; node 2 has one, node 3 the other."""
+    for node, digest in ((2, ONE), (3, TWO)):
+        about = {"protocol": "pbft", "cluster": config.cluster, "node": node}
+        kept = Archive(config.node_folder(node) / "archive", about, 1_000_000)
+        kept.add(msgspec.msgpack.encode(commit_proof(config, digest, (0, 1, node))))
+        kept.close()
+    return config
+
+
+def test_certificate_and_blame(forked: ClusterConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other.json"
+    told = ("--cluster", forked.folder)
+    code, _, _ = run(capsys, "evidence", "certificate", 1, "--node", 3, "--out", other, *told)
+    assert code == 0
+    for pin in ((), told, ("--ca", forked.folder / "ca.pem")):
+        code, out, _ = run(capsys, "evidence", "blame", forked.node_folder(2) / "archive", other, *pin)
+        assert code == 0
+        assert out.splitlines()[0].startswith("proven: node 0 signed two different statements for view 0, seq 1")
+        assert "the archive covers seqs 1 .. 1" in out
+    code, out, _ = run(capsys, "evidence", "blame", forked.node_folder(2) / "archive", other, "--json")
+    assert [one["culprit"] for one in json.loads(out)["culprits"]] == [0, 1]
+    code, out, _ = run(capsys, "evidence", "blame", forked.node_folder(3) / "archive", other)
+    assert (code, out) == (1, "not proven: both sides have committed the same at seq 1: nobody needs to have lied\n")
+
+
+def test_blame_says_what_is_missing(
+    forked: ClusterConfig, other: ClusterConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, bad = tmp_path / "other.json", tmp_path / "bad.json"
+    run(capsys, "evidence", "certificate", 1, "--node", 3, "--out", file, "--cluster", forked.folder)
+    bad.write_text("{}")
+    archive = forked.node_folder(2) / "archive"
+    assert run(capsys, "evidence", "blame", archive, tmp_path / "none")[0] == 2
+    assert run(capsys, "evidence", "blame", archive, bad)[1].startswith("not proven: ")
+    assert "not of" in run(capsys, "evidence", "blame", archive, file, "--cluster", other.folder)[1]
+    code, _, err = run(capsys, "evidence", "blame", tmp_path, file)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "holds no archive" in err
+    code, _, err = run(capsys, "evidence", "certificate", 9, "--node", 3, "--out", file, "--cluster", forked.folder)
+    assert code == 1
+    assert "has no commit certificate for seq 9" in err
+
+
+def test_an_archive_is_bounded_goes_on_after_a_restart_and_survives_a_torn_end(tmp_path: Path) -> None:
+    about = {"protocol": "pbft", "cluster": "c", "node": 1}
+    records = [f"{number:0100}".encode() for number in range(200)]
+    for half in (records[:120], records[120:]):
+        kept = Archive(tmp_path, about, 8_000)
+        for record in half:
+            kept.add(record)
+            kept.add(record)
+        kept.close()
+    size = sum(path.stat().st_size for path in segments(tmp_path))
+    assert size <= 8_000 * 9 // 8 + 1_000
+    head, found = read(tmp_path)
+    assert head["node"] == 1
+    assert found == records[-len(found) :]
+    assert len(found) > 30
+    last = segments(tmp_path)[-1]
+    last.write_bytes(last.read_bytes()[:-7])
+    assert read(tmp_path)[1] == found[:-1]
