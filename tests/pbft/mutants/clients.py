@@ -69,8 +69,8 @@ def takes_a_client_for_a_replica(right: Any, self: Any, event: Any) -> list[Any]
 
 
 @mutant("Intake.from_client", "rq a_client_speaks_for_itself_only")
-def a_client_speaks_for_another(right: Any, self: Any, sender: str, message: Any) -> list[Any]:
-    return list(right(self, Request(message.request).client, message))
+def a_client_speaks_for_another(right: Any, self: Any, now: int, sender: str, message: Any) -> list[Any]:
+    return list(right(self, now, Request(message.request).client, message))
 
 
 returns("takes_unsigned_requests", True, "Requests.verify", "rq what_can_never_be_ordered_is_refused", "signature")
@@ -213,10 +213,10 @@ def digests_even_short_results(right: Any, self: Any, request: Any, answer: Any,
 
 
 @mutant("Intake.from_client", "rd one_replica_answers_in_full_and_the_others_with_a_digest")
-def asked_again_it_digests_again(right: Any, self: Any, sender: str, message: Any) -> list[Any]:
+def asked_again_it_digests_again(right: Any, self: Any, now: int, sender: str, message: Any) -> list[Any]:
     request = Request(message.request)
     done = self._sessions.results(sender, request.timestamp)
-    return right(self, sender, message) if done is None else [self.tell(request, Answer.DONE, done)]
+    return right(self, now, sender, message) if done is None else [self.tell(request, Answer.DONE, done)]
 
 
 @mutant("Replies._proof", "cl results_whose_digest_nobody_else_names_never_count")
