@@ -26,7 +26,7 @@ from replog.core import Send
 from replog.types import Submit
 
 SCENARIO = find("random-byzantine")
-QUICK, MANY = range(1, 25), range(25, 101)
+QUICK, MANY = range(1, 25), range(25, 61)
 
 
 @cache

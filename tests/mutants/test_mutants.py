@@ -43,7 +43,19 @@ def test_random_lies_find_a_broken_core(name: str) -> None:
     assert is_found_by_random_lies(mutant)
 
 
+SOON = (
+    "one-is-enough-macs",
+    "trusts-requests-signatures",
+    "any-checkpoint-proof-signatures",
+    "prepares-too-soon-signatures",
+    "forgets-prepared-signatures",
+    "forgets-prepared-macs",
+)
+"""Found within a few seeds; `python -m compare.mutants` takes its time for all."""
+
+
 @pytest.mark.slow
-def test_random_lies_find_many_broken_cores() -> None:
-    wanted = [mutant for mutant in pbft_by_chance.MUTANTS if mutant.name not in QUICK]
-    assert [mutant.name for mutant in wanted if not is_found_by_random_lies(mutant)] == []
+@pytest.mark.parametrize("name", SOON)
+def test_random_lies_find_more_broken_cores(name: str) -> None:
+    (mutant,) = (mutant for mutant in pbft_by_chance.MUTANTS if mutant.name == name)
+    assert is_found_by_random_lies(mutant)
