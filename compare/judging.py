@@ -37,8 +37,8 @@ class Observed:
 
     `began`, `ended`: of the workload. `liars`: replicas an attack was wrapped around. `gone`: replicas that crashed
     for good. `signed`: by Byzantine clients, as judges get it. `acts`, `events`: see `Run`. `lines`: decision lines
-    of all replicas; what liars say in them is left out (HAZARDS X4). `broken`: which of our own processes ended
-    unasked; then judges are heard but there is no verdict, whatever they say.
+    of all replicas; what liars say in them is left out (HAZARDS X4). `met`: as judges get it. `broken`: which of our
+    own processes ended unasked; then judges are heard but there is no verdict, whatever they say.
     """
 
     scenario: Scenario
@@ -51,6 +51,7 @@ class Observed:
     probes: Sequence[Call]
     began: Micros
     ended: Micros
+    met: int | None = None
     liars: tuple[NodeId, ...] = ()
     gone: tuple[NodeId, ...] = ()
     attack_actions: int = 0
@@ -71,6 +72,7 @@ def evidence_of(observed: Observed) -> Evidence:
         probes=observed.probes,
         faults_end=observed.began + _us(observed.scenario.faults_end_s),
         model=observed.scenario.workload.kind,
+        met=observed.met,
         signed=observed.signed,
     )
 
