@@ -42,8 +42,8 @@ class Observed:
 
     `began`, `ended`: of the workload. `liars`: replicas an attack was wrapped around. `gone`: replicas that crashed
     for good. `signed`: by Byzantine clients, as judges get it. `acts`, `events`: see `Run`. `lines`: decision lines
-    of all replicas; what liars say in them is left out (HAZARDS X4). `broken`: which of our own processes ended
-    unasked; then judges are heard but there is no verdict, whatever they say. `conflicts`: as judges get them.
+    of all replicas; what liars say in them is left out (HAZARDS X4). `met`, `conflicts`: as judges get them. `broken`:
+    which of our own processes ended unasked; then judges are heard but there is no verdict, whatever they say.
     `cluster`, `verifier`: its name and public keys, to check accusations with.
     """
 
@@ -57,6 +57,7 @@ class Observed:
     probes: Sequence[Call]
     began: Micros
     ended: Micros
+    met: int | None = None
     liars: tuple[NodeId, ...] = ()
     gone: tuple[NodeId, ...] = ()
     attack_actions: int = 0
@@ -80,6 +81,7 @@ def evidence_of(observed: Observed) -> Evidence:
         probes=observed.probes,
         faults_end=observed.began + _us(observed.scenario.faults_end_s),
         model=observed.scenario.workload.kind,
+        met=observed.met,
         signed=observed.signed,
         conflicts=observed.conflicts,
         flaw=partial(_flaw, observed),

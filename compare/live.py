@@ -96,6 +96,7 @@ class _Trial:
         self._gone: set[NodeId] = set()
         self._deaths: list[NodeExit] = []
         self._strikes = 0
+        self._met: int | None = None
         self._ledger = Ledger()
         self._costs = Costs()
         self._began: Micros = 0
@@ -187,17 +188,19 @@ class _Trial:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._scenario.settle_s):
                 await asyncio.gather(*probing)
-                await self._converged()
+                self._met = await self._converged()
         await end_all(probing)
         return [call for client in self._clients for call in client.calls[before[client.name] :]]
 
-    async def _converged(self) -> None:
-        """Until all correct replicas that run say that they have applied the same index."""
+    async def _converged(self) -> int:
+        """Until all correct replicas that run say that they have applied the same index: this index. A request that
+        its caller has given up may still be decided after that."""
         up = [node for node in range(self._config.n) if node not in self._liars | self._gone]
         while True:
             statuses = await self._observer.statuses()
-            if all(node in statuses for node in up) and len({statuses[node].index for node in up}) == 1:
-                return
+            indexes = {statuses[node].index for node in up if node in statuses}
+            if all(node in statuses for node in up) and len(indexes) == 1:
+                return indexes.pop()
             await asyncio.sleep(LOOK_S)
 
     def _observed(self, probes: list[Call]) -> Observed:
@@ -216,6 +219,7 @@ class _Trial:
             probes=probes,
             began=self._began,
             ended=self._ended,
+            met=self._met,
             liars=tuple(sorted(self._liars)),
             gone=tuple(sorted(self._gone)),
             attack_actions=sum(int(path.read_text()) for path in self._control.glob("actions-*")),

@@ -103,6 +103,19 @@ class Server:
         return self.replica.core
 
 
+class Mute:
+    """A replica that hears everything and says nothing to the others."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def step(self, now: int, event: Any) -> list[Any]:
+        return [effect for effect in self.inner.step(now, event) if type(effect) is not Send]
+
+    def status(self) -> Any:
+        return self.inner.status()
+
+
 class Cluster:
     """n replicas, some clients, and everything between them in `network`, oldest first.
 

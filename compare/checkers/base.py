@@ -43,7 +43,9 @@ def _unknown(_: Charge) -> str:
 class Evidence:
     """Of one run. `decisions`: replicas that never lied, those that crashed included. `up`: those of them that run at
     the end and are to have caught up. `calls`: of every client, in order of invocation. `probes`: calls made after the
-    faults had ended; they are among `calls` too. `model`: the application's name.
+    faults had ended; they are among `calls` too. `model`: the application's name. `met`: the index at which all of
+    `up` were seen at once after the probes; what is decided later, while replicas are ended one by one, need not
+    reach all. None if they were never seen so.
     `signed`: digests of the bodies that each Byzantine client signed; it has no other history. `conflicts`: what liars
     told correct replicas, where the engine can know it. `flaw`: why an accusation proves nothing, by public keys alone;
     "" if it does."""
@@ -54,6 +56,7 @@ class Evidence:
     probes: Sequence[Call]
     faults_end: Micros
     model: str = "kv"
+    met: int | None = None
     signed: Mapping[ClientId, Collection[str]] = field(default_factory=dict)
     conflicts: Sequence[Conflict] = ()
     flaw: Callable[[Charge], str] = _unknown

@@ -23,7 +23,7 @@ class Liveness:
         if not probes:
             texts.append("no client came to send a probe")
         heights = {node: evidence.decisions[node].height for node in evidence.up}
-        top = max(heights.values(), default=0)
+        top = max(heights.values(), default=0) if evidence.met is None else evidence.met
         behind = [f"node {node} at index {height}" for node, height in heights.items() if height < top]
         if behind:
             texts.append(f"not caught up with index {top}: " + ", ".join(behind))

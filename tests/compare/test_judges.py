@@ -148,6 +148,14 @@ def test_a_replica_that_is_late_has_lost_nothing_but_is_not_live() -> None:
     assert "node 1 at index 1" in found.detail
 
 
+def test_what_is_decided_after_all_have_met_need_not_reach_all() -> None:
+    """A live replica that is ended a moment before the others has missed nothing that anybody waited for."""
+    late = evidence([replica(0, [A], [B]), replica(1, [A])], [put("a", 1)], [PROBE])
+    assert judged(Liveness(), replace(late, met=1)).ok
+    found = judged(Liveness(), replace(late, met=2))
+    assert "not caught up with index 2: node 1 at index 1" in found.detail
+
+
 def test_a_state_that_was_fetched_counts_by_its_digest() -> None:
     whole = replica(0, [A], [B], [C], digests=[(2, "s")])
     calls = [put("a", 1), put("b", 2), put("c", 3)]

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from replog.apps.kv import KeyValue
-from replog.core import Send
 from replog.live.cluster import LocalCluster
 from tests.live.command import Shell, until
+from tests.plug import Mute
 
 pytestmark = pytest.mark.live
 
@@ -58,20 +58,8 @@ async def test_each_replica_in_turn_under_load_and_nothing_is_lost(auth: str) ->
             assert await cluster.call("get", f"k{number}") == str(number)
 
 
-class Mute:
-    """An intruder: the replica hears everything and tells the others nothing."""
-
-    def __init__(self, inner: Any) -> None:
-        self.inner = inner
-
-    def step(self, now: int, event: Any) -> list[Any]:
-        return [effect for effect in self.inner.step(now, event) if type(effect) is not Send]
-
-    def status(self) -> Any:
-        return self.inner.status()
-
-
 def mute(_node: int, replica: Any) -> Mute:
+    """An intruder."""
     return Mute(replica)
 
 

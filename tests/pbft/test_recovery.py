@@ -14,7 +14,7 @@ from pbft.macs import MacCore
 from pbft.recovery import Leave, Phase, Recovery, highest_possible
 from replog import merkle
 from replog.apps.kv import KeyValue
-from replog.core import Command, Send, Wanted
+from replog.core import Command, Wanted
 from replog.executor import Executor
 from replog.sim import SimCluster
 from replog.types import Request
@@ -22,6 +22,7 @@ from tests.pbft import forge
 from tests.pbft.chance import Chance
 from tests.pbft.harness import DOMAIN, SECOND, SMALL, Cluster
 from tests.pbft.test_macs import asks, choice
+from tests.plug import Mute
 
 BOTH = pytest.mark.parametrize("auth", ["signatures", "macs"])
 
@@ -558,19 +559,6 @@ def test_refreshes_at_random_among_all_else_that_happens(auth: str, n: int, liar
         refreshed += chance.refreshed
     assert compared > 0, "vacuous"
     assert refreshed > 0, "vacuous"
-
-
-class Mute:
-    """A replica that hears everything and says nothing to the others."""
-
-    def __init__(self, inner: Any) -> None:
-        self.inner = inner
-
-    def step(self, now: int, event: Any) -> list[Any]:
-        return [effect for effect in self.inner.step(now, event) if type(effect) is not Send]
-
-    def status(self) -> Any:
-        return self.inner.status()
 
 
 @BOTH
