@@ -89,10 +89,12 @@ class Execution:
             return []
         if slot.decided is not None:
             return [self._effect(slot.seq, slot.decided)]
-        if self._options.tentative and slot.body is not None and self._ordering.has_prepared(slot):
-            self.tentative, self._told_in = slot.body, self._ordering.view
-            return [self._effect(slot.seq, slot.body, tentative=True)]
-        return []
+        if not self._options.tentative or slot.body is None or slot.committed is not None:
+            return []
+        if not self._ordering.has_prepared(slot):
+            return []
+        self.tentative, self._told_in = slot.body, self._ordering.view
+        return [self._effect(slot.seq, slot.body, tentative=True)]
 
     def _effect(self, seq: int, batch: Batch, tentative: bool = False) -> Apply:
         self._busy, self.was_tentative = True, False

@@ -9,7 +9,7 @@ import pytest
 from pbft import PbftCore
 from pbft import messages as m
 from pbft.execution import Execution
-from replog.core import Effect, Received
+from replog.core import Apply, Effect, Received, Rollback
 from replog.types import Answer
 from tests.pbft import forge
 from tests.pbft.chance import Chance
@@ -63,6 +63,23 @@ def test_5_1_a_checkpoint_is_of_what_is_decided() -> None:
     cluster.release()
     cluster.settle()
     assert [cluster.core(node).checkpoints.stable.seq for node in range(4)] == [4] * 4
+
+
+def test_5_1_among_more_than_f_liars_a_step_ends() -> None:
+    """Three commit to what node 3 has not prepared: it takes back what it executed and waits for the other batch."""
+    cluster = Cluster(options=OPTIONS)
+    first = forge.pre_prepare(cluster, 0, 1, [cluster.request("ann", 1)])
+    second = forge.pre_prepare(cluster, 0, 1, [cluster.request("bob", 1)])
+    replica = cluster.replicas[3]  # without the harness, which holds that two never contradict each other
+    replica.step(0, Received(0, first))
+    effects = replica.step(0, Received(2, forge.prepare(cluster, 2, 0, 1, first.digest)))
+    assert [effect.tentative for effect in effects if type(effect) is Apply] == [True]
+    for node in (0, 1, 2):
+        effects = replica.step(0, Received(node, forge.commit(cluster, node, 0, 1, second.digest)))
+    assert Rollback(0) in effects
+    effects = replica.step(0, Received(0, m.BatchData(1, second.time, second.requests)))
+    assert [effect.requests[0].client for effect in effects if type(effect) is Apply] == ["bob"]
+    assert replica.status().index == 1
 
 
 def test_5_1_what_prepared_in_an_older_view_is_nothing_for_what_this_one_has_there() -> None:
