@@ -22,7 +22,17 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 PORT = 4700
-OWN_FILES = (".new-*", "node-*", "client-*", "ca.*", "running.*", running.LOCK, "up.log", clusters.FILE)
+OWN_FILES = (
+    ".new-*",
+    "node-*",
+    "client-*",
+    "ca.*",
+    clusters.IDENTITIES,
+    "running.*",
+    running.LOCK,
+    "up.log",
+    clusters.FILE,
+)
 """What `--fresh` removes, the file that makes it a cluster last; anything else makes the folder foreign."""
 
 
