@@ -12,6 +12,7 @@ from replog.cli.running import any_process
 from replog.errors import NoCluster
 
 FILE = "cluster.toml"  # replog.config.FILE; that module takes a tenth of a second to load
+IDENTITIES = "identities.pem"  # as replog.config has it
 PREFIX = "replog-"
 
 
