@@ -83,7 +83,7 @@ class _Trial:
             f=scenario.f,
             n=count,
             port=free_ports(count),
-            options=dict(side.options),
+            options=spec.options(dict(side.options)).model_dump(),  # what is left open is no cluster's for use
             clients=(*names, OBSERVER),
             lab=True,
             trace=level,

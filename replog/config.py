@@ -147,6 +147,12 @@ class ClusterConfig(_Closed):
         return str(getattr(self.protocol_options(), "auth", LINKS))
 
     @property
+    def robust(self) -> bool | list[str] | None:
+        """Whether, or by which measures, the service is kept useful under attack; None where there are none."""
+        robust: bool | list[str] | None = getattr(self.protocol_options(), "robust", None)
+        return robust
+
+    @property
     def domain(self) -> Domain:
         return Domain(self.cluster)
 
@@ -188,20 +194,27 @@ def create_cluster(
     """Make a new cluster in `folder`, which is whole or, whatever interrupts the making, not there.
 
     Without `n` the least that stands `f` faults; without `f` the most that `n` stand; without both f = 1.
-    `port`: node K listens on port + K, or on port[K]. Raises ConfigError, and touches nothing, if `folder` holds
-    anything already (HAZARDS X3) or a value is wrong.
+    `port`: node K listens on port + K, or on port[K]. Of a protocol that has it, `robust` is on unless `options` say
+    otherwise. Raises ConfigError, and touches nothing, if `folder` holds anything already (HAZARDS X3) or a value is
+    wrong.
     """
     folder = Path(folder).absolute()
     n, f = size_of(protocol, n, f)
     ports = _ports(port, n)
     _check_names(clients)
-    _options(_spec(protocol), options or {})
+    options = _for_use(protocol, options or {})
     chosen = {"protocol": protocol, "n": n, "f": f, **_application(app)}
-    chosen |= {"durability": durability, "lab": lab, "trace": trace, "options": options or {}}
+    chosen |= {"durability": durability, "lab": lab, "trace": trace, "options": options}
     _refuse_existing(folder)
     with _aside(folder) as made:
         _write(made, {"version": 1, **chosen, **_enroll(made, f, host, ports, clients)})
     return ClusterConfig.load(folder)
+
+
+def _for_use(protocol: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Written down, so that a cluster stays what it was made as whatever a later version takes for granted."""
+    has_it = hasattr(_options(_spec(protocol), given), "robust")
+    return {"robust": True, **given} if has_it else given
 
 
 def _ports(port: int | Sequence[int], n: int) -> list[int]:

@@ -14,7 +14,7 @@ import typer
 
 from replog.cli import clusters, options, output, running
 from replog.cli.exits import WrongUsage
-from replog.cli.options import AuthOption, ClusterOption, JsonOption, VerboseOption
+from replog.cli.options import AuthOption, ClusterOption, JsonOption, RobustOption, VerboseOption
 from replog.cli.refresh import check_protocol, check_refreshes, seconds
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def up(
         Durability | None, typer.Option(help="When a promise is on disk.", show_default="always")
     ] = None,
     auth: AuthOption = None,
+    robust: RobustOption = None,
     lab: Annotated[bool, typer.Option("--lab", help="Allow attacks and faults to be let in.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what the folder's cluster has stored.")] = False,
     detach: Annotated[
@@ -100,7 +101,9 @@ def up(
         "app": app,
         "port": port,
         "durability": durability.value if durability is not None else None,
-        "auth": options.protocol_options(protocol, auth).get("auth"),
+        "auth": None,
+        "robust": None,
+        **options.protocol_options(protocol, auth, robust),
         "lab": lab or None,
     }
     if refresh_every is not None:
@@ -174,7 +177,7 @@ def _new(folder: Path, protocol: str, asked: dict[str, Any], exists: bool) -> Cl
     supervisor.check_ports(folder, HOST, [*range(port, port + n), port + PORT_OFFSET])
     if exists:
         _throw_away(folder)
-    own = {name: asked.pop(name) for name in ("auth",) if name in asked}
+    own = {name: asked.pop(name) for name in ("auth", "robust") if name in asked}
     return create_cluster(folder, protocol, host=HOST, clients=CLIENTS, options=own, **asked)
 
 
@@ -221,14 +224,19 @@ def _check_same(folder: Path, config: ClusterConfig, wanted: dict[str, Any]) -> 
         "port": config.nodes[0].port,
         "durability": config.durability,
         "auth": config.auth,
+        "robust": config.robust,
         "lab": config.lab,
     }
     if wanted["app"] is not None:
         wanted = {**wanted, "app": absolute_app(wanted["app"])}
     for name, value in wanted.items():
         if value is not None and value != made[name]:
-            rule = f"the cluster in {folder} was made with {made[name]}; use another --cluster, or --fresh to lose it"
-            raise WrongUsage(f"{name} = {value}: {rule}")
+            rule = f"was made with {_word(made[name])}; use another --cluster, or --fresh to lose it"
+            raise WrongUsage(f"{name} = {_word(value)}: the cluster in {folder} {rule}")
+
+
+def _word(value: object) -> object:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 def _check_disposable(folder: Path) -> None:

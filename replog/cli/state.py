@@ -86,7 +86,10 @@ def current(config: ClusterConfig) -> dict[str, Any]:
 def settings(report: dict[str, Any]) -> str:
     """What the cluster was made with, as far as it says what its answers are worth."""
     size = f"{report['protocol']}, n = {report['n']}, f = {report['f']}"
-    return f"{size}, authenticated by {report['auth']}, durability {report['durability']}"
+    known = {True: ", robust", False: ", not robust", None: ""}
+    robust = report["robust"]
+    word = f", robust by {' '.join(robust)}" if isinstance(robust, list) else known[robust]
+    return f"{size}, authenticated by {report['auth']}{word}, durability {report['durability']}"
 
 
 def rows_of(config: ClusterConfig, report: dict[str, Any], verbose: bool) -> tuple[list[str], list[list[object]]]:

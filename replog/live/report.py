@@ -49,6 +49,7 @@ def report(config: ClusterConfig, said: Sequence[Said], pids: Mapping[int, int |
         "in_sync": working,
         "has_quorum": working >= quorum,
         "auth": config.auth,
+        "robust": config.robust,
         "durability": config.durability,
         "app": {"name": config.app_name, "version": config.app_version},
         "replicas": [_replica(config, node, status, pids.get(node), held) for node, status in sorted(statuses.items())],
