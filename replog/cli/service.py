@@ -177,7 +177,7 @@ def _new(folder: Path, protocol: str, asked: dict[str, Any], exists: bool) -> Cl
     supervisor.check_ports(folder, HOST, [*range(port, port + n), port + PORT_OFFSET])
     if exists:
         _throw_away(folder)
-    own = {name: asked.pop(name) for name in ("auth", "robust") if name in asked}
+    own: dict[str, Any] = {name: asked.pop(name) for name in ("auth", "robust") if name in asked}
     return create_cluster(folder, protocol, host=HOST, clients=CLIENTS, options=own, **asked)
 
 
