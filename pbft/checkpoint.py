@@ -39,7 +39,7 @@ class Checkpoints:
         if seq > self.proven.seq:
             self.votes.setdefault(seq, Tally()).good.add(self._notary.me, digest, signature)
             self._prove(seq, digest)
-        return [Send(self._notary.others, message)]
+        return [Send(self._notary.others, message), *self._notary.witness.stated(message)]
 
     def on_vote(self, message: Checkpoint) -> list[Effect]:
         """A vote within the window. Nobody is believed to be further than a quorum says (P42, P43)."""

@@ -153,9 +153,10 @@ class NewView(Message, tag="pn", frozen=True):
 
 class Testimony(Message, tag="pT", frozen=True):
     """Signed statements of others that do not fit what the sender has accepted, and what it has: whoever heard another
-    face of the same node has evidence then. Pre-prepares come without requests."""
+    face of the same node has evidence then. Pre-prepares come without requests. Also a view-change that the new view
+    does not rest on."""
 
-    statements: Annotated[list[PrePrepare | Prepare | Commit | Checkpoint], msgspec.Meta(max_length=64)]
+    statements: Annotated[list[PrePrepare | Prepare | Commit | Checkpoint | ViewChange], msgspec.Meta(max_length=64)]
 
 
 # ------------------------------------------------------------- view change without signatures [CL02 view changes]
