@@ -59,16 +59,17 @@ class FairInbox:
         self._count(sender, _weight(load))
 
     def turn(self) -> Iterator[Item]:
-        """The process's own, then one round of the senders. A longer turn would keep back what answers the first."""
-        for _ in range(len(self._own)):
-            self._size -= 1
-            yield self._own.popleft()
+        """One round of the senders, then the process's own: requests that are there get into the batch whose time has
+        come, as with real processes. A longer turn would keep back what answers the first."""
         for sender, share in self.turns.round(self._now()):
             left = share
             while left > 0 and sender in self._queues:
                 frame = self._take(sender)
                 left -= _weight(frame)
                 yield sender, frame
+        for _ in range(len(self._own)):
+            self._size -= 1
+            yield self._own.popleft()
 
     def _take(self, sender: Principal) -> Frame:
         queue = self._queues[sender]

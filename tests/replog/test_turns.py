@@ -47,15 +47,15 @@ def test_the_fair_inbox_gives_all_that_was_put_in_and_each_sender_in_order(items
     inbox = FairInbox(turns(), lambda: 0)
     for number, (sender, size) in enumerate(items):
         inbox.append((sender, number if sender is None else [b"%d" % number] * size))
-    taken: list[Any] = []
+    taken = first_turn = list(inbox.turn())
     while len(inbox):
-        taken += inbox.turn()
+        taken = [*taken, *inbox.turn()]
     inbox.turns.check_invariants()
     for sender in {sender for sender, _ in items}:
         first = [number for number, (who, _) in enumerate(items) if who == sender]
         assert [load if sender is None else int(load[0]) for who, load in taken if who == sender] == first
-    own = [sender for sender, _ in taken].count(None)
-    assert all(sender is None for sender, _ in taken[:own]), "what the process itself does comes first"
+    own = [sender for sender, _ in items].count(None)
+    assert [sender for sender, _ in first_turn[len(first_turn) - own :]] == [None] * own, "its own waits for one round"
 
 
 def flooded(policy: Turns, until: int, others: int = 0, messages: int = 10 * FLOOD) -> Counter[Any]:
