@@ -30,8 +30,7 @@ class Accountability:
         texts += [
             f"nodes {list(conflict.hearers)} were told two things by {conflict.culprit} at {conflict.kind} "
             f"{conflict.place}, and nobody has evidence"
-            for conflict in evidence.conflicts
-            if not _known(evidence, conflict)
+            for conflict in unknown(evidence)
         ]
         checked = len(evidence.decisions) + len(charges) + len(evidence.conflicts)
         return Check(not texts, checked, summarise(texts))
@@ -43,6 +42,11 @@ def _wrong(evidence: Evidence, node: NodeId, charge: Charge) -> Iterator[str]:
         yield f"node {node} accuses {charge.culprit}, which is correct, of {charge.kind}"
     if flaw := evidence.flaw(charge):
         yield f"node {node} cannot prove {charge.kind} of {charge.culprit}: {flaw}"
+
+
+def unknown(evidence: Evidence) -> list[Conflict]:
+    """Conflicts that nobody has evidence of."""
+    return [conflict for conflict in evidence.conflicts if not _known(evidence, conflict)]
 
 
 def _known(evidence: Evidence, conflict: Conflict) -> bool:

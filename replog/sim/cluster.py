@@ -162,6 +162,10 @@ class SimCluster:
         """The key of this one node or client: what a coalition is handed for each of its own members."""
         return self._keys.signer(name)
 
+    def public_keys(self) -> dict[Principal, bytes]:
+        """Of everybody, with real signatures; keyed hashes have none."""
+        return self._keys.public()
+
     def verifier(self) -> Verifier:
         """Checks any signature of this cluster; makes none."""
         return self._keys.verifier(Meter())
@@ -345,7 +349,10 @@ class _Keys:
     def verifier(self, meter: Meter) -> Verifier:
         if not self._real:
             return MeteredHashVerifier(self._secrets, meter)
-        return MeteredVerifier(Ed25519Verifier({name: key.public for name, key in self._real.items()}), meter)
+        return MeteredVerifier(Ed25519Verifier(self.public()), meter)
+
+    def public(self) -> dict[Principal, bytes]:
+        return {name: key.public for name, key in self._real.items()}
 
 
 def _add(total: Counters, process: Process) -> None:
