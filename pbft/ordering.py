@@ -372,6 +372,7 @@ class Ordering:
 
     def recall(self, record: Message) -> None:
         """One record from this replica's own disk, in the order of writing (P16)."""
+        self._notary.witness.recalled(record)
         if type(record) is PrePrepare:
             slot = self.recalled(record.seq)
             if record.view == self.view and self.active:
@@ -379,7 +380,6 @@ class Ordering:
                 self.next_seq = max(self.next_seq, record.seq + 1)
             slot.keep(Batch.read(record.time, record.requests))
             slot.vote(record.digest, record.view)
-            self._notary.witness.heard(self._notary.primary(record.view), record)
         elif type(record) is BatchData:
             self.recalled(record.seq).keep(Batch.read(record.time, record.requests))
         elif type(record) is PreparedProof:

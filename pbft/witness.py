@@ -77,6 +77,7 @@ class Witness:
         self._shown: dict[tuple[NodeId, type[Message], Place], int] = {}
         self._waiting: dict[tuple[NodeId, Place], Any] = {}
         self._strays: dict[tuple[NodeId, Place], Any] = {}
+        self._recalled: list[Effect] = []
 
     # -------------------------------------------------------------------------------------------------------- hearing
 
@@ -152,6 +153,16 @@ class Witness:
         return [
             Send(self._notary.others, Testimony([part])) for part in shown if self._may_show(part, place, part.replica)
         ]
+
+    def recalled(self, record: Message) -> None:
+        """From this replica's own disk: what others have signed in it is known in the new life too. Whatever else they
+        had said is forgotten. What it amounts to comes with the first tick."""
+        if isinstance(record, PrePrepare):
+            self._recalled += self._compare(self._notary.primary(record.view), bare(record))
+        elif self._notary.transferable:
+            for signer, part in parts_of(getattr(record, "proof", record), self._notary.n):
+                views = isinstance(part, ViewChange)
+                self._recalled += self._asked(part) if views else self._compare(signer, part)  # type: ignore[arg-type]
 
     def told(self, message: Testimony) -> list[Effect]:
         """What another replica has heard: it counts if it is signed."""
@@ -305,7 +316,9 @@ class Witness:
         self._strays, self._waiting = self._waiting, {}
         views: list[Any] = [said for said in strays if isinstance(said, ViewChange)]
         shown = [said for said in strays if not isinstance(said, ViewChange)][:STRAYS_MAX]
-        return [Send(self._notary.others, Testimony(part)) for part in (shown, views[:1]) if part and self._notary.f]
+        recalled, self._recalled = self._recalled, []
+        parts = [part for part in (shown, views[:1]) if part and self._notary.f]
+        return [*recalled, *(Send(self._notary.others, Testimony(part)) for part in parts)]
 
     def _is_placed(self, place: Place) -> bool:
         """Whether there is something that a statement there was, or will be, held against."""
