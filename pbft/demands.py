@@ -200,7 +200,7 @@ class Demands:
         if not self._ordering.active or self._ordering.leads or excused:
             return effects
         if not self.complaint:
-            self.complaint = self._fault(now, patience)
+            self.complaint = self._fault(now, patience, moves=operations > 0)
             return effects + (self._complain() if self.complaint else [])
         return effects
 
@@ -272,8 +272,9 @@ class Demands:
         best = max([self._peak, *self._best])
         return float(best * min(1.0, self._options.floor_share * (1 + RISE) ** min(seconds, 1_000.0)))
 
-    def _fault(self, now: Micros, patience: int) -> str:
-        """What there is to complain of; "" if nothing."""
+    def _fault(self, now: Micros, patience: int, moves: bool) -> str:
+        """What there is to complain of; "" if nothing. `moves`: something was executed since the last look. Where
+        nothing is, all wait alike and nobody is passed by."""
         led = now - self._began
         if "rotation" in self._measures and self._executed and led > self._options.view_length_us:
             return f"it has led for {led / 1e6:.0f} s"
@@ -286,7 +287,8 @@ class Demands:
             return f"no proposal for {silence / 1e6:.2f} s while {_name(oldest[0])} waits"
         if "floor" in self._measures and self._short_us >= SHORT_US and led >= self._options.grace_us:
             return f"{self._lately.rate:.0f} operations a second, {self._floor(now):.0f} are demanded"
-        if "fairness" in self._measures and (passed := self._waits.unfair(now, self._requests, heartbeat // 2)):
+        fair = not moves or "fairness" not in self._measures
+        if not fair and (passed := self._waits.unfair(now, self._requests, heartbeat // 2)):
             return f"{_name(passed[0])} waits for {passed[1] / 1e6:.2f} s, others for {self._waits.usual() / 1e6:.2f} s"
         return ""
 

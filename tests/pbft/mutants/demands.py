@@ -53,6 +53,9 @@ def proposes_what_suspects_ask_for(right: Any, self: Any, request: Any) -> None:
     super(type(self), self).queue(request)
 
 
+returns("asks_nobody_when_careful", [], "MacRequests.to_back", "ma p31_a_careful_primary_asks", "MacCore")
+
+
 @mutant("Suspects.name", "ma p31_no_f_replicas_make_a_client_suspect", "MacCore")
 def one_replica_makes_a_suspect(right: Any, self: Any, now: int, sender: int, clients: Any) -> list[str]:
     return [client for client in clients if self.add(now, client)]
