@@ -41,6 +41,11 @@ READ_ONLY: Final = 1
 """Flag of a request in which every operation only reads. A request is read-only as a whole or not at all."""
 
 
+MEMBERSHIP: Final = 2
+"""Flag of a request whose one operation is a signed change of the members (`replog.membership`). Never with
+READ_ONLY."""
+
+
 class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Base of whatever crosses a link. Subclasses give a short `tag`."""
 
@@ -60,7 +65,7 @@ class RequestBody(msgspec.Struct, array_like=True, frozen=True, gc=False):
     client: WireName
     timestamp: Annotated[int, msgspec.Meta(ge=1, le=2**62)]
     low: U63
-    flags: Annotated[int, msgspec.Meta(ge=0, le=1)]
+    flags: Annotated[int, msgspec.Meta(ge=0, le=READ_ONLY | MEMBERSHIP)]
     count: Annotated[int, msgspec.Meta(ge=1, le=REQUEST_OPERATIONS_MAX)]
     operations: bytes
     replier: WireNode = NOBODY
@@ -152,6 +157,10 @@ class Request:
     @property
     def read_only(self) -> bool:
         return bool(self.flags & READ_ONLY)
+
+    @property
+    def changes_members(self) -> bool:
+        return bool(self.flags & MEMBERSHIP)
 
     @property
     def identity(self) -> tuple[ClientId, int]:
