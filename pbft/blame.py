@@ -124,7 +124,7 @@ def _about(seq: int, shown: Iterable[Any], n: int) -> dict[NodeId, list[Message]
 def _with_itself(message: Message, n: int) -> Iterator[tuple[NodeId, Message]]:
     if isinstance(message, NewView):
         yield message.view % n, message
-    yield from ((signer, bare(part)) for signer, part in parts_of(message, n))
+    yield from ((signer, bare(part)) for signer, part in parts_of(message, lambda view: view % n))
 
 
 def _culprits(

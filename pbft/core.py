@@ -309,7 +309,7 @@ class PbftCore:
             if take is None:
                 return self.notary.refuse(sender, "a client sends requests only")
             return take(sender, message)
-        if not 0 <= sender < self.notary.n or sender == self.me:
+        if sender == self.me or not self.notary.is_member(sender):
             return self.notary.refuse(sender, "not a member, or this replica itself")
         handler = self._messages.get(type(message))
         if handler is None:

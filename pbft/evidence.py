@@ -62,7 +62,7 @@ class _Nobody:
 def examiner(n: int, f: int, domain: Domain, verifier: Verifier) -> Notary:
     """Checks what others say, and says nothing itself. Options count for nothing: see `Notary.unbounded`."""
     nobody = _Nobody()
-    return Notary(Setup(NOBODY, n, f, domain, nobody, nobody, verifier, nobody, nobody, lambda: 0))
+    return Notary(Setup(NOBODY, tuple(range(n)), f, domain, nobody, nobody, verifier, nobody, nobody, lambda: 0))
 
 
 def needs_members(kind: str) -> bool:

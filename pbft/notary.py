@@ -43,7 +43,9 @@ class Notary:
 
     def __init__(self, setup: Setup) -> None:
         self.me = setup.me
+        self.members = setup.members
         self.n = setup.n
+        self._members = frozenset(setup.members)
         self.f = setup.f
         self.others = setup.others
         self.quorum = byzantine_quorum(setup.n, setup.f)
@@ -59,8 +61,11 @@ class Notary:
         self.witness = Witness(self)
 
     def primary(self, view: int) -> NodeId:
-        """p = v mod n. [CL99 4]"""
-        return view % self.n
+        """p = v mod n, counted among the members. [CL99 4]"""
+        return self.members[view % self.n]
+
+    def is_member(self, node: NodeId) -> bool:
+        return node in self._members
 
     # ------------------------------------------------------------------------------------------------- signatures
 
@@ -118,7 +123,7 @@ class Notary:
     def _flaw_in_votes(self, kind: str, fields: tuple[int | bytes, ...], votes: Sequence[Vote], needed: int) -> str:
         """Exactly as many as needed, by growing replica, which makes them distinct (P7); then the signatures."""
         voters = [vote.replica for vote in votes]
-        if len(voters) != needed or voters != sorted(set(voters)) or not set(voters) <= set(range(self.n)):
+        if len(voters) != needed or voters != sorted(set(voters)) or not self._members.issuperset(voters):
             return f"{kind}: {needed} votes of distinct replicas are a certificate, these are of {voters}"
         for vote in votes:
             if not self.check(vote.replica, kind, (*fields, vote.replica), vote.signature):
@@ -136,7 +141,7 @@ class Notary:
         """Shape, then its signature, then every certificate in it (P1, P2). [CL99 4.4]"""
         low = message.checkpoint.seq
         seqs = [proof.seq for proof in message.prepared]
-        if message.replica >= self.n or message.view < 1:
+        if not self.is_member(message.replica) or message.view < 1:
             return "view-change: no such replica or view"
         if seqs != sorted(set(seqs)) or (seqs and not low < seqs[0] <= seqs[-1] <= low + self.log_window):
             return "view-change: prepared seqs must grow within the window above its checkpoint"

@@ -109,7 +109,7 @@ class Witness:
         if not self._notary.transferable:
             return []
         effects = self._asked(message) if isinstance(message, ViewChange) else []
-        for signer, part in parts_of(message, self._notary.n):
+        for signer, part in parts_of(message, self._notary.primary):
             effects += self._asked(part) if isinstance(part, ViewChange) else self._compare(signer, part)
         return effects
 
@@ -121,7 +121,7 @@ class Witness:
             place = place_of(part)
             known = self._said.get(signer, {}).get(place) if place is not None else None
             new = known is None or what_of(known) != what_of(part)
-            if new and signer < self._notary.n and self._is_signed(signer, part):
+            if new and self._notary.is_member(signer) and self._is_signed(signer, part):
                 effects += self._compare(signer, bare(part))
         return effects
 
@@ -199,7 +199,7 @@ class Witness:
         the members, whatever their options; "": nothing."""
         views = isinstance(message, ViewChange)
         signer = message.replica if isinstance(message, ViewChange) else self._notary.primary(message.view)
-        known = self._notary.transferable and signer < self._notary.n
+        known = self._notary.transferable and self._notary.is_member(signer)
         if not flaw or not known or not self._is_signed(signer, message):
             return []
         kind = FLAWED_VIEW_CHANGE if views else FLAWED_NEW_VIEW

@@ -19,6 +19,7 @@ import msgspec
 from replog.authenticators import Mac, mac
 from replog.codec import Codec, Domain
 from replog.keys import Signer, Verifier
+from replog.membership import Configuration
 from replog.types import (
     REQUEST_BYTES_MAX,
     REQUEST_OPERATIONS_MAX,
@@ -377,7 +378,8 @@ class Setup:
     """Everything that a core is built from. Construction changes nothing outside; recovery is construction."""
 
     me: NodeId
-    n: int
+    members: tuple[NodeId, ...]
+    """Who votes, by growing id: at first 0 .. n-1, after a change of members any ids."""
     f: int
     domain: Domain
     config: Any
@@ -393,8 +395,12 @@ class Setup:
     """How a MAC is computed, where the protocol uses any."""
 
     @property
+    def n(self) -> int:
+        return len(self.members)
+
+    @property
     def others(self) -> tuple[NodeId, ...]:
-        return tuple(node for node in range(self.n) if node != self.me)
+        return tuple(node for node in self.members if node != self.me)
 
 
 @dataclass(frozen=True)
@@ -421,6 +427,9 @@ class ClientRules:
     primary lets requests wait. 0: none."""
     macs: bool = False
     """Requests carry MACs under session keys, which each replica tells its client over their link, not signatures."""
+    certified: Callable[[Domain, Verifier, Configuration, bytes], tuple[int, Digest]] | None = None
+    """What an encoded certificate of a checkpoint proves under a configuration (seq and digest); raises ValueError if
+    it proves nothing. The domain is of its epoch, the verifier knows its members. None: nothing is signed."""
 
 
 class ProtocolSpec(Protocol):

@@ -70,7 +70,7 @@ def build(
         executor.load(saved.index, saved.digest, saved.parts)
     setup = Setup(
         me=me,
-        n=n,
+        members=tuple(range(n)),
         f=f,
         domain=Domain(cluster_id, epoch),
         config=options,

@@ -191,7 +191,14 @@ class Cluster:
             executor.load(disk.saved.index, disk.saved.digest, disk.saved.parts())
             stored = Stored(stored.records, disk.saved.index, disk.saved.digest)
         setup = self.setup(
-            node, me=node, n=self.n, f=self.f, domain=DOMAIN, config=self.options, sessions=executor, stored=stored
+            node,
+            me=node,
+            members=tuple(range(self.n)),
+            f=self.f,
+            domain=DOMAIN,
+            config=self.options,
+            sessions=executor,
+            stored=stored,
         )
         self.servers[node] = Server(Replica(self.make(node, setup), executor))
         return self.step(node, Started())
