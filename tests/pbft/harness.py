@@ -62,7 +62,7 @@ class Cluster(plug.Cluster):
         self._lives = [0] * n
         self._make_keys([*range(n), *CLIENTS], signatures)
         if self.options.auth == "macs":
-            self.signers |= {client: Authenticator(n) for client in CLIENTS}
+            self.signers |= {client: Authenticator(range(n)) for client in CLIENTS}
         self.domain = DOMAIN
         self.clock_off: dict[int, int] = {}
         self.held: list[plug.Packet] = []
