@@ -53,6 +53,10 @@ class Chain:
         """Whether it is time to ask all."""
         return self._asked_at is None or now >= self._asked_at + every
 
+    def asks(self, node: NodeId) -> bool:
+        """Whether an answer of this one is waited for."""
+        return node in self._asked
+
     def ask(self, now: Micros, nodes: Sequence[NodeId]) -> ConfigurationQuestion:
         """The question, which these are about to be asked."""
         if len(nodes) == self.known.n:

@@ -356,6 +356,11 @@ class ClientCore:
 
     # --------------------------------------------------------------------------------------------------------- members
 
+    @property
+    def epoch(self) -> int:
+        """Of the configuration whose members count."""
+        return 0 if self._chain is None else self._chain.known.epoch
+
     def ask_members(self, now: Micros, nodes: Sequence[NodeId]) -> list[ClientEffect]:
         """Ask these whether the members have changed: whoever has just been linked knows."""
         return [] if self._chain is None else [ToReplica(tuple(nodes), self._chain.ask(now, nodes))]
@@ -496,8 +501,14 @@ class ClientCore:
             return []
         self._hear(sender, message.view, message.leader)
         pending = self._sent.get(message.timestamp)
-        if pending is None:
-            return []
+        if message.epoch > self.epoch and self._chain is not None and not self._chain.asks(sender):
+            return self.ask_members(now, (sender,)) + self._answered(now, sender, message, pending)
+        return self._answered(now, sender, message, pending)
+
+    def _answered(self, now: Micros, sender: NodeId, message: Reply, pending: _Pending | None) -> list[ClientEffect]:
+        undecided = message.answer in (Answer.READ, Answer.TENTATIVE)
+        if pending is None or (undecided and message.epoch != self.epoch):
+            return []  # a quorum of one configuration need not meet one of another
         if message.answer == Answer.REDIRECT:
             return self._redirected(now, sender, message.leader, pending)
         proof = pending.replies.hear(sender, message)

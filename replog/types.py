@@ -209,6 +209,8 @@ class Reply(Message, frozen=True, tag="R"):
     """Replica to client. Two replies agree when timestamp and results are the same bytes. [CL99 4.1]
 
     `digested`: `results` is the digest of the results; the request's `replier` sends them in full. [CL99 5.1]
+    `epoch`: of the configuration that the replica works in. What is answered without being decided rests on a quorum of
+    one configuration.
     """
 
     timestamp: U63
@@ -217,6 +219,7 @@ class Reply(Message, frozen=True, tag="R"):
     view: U63
     leader: WireNode
     digested: bool = False
+    epoch: U63 = 0
 
 
 class KeyRequest(Message, frozen=True, tag="Q"):

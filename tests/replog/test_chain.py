@@ -271,6 +271,33 @@ class TestClient:
         for node in (7, 8, 9):
             assert core.on_message(2, node, done(timestamp)) == []
 
+    def test_what_is_not_decided_counts_in_one_configuration_alone(self) -> None:
+        """Three of the seven of a later epoch may all be behind: an old quorum of them proves nothing."""
+        core = client()
+        timestamp, _ = core.submit(0, [b"op"], read_only=True)
+
+        def read(epoch: int) -> Reply:
+            return Reply(timestamp, Answer.READ, encode_results(Results(0, [b"x"])), 0, 0, epoch=epoch)
+
+        core.on_message(1, 0, ConfigurationAnswer(0))
+        for node in (0, 1, 3):
+            assert not of(core.on_message(1, node, read(1)), Done)
+        core.on_message(2, 0, ConfigurationAnswer(0, LINKS[:1]))
+        for node in (0, 1):
+            assert not of(core.on_message(3, node, read(0)), Done)
+            assert not of(core.on_message(3, node, read(1)), Done)
+        (end,) = of(core.on_message(3, 4, read(1)), Done)
+        assert end.vouchers == (0, 1, 4)
+
+    def test_a_reply_of_a_later_epoch_makes_it_ask(self) -> None:
+        core = client()
+        timestamp, _ = core.submit(0, [b"op"])
+        core.on_message(1, 3, ConfigurationAnswer(0))
+        later = Reply(timestamp, Answer.DONE, encode_results(Results(1, [b"x"])), 0, 0, epoch=1)
+        (asked,) = questions(core.on_message(2, 3, later))
+        assert asked.to == (3,)
+        assert not questions(core.on_message(2, 3, later)), "it is asked already"
+
     def test_the_view_goes_on_under_a_member(self) -> None:
         core = client()
         core.submit(0, [b"op"])
