@@ -13,7 +13,7 @@ from typing import Final
 from replog.codec import Domain
 from replog.core import ClientRules
 from replog.keys import Verifier
-from replog.membership import Configuration, ConfigurationAnswer, ConfigurationQuestion, Link, follow
+from replog.membership import Configuration, ConfigurationAnswer, ConfigurationQuestion, Link, follow, follow_all
 from replog.quorum import weak_quorum
 from replog.types import Digest, Micros, NodeId
 
@@ -73,6 +73,17 @@ class Chain:
         before = self.known
         links = self._by_proof(answer) if self.rules.certified is not None else self._by_word(sender, answer)
         return None if self.known == before else links
+
+    def follow(self, links: Sequence[Link], told: Sequence[Configuration]) -> Configuration:
+        """Go on by links that were kept, or where nothing is signed by configurations that were. Raises ValueError
+        naming the flaw."""
+        known = follow_all(self.known, links, self._certified)
+        for following in () if self.rules.certified is not None else told:
+            if following.epoch <= known.epoch:
+                raise ValueError(f"epoch {following.epoch} comes after epoch {known.epoch}")
+            known = following
+        self.known = known
+        return known
 
     def _by_proof(self, answer: ConfigurationAnswer) -> list[Link]:
         taken: list[Link] = []
