@@ -55,13 +55,15 @@ class Member(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Configuration(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Invariant: members are sorted by id, each id, key and address once."""
+    """Invariants: members are sorted by id, each id, key and address once; `next_id` is larger than any id so far."""
 
     epoch: Annotated[int, msgspec.Meta(ge=0, le=EPOCHS_MAX)]
     first: Annotated[int, msgspec.Meta(ge=1, le=2**62)]
     """The seq from which on it holds."""
     f: Annotated[int, msgspec.Meta(ge=0, lt=IDS_MAX)]
     members: tuple[Member, ...]
+    next_id: Annotated[int, msgspec.Meta(ge=0, le=IDS_MAX)]
+    """Of the next replica that joins: no id is ever used twice."""
 
     @property
     def n(self) -> int:
@@ -80,7 +82,8 @@ class Configuration(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 def genesis(f: int, members: Iterable[Member]) -> Configuration:
     """The first configuration of a cluster."""
-    return Configuration(0, 1, f, tuple(sorted(members, key=lambda member: member.id)))
+    ordered = tuple(sorted(members, key=lambda member: member.id))
+    return Configuration(0, 1, f, ordered, ordered[-1].id + 1)
 
 
 # ------------------------------------------------------------------------------------------------------------ changes
@@ -135,7 +138,7 @@ class MembershipRules:
     @property
     def beginning(self) -> Membership:
         """The record before any change; it is not written to the state."""
-        return Membership(self.genesis, None, max(self.genesis.ids, default=-1) + 1)
+        return Membership(self.genesis, None)
 
 
 class Membership(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -146,7 +149,6 @@ class Membership(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     held: Configuration
     following: Configuration | None
-    next_id: Annotated[int, msgspec.Meta(ge=0, le=IDS_MAX)]
 
     def at(self, seq: int) -> Configuration:
         """The configuration that holds at `seq`, from `held.first` on."""
@@ -189,9 +191,9 @@ def changed(record: Membership, seq: int, operation: bytes, rules: MembershipRul
         raise Refused(f"a change is pending: epoch {record.following.epoch} begins after seq {last}; wait for it")
     if change.epoch != held.epoch:
         raise Refused(f"the change is for epoch {change.epoch}, the present one is {held.epoch}")
-    following = _next(held, change, record.next_id, rules.boundary(seq) + 1)
+    following = _next(held, change, rules.boundary(seq) + 1)
     _check_size(held, following, change, rules)
-    after = Membership(held, following, record.next_id + len(change.add))
+    after = Membership(held, following)
     size = len(_encode(after))
     if size > RECORD_BYTES_MAX:
         raise Refused(f"the members take {size} bytes in the replicated state, at most {RECORD_BYTES_MAX} fit")
@@ -211,7 +213,7 @@ def _verified(operation: bytes, rules: MembershipRules) -> Change:
     return change
 
 
-def _next(held: Configuration, change: Change, next_id: int, first: int) -> Configuration:
+def _next(held: Configuration, change: Change, first: int) -> Configuration:
     if held.epoch == EPOCHS_MAX:
         raise Refused(f"epoch {held.epoch} is the last: a cluster changes at most {EPOCHS_MAX} times")
     if change.f == held.f and not change.remove and not change.add:
@@ -219,14 +221,14 @@ def _next(held: Configuration, change: Change, next_id: int, first: int) -> Conf
     unknown = sorted(set(change.remove) - set(held.ids))
     if unknown or len(set(change.remove)) != len(change.remove):
         raise Refused(f"remove = {list(change.remove)}: must be members, each once; they are {list(held.ids)}")
-    new, due = [member.id for member in change.add], range(next_id, next_id + len(change.add))
+    new, due = [member.id for member in change.add], range(held.next_id, held.next_id + len(change.add))
     if due.stop > IDS_MAX:
-        raise Refused(f"add = {new}: {IDS_MAX - next_id} ids are left, none is used twice")
+        raise Refused(f"add = {new}: {IDS_MAX - held.next_id} ids are left, none is used twice")
     if new != list(due):
-        raise Refused(f"new ids = {new}: must be {next_id} and up, none is used twice")
+        raise Refused(f"new ids = {new}: must be {held.next_id} and up, none is used twice")
     members = tuple(member for member in held.members if member.id not in change.remove) + change.add
     _check_distinct(held, change.add)
-    return Configuration(held.epoch + 1, first, change.f, members)
+    return Configuration(held.epoch + 1, first, change.f, members, due.stop)
 
 
 def _check_distinct(held: Configuration, add: Sequence[Member]) -> None:

@@ -42,7 +42,7 @@ def secret(node: int) -> bytes:
 
 
 def configuration(epoch: int, f: int, *nodes: int) -> Configuration:
-    return Configuration(epoch, 1 + 24 * epoch, f, tuple(map(member, nodes)))
+    return Configuration(epoch, 1 + 24 * epoch, f, tuple(map(member, nodes)), 9)
 
 
 EPOCHS = [
@@ -85,7 +85,7 @@ def link(epoch: int, voters: list[int] | None = None, following: Configuration |
     """From `epoch` to the next."""
     known = EPOCHS[epoch]
     following = following or EPOCHS[epoch + 1]
-    root, seq = state_of(Membership(known, following, 9)), seq or following.first - 1
+    root, seq = state_of(Membership(known, following)), seq or following.first - 1
     said = Domain(CLUSTER, epoch).statement("checkpoint", (seq, root.digest))
     quorum = known.ids[: byzantine_quorum(known.n, known.f)] if voters is None else voters
     votes = {node: HashSigner(secret(node)).sign(said) for node in quorum}

@@ -72,8 +72,7 @@ class TestRules:
     def test_a_change_makes_the_next_configuration_after_the_boundary(self) -> None:
         after = changed(RULES.beginning, 5, of(REPLACE), RULES)
         assert after.held == RULES.genesis
-        assert after.following == Configuration(1, 25, 1, tuple(map(member, (0, 1, 3, 4))))
-        assert after.next_id == 5
+        assert after.following == Configuration(1, 25, 1, tuple(map(member, (0, 1, 3, 4))), 5)
 
     def test_which_configuration_holds_is_said_by_the_record(self) -> None:
         after = changed(RULES.beginning, 5, of(REPLACE), RULES)
@@ -144,8 +143,8 @@ class TestRules:
     def test_epochs_and_ids_end(self) -> None:
         held = msgspec.structs.replace(RULES.genesis, epoch=EPOCHS_MAX)
         with pytest.raises(Refused, match="epoch 256 is the last"):
-            changed(Membership(held, None, 4), 5, of(Change(EPOCHS_MAX, 1, (2,), (member(4),))), RULES)
-        record = Membership(RULES.genesis, None, IDS_MAX - 1)
+            changed(Membership(held, None), 5, of(Change(EPOCHS_MAX, 1, (2,), (member(4),))), RULES)
+        record = Membership(msgspec.structs.replace(RULES.genesis, next_id=IDS_MAX - 1), None)
         changed(record, 5, of(Change(0, 1, (), (member(IDS_MAX - 1),))), RULES)
         with pytest.raises(Refused, match="1 ids are left"):
             changed(record, 5, of(Change(0, 1, (), (member(IDS_MAX - 1), member(5)))), RULES)
