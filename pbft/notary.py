@@ -52,6 +52,8 @@ class Notary:
         self.weak_quorum = weak_quorum(setup.f)
         self.checkpoint_interval: int = setup.config.checkpoint_interval
         self.log_window: int = setup.config.log_window
+        self.base = CheckpointProof(*setup.begins, [])
+        """The state that all members of this epoch begin with: it needs no votes."""
         self._domain = setup.domain
         self._signer = setup.signer
         self._verifier = setup.verifier
@@ -114,8 +116,8 @@ class Notary:
 
     def flaw_in_checkpoint(self, proof: CheckpointProof) -> str:
         """[CL99 4.3] checkpoint messages of a quorum; none for the state that everybody begins with (P9)."""
-        if proof.seq == 0:
-            return "" if not any(proof.digest) and not proof.votes else "checkpoint: seq 0 needs no votes"
+        if proof.seq <= self.base.seq:
+            return "" if proof == self.base else f"checkpoint: seq {self.base.seq} needs no votes"
         if proof.seq % self.checkpoint_interval:
             return f"checkpoint: seq {proof.seq} is no multiple of checkpoint_interval"
         return self._flaw_in_votes("checkpoint", (proof.seq, proof.digest), proof.votes, self.quorum)
