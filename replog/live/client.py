@@ -11,6 +11,7 @@ while it waits learns nothing, but nothing else breaks: what was not sent yet is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections import deque
@@ -220,6 +221,11 @@ class LogClient:
         return self._roster.known
 
     @property
+    def places(self) -> dict[NodeId, str]:
+        """Where the members listen, and those who are to come."""
+        return {member.id: f"{member.host}:{member.port}" for member in self._roster.members}
+
+    @property
     def connected(self) -> tuple[NodeId, ...]:
         """The replicas that are linked now."""
         return tuple(sorted(self._links.nodes))
@@ -279,16 +285,14 @@ class LogClient:
         self._links.dial(self._roster.members)
         return following
 
-    async def follow(self, epoch: int, timeout: float) -> Configuration:  # noqa: ASYNC109
-        """Until the configuration of `epoch` or a later one is known, asking again and again. Raises NoCluster."""
-        try:
+    async def follow(self, epoch: int, timeout: float) -> bool:  # noqa: ASYNC109
+        """Ask until the configuration of `epoch`, or a later one, is known; whether it is in time."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while self.members.epoch < epoch:
                     self._carry_out(self._core.ask_members(monotonic(), sorted(self._links.nodes)))
                     await asyncio.sleep(FOLLOW_S)
-        except TimeoutError:
-            raise NoCluster(f"epoch {epoch} has not begun after {timeout:g} s; the change stays pending") from None
-        return self.members
+        return self.members.epoch >= epoch
 
     async def submit_many(
         self,
