@@ -57,6 +57,11 @@ class Chain:
         """Whether an answer of this one is waited for."""
         return node in self._asked
 
+    @property
+    def certain(self) -> bool:
+        """Whether so many members have answered that one of them is correct and was part of whatever was certified."""
+        return sum(member.id in self._asked for member in self.known.members) <= self.known.f
+
     def ask(self, now: Micros, nodes: Sequence[NodeId]) -> ConfigurationQuestion:
         """The question, which these are about to be asked."""
         if len(nodes) == self.known.n:

@@ -361,6 +361,11 @@ class ClientCore:
         """Of the configuration whose members count."""
         return 0 if self._chain is None else self._chain.known.epoch
 
+    @property
+    def up_to_date(self) -> bool:
+        """Whether enough of those that were asked for the members have answered."""
+        return self._chain is None or self._chain.certain
+
     def ask_members(self, now: Micros, nodes: Sequence[NodeId]) -> list[ClientEffect]:
         """Ask these whether the members have changed: whoever has just been linked knows."""
         return [] if self._chain is None else [ToReplica(tuple(nodes), self._chain.ask(now, nodes))]

@@ -54,7 +54,7 @@ class Administrator:
     async def change(self, client: LogClient, wish: Wish) -> Configuration:
         """The configuration that is to come, once the change is ordered. Raises OperationFailed with the rule that it
         breaks, having left nothing behind; OutcomeUnknown and the like as any command."""
-        await client.follow(client.members.epoch + 1, LEARN_S)
+        await client.learn(LEARN_S)
         held, before = client.members, enrolled(self._config)
         unknown = sorted(set(wish.remove) - set(held.ids))
         if unknown:

@@ -144,6 +144,8 @@ class LogClient:
         self._roster = Roster(self.config)
         self._rules = self._roster.rules(self.members.n, self.members.f)
         self._links = Links(self.config, name, self._take, self._linked, self._unreachable)
+        self._heard = asyncio.Event()
+        """Something came that may have changed what is known."""
         self._down: set[NodeId] = set()
         self._unsent: dict[NodeId, deque[bytes]] = {}
         self._waiting: deque[_Call] = deque()
@@ -285,6 +287,15 @@ class LogClient:
         self._links.dial(self._roster.members)
         return following
 
+    async def learn(self, timeout: float) -> None:  # noqa: ASYNC109
+        """Ask who the members are, until enough have answered or the time is over."""
+        self._carry_out(self._core.ask_members(monotonic(), self.members.ids))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while not self._core.up_to_date:
+                    self._heard.clear()
+                    await self._heard.wait()
+
     async def follow(self, epoch: int, timeout: float) -> bool:  # noqa: ASYNC109
         """Ask until the configuration of `epoch`, or a later one, is known; whether it is in time."""
         with contextlib.suppress(TimeoutError):
@@ -388,6 +399,7 @@ class LogClient:
         for message in messages:
             if type(message) in (Reply, SessionKey, ConfigurationAnswer):
                 self._carry_out(self._core.on_message(monotonic(), node, message))
+                self._heard.set()
             elif isinstance(message, LogReply | StatusReply) and message.token in self._questions:
                 question = self._questions[message.token]
                 question.answers.setdefault(node, message)

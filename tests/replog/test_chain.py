@@ -235,6 +235,12 @@ class TestClient:
         assert not questions(core.submit(0, [b"op"])[1])
         assert core.ask_members(0, (0,)) == []
 
+    def test_it_is_up_to_date_when_all_but_f_have_answered(self) -> None:
+        core = client()
+        core.ask_members(0, EPOCHS[0].ids)
+        found = [(core.on_message(1, node, ConfigurationAnswer(0)), core.up_to_date)[1] for node in (3, 1, 1, 0)]
+        assert found == [False, False, False, True]
+
     def test_requests_that_wait_go_to_the_new_members(self) -> None:
         core = client()
         timestamp, effects = core.submit(0, [b"op"])
