@@ -87,6 +87,7 @@ class Epochs:
         self._last = (-1, 0)
         """What was executed at the last tick, and for how many ticks no more."""
         self._told: tuple[Configuration, ...] = ()
+        self._on_disk = setup.stored.index
         records = setup.stored.records
         chains = [record for record in records if isinstance(record, Chain)]
         self.lineage = self.lineage_type(setup, chains[-1].links if chains else ())
@@ -217,19 +218,23 @@ class Epochs:
 
     def _saved(self, event: Saved) -> list[Effect]:
         """A state is on this disk: if it is that of a boundary, or of a later epoch, the next core begins there."""
-        core = self.core
+        core, self._on_disk = self.core, event.index
         if isinstance(core, Outsider):
-            configuration = self._setup.sessions.configuration_at(event.index + 1)
-            ready = core.placed is not None and core.placed.seq == event.index and configuration is not None
-            if ready and configuration == self.lineage.latest and core.role is Role.BEHIND and core.placed is not None:
-                return self._turn(configuration, core.placed, None)
-            return []
+            return self._come_in(core)
         proof = core.checkpoints.stable
         if core.ends is None or not core.ends == event.index == proof.seq:
             return self._do(event)
         if len(self.lineage.links) == core.setup.domain.epoch:
             self._append(proof)
         return self._turn(self.lineage.configurations[self.epoch + 1], proof, core)
+
+    def _come_in(self, core: Outsider) -> list[Effect]:
+        """Vote, if the state on the disk is one of the latest epoch and this replica is a member of it."""
+        placed, latest = core.placed, self.lineage.latest
+        if placed is None or core.role is not Role.BEHIND or placed.seq != self._on_disk:
+            return []
+        known = self._setup.sessions.configuration_at(placed.seq + 1) == latest
+        return self._turn(latest, placed, None) if known else []
 
     def _turn(self, configuration: Configuration, placed: CheckpointProof, former: PbftCore | None) -> list[Effect]:
         """Exchange the core. `placed`: the state on disk. Nothing of the new epoch leaves before `EpochBegins`."""
@@ -350,8 +355,8 @@ class Epochs:
         if isinstance(self.core, PbftCore):
             return effects + self._tell_core(sender, answer, self.core)
         if len(self.lineage.links) > before:
-            self.core = self._outsider(self.core.placed)
-            effects += self._dressed(self.core.fetch()) + self._members()
+            self.core = core = self._outsider(self.core.placed)
+            effects += self._dressed(core.fetch()) + self._members() + self._come_in(core)
         return effects
 
     def _tell_core(self, sender: NodeId, answer: ConfigurationAnswer, core: PbftCore) -> list[Effect]:
