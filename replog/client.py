@@ -459,7 +459,7 @@ class ClientCore:
 
     def _note_lapses(self, due: Sequence[_Pending]) -> None:
         """Whom the results were waited for in vain: once, however many requests had named it."""
-        for node in {pending.replier for pending in due if pending.replies.lacks_results} - {NOBODY}:
+        for node in {pending.replier for pending in due if pending.replies.lacks_results} & self._lapses.keys():
             self._lapses[node] += 1
 
     @staticmethod
