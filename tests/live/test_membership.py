@@ -222,6 +222,16 @@ async def test_what_is_missing_is_named(tmp_path: Path) -> None:
             await cluster.change(add=1)
 
 
+async def test_a_cluster_of_an_older_version_has_no_administrator(tmp_path: Path) -> None:
+    """Its folder is as it was: it runs, and says what is missing."""
+    file = create_cluster(tmp_path / "c", "pbft", f=1, app=Counter, port=free_port(4)).folder / "cluster.toml"
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if not line.startswith("admin")))
+    async with LocalCluster("pbft", Counter, dir=tmp_path / "c") as cluster:
+        assert await cluster.call("add") == 1
+        with pytest.raises(ConfigError, match=r"admin is missing in cluster.toml: .* without an administrator's key"):
+            await cluster.change(add=1)
+
+
 async def test_a_change_that_does_not_begin_in_time_stays_pending() -> None:
     """Two of four are gone, so that the boundary, which is far, cannot become stable."""
     far = {"checkpoint_interval": 512, "log_window": 1024}
