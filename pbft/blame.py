@@ -99,7 +99,7 @@ def _other_side(
         raise NotProven(
             f"the archive has no commit certificate for seq {certificate.seq}; it covers {transcript.window}"
         )
-    notary = examiner(*members, domain, verifier)
+    notary = examiner(range(members[0]), members[1], domain, verifier)
     for proof in (certificate, *known):
         if flaw := notary.flaw_in_commit(proof):
             raise NotProven(f"no commit certificate for seq {proof.seq}: {flaw}")
@@ -124,7 +124,7 @@ def _about(seq: int, shown: Iterable[Any], n: int) -> dict[NodeId, list[Message]
 def _with_itself(message: Message, n: int) -> Iterator[tuple[NodeId, Message]]:
     if isinstance(message, NewView):
         yield message.view % n, message
-    yield from ((signer, bare(part)) for signer, part in parts_of(message, n))
+    yield from ((signer, bare(part)) for signer, part in parts_of(message, lambda view: view % n))
 
 
 def _culprits(

@@ -13,6 +13,7 @@ it had acknowledged, that runs on an old copy of its folder or twice at once, or
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from pbft.messages import Checkpoint, NewView, ViewChange
@@ -33,7 +34,7 @@ from pbft.view_change import ViewChanges
 from replog.codec import Domain
 from replog.core import Accuse, Setup
 from replog.keys import Verifier
-from replog.types import NOBODY, ClientId, Message, Principal, Submit
+from replog.types import NOBODY, ClientId, Message, NodeId, Principal, Submit
 
 
 class NotProven(ValueError):
@@ -55,14 +56,23 @@ class _Nobody:
     def admits(self, client: ClientId, timestamp: int, low: int | None = None) -> bool:
         return False
 
+    def configuration_at(self, seq: int) -> None:
+        return None
+
+    def boundary(self, epoch: int) -> int | None:
+        return None
+
+    def membership_path(self, index: int) -> list[bytes] | None:
+        return None
+
     def randint(self, a: int, b: int, /) -> int:
         return a
 
 
-def examiner(n: int, f: int, domain: Domain, verifier: Verifier) -> Notary:
+def examiner(members: Sequence[NodeId], f: int, domain: Domain, verifier: Verifier) -> Notary:
     """Checks what others say, and says nothing itself. Options count for nothing: see `Notary.unbounded`."""
     nobody = _Nobody()
-    return Notary(Setup(NOBODY, n, f, domain, nobody, nobody, verifier, nobody, nobody, lambda: 0))
+    return Notary(Setup(NOBODY, tuple(members), f, domain, nobody, nobody, verifier, nobody, nobody, lambda: 0))
 
 
 def needs_members(kind: str) -> bool:
@@ -83,7 +93,7 @@ def convict(accusation: Accuse, domain: Domain, verifier: Verifier, members: tup
         raise NotProven(f"{kind}: takes two statements, there is one")
     if members is None:
         raise NotProven(f"{kind}: takes the keys of all members, n and f; they are not proved here")
-    return _flawed(culprit, kind, first, examiner(*members, domain, verifier))
+    return _flawed(culprit, kind, first, examiner(range(members[0]), members[1], domain, verifier))
 
 
 def _check(message: Message, culprit: Principal, domain: Domain, verifier: Verifier) -> None:

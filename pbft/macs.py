@@ -170,6 +170,14 @@ class MacRequests(Requests):
             self.remove(*identity)
         self._asked.clear()
 
+    def take_over(self, former: Requests) -> None:
+        """Clients' keys too: a change of members makes nobody a stranger."""
+        super().take_over(former)
+        if isinstance(former, MacRequests):
+            self._keys, self._told = former._keys, former._told
+            self._asked = {identity for identity in former._asked if identity in self.pending}
+            self.suspects.take_over(former.suspects)
+
     def suspect(self, client: ClientId) -> None:
         """From now on its requests need a quorum; those that wait here may have come to no other replica."""
         for identity in [identity for identity in self.pending if identity[0] == client]:

@@ -130,7 +130,7 @@ class Witness:
         if not self._notary.transferable:
             return []
         effects = self._asked(message) if isinstance(message, ViewChange) else []
-        for signer, part in parts_of(message, self._notary.n):
+        for signer, part in parts_of(message, self._notary.primary):
             effects += self._asked(part) if isinstance(part, ViewChange) else self._compare(signer, part)
         if isinstance(message, CommitProof):
             effects += self._decide(message)
@@ -160,7 +160,7 @@ class Witness:
         if isinstance(record, PrePrepare):
             self._recalled += self._compare(self._notary.primary(record.view), bare(record))
         elif self._notary.transferable:
-            for signer, part in parts_of(getattr(record, "proof", record), self._notary.n):
+            for signer, part in parts_of(getattr(record, "proof", record), self._notary.primary):
                 views = isinstance(part, ViewChange)
                 self._recalled += self._asked(part) if views else self._compare(signer, part)  # type: ignore[arg-type]
 
@@ -174,7 +174,7 @@ class Witness:
             if isinstance(part, ViewChange):
                 known = self._views.get(signer, {}).get(part.view)
             new = known is None or what_of(known) != what_of(part)
-            if new and signer < self._notary.n and self._is_signed(signer, part):
+            if new and self._notary.is_member(signer) and self._is_signed(signer, part):
                 effects += self._asked(part) if isinstance(part, ViewChange) else self._compare(signer, bare(part))
         return effects
 
@@ -253,7 +253,7 @@ class Witness:
         the members, whatever their options; "": nothing."""
         views = isinstance(message, ViewChange)
         signer = message.replica if isinstance(message, ViewChange) else self._notary.primary(message.view)
-        known = self._notary.transferable and signer < self._notary.n
+        known = self._notary.transferable and self._notary.is_member(signer)
         if not flaw or not known or not self._is_signed(signer, message):
             return []
         kind = FLAWED_VIEW_CHANGE if views else FLAWED_NEW_VIEW

@@ -69,6 +69,10 @@ class Turns:
             return None
         return cls(peers, shares, bool(getattr(options, "throttles_floods", False)))
 
+    def become(self, peers: Iterable[NodeId]) -> None:
+        """The other replicas are these now."""
+        self._peers = tuple(peers)
+
     def waits(self, sender: Principal, messages: int) -> None:
         """So many of its messages wait now. A client that waits already keeps its place."""
         queues: dict[Any, int] = self._replicas if isinstance(sender, int) else self._clients

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from compare.attacks.random_liar import Place, RandomLiar
 from pbft import messages as m
 from replog.codec import BadMessage
+from replog.membership import MEMBERSHIP_MESSAGES
 from replog.types import Message, NodeId
 
 Fields = tuple[int | bytes, ...]
@@ -35,7 +36,7 @@ CERTIFICATES: Final[Mapping[type[Any], str]] = {
 
 
 class RandomPbftLiar(RandomLiar):
-    kinds = m.MESSAGES.kinds
+    kinds = tuple(kind for kind in m.MESSAGES.kinds if kind not in (m.InEpoch, *MEMBERSHIP_MESSAGES))
 
     def encode(self, message: Message) -> bytes:
         return m.MESSAGES.encode(message)

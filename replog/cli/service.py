@@ -23,15 +23,8 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 PORT = 4700
 OWN_FILES = (
-    ".new-*",
-    "node-*",
-    "client-*",
-    "ca.*",
-    clusters.IDENTITIES,
-    "running.*",
-    running.LOCK,
-    "up.log",
-    clusters.FILE,
+    *(".new-*", "node-*", "client-*", "admin", "ca.*", clusters.IDENTITIES, "members.json"),
+    *("running.*", running.LOCK, "up.log", clusters.FILE),
 )
 """What `--fresh` removes, the file that makes it a cluster last; anything else makes the folder foreign."""
 
@@ -93,6 +86,7 @@ def up(
     import asyncio
 
     from replog.cli import supervisor
+    from replog.live.processes import local_members
 
     folder = clusters.folder_for(cluster, protocol)
     wanted = {
@@ -111,7 +105,7 @@ def up(
     config = prepare(folder, protocol, wanted, fresh=fresh)
     if refresh_every is not None:
         check_refreshes(config, refresh_every)
-    output.remark(f"starting {counted(config.n)} of {config.protocol} in {folder}")
+    output.remark(f"starting {counted(len(local_members(config)))} of {config.protocol} in {folder}")
 
     def announce(known: dict[str, Any]) -> None:
         _announce(folder, config, known, json=json, stays=detach)
@@ -150,6 +144,7 @@ def prepare(folder: Path, protocol: str, wanted: dict[str, Any], *, fresh: bool)
     from replog.cli import supervisor
     from replog.config import ClusterConfig
     from replog.live.gateway_process import gateway_port
+    from replog.roster import Roster
 
     exists = (folder / clusters.FILE).exists()
     if not exists or fresh:
@@ -157,8 +152,9 @@ def prepare(folder: Path, protocol: str, wanted: dict[str, Any], *, fresh: bool)
     config = ClusterConfig.load(folder)
     _check_same(folder, config, {"protocol": protocol, **wanted})
     supervisor.check_idle(folder)
-    for node in config.nodes:
-        supervisor.check_ports(folder, node.host, [node.port])
+    for member in Roster(config).members:
+        if config.node_folder(member.id).is_dir():
+            supervisor.check_ports(folder, member.host, [member.port])
     supervisor.check_ports(folder, config.nodes[0].host, [gateway_port(config)])
     return config
 
