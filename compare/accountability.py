@@ -120,19 +120,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in names:
         if name not in catalogue():
             parser.error(f"{name}: no such scenario")
-    with ProcessPoolExecutor(given.workers) as pool:
-        tallies = {name: _all(pool, name, given.runs, given.real) for name in names}
-    return _show(tallies)
+    return _show(_all(names, given.runs, given.real, given.workers))
 
 
-def _all(pool: ProcessPoolExecutor, name: str, runs: int, real: int) -> Tally:
-    chosen, total = seeds(name, runs), Tally()
-    work = [pool.submit(run, name, seed, place < real) for place, seed in enumerate(chosen)]
-    for done, future in enumerate(work, 1):
-        total.add(future.result())
-        if done % 50 == 0 or done == runs:
-            _say(f"{name}: {done} of {runs} runs, {len(total.unseen)} unseen, {len(total.wrong)} wrong")
-    return total
+def _all(names: Sequence[str], runs: int, real: int, workers: int) -> dict[str, Tally]:
+    """In turn, so that all scenarios are as far; after Ctrl-C what was done until then."""
+    chosen = {name: seeds(name, runs) for name in names}
+    jobs = [(name, chosen[name][place], place < real) for place in range(runs) for name in names]
+    tallies = {name: Tally() for name in names}
+    with ProcessPoolExecutor(workers) as pool:
+        try:
+            for done, (job, found) in enumerate(zip(jobs, pool.map(run, *zip(*jobs, strict=True)), strict=True), 1):
+                tallies[job[0]].add(found)
+                if done % 50 == 0:
+                    unseen = sum(len(tally.unseen) for tally in tallies.values())
+                    wrong = sum(len(tally.wrong) for tally in tallies.values())
+                    _say(f"{done} of {len(jobs)} runs: {unseen} conflicts unseen, {wrong} accusations wrong")
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            _say("interrupted: what was done until then")
+    return tallies
 
 
 def _show(tallies: dict[str, Tally]) -> int:

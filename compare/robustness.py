@@ -60,15 +60,21 @@ class Case:
 
     @property
     def label(self) -> str:
-        return " ".join([self.name, *(f"{name}={value:g}" for name, value in self.options.items() if name != "client")])
+        named = [self.name] if self.auth == "signatures" else [self.name, self.auth]
+        return " ".join([*named, *(f"{name}={value:g}" for name, value in self.options.items() if name != "client")])
 
     @property
     def by_clients(self) -> bool:
         return self.name in CLIENT_ATTACKS
 
 
-def _slow(delay_ms: int) -> Case:
-    return Case("slow-primary", target=0, options={"delay_ms": delay_ms}, least=0.80)
+def _slow(delay_ms: int, auth: str = "signatures") -> Case:
+    return Case("slow-primary", auth, target=0, options={"delay_ms": delay_ms}, least=0.80)
+
+
+def _censor(delay_ms: int, auth: str = "signatures") -> Case:
+    """0: for good."""
+    return Case("censor", auth, target=0, options={"delay_ms": delay_ms, "client": "c0"}, least=3)
 
 
 FAULT_FREE: Final = {auth: Case("none", auth) for auth in ("signatures", "macs")}
@@ -78,8 +84,8 @@ CASES: Final = (
     Case("big-mac", "macs", rate=20, least=0.95),
     *(_slow(delay_ms) for delay_ms in (50, 200, 500, 1000, 2000, 3500)),
     Case("flood", target=3, options={"rate_s": 4_000}, least=0.85),
-    Case("censor", target=0, options={"delay_ms": 0, "client": "c0"}, least=3),
-    Case("censor", target=0, options={"delay_ms": 3000, "client": "c0"}, least=3),
+    *(_censor(delay_ms) for delay_ms in (0, 150, 200, 300, 1000, 3000)),
+    *(_censor(delay_ms, "macs") for delay_ms in (40, 60, 100)),
 )
 
 
@@ -231,6 +237,9 @@ def _table(pool: ProcessPoolExecutor, cases: Sequence[Case], seconds: float) -> 
             f"no attack, {auth}, robust {'on' if robust else 'off'}: {found.operations_s:.0f} operations/s, "
             f"{found.cpu_us:.0f} us of CPU each, {found.views} view changes"
         )
+    for auth in dict.fromkeys(auth for auth, _ in bases):
+        on, off = bases[auth, True].result(), bases[auth, False].result()
+        _say(f"cost of robust, {auth}: {100 * (on.cpu_us / off.cpu_us - 1):+.1f} % of CPU an operation")
     usual = {key: base.result().operations_s for key, base in bases.items()}
     runs = [
         (case, robust, pool.submit(run, case, robust, usual[case.auth, robust], seconds))

@@ -373,7 +373,7 @@ class PbftCore:
             effects = self.intake.answer(slot.decided.requests, event.results, Answer.DONE)
         self._look_for_the_end()
         self.requests.executed(slot.decided, event.results)
-        self.demands.executed(slot.decided.operations)
+        self.demands.executed(self._now, slot.decided.operations)
         new = any(result.results is not None for result in event.results)
         if new and slot.committed.view == self.view and self.ordering.active:
             self.patience.progress()

@@ -86,6 +86,8 @@ class Witness:
         kind = type(message)
         if (kind is Prepare or kind is Commit) and self._fits(sender, message):  # type: ignore[arg-type]
             return []
+        if kind is PrePrepare and self._begins(sender, message):  # type: ignore[arg-type]
+            return []
         if kind not in _SIGNED:
             return []
         if isinstance(message, NewView):
@@ -110,10 +112,26 @@ class Witness:
             return False
         if known is None:
             _keep(said, place, message)
+            if face is None:
+                self._wait(sender, place, message)
         if type(message) is Commit:
             _keep(self._commits.setdefault(sender, {}), place, message)
-        if face is None or face is known:
-            self._wait(sender, place, message)
+        return True
+
+    def _begins(self, sender: NodeId, message: PrePrepare) -> bool:
+        """As common: the primary's first word at a place, which fits whatever others have said there before."""
+        place, said = ("phases", message.view, message.seq), self._said.get(sender)
+        if said is None or place in said or place in self._doubted or place in self._decided:
+            return False
+        if sender != self._notary.primary(message.view):
+            return False
+        for others in self._said.values():
+            other: Any = others.get(place)
+            if other is not None and other.digest != message.digest:
+                return False
+        statement = bare(message)
+        _keep(said, place, statement)
+        self._wait(sender, place, statement)
         return True
 
     def proposed(self, message: PrePrepare) -> None:

@@ -34,6 +34,8 @@ FILES_MAX: Final = 1_024
 FILES_OF_ONE_MAX: Final = 64
 """Of them against one culprit: the rest would prove nothing new about it."""
 FILE_BYTES_MAX: Final = 2 * FRAME_BYTES_MAX
+CERTIFICATE_BYTES_MAX: Final = 512 * 1024 * 1024
+"""A commit certificate comes with all NEW-VIEWs of an archive."""
 NODES: Final = 1024
 Pem = Annotated[str, msgspec.Meta(max_length=16_384)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -202,6 +204,8 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_certificate(path: Path) -> Certificate:
     """Raises NotProven."""
     try:
+        if path.stat().st_size > CERTIFICATE_BYTES_MAX:
+            raise NotProven(f"{path}: not a commit certificate: more than {CERTIFICATE_BYTES_MAX} bytes")
         return msgspec.json.decode(path.read_bytes(), type=Certificate)
     except OSError as error:
         raise NotProven(f"{path}: cannot be read: {error.strerror or error}") from None

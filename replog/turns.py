@@ -1,9 +1,9 @@
 """Whose turn it is: what waits of each sender is served in rounds, and nobody's flood keeps another waiting. (P36)
 
 In each round every replica has a share of its own; all clients together have one, which goes round among them and goes
-on where it stopped. [Clement09 4.2: a queue a sender, served in turn] A replica of which far more
-waits than of the others, for longer than a burst lasts, is throttled for some seconds: it is served when nothing else
-waits, and a little every now and then. Whoever wrongly looked like that loses little but time.
+on where it stopped. [Clement09 4.2: a queue a sender, served in turn] A replica of which far more waits than of the
+others, for longer than a burst lasts, is throttled for some seconds, and for longer if it goes on: it is served when
+nothing else waits, and a little every now and then. Whoever wrongly looked like that loses little but time.
 
 Here: the policy, the same in both worlds, and who is not heard at all for a while. Not here: the queues themselves,
 what they may hold and what happens when they are full (`replog.live.inbox`, `replog.sim.inbox`).
@@ -25,6 +25,8 @@ FAR: Final = 8
 BURST_US: Final = 500_000
 """What lasts no longer is a burst: a part of the state, an answer to one that was behind."""
 THROTTLE_US: Final = 5_000_000
+THROTTLE_MAX_US: Final = 60_000_000
+"""How long a replica is throttled: twice as long each time, if it floods again before as much time has passed."""
 EVERY: Final = 16
 """Rounds, of which a throttled replica is served in one."""
 SHUNNED_MAX: Final = 4_096
@@ -59,6 +61,8 @@ class Turns:
         self._clients: OrderedDict[ClientId, int] = OrderedDict()
         self._loud_since: dict[NodeId, Micros] = {}
         self._throttled: dict[NodeId, Micros] = {}
+        self._sentences: dict[NodeId, tuple[Micros, Micros]] = {}
+        """Of each replica that was ever throttled: until when the last time, and for how long."""
         self._passed_by: Counter[NodeId] = Counter()
         self._news: list[NodeId] = []
 
@@ -131,9 +135,15 @@ class Turns:
             self._loud_since = {node: self._loud_since.get(node, now) for node in loud}
         for node, since in self._loud_since.items():
             if now - since >= BURST_US and node not in self._throttled:
-                self._throttled[node] = now + THROTTLE_US
+                self._throttled[node] = now + self._sentence(now, node)
                 self.floods[node] += 1
                 self._news.append(node)
+
+    def _sentence(self, now: Micros, node: NodeId) -> Micros:
+        until, last = self._sentences.get(node, (0, 0))
+        time = min(2 * last, THROTTLE_MAX_US) if last and now < until + last else THROTTLE_US
+        self._sentences[node] = (now + time, time)
+        return time
 
     def _usual(self, node: NodeId) -> int:
         """What may wait of it as things are: FAR times the median of the other replicas."""

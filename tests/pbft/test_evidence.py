@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import Any
 
 import pytest
 
+from compare.evidence import certified
 from pbft import PbftCore
 from pbft import messages as m
 from pbft.evidence import NotProven, convict
 from pbft.notary import ACCUSATIONS_MAX
+from pbft.statements import HIDES
 from pbft.witness import PLACES_MAX, STRAYS_MAX, WAITING_MAX
-from replog.core import Accuse, Received
+from replog import evidence
+from replog.core import Accuse, Received, Setup
+from replog.evidence import Pin
 from replog.types import Submit
 from tests.pbft import forge
 from tests.pbft.chance import Chance, NotLive
 from tests.pbft.harness import DOMAIN, SECOND, SMALL, Cluster, replace
-from tests.pbft.proofs import convictions, verdict
+from tests.pbft.proofs import charges, convictions, statements, verdict
 from tests.pbft.test_checkpoint import Amnesiac
 
 
@@ -40,6 +45,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "refreshes and a liar": {"refreshes": True, "liars": 1},
     "tentative execution": {"options": {**SMALL, "tentative": True}, "liars": 1},
     "more liars than f": {"liars": 2},
+    "seven replicas, two lie": {"n": 7, "liars": 2},
+    "all of it": {"options": {**SMALL, "tentative": True}, "liars": 1, "refreshes": True},
 }
 
 
@@ -61,13 +68,65 @@ def test_whoever_is_accused_is_a_liar_and_convicted(seed: int) -> None:
     assert accusations, "vacuous"
 
 
-def test_a_core_that_forgets_its_promises_is_convicted() -> None:
-    def convicted(seed: int, core: type[PbftCore]) -> bool:
-        chance = Chance(seed, core=core)
-        chance.trouble(3000)
-        return bool(convictions(chance.cluster, chance.correct)[0])
+@pytest.mark.parametrize("setting", ["one of four lies", "all of it", "more liars than f"])
+def test_no_evidence_file_convicts_a_correct_replica(setting: str) -> None:
+    """The same as a stranger does it: from the bytes of a file, with nothing but the authority's certificate."""
+    chance = play(4000, signatures="Ed25519", **SETTINGS[setting])
+    keys = {name: signer.public for name, signer in chance.cluster.signers.items()}
+    origin = certified("pbft", DOMAIN.cluster, keys, chance.cluster.n, chance.cluster.f)
+    pin, tried = Pin(origin.authority), 0
+    for said in statements(chance.cluster, chance.correct).values():
+        for charge in charges(said):
+            kinds = [charge.kind] if charge.kind else ["two-commits", HIDES]
+            for kind in kinds:
+                file = origin.make(replace(charge, kind=kind), 0, 0, 0)
+                with pytest.raises(evidence.NotProven):
+                    evidence.verify(evidence.parse(evidence.encode(file)), pin)
+                tried += 1
+    assert tried > 30, "vacuous"
 
-    assert any(convicted(seed, Amnesiac) for seed in range(20))
+
+class Forgets(PbftCore):
+    """Starts without some of what is on its disk."""
+
+    forgets: type[Any] | tuple[type[Any], ...]
+
+    def __init__(self, setup: Setup) -> None:
+        kept = [record for record in setup.stored.records if not isinstance(record, self.forgets)]
+        stored = dataclasses.replace(setup.stored, records=kept)
+        super().__init__(dataclasses.replace(setup, stored=stored))
+
+
+class ForgetsVotes(Forgets):
+    forgets = m.PrePrepare
+
+
+class ForgetsCertificates(Forgets):
+    forgets = m.PreparedProof
+
+
+class ForgetsViews(Forgets):
+    forgets = (m.ViewChange, m.NewView)
+
+
+@pytest.mark.parametrize(
+    ("core", "kinds"),
+    [
+        (Amnesiac, {"two different statements"}),
+        (ForgetsVotes, {"two different statements"}),
+        (ForgetsCertificates, {"hides a certificate"}),
+        (ForgetsViews, {"two different statements for view", "hides a certificate"}),
+    ],
+)
+def test_a_core_that_forgets_its_promises_over_a_restart_is_convicted(core: type[PbftCore], kinds: set[str]) -> None:
+    for seed in range(40):
+        chance = Chance(seed, core=core, liars=1)
+        with contextlib.suppress(AssertionError):  # it breaks more than this
+            chance.trouble(3000)
+        proved = convictions(chance.cluster, chance.correct)[0]
+        if any(kind in text for text in proved for kind in kinds):
+            return
+    pytest.fail(f"nothing that {core.__name__} signed convicts it")
 
 
 class LosesTheMachine(Chance):

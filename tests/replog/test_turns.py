@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given
@@ -101,6 +102,25 @@ def test_a_throttled_replica_is_served_when_nothing_else_waits_and_heard_again_i
     policy.waits(1, 3)
     assert policy.round(2 * BURST_US) == [(1, SHARES.throttled)]
     assert policy.round(2 * BURST_US + THROTTLE_US) == [(1, SHARES.replica)]
+
+
+def test_p36_who_goes_on_flooding_is_throttled_for_longer_each_time() -> None:
+    """Else a flood would have its burst every five seconds. Who was quiet for as long begins anew."""
+    policy = turns()
+    begun: list[int] = []
+    for now in range(0, 200_000_000, 100_000):
+        flooded_at = len(begun)
+        policy.waits(1, 10 * FLOOD)
+        policy.round(now)
+        begun += [now] * (policy.floods[1] - flooded_at)
+    times = [later - sooner for sooner, later in pairwise(begun)]
+    assert times[:6] == [second * 1_000_000 for second in (5, 10, 20, 40, 60, 60)]
+    policy.waits(1, 0)
+    policy.round(400_000_000)
+    policy.waits(1, 10 * FLOOD)
+    for now in (401_000_000, 402_000_000, 408_000_000, 409_000_000):
+        policy.round(now)
+    assert policy.floods[1] == len(begun) + 2, "for five seconds again"
 
 
 def test_who_is_shunned_is_told_why_and_heard_again_in_time() -> None:
