@@ -86,6 +86,15 @@ def genesis(f: int, members: Iterable[Member]) -> Configuration:
     return Configuration(0, 1, f, ordered, ordered[-1].id + 1)
 
 
+@dataclass(frozen=True)
+class Electorate:
+    """Who votes in one epoch, and the seq and state that it begins with: what certificates of it rest on."""
+
+    ids: Sequence[NodeId]
+    f: int
+    begins: tuple[int, Digest] = (0, bytes(DIGEST_BYTES))
+
+
 # ------------------------------------------------------------------------------------------------------------ changes
 
 
