@@ -99,7 +99,7 @@ def _other_side(
         raise NotProven(
             f"the archive has no commit certificate for seq {certificate.seq}; it covers {transcript.window}"
         )
-    notary = examiner(range(members[0]), members[1], domain, verifier)
+    notary = examiner(members, domain, verifier)
     for proof in (certificate, *known):
         if flaw := notary.flaw_in_commit(proof):
             raise NotProven(f"no commit certificate for seq {proof.seq}: {flaw}")

@@ -32,6 +32,7 @@ from pbft.messages import (
     PrePrepare,
     Status,
 )
+from pbft.notary import Notary
 from pbft.outsider import MacOutsider, Outsider, Role
 from pbft.view_change import VIEW_RECORDS
 from replog import types
@@ -100,6 +101,10 @@ class Epochs:
     @property
     def epoch(self) -> int:
         return self.core.setup.domain.epoch
+
+    @property
+    def notary(self) -> Notary:
+        return self.core.notary
 
     def step(self, now: Micros, event: Event) -> list[Effect]:
         self._now = now

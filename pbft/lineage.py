@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from pbft.evidence import examiner
+from pbft.evidence import Electorate, examiner
 from pbft.messages import CheckpointProof
 from replog.codec import BadMessage, Codec, Domain
 from replog.core import Setup, Stored
@@ -39,7 +39,8 @@ def certified(
         raise ValueError(
             f"a checkpoint at seq {proof.seq}: epoch {configuration.epoch} begins at {configuration.first}"
         )
-    flaw = examiner(configuration.ids, configuration.f, domain, verifier).flaw_in_checkpoint(proof)
+    known = Electorate(configuration.ids, configuration.f)
+    flaw = examiner(known, domain, verifier).flaw_in_checkpoint(proof)
     if flaw:
         raise ValueError(flaw)
     return proof.seq, proof.digest

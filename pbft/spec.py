@@ -20,6 +20,7 @@ from replog.types import Message
 if TYPE_CHECKING:
     from pbft.blame import Blame
     from pbft.config import Options
+    from pbft.evidence import Given
 
 WITNESS_EVERY: Final = {"signatures": 16, "macs": 32}
 """Requests, of which one is sent to all, where backups hold demands against their primary. Under MACs there are more of
@@ -78,9 +79,7 @@ class Pbft:
             request_operations_max=options.batch_operations_max,
         )
 
-    def convict(
-        self, accusation: Accuse, domain: Domain, verifier: Verifier, members: tuple[int, int] | None = None
-    ) -> str:
+    def convict(self, accusation: Accuse, domain: Domain, verifier: Verifier, members: Given | None = None) -> str:
         """What the culprit did, in one sentence. Raises ValueError if that is not proved: see `pbft.evidence`."""
         from pbft.evidence import convict
 

@@ -130,7 +130,7 @@ def test_a_change_that_is_executed_tentatively_and_undone_ends_no_epoch(auth: st
     agreed(cluster)
 
 
-# ------------------------------------------------------------------------------------------------------- refused changes
+# ---------------------------------------------------------------------------------------------------- refused changes
 
 
 def test_only_the_administrator_changes_the_members() -> None:
@@ -342,7 +342,7 @@ def test_a_removed_replica_says_so_and_serves_what_it_has() -> None:
     cluster.become(add=[4], remove=[0])
     assert cluster.plug(0).status().role == "removed from the cluster in epoch 1"
     cluster.receive(Packet("ann", 0, MESSAGES.encode(ConfigurationQuestion(0))))
-    sent = [effect for effect in cluster.servers[0].core.step(cluster.now, received("ann", ConfigurationQuestion(0)))]
+    sent = list(cluster.servers[0].core.step(cluster.now, received("ann", ConfigurationQuestion(0))))
     assert [len(reply.message.links) for reply in sent] == [1]
     cluster.restart(0)
     assert cluster.outsider(0).role is Role.REMOVED
