@@ -67,6 +67,7 @@ STUCK: Final = 5
 FORMER: Final = 4
 """Earlier configurations whose replicas are still linked: some may have to be told of the later ones."""
 END: Final = 2**62
+STRANGER: Final = "neither a member, nor one that was or will be"
 
 
 class Epochs:
@@ -84,6 +85,7 @@ class Epochs:
         self._early = Early()
         self._views: dict[NodeId, int] = {}
         self._lessons: Allowance[NodeId] = Allowance(ANSWERS, setup.config.status_interval_us)
+        self._asks: Allowance[NodeId] = Allowance(1, setup.config.status_interval_us)
         self._learned: Allowance[NodeId] = Allowance(ANSWERS, setup.config.status_interval_us)
         self._last = (-1, 0)
         """What was executed at the last tick, and for how many ticks no more."""
@@ -310,11 +312,10 @@ class Epochs:
             if status:
                 self._views[sender] = message.view
             return self._do(Received(sender, message))
-        if not self._knows(sender):
-            return self._refuse(sender, "neither a member, nor one that was or will be")
         if status:
-            self._views[sender] = message.view
-            return self._teach(sender, epoch, message)
+            return self._teach(sender, epoch, message) + self._ask(sender, epoch)
+        if not self._knows(sender):
+            return self._refuse(sender, STRANGER)
         if epoch == self.epoch + 1 and isinstance(message, PHASES):
             self._early.keep(sender, message)
         return []
@@ -325,10 +326,10 @@ class Epochs:
         return self.lineage.knows(node) or (following is not None and following.member(node) is not None)
 
     def _free(self, sender: NodeId, message: Any) -> list[Effect]:
-        if not self._knows(sender) or sender == self._setup.me:
-            return self._refuse(sender, "neither a member, nor one that was or will be")
         if isinstance(message, ConfigurationAnswer):
             return self._learn(sender, message)
+        if not self._knows(sender):
+            return self._refuse(sender, STRANGER)
         return self._dressed(self.core.serve(self._now, sender, message))
 
     def _asked(self, sender: NodeId | ClientId, message: ConfigurationQuestion) -> list[Effect]:
@@ -343,13 +344,29 @@ class Epochs:
         return tuple(self.lineage.links[epoch:][:LINKS_MAX])
 
     def _teach(self, sender: NodeId, epoch: int, status: Status) -> list[Effect]:
-        """One that is in an earlier epoch, or no member, and says where it is: links first, then proofs."""
+        """One that is in an earlier epoch, or no member, and says where it is: links first, then proofs. Links are no
+        secret: under MACs a joiner has to hear of each from those whose epoch it ends, who may be gone by then."""
         if not self._lessons.take(self._now, sender):
             return []
         effects: list[Effect] = []
         if links := self._links(epoch):
             effects.append(Send((sender,), ConfigurationAnswer(epoch, links)))
+        if not self._knows(sender):
+            return effects if links else self._refuse(sender, STRANGER)
+        self._views[sender] = status.view
         return effects + self._dressed([Send((sender,), word) for word in self.core.words(status.stable)])
+
+    def _ask(self, sender: NodeId, epoch: int) -> list[Effect]:
+        """It is in an epoch that this replica does not know of: whoever is told where this one is, teaches it."""
+        if epoch <= self.lineage.latest.epoch or not self._asks.take(self._now, sender):
+            return []
+        reached = self._reached
+        return self._dressed([Send((sender,), Status(0, False, reached, reached, False, b""))])
+
+    @property
+    def _reached(self) -> int:
+        core = self.core
+        return core.index if isinstance(core, Outsider) else core.checkpoints.stable.seq
 
     def _learn(self, sender: NodeId, answer: ConfigurationAnswer) -> list[Effect]:
         if not self._learned.take(self._now, sender):
