@@ -144,7 +144,7 @@ def test_what_cannot_be_enrolled(tmp_path: Path, place: tuple[int, str, int], ru
 def test_what_is_missing_of_a_joining_replica_is_named(tmp_path: Path) -> None:
     config = create_cluster(tmp_path / "c", "pbft", f=1)
     with pytest.raises(
-        ConfigError, match=r"node = 9: .* made with nodes 0 \.\. 3, and .*node-9/member.toml is missing"
+        ConfigError, match=r"node = 9: .* nodes 0 \.\. 3, and .*node-9/member.toml is missing"
     ):
         own_member(config, 9)
     enroll(config, 6, "h", 1)
