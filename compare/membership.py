@@ -35,14 +35,13 @@ from compare.sim import Trial, disk_model, network_model
 from compare.witness import Watched
 from pbft import SPEC
 from pbft.epochs import FREE, Epochs
-from pbft.evidence import Electorate
 from pbft.messages import InEpoch
 from replog.apps.kv import KeyValue
 from replog.client import Done, Failed
 from replog.codec import Domain, digest_of
 from replog.core import Accuse, Effect, Event, ProtocolSpec, Received, Reply, Send
 from replog.errors import OperationFailed
-from replog.membership import Configuration, ConfigurationAnswer, Link, removable
+from replog.membership import Configuration, ConfigurationAnswer, Electorate, Link, removable
 from replog.node import Plug
 from replog.replica import Replica
 from replog.sim.cluster import SimCluster

@@ -13,8 +13,6 @@ it had acknowledged, that runs on an old copy of its folder or twice at once, or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from pbft.messages import Checkpoint, NewView, ViewChange
@@ -32,10 +30,11 @@ from pbft.statements import (
     what_of,
 )
 from pbft.view_change import ViewChanges
-from replog.codec import DIGEST_BYTES, Domain
+from replog.codec import Domain
 from replog.core import Accuse, Setup
 from replog.keys import Verifier
-from replog.types import NOBODY, ClientId, Digest, Message, NodeId, Principal, Submit
+from replog.membership import Electorate
+from replog.types import NOBODY, ClientId, Message, Principal, Submit
 
 
 class NotProven(ValueError):
@@ -68,15 +67,6 @@ class _Nobody:
 
     def randint(self, a: int, b: int, /) -> int:
         return a
-
-
-@dataclass(frozen=True)
-class Electorate:
-    """The members of one epoch, and the seq and state that they begin with."""
-
-    ids: Sequence[NodeId]
-    f: int
-    begins: tuple[int, Digest] = (0, bytes(DIGEST_BYTES))
 
 
 Given = tuple[int, int] | Electorate

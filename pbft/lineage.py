@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from pbft.evidence import Electorate, examiner
+from pbft.evidence import examiner
 from pbft.messages import CheckpointProof
 from replog.codec import BadMessage, Codec, Domain
 from replog.core import Setup, Stored
 from replog.keys import Verifier
-from replog.membership import Configuration, ConfigurationAnswer, Link, follow
+from replog.membership import Configuration, ConfigurationAnswer, Electorate, Link, follow
 from replog.quorum import weak_quorum
 from replog.types import Digest, NodeId
 

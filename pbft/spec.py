@@ -103,7 +103,7 @@ class Pbft:
         others: Iterable[Message],
         domain: Domain,
         verifier: Verifier,
-        members: tuple[int, int],
+        members: Given,
     ) -> Blame:
         """Who must have lied for both sides of a fork to be there. Raises ValueError: see `pbft.blame`."""
         from pbft.blame import Transcript, blame
@@ -111,7 +111,7 @@ class Pbft:
         if not isinstance(certificate, CommitProof):
             raise ValueError(f"{type(certificate).__name__} is no commit certificate")
         new_views = [message for message in others if isinstance(message, NewView)]
-        return blame(Transcript.of(archive), certificate, domain, verifier, members, new_views)
+        return blame(Transcript.of(archive, domain.epoch), certificate, domain, verifier, members, new_views)
 
 
 SPEC: Final[ProtocolSpec] = Pbft()
