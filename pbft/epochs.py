@@ -20,7 +20,7 @@ from pbft.catch_up import ANSWERS, Allowance, Early
 from pbft.core import PbftCore
 from pbft.lineage import Lineage, certificate_of
 from pbft.messages import (
-    Chain,
+    Links,
     Checkpoint,
     CheckpointProof,
     Commit,
@@ -92,7 +92,7 @@ class Epochs:
         self._told: tuple[Configuration, ...] = ()
         self._on_disk = setup.stored.index
         records = setup.stored.records
-        chains = [record for record in records if isinstance(record, Chain)]
+        chains = [record for record in records if isinstance(record, Links)]
         self.lineage = self.lineage_type(setup, chains[-1].links if chains else ())
         self._begun: list[Message] = []
         """Records of an epoch that is begun by this construction: on disk before anything else of it."""
@@ -173,7 +173,7 @@ class Epochs:
         return self._make(self.lineage.setup_of(configuration, Stored(records, stored.index, stored.digest)))
 
     def _records_of(self, epoch: int) -> list[Message]:
-        bare = [record for record in self._setup.stored.records if not isinstance(record, (InEpoch, Chain))]
+        bare = [record for record in self._setup.stored.records if not isinstance(record, (InEpoch, Links))]
         if epoch == 0:
             return bare
         worn = [record for record in self._setup.stored.records if isinstance(record, InEpoch)]
@@ -217,7 +217,7 @@ class Epochs:
     def _started(self) -> list[Effect]:
         index, begun = self._setup.stored.index + 1, self._begun
         self._begun = []
-        anew: list[Effect] = [Persist(Chain(self.lineage.links), index)] if begun else []
+        anew: list[Effect] = [Persist(Links(self.lineage.links), index)] if begun else []
         anew += [Persist(InEpoch(self.epoch, record), index) for record in begun]
         return anew + (self._note_epoch() if begun else []) + self._do(Started())
 
@@ -247,7 +247,7 @@ class Epochs:
         """Exchange the core. `placed`: the state on disk. Nothing of the new epoch leaves before `EpochBegins`."""
         stop: list[Effect] = [CancelTimer(name) for name in TIMERS]
         index = placed.seq + 1
-        chain: list[Effect] = [Persist(Chain(self.lineage.links), index)]
+        chain: list[Effect] = [Persist(Links(self.lineage.links), index)]
         self._last = (-1, 0)
         if configuration.member(self._setup.me) is None:
             self.core = self._outsider(placed)
@@ -440,7 +440,7 @@ class Epochs:
 
     def _anew(self, index: int) -> Iterator[Effect]:
         """What a cut of the log must leave (P44)."""
-        yield Persist(Chain(self.lineage.links), index)
+        yield Persist(Links(self.lineage.links), index)
         if self.epoch and isinstance(self.core, PbftCore):
             yield Persist(InEpoch(self.epoch, EpochBegins(self.core.ordering.begun_in)), index)
 
