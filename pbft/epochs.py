@@ -20,13 +20,13 @@ from pbft.catch_up import ANSWERS, Allowance, Early
 from pbft.core import PbftCore
 from pbft.lineage import Lineage, certificate_of
 from pbft.messages import (
-    Links,
     Checkpoint,
     CheckpointProof,
     Commit,
     EpochBegins,
     FetchPart,
     InEpoch,
+    Links,
     PartData,
     Prepare,
     PrePrepare,
