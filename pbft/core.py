@@ -786,6 +786,7 @@ class PbftCore:
         self.transfer.stop()
         self.execution.jump(proof.seq)
         self.checkpoints.restored(proof)
+        self.ordering.boundary = None  # what another state said of it
         self._look_for_the_end()
         effects = self._cut(proof) if self.checkpoints.is_certain(proof) else self._stand()
         return self._go_on(effects + self.intake.answer_swept())

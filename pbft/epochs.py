@@ -83,13 +83,16 @@ class Epochs:
         self._make = make
         self._now: Micros = 0
         self._early = Early()
+        self._early_of = 0
+        """The epoch of what came early."""
         self._views: dict[NodeId, int] = {}
         self._lessons: Allowance[NodeId] = Allowance(ANSWERS, setup.config.status_interval_us)
         self._asks: Allowance[NodeId] = Allowance(1, setup.config.status_interval_us)
+        self._questions: Allowance[ClientId] = Allowance(ANSWERS, setup.config.status_interval_us)
         self._learned: Allowance[NodeId] = Allowance(ANSWERS, setup.config.status_interval_us)
         self._last = (-1, 0)
         """What was executed at the last tick, and for how many ticks no more."""
-        self._told: tuple[Configuration, ...] = ()
+        self._told: tuple[int, int, int | None] | None = None
         self._on_disk = setup.stored.index
         records = setup.stored.records
         chains = [record for record in records if isinstance(record, Links)]
@@ -281,7 +284,7 @@ class Epochs:
     def _replay(self) -> list[Effect]:
         """What members said before this replica was there (P21)."""
         effects: list[Effect] = []
-        for sender, message in self._early.take():
+        for sender, message in self._early.take() if self._early_of == self.epoch else ():
             effects += self._do(Received(sender, message))
         return effects
 
@@ -317,8 +320,14 @@ class Epochs:
         if not self._knows(sender):
             return self._refuse(sender, STRANGER)
         if epoch == self.epoch + 1 and isinstance(message, PHASES):
-            self._early.keep(sender, message)
+            self._keep(sender, epoch, message)
         return []
+
+    def _keep(self, sender: NodeId, epoch: int, message: Any) -> None:
+        """For the next epoch, of one epoch at a time."""
+        if epoch != self._early_of:
+            self._early, self._early_of = Early(), epoch
+        self._early.keep(sender, message)
 
     def _knows(self, node: NodeId) -> bool:
         """Present, former and, once they are decided, next members."""
@@ -334,7 +343,7 @@ class Epochs:
 
     def _asked(self, sender: NodeId | ClientId, message: ConfigurationQuestion) -> list[Effect]:
         """A client's question. Replicas are told when they say where they are."""
-        if isinstance(sender, int):
+        if isinstance(sender, int) or not self._questions.take(self._now, sender):
             return []
         later = self.lineage.configurations[message.epoch + 1 :][:LINKS_MAX] if message.epoch < END else []
         claimed = () if self._signed else tuple(later)
@@ -446,12 +455,13 @@ class Epochs:
 
     def _members(self) -> list[Effect]:
         """Whom to be linked with, when that changes."""
+        known = (self.epoch, len(self.lineage.links), self._ends)
+        if known == self._told:
+            return []
+        self._told = known
         following = self._setup.sessions.configuration_at(END) if self._ends is not None else None
         present = self.lineage.configurations[self.epoch]
         linked = _distinct([present, self.lineage.latest, *([following] if following is not None else [])])
-        if linked == self._told:
-            return []
-        self._told = linked
         return [Members(linked, tuple(self.lineage.configurations[max(0, self.epoch - FORMER) : self.epoch]))]
 
 

@@ -65,6 +65,7 @@ class Lineage:
         self._setup = setup
         self._signed = setup.config.auth != "macs"
         self.configurations: list[Configuration] = [setup.genesis]
+        self._ids = set(setup.genesis.ids)
         self.links: list[Link] = []
         self._claims: dict[NodeId, tuple[int, Digest]] = {}
         """Under MACs: who has said what of the next link."""
@@ -95,7 +96,7 @@ class Lineage:
 
     def knows(self, node: NodeId) -> bool:
         """Whether it is, or was, a member."""
-        return any(configuration.member(node) is not None for configuration in self.configurations)
+        return node in self._ids
 
     def verifier(self, configuration: Configuration) -> Verifier:
         return self._setup.verifier.extended(configuration.keys())
@@ -126,6 +127,7 @@ class Lineage:
         following = follow(self.latest, link, _said)
         self.links.append(link)
         self.configurations.append(following)
+        self._ids.update(following.ids)
         self._claims.clear()
         return following
 

@@ -98,6 +98,7 @@ def asks_for_no_path(right: Any, self: Any, sender: int, answer: Any) -> str:
         if RECORD_KEY in records:
             self.links.append(link)
             self.configurations.append(decode_membership(records[RECORD_KEY]).following)
+            self._ids.update(self.latest.ids)
     return ""
 
 
