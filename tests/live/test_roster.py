@@ -143,9 +143,7 @@ def test_what_cannot_be_enrolled(tmp_path: Path, place: tuple[int, str, int], ru
 
 def test_what_is_missing_of_a_joining_replica_is_named(tmp_path: Path) -> None:
     config = create_cluster(tmp_path / "c", "pbft", f=1)
-    with pytest.raises(
-        ConfigError, match=r"node = 9: .* nodes 0 \.\. 3, and .*node-9/member.toml is missing"
-    ):
+    with pytest.raises(ConfigError, match=r"node = 9: .* nodes 0 \.\. 3, and .*node-9/member.toml is missing"):
         own_member(config, 9)
     enroll(config, 6, "h", 1)
     (config.node_folder(6) / "member.toml").rename(config.node_folder(5).with_name("elsewhere.toml"))
