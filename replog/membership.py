@@ -311,13 +311,13 @@ def follow_all(known: Configuration, links: Iterable[Link], certified: Certified
     return known
 
 
-class ConfigurationQuestion(Message, frozen=True, tag="a"):
+class ConfigurationQuestion(Message, frozen=True, tag="A"):
     """Which configurations come after that of `epoch`?"""
 
     epoch: U63
 
 
-class ConfigurationAnswer(Message, frozen=True, tag="b"):
+class ConfigurationAnswer(Message, frozen=True, tag="B"):
     """The links after `epoch`, in order, the first LINKS_MAX of them. Where nothing is signed, the configurations that
     this replica knows instead, as its own word."""
 
