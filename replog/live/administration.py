@@ -16,7 +16,7 @@ from replog.config import IDENTITIES, PORT_MAX, ClusterConfig
 from replog.enrolment import administrator, enroll, enrolled, own_member
 from replog.errors import ConfigError, OperationFailed, ReplogError
 from replog.live.client import LogClient
-from replog.live.links import bind
+from replog.live.links import bind, is_here
 from replog.membership import Change, Configuration, Member, signed
 from replog.roster import changes
 from replog.types import NodeId
@@ -82,6 +82,8 @@ class Administrator:
         """That of the folder, if there is one; else the first free one above those of the members."""
         if node in enrolled(self._config):
             return own_member(self._config, node).port
+        if not is_here(host):
+            raise ConfigError(f"host = {host}: is not of this machine, so its free ports are not known; name one")
         for port in range(max(taken) + 1, PORT_MAX + 1):
             try:
                 bind(host, port).close()

@@ -12,10 +12,12 @@ import pytest
 
 from replog import LocalCluster, certificates, create_cluster
 from replog.apps.counter import Counter
+from replog.cli.member import hints
 from replog.config import ClusterConfig
 from replog.enrolment import administrator, enroll, enrolled, own_member
 from replog.errors import ConfigError
-from replog.membership import ADMIN
+from replog.live.processes import local_members
+from replog.membership import ADMIN, Configuration
 from replog.roster import FILE, Roster
 from replog.storage import Storage
 
@@ -153,3 +155,14 @@ def test_what_is_missing_of_a_joining_replica_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"ca.key: No such file"):
         enroll(config, 8, "h", 1)
     assert not config.node_folder(8).exists()
+
+
+def test_a_replica_of_another_machine_is_enrolled_and_not_run_here(tmp_path: Path) -> None:
+    config = create_cluster(tmp_path / "c", "pbft", f=1, options={"auth": "macs"})
+    elsewhere = enroll(config, 4, "192.0.2.7", 4700).member
+    following = Configuration(1, 49, 1, (*config.genesis.members, elsewhere), 5)
+    Roster(config).followed(following, ())
+    assert local_members(config) == [0, 1, 2, 3]
+    (hint,) = hints(config, following, 1)
+    assert "node 4 is not of this machine: move" in hint
+    assert hints(config, following, 0) == []
