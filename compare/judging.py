@@ -7,7 +7,7 @@ Here: choosing what judges may see, calling them, and the figures. Not here: mak
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -73,6 +73,8 @@ class Observed:
     verifier: Verifier | None = None
     origin: Origin | None = None
     costs: Costs = field(default_factory=Costs)
+    flaw: Callable[[Charge], str] | None = None
+    """How accusations are checked, where it takes more than `cluster`, n and f."""
 
 
 def evidence_of(observed: Observed) -> Evidence:
@@ -87,7 +89,7 @@ def evidence_of(observed: Observed) -> Evidence:
         met=observed.met,
         signed=observed.signed,
         conflicts=observed.conflicts,
-        flaw=partial(_flaw, observed),
+        flaw=observed.flaw or partial(_flaw, observed),
     )
 
 

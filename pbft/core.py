@@ -307,9 +307,9 @@ class PbftCore:
     def begin(self, now: Micros, former: PbftCore | None) -> list[Effect]:
         """The first step in a new epoch: what waited in the last one waits here, and its primary is told. A refresh
         begins anew, since its estimates were of what counts no more."""
+        self._reason = f"epoch {self._epoch} began"
         if former is not None:
             self.requests.take_over(former.requests)
-            self._reason = former._reason
         effects = self.step(now, Started()) + self.intake.forward_waiting() + self.proposing.propose()
         if former is not None and former.recovery.phase is not Phase.NONE:
             effects += self.step(now, Command("refresh", {}))
@@ -787,6 +787,7 @@ class PbftCore:
         self.transfer.stop()
         self.execution.jump(proof.seq)
         self.checkpoints.restored(proof)
+        self.ordering.boundary = None  # what another state said of it
         self._look_for_the_end()
         effects = self._cut(proof) if self.checkpoints.is_certain(proof) else self._stand()
         return self._go_on(effects + self.intake.answer_swept())

@@ -20,18 +20,19 @@ from pbft.catch_up import ANSWERS, Allowance, Early
 from pbft.core import PbftCore
 from pbft.lineage import Lineage, certificate_of
 from pbft.messages import (
-    Chain,
     Checkpoint,
     CheckpointProof,
     Commit,
     EpochBegins,
     FetchPart,
     InEpoch,
+    Links,
     PartData,
     Prepare,
     PrePrepare,
     Status,
 )
+from pbft.notary import Notary
 from pbft.outsider import MacOutsider, Outsider, Role
 from pbft.view_change import VIEW_RECORDS
 from replog import types
@@ -66,6 +67,7 @@ STUCK: Final = 5
 FORMER: Final = 4
 """Earlier configurations whose replicas are still linked: some may have to be told of the later ones."""
 END: Final = 2**62
+STRANGER: Final = "neither a member, nor one that was or will be"
 
 
 class Epochs:
@@ -81,15 +83,19 @@ class Epochs:
         self._make = make
         self._now: Micros = 0
         self._early = Early()
+        self._early_of = 0
+        """The epoch of what came early."""
         self._views: dict[NodeId, int] = {}
         self._lessons: Allowance[NodeId] = Allowance(ANSWERS, setup.config.status_interval_us)
+        self._asks: Allowance[NodeId] = Allowance(1, setup.config.status_interval_us)
+        self._questions: Allowance[ClientId] = Allowance(ANSWERS, setup.config.status_interval_us)
         self._learned: Allowance[NodeId] = Allowance(ANSWERS, setup.config.status_interval_us)
         self._last = (-1, 0)
         """What was executed at the last tick, and for how many ticks no more."""
-        self._told: tuple[Configuration, ...] = ()
+        self._told: tuple[int, int, int | None] | None = None
         self._on_disk = setup.stored.index
         records = setup.stored.records
-        chains = [record for record in records if isinstance(record, Chain)]
+        chains = [record for record in records if isinstance(record, Links)]
         self.lineage = self.lineage_type(setup, chains[-1].links if chains else ())
         self._begun: list[Message] = []
         """Records of an epoch that is begun by this construction: on disk before anything else of it."""
@@ -100,6 +106,10 @@ class Epochs:
     @property
     def epoch(self) -> int:
         return self.core.setup.domain.epoch
+
+    @property
+    def notary(self) -> Notary:
+        return self.core.notary
 
     def step(self, now: Micros, event: Event) -> list[Effect]:
         self._now = now
@@ -166,7 +176,7 @@ class Epochs:
         return self._make(self.lineage.setup_of(configuration, Stored(records, stored.index, stored.digest)))
 
     def _records_of(self, epoch: int) -> list[Message]:
-        bare = [record for record in self._setup.stored.records if not isinstance(record, (InEpoch, Chain))]
+        bare = [record for record in self._setup.stored.records if not isinstance(record, (InEpoch, Links))]
         if epoch == 0:
             return bare
         worn = [record for record in self._setup.stored.records if isinstance(record, InEpoch)]
@@ -210,7 +220,7 @@ class Epochs:
     def _started(self) -> list[Effect]:
         index, begun = self._setup.stored.index + 1, self._begun
         self._begun = []
-        anew: list[Effect] = [Persist(Chain(self.lineage.links), index)] if begun else []
+        anew: list[Effect] = [Persist(Links(self.lineage.links), index)] if begun else []
         anew += [Persist(InEpoch(self.epoch, record), index) for record in begun]
         return anew + (self._note_epoch() if begun else []) + self._do(Started())
 
@@ -240,7 +250,7 @@ class Epochs:
         """Exchange the core. `placed`: the state on disk. Nothing of the new epoch leaves before `EpochBegins`."""
         stop: list[Effect] = [CancelTimer(name) for name in TIMERS]
         index = placed.seq + 1
-        chain: list[Effect] = [Persist(Chain(self.lineage.links), index)]
+        chain: list[Effect] = [Persist(Links(self.lineage.links), index)]
         self._last = (-1, 0)
         if configuration.member(self._setup.me) is None:
             self.core = self._outsider(placed)
@@ -274,7 +284,7 @@ class Epochs:
     def _replay(self) -> list[Effect]:
         """What members said before this replica was there (P21)."""
         effects: list[Effect] = []
-        for sender, message in self._early.take():
+        for sender, message in self._early.take() if self._early_of == self.epoch else ():
             effects += self._do(Received(sender, message))
         return effects
 
@@ -305,14 +315,19 @@ class Epochs:
             if status:
                 self._views[sender] = message.view
             return self._do(Received(sender, message))
-        if not self._knows(sender):
-            return self._refuse(sender, "neither a member, nor one that was or will be")
         if status:
-            self._views[sender] = message.view
-            return self._teach(sender, epoch, message)
+            return self._teach(sender, epoch, message) + self._ask(sender, epoch)
+        if not self._knows(sender):
+            return self._refuse(sender, STRANGER)
         if epoch == self.epoch + 1 and isinstance(message, PHASES):
-            self._early.keep(sender, message)
+            self._keep(sender, epoch, message)
         return []
+
+    def _keep(self, sender: NodeId, epoch: int, message: Any) -> None:
+        """For the next epoch, of one epoch at a time."""
+        if epoch != self._early_of:
+            self._early, self._early_of = Early(), epoch
+        self._early.keep(sender, message)
 
     def _knows(self, node: NodeId) -> bool:
         """Present, former and, once they are decided, next members."""
@@ -320,15 +335,15 @@ class Epochs:
         return self.lineage.knows(node) or (following is not None and following.member(node) is not None)
 
     def _free(self, sender: NodeId, message: Any) -> list[Effect]:
-        if not self._knows(sender) or sender == self._setup.me:
-            return self._refuse(sender, "neither a member, nor one that was or will be")
         if isinstance(message, ConfigurationAnswer):
             return self._learn(sender, message)
+        if not self._knows(sender):
+            return self._refuse(sender, STRANGER)
         return self._dressed(self.core.serve(self._now, sender, message))
 
     def _asked(self, sender: NodeId | ClientId, message: ConfigurationQuestion) -> list[Effect]:
         """A client's question. Replicas are told when they say where they are."""
-        if isinstance(sender, int):
+        if isinstance(sender, int) or not self._questions.take(self._now, sender):
             return []
         later = self.lineage.configurations[message.epoch + 1 :][:LINKS_MAX] if message.epoch < END else []
         claimed = () if self._signed else tuple(later)
@@ -338,13 +353,29 @@ class Epochs:
         return tuple(self.lineage.links[epoch:][:LINKS_MAX])
 
     def _teach(self, sender: NodeId, epoch: int, status: Status) -> list[Effect]:
-        """One that is in an earlier epoch, or no member, and says where it is: links first, then proofs."""
+        """One that is in an earlier epoch, or no member, and says where it is: links first, then proofs. Links are no
+        secret: under MACs a joiner has to hear of each from those whose epoch it ends, who may be gone by then."""
         if not self._lessons.take(self._now, sender):
             return []
         effects: list[Effect] = []
         if links := self._links(epoch):
             effects.append(Send((sender,), ConfigurationAnswer(epoch, links)))
+        if not self._knows(sender):
+            return effects if links else self._refuse(sender, STRANGER)
+        self._views[sender] = status.view
         return effects + self._dressed([Send((sender,), word) for word in self.core.words(status.stable)])
+
+    def _ask(self, sender: NodeId, epoch: int) -> list[Effect]:
+        """It is in an epoch that this replica does not know of: whoever is told where this one is, teaches it."""
+        if epoch <= self.lineage.latest.epoch or not self._asks.take(self._now, sender):
+            return []
+        reached = self._reached
+        return self._dressed([Send((sender,), Status(0, False, reached, reached, False, b""))])
+
+    @property
+    def _reached(self) -> int:
+        core = self.core
+        return core.index if isinstance(core, Outsider) else core.checkpoints.stable.seq
 
     def _learn(self, sender: NodeId, answer: ConfigurationAnswer) -> list[Effect]:
         if not self._learned.take(self._now, sender):
@@ -418,18 +449,19 @@ class Epochs:
 
     def _anew(self, index: int) -> Iterator[Effect]:
         """What a cut of the log must leave (P44)."""
-        yield Persist(Chain(self.lineage.links), index)
+        yield Persist(Links(self.lineage.links), index)
         if self.epoch and isinstance(self.core, PbftCore):
             yield Persist(InEpoch(self.epoch, EpochBegins(self.core.ordering.begun_in)), index)
 
     def _members(self) -> list[Effect]:
         """Whom to be linked with, when that changes."""
+        known = (self.epoch, len(self.lineage.links), self._ends)
+        if known == self._told:
+            return []
+        self._told = known
         following = self._setup.sessions.configuration_at(END) if self._ends is not None else None
         present = self.lineage.configurations[self.epoch]
         linked = _distinct([present, self.lineage.latest, *([following] if following is not None else [])])
-        if linked == self._told:
-            return []
-        self._told = linked
         return [Members(linked, tuple(self.lineage.configurations[max(0, self.epoch - FORMER) : self.epoch]))]
 
 

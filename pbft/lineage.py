@@ -18,7 +18,7 @@ from pbft.messages import CheckpointProof
 from replog.codec import BadMessage, Codec, Domain
 from replog.core import Setup, Stored
 from replog.keys import Verifier
-from replog.membership import Configuration, ConfigurationAnswer, Link, follow
+from replog.membership import Configuration, ConfigurationAnswer, Electorate, Link, follow
 from replog.quorum import weak_quorum
 from replog.types import Digest, NodeId
 
@@ -39,7 +39,8 @@ def certified(
         raise ValueError(
             f"a checkpoint at seq {proof.seq}: epoch {configuration.epoch} begins at {configuration.first}"
         )
-    flaw = examiner(configuration.ids, configuration.f, domain, verifier).flaw_in_checkpoint(proof)
+    known = Electorate(configuration.ids, configuration.f)
+    flaw = examiner(known, domain, verifier).flaw_in_checkpoint(proof)
     if flaw:
         raise ValueError(flaw)
     return proof.seq, proof.digest
@@ -64,6 +65,7 @@ class Lineage:
         self._setup = setup
         self._signed = setup.config.auth != "macs"
         self.configurations: list[Configuration] = [setup.genesis]
+        self._ids = set(setup.genesis.ids)
         self.links: list[Link] = []
         self._claims: dict[NodeId, tuple[int, Digest]] = {}
         """Under MACs: who has said what of the next link."""
@@ -94,7 +96,7 @@ class Lineage:
 
     def knows(self, node: NodeId) -> bool:
         """Whether it is, or was, a member."""
-        return any(configuration.member(node) is not None for configuration in self.configurations)
+        return node in self._ids
 
     def verifier(self, configuration: Configuration) -> Verifier:
         return self._setup.verifier.extended(configuration.keys())
@@ -125,6 +127,7 @@ class Lineage:
         following = follow(self.latest, link, _said)
         self.links.append(link)
         self.configurations.append(following)
+        self._ids.update(following.ids)
         self._claims.clear()
         return following
 

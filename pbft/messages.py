@@ -360,7 +360,7 @@ class EpochBegins(Message, tag="pB", frozen=True):
     view: U63
 
 
-class Chain(Message, tag="pN", frozen=True):
+class Links(Message, tag="pN", frozen=True):
     """On disk only: the links from the first configuration on; the last record counts."""
 
     links: Annotated[list[Link], msgspec.Meta(max_length=EPOCHS_MAX)]
@@ -447,7 +447,7 @@ RECORDS: Final[Codec[Any]] = Codec(
     Voted,
     Leaves,
     Verdict,
-    Chain,
+    Links,
     InEpoch,
 )
 

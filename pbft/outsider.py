@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
 
 class Role(Enum):
     JOINING = "joining"
-    BEHIND = "left behind"
+    BEHIND = "joining the epoch"
     REMOVED = "removed"
 
 

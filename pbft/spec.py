@@ -20,6 +20,7 @@ from replog.types import Message
 if TYPE_CHECKING:
     from pbft.blame import Blame
     from pbft.config import Options
+    from pbft.evidence import Given
 
 WITNESS_EVERY: Final = {"signatures": 16, "macs": 32}
 """Requests, of which one is sent to all, where backups hold demands against their primary. Under MACs there are more of
@@ -78,9 +79,7 @@ class Pbft:
             request_operations_max=options.batch_operations_max,
         )
 
-    def convict(
-        self, accusation: Accuse, domain: Domain, verifier: Verifier, members: tuple[int, int] | None = None
-    ) -> str:
+    def convict(self, accusation: Accuse, domain: Domain, verifier: Verifier, members: Given | None = None) -> str:
         """What the culprit did, in one sentence. Raises ValueError if that is not proved: see `pbft.evidence`."""
         from pbft.evidence import convict
 
@@ -104,7 +103,7 @@ class Pbft:
         others: Iterable[Message],
         domain: Domain,
         verifier: Verifier,
-        members: tuple[int, int],
+        members: Given,
     ) -> Blame:
         """Who must have lied for both sides of a fork to be there. Raises ValueError: see `pbft.blame`."""
         from pbft.blame import Transcript, blame
@@ -112,7 +111,7 @@ class Pbft:
         if not isinstance(certificate, CommitProof):
             raise ValueError(f"{type(certificate).__name__} is no commit certificate")
         new_views = [message for message in others if isinstance(message, NewView)]
-        return blame(Transcript.of(archive), certificate, domain, verifier, members, new_views)
+        return blame(Transcript.of(archive, domain.epoch), certificate, domain, verifier, members, new_views)
 
 
 SPEC: Final[ProtocolSpec] = Pbft()

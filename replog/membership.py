@@ -86,6 +86,15 @@ def genesis(f: int, members: Iterable[Member]) -> Configuration:
     return Configuration(0, 1, f, ordered, ordered[-1].id + 1)
 
 
+@dataclass(frozen=True)
+class Electorate:
+    """Who votes in one epoch, and the seq and state that it begins with: what certificates of it rest on."""
+
+    ids: Sequence[NodeId]
+    f: int
+    begins: tuple[int, Digest] = (0, bytes(DIGEST_BYTES))
+
+
 # ------------------------------------------------------------------------------------------------------------ changes
 
 
@@ -302,13 +311,13 @@ def follow_all(known: Configuration, links: Iterable[Link], certified: Certified
     return known
 
 
-class ConfigurationQuestion(Message, frozen=True, tag="a"):
+class ConfigurationQuestion(Message, frozen=True, tag="A"):
     """Which configurations come after that of `epoch`?"""
 
     epoch: U63
 
 
-class ConfigurationAnswer(Message, frozen=True, tag="b"):
+class ConfigurationAnswer(Message, frozen=True, tag="B"):
     """The links after `epoch`, in order, the first LINKS_MAX of them. Where nothing is signed, the configurations that
     this replica knows instead, as its own word."""
 

@@ -105,6 +105,11 @@ class Roster:
         return self.config.spec.client_rules(n, f, self.config.protocol_options())
 
     @property
+    def links(self) -> list[Link]:
+        """From the first configuration to the known one, where replicas sign."""
+        return list(self._file.links)
+
+    @property
     def members(self) -> tuple[Member, ...]:
         """Of the present configuration and of a change under way, by id."""
         both = {member.id: member for one in (self.known, self.next) if one is not None for member in one.members}

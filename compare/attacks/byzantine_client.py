@@ -76,6 +76,7 @@ class ByzantineClient:
 
     def on_message(self, now: Micros, sender: NodeId, message: Message) -> list[Any]:
         if type(message) is SessionKey and self._keys is not None:
+            self._keys.become(range(self._cluster.n))
             self._keys.learn(sender, message.key)
         self._words.learn(message)
         return []

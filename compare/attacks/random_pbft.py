@@ -98,7 +98,10 @@ class RandomPbftLiar(RandomLiar):
 
     def _proposal(self, view: int, item: m.Proposal) -> m.Proposal:
         fields = (view, item.seq, item.digest)
-        return replace(item, signature=self._by(view % self.power.n, "pre-prepare", fields, item.signature))
+        return replace(item, signature=self._by(self.primary(view), "pre-prepare", fields, item.signature))
+
+    def primary(self, view: int) -> NodeId:
+        return view % self.power.n
 
     def _with_votes(self, proof: Any) -> Any:
         kind = CERTIFICATES.get(type(proof))
@@ -113,7 +116,7 @@ class RandomPbftLiar(RandomLiar):
 
     def _author(self, message: Any) -> NodeId:
         if isinstance(message, (m.PreparedProof, m.PrePrepare, m.NewView)):
-            primary = message.view % self.power.n
+            primary = self.primary(message.view)
             return primary if isinstance(message, m.PreparedProof) or primary in self.power.members else self.me
         return message.replica if message.replica in self.power.members else self.me
 

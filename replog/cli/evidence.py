@@ -152,12 +152,14 @@ def certificate(
     Example: replog evidence certificate 812 --node 3 --out side-b.json
     """
     from replog import archive, evidence
+    from replog.cli.state import listed
     from replog.config import ClusterConfig
+    from replog.enrolment import enrolled
 
     config = ClusterConfig.load(clusters.known(cluster))
     _refuse_macs(config.folder, json)
-    if node >= config.n:
-        raise WrongUsage(f"--node = {node}: must be 0 .. {config.n - 1}")
+    if node not in (known := enrolled(config)):
+        raise WrongUsage(f"--node = {node}: must be {listed(known)}")
     options.writable(out)
     found = evidence.certificate_of(evidence.Origin.of(config), config.node_folder(node) / archive.FOLDER, seq)
     out.write_bytes(evidence.encode(found))

@@ -190,6 +190,8 @@ def _change(cluster: Path | None, wish: Wish, key: Path | None, wait: float, *, 
     following = asked(folder, lambda client: administrator.change(client, wish))
     if not json:
         output.remark(f"ordered: epoch {following.epoch} begins after index {following.first - 1}")
+        for hint in hints(config, following, len(wish.add)):
+            output.remark(hint)
     if wait:
         asked(folder, lambda client: administrator.settled(client, following, wait))
     if json:
@@ -198,6 +200,18 @@ def _change(cluster: Path | None, wish: Wish, key: Path | None, wait: float, *, 
         output.line(in_words(following))
         if verbose:
             output.line(f"links to it are in {folder / 'members.json'}")
+
+
+def hints(config: ClusterConfig, following: Configuration, added: int) -> list[str]:
+    """What is left to do for replicas that are not of this machine."""
+    from replog.live.links import is_here
+
+    return [
+        f"node {member.id} is not of this machine: move {config.node_folder(member.id)} to {member.host}, beside copies "
+        f"of cluster.toml and ca.pem, and run it there: python -m replog.live.node DIR/node-{member.id}"
+        for member in following.members[following.n - added :]
+        if not is_here(member.host)
+    ]
 
 
 def told(configuration: Configuration) -> dict[str, Any]:

@@ -144,6 +144,7 @@ def prepare(folder: Path, protocol: str, wanted: dict[str, Any], *, fresh: bool)
     from replog.cli import supervisor
     from replog.config import ClusterConfig
     from replog.live.gateway_process import gateway_port
+    from replog.live.processes import runs_here
     from replog.roster import Roster
 
     exists = (folder / clusters.FILE).exists()
@@ -153,7 +154,7 @@ def prepare(folder: Path, protocol: str, wanted: dict[str, Any], *, fresh: bool)
     _check_same(folder, config, {"protocol": protocol, **wanted})
     supervisor.check_idle(folder)
     for member in Roster(config).members:
-        if config.node_folder(member.id).is_dir():
+        if member.id < config.n or runs_here(config, member):
             supervisor.check_ports(folder, member.host, [member.port])
     supervisor.check_ports(folder, config.nodes[0].host, [gateway_port(config)])
     return config

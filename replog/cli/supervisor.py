@@ -23,12 +23,11 @@ from replog.cli import output, running
 from replog.cli.exits import WrongUsage
 from replog.cli.refreshing import Refresher
 from replog.config import ClusterConfig
-from replog.enrolment import enrolled
 from replog.errors import ConfigError, NoCluster, ReplogError
 from replog.live.gateway_process import NAME as GATEWAY
 from replog.live.gateway_process import GatewayProcess, gateway_port
 from replog.live.links import bind
-from replog.live.processes import LocalProcesses, NodeExit, environment, local_members, python, some
+from replog.live.processes import LocalProcesses, NodeExit, environment, local_members, python, runs_here, some
 from replog.live.report import quorum_of
 from replog.roster import Roster
 
@@ -221,10 +220,11 @@ class Supervisor:
             await asyncio.sleep(LOOK_S)
             with contextlib.suppress(ConfigError):
                 self._roster.look()
-            wanted = {member.id for member in self._roster.members} & {*enrolled(self.config)}
-            for node in sorted(wanted - self._told.keys()):
-                await self._join(node)
-            for node in sorted(self._told.keys() - wanted):
+            members = {member.id: member for member in self._roster.members}
+            for node in sorted(members.keys() - self._told.keys()):
+                if runs_here(self.config, members[node]):
+                    await self._join(node)
+            for node in sorted(self._told.keys() - members.keys()):
                 await self._leave(node)
 
     async def _join(self, node: int) -> None:

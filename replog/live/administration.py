@@ -16,7 +16,7 @@ from replog.config import IDENTITIES, PORT_MAX, ClusterConfig
 from replog.enrolment import administrator, enroll, enrolled, own_member
 from replog.errors import ConfigError, OperationFailed, ReplogError
 from replog.live.client import LogClient
-from replog.live.links import bind
+from replog.live.links import bind, is_here
 from replog.membership import Change, Configuration, Member, signed
 from replog.roster import changes
 from replog.types import NodeId
@@ -68,7 +68,7 @@ class Administrator:
                 if member.id not in before:
                     shutil.rmtree(self._config.node_folder(member.id), ignore_errors=True)
             raise
-        self._certify(added, following)
+        self._certify(added)
         return following
 
     def _enroll(self, held: Configuration, places: Sequence[tuple[str, int]]) -> tuple[Member, ...]:
@@ -82,6 +82,8 @@ class Administrator:
         """That of the folder, if there is one; else the first free one above those of the members."""
         if node in enrolled(self._config):
             return own_member(self._config, node).port
+        if not is_here(host):
+            raise ConfigError(f"host = {host}: is not of this machine, so its free ports are not known; name one")
         for port in range(max(taken) + 1, PORT_MAX + 1):
             try:
                 bind(host, port).close()
@@ -90,15 +92,15 @@ class Administrator:
             return port
         raise ConfigError(f"host = {host}: no port above {max(taken)} is free; name one")
 
-    def _certify(self, added: Sequence[Member], following: Configuration) -> None:
-        """Certificates of the new identity keys, for evidence."""
+    def _certify(self, added: Sequence[Member]) -> None:
+        """Certificates of the new identity keys, for evidence; like all others they tell the cluster's first size."""
         path = self._config.folder / IDENTITIES
         if not added or not path.is_file():
             return
         authority = certificates.Authority.load(self._config.folder, self._config.cluster)
         with path.open("a") as file:
             for member in added:
-                file.write(authority.certify(member.id, member.public_key.hex(), following.n, following.f))
+                file.write(authority.certify(member.id, member.public_key.hex(), self._config.n, self._config.f))
 
     async def settled(self, client: LogClient, following: Configuration, timeout: float = BEGIN_S) -> Configuration:  # noqa: ASYNC109
         """Once the epoch has begun: the configuration that is proved then. Raises ChangePending."""

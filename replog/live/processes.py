@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from replog.config import ClusterConfig
-from replog.enrolment import enrolled, own_member
+from replog.enrolment import MEMBER, enrolled, own_member
 from replog.errors import ConfigError, ReplogError
 from replog.live import locks
+from replog.live.links import is_here
+from replog.membership import Member
 from replog.roster import Roster
 from replog.types import NodeId
 
@@ -266,9 +268,13 @@ class LocalProcesses:
 
 
 def local_members(config: ClusterConfig) -> list[NodeId]:
-    """The members that run on this machine: of the first ones all, of later ones those that have a folder here."""
-    here = enrolled(config)
-    return [node for node in Roster(config).known.ids if node < config.n or node in here]
+    """The members that run on this machine: of the first ones all, of later ones those that have folder and address
+    here."""
+    return [member.id for member in Roster(config).known.members if member.id < config.n or runs_here(config, member)]
+
+
+def runs_here(config: ClusterConfig, member: Member) -> bool:
+    return (config.node_folder(member.id) / MEMBER).is_file() and is_here(member.host)
 
 
 def some(nodes: Sequence[NodeId]) -> str:

@@ -18,6 +18,7 @@ from replog.errors import ConfigError, NotCommitted, OperationFailed, OutcomeUnk
 from replog.interface import Said
 from replog.live.administration import Administrator, ChangePending, Wish
 from replog.live.client import LogClient
+from replog.live.node import Node
 from replog.roster import Roster
 from replog.types import NodeId
 from tests.live.command import free_port
@@ -155,6 +156,26 @@ async def test_a_client_that_knows_the_first_members_alone_finds_the_present_one
             assert client.members.ids == (2, 3, 4, 5)
             assert await client.call("value") == 1
         assert Roster(cluster.config).known.ids == (2, 3, 4, 5), "it has been written down again"
+
+
+async def test_a_removed_replica_that_is_started_again_votes_for_nothing(tmp_path: Path) -> None:
+    async with LocalCluster("pbft", Counter, f=1, dir=tmp_path / "c", options=SOON) as cluster:
+        await cluster.change(remove=(1,), add=1)
+        former = Node(cluster.config, 1)
+        await former.start()
+        running = asyncio.create_task(former.run())
+        status, knows = former.engine.replica.status, asyncio.Event()
+        former.engine.after_turns(lambda: knows.set() if status().role.startswith("removed from") else None)
+        async with asyncio.timeout(LIMIT_S):
+            await knows.wait()
+        assert status().role == "removed from the cluster in epoch 1"
+        for _ in range(20):
+            await cluster.call("add")
+        assert former.serving() is None
+        assert not status().in_sync
+        assert former.present.ids == (0, 2, 3, 4)
+        former.stop()
+        await running
 
 
 class Struck:

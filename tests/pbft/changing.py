@@ -17,7 +17,7 @@ from pbft.outsider import Outsider
 from replog.core import Setup
 from replog.membership import ADMIN, Change, Configuration, Member, MembershipRules, genesis, signed
 from replog.statemachine import decode_outcome
-from replog.types import MEMBERSHIP, Request, Submit
+from replog.types import MEMBERSHIP, Request, SessionKey, Submit
 from tests.pbft.harness import DOMAIN, SECOND, SMALL, Cluster, secret
 from tests.plug import Disk
 
@@ -186,6 +186,11 @@ class Changing(Cluster):
             self.signers[client].become(tuple(nodes))
             for node in nodes:
                 self.receive(Packet(client, node, MESSAGES.encode(KeyRequest())))
+
+    def told(self, node: int, client: str, message: SessionKey) -> None:
+        """By whoever checks its requests, members to come too."""
+        self.signers[client].become(range(self.n))
+        super().told(node, client, message)
 
     def standing(self) -> str:
         lines = []

@@ -16,6 +16,7 @@ from replog.codec import Domain, digest_of
 from replog.core import ClientRules
 from replog.keys import HashSigner, HashVerifier, Verifier
 from replog.membership import (
+    LINKS_MAX,
     RECORD_KEY,
     Configuration,
     ConfigurationAnswer,
@@ -328,6 +329,23 @@ class TestClient:
         core.submit(0, [b"op"])
         core.on_message(1, 0, ConfigurationAnswer(0, LINKS))
         assert core.on_unreachable(2, 0) == []
+
+
+class TestLongSleep:
+    def test_what_one_answer_does_not_hold_is_asked_for_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """20 epochs, each with one replica more; an answer holds LINKS_MAX links."""
+        epochs = [configuration(epoch, 1, *range(4 + epoch)) for epoch in range(21)]
+        monkeypatch.setitem(globals(), "EPOCHS", epochs)
+        links = tuple(link(epoch) for epoch in range(20))
+        core = ClientCore("c", 4, rules(4, 1), SIGNER, Domain(CLUSTER), chain=chain())
+        (asked,) = questions(core.submit(0, [b"op"])[1])
+        rounds = 0
+        while asked.message != ConfigurationQuestion(20):
+            effects = core.on_message(1, 0, ConfigurationAnswer(core.epoch, links[core.epoch :][:LINKS_MAX]))
+            (asked,) = questions(effects)
+            rounds += 1
+        assert rounds == 2
+        assert core.epoch == 20
 
 
 class TestMacs:
