@@ -23,7 +23,7 @@ def certified(protocol: str, cluster: str, keys: Mapping[Principal, bytes], n: i
     with tempfile.TemporaryDirectory() as folder:
         authority = Authority.make(Path(folder), cluster)
         pems = {who: authority.certify(who, key.hex(), n, f) for who, key in keys.items()}
-        return Origin(protocol, cluster, 0, (Path(folder) / "ca.pem").read_text(), pems)
+        return Origin(protocol, cluster, (Path(folder) / "ca.pem").read_text(), pems)
 
 
 def keep(observed: Observed, folder: Path) -> list[Path]:

@@ -167,7 +167,7 @@ class ChangingTrial(Trial):
         self.changes: Counter[str] = Counter()
         """Changes that were decided, by kind; refused and unanswered ones too."""
 
-    def _cluster(self) -> SimCluster:
+    def _cluster(self, real_signatures: bool) -> SimCluster:
         scenario, side = self.scenario, self.scenario.side(self.spec.name)
         clients = [f"c{number}" for number in range(scenario.workload.clients)]
         strangers = [f"x{number}" for number in range(scenario.workload.byzantine)]
@@ -182,6 +182,7 @@ class ChangingTrial(Trial):
             disk=disk_model(scenario.disk),
             clients=[*clients, *strangers, ADMIN_CLIENT],
             wrap=self._wrap,
+            real_signatures=real_signatures,
             recorder=self.recorder,
             membership=True,
         )

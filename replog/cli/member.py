@@ -207,8 +207,8 @@ def hints(config: ClusterConfig, following: Configuration, added: int) -> list[s
     from replog.live.links import is_here
 
     return [
-        f"node {member.id} is not of this machine: move {config.node_folder(member.id)} to {member.host}, beside copies "
-        f"of cluster.toml and ca.pem, and run it there: python -m replog.live.node DIR/node-{member.id}"
+        f"node {member.id} is not of this machine: move {config.node_folder(member.id)} to {member.host}, beside "
+        f"copies of cluster.toml and ca.pem, and run it there: python -m replog.live.node DIR/node-{member.id}"
         for member in following.members[following.n - added :]
         if not is_here(member.host)
     ]
