@@ -206,7 +206,10 @@ MOMENTS: dict[str, Callable[[list[Said]], bool]] = {
 }
 
 
-@pytest.mark.parametrize("moment", ["half-way", "begun", *[pytest.param(m, marks=pytest.mark.slow) for m in MOMENTS]])
+SLOW = [pytest.param(moment, marks=pytest.mark.slow) for moment in MOMENTS if moment != "begun"]
+
+
+@pytest.mark.parametrize("moment", ["begun", *SLOW])
 async def test_all_are_killed_during_a_change(tmp_path: Path, moment: str) -> None:
     struck = Struck(tmp_path)
     async with struck.processes:
