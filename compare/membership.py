@@ -52,6 +52,8 @@ IDS: Final = 14
 """Replicas that ever come to be."""
 ADMIN_CLIENT: Final = "boss"
 DURATION_S, SETTLE_S = 2.0, 30.0
+TOLD: Final = ("view", "restored", "left-behind", "refreshed", "complaint")
+"""What correct replicas go through, as the summary counts it."""
 PAUSE_US: Final = 60_000
 RETRY_US: Final = 400_000
 
@@ -206,7 +208,15 @@ class ChangingTrial(Trial):
 
     def run(self) -> Observed:
         self.cluster.after(PAUSE_US, self._change)
+        self.cluster.after(self._admin.randrange(10 * PAUSE_US), self._refresh)
         return super().run()
+
+    def _refresh(self) -> None:
+        """Where the options have it: now and then somebody is refreshed, maybe just when an epoch ends."""
+        if self.cluster.options.refresh and (not self.ended or self.cluster.now < self.ended):
+            node = self._admin.choice(sorted(set(self.cluster.members) - self._lying))
+            self.cluster.command(node, "refresh")
+            self.cluster.after(self._admin.randrange(PAUSE_US, 10 * PAUSE_US), self._refresh)
 
     # ----------------------------------------------------------------------------------------------------- the changes
 
@@ -321,8 +331,9 @@ def scenario_of(seed: int) -> Scenario:
     base = find("random-byzantine")
     workload = Workload(clients=3, outstanding=2, pause_ms=25.0)
     given: dict[str, Any] = base.model_dump() | {"name": "membership", "duration_s": DURATION_S, "settle_s": SETTLE_S}
-    exact = draw(Scenario.model_validate(given | {"workload": workload.model_dump()}), seed)
-    return exact.model_copy(update={"f": min(exact.f, 2)})
+    protocols = {"pbft": {"expect": "all ok", "options": {"robust": seed % 3 == 0}}}
+    given |= {"workload": workload.model_dump(), "protocols": protocols}
+    return draw(Scenario.model_validate(given), seed)
 
 
 def play(seed: int, spec: ProtocolSpec = SPEC) -> Outcome:
@@ -342,13 +353,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seeds = range(given.first, given.first + given.runs)
     verdicts: Counter[str] = Counter()
     changes: Counter[str] = Counter()
+    events: Counter[str] = Counter()
     for seed, outcome in _played(seeds, given.workers):
         verdicts[str(outcome.verdict.value)] += 1
         changes.update(outcome.changes)
         changes["epochs"] += outcome.epochs
+        events.update({name: outcome.run.events.get(name, 0) for name in TOLD})
         if outcome.verdict is not Verdict.OK:
             _say(f"seed {seed}: {outcome.verdict.value} {_objections(outcome.run)} {dict(outcome.changes)}")
-    _say(f"{given.runs} runs: {dict(verdicts)}; changes {dict(sorted(changes.items()))}")
+    _say(f"{given.runs} runs: {dict(verdicts)}; changes {dict(sorted(changes.items()))}; events {dict(events)}")
     return 0 if verdicts == {Verdict.OK.value: given.runs} else 1
 
 

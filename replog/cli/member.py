@@ -206,11 +206,11 @@ def hints(config: ClusterConfig, following: Configuration, added: int) -> list[s
     """What is left to do for replicas that are not of this machine."""
     from replog.live.links import is_here
 
+    rule = "beside copies of cluster.toml and ca.pem, and run it there: python -m replog.live.node"
     return [
-        f"node {member.id} is not of this machine: move {config.node_folder(member.id)} to {member.host}, beside "
-        f"copies of cluster.toml and ca.pem, and run it there: python -m replog.live.node DIR/node-{member.id}"
-        for member in following.members[following.n - added :]
-        if not is_here(member.host)
+        f"node {m.id} is not of this machine: move {config.node_folder(m.id)} to {m.host}, {rule} DIR/node-{m.id}"
+        for m in following.members[following.n - added :]
+        if not is_here(m.host)
     ]
 
 

@@ -69,6 +69,7 @@ def in_sync(shell: Shell) -> Any:
     return report if report["in_sync"] == report["n"] else None
 
 
+@pytest.mark.slow
 def test_growing_shrinking_and_what_is_refused(shell: Shell) -> None:
     with shell.cluster("pbft") as known:
         told = shell.json("member", "add", "--count", "3", "--f", "2")

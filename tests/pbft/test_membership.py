@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 
+from pbft import SPEC
 from pbft import messages as m
 from pbft.messages import MESSAGES, InEpoch
 from pbft.outsider import Role
+from replog.apps.kv import KeyValue
 from replog.core import Command, Note
 from replog.errors import OperationFailed
 from replog.membership import ConfigurationAnswer, ConfigurationQuestion, Link
@@ -658,3 +661,45 @@ def test_a_tentative_change_that_the_next_view_passes_by() -> None:
     assert replaced or cluster.undone, "vacuous"
     cluster.work(2)
     agreed(cluster)
+
+
+# ------------------------------------------------------------------------------------------------- the simulated world
+
+
+@pytest.mark.parametrize(("auth", "real"), [("signatures", False), ("signatures", True), ("macs", False)])
+def test_a_simulated_cluster_changes_its_members_under_load(auth: str, real: bool) -> None:
+    """Replicas and clients learn the keys of new members from the chain."""
+    from replog.sim import SimCluster
+
+    options = {"auth": auth, "checkpoint_interval": 16, "log_window": 32}
+    cluster = SimCluster(SPEC, 4, 1, options, clients=("c0", "c1"), membership=True, real_signatures=real)
+    writes = ([KeyValue.operation("put", "x", str(number))] for number in itertools.count())
+    cluster.client("c0").load(writes, 4, pause_us=2_000)
+    for add, remove, f in ((1, [0], 1), (3, [], 2), (0, [1, 2], 1)):
+        epoch = cluster.configuration.epoch
+        cluster.change([cluster.add() for _ in range(add)], remove, f, client="c1")
+        cluster.run_until(lambda: all_in(cluster, epoch + 1), 20 * SECOND)  # noqa: B023
+    assert cluster.members == (3, 4, 5, 6, 7)
+    before = cluster.client("c0").acknowledged
+    cluster.run_until(lambda: cluster.client("c0").acknowledged > before + 50)
+    assert not cluster.client("c0").failures
+    assert cluster.client("c0").followed[-1].ids == cluster.members
+    cluster.check_invariants()
+
+
+def all_in(cluster: Any, epoch: int) -> bool:
+    if cluster.configuration.epoch < epoch:
+        return False
+    known = [cluster.status(node) for node in cluster.members]
+    return all(status is not None and status.detail["epoch"] == epoch for status in known)
+
+
+def test_a_simulated_cluster_without_membership_keeps_its_members() -> None:
+    from replog.sim import SimCluster
+
+    cluster = SimCluster(SPEC, 4, 1)
+    assert cluster.members == (0, 1, 2, 3)
+    with pytest.raises(ValueError, match="made without membership"):
+        cluster.add()
+    with pytest.raises(ValueError, match="made without membership"):
+        cluster.change(remove=[0])
