@@ -195,6 +195,8 @@ class Demands:
         self._waited: deque[Micros] = deque(maxlen=notary.n)
         """The least usual wait in each of them."""
         self._operations = 0
+        self._hasty = 0
+        """Views in a row, up to the present one, that ended within the time that a new primary is left alone."""
         self._running = self._urgent = False
         self._looked_at: Micros = 0
         self._begin(0)
@@ -218,8 +220,15 @@ class Demands:
         if self._peak:
             self._best.append(self._peak)
             self._waited.append(self._usual)
+        self._hasty = self._hasty + 1 if now - self._began < self._options.grace_us else 0
         self._waits.begin_view(now)
         self._begin(now)
+
+    @property
+    def leniency(self) -> int:
+        """How often all times are doubled. Of f + 1 primaries in a row one is correct: where none of them can meet the
+        demands, the machines or links cannot."""
+        return self._hasty // self._notary.weak_quorum
 
     def executed(self, now: Micros, operations: int) -> None:
         """A batch."""
@@ -232,7 +241,7 @@ class Demands:
     @property
     def _least(self) -> Micros:
         """No wait below it is held against anybody who lets few batches pass."""
-        return self._options.heartbeat // 2
+        return self._options.heartbeat // 2 << min(self.leniency, 20)
 
     def wake(self) -> list[Effect]:
         """After every step: begin to look when there is something to look at, and look again when that is urgent."""
@@ -340,7 +349,7 @@ class Demands:
         oldest = self._waits.oldest(now)
         if oldest is None:
             return ""
-        heartbeat = self._options.heartbeat << min(patience, 20)
+        heartbeat = self._options.heartbeat << min(max(patience, self.leniency), 20)
         silence = min(oldest[1], now - self._proposed_at)
         if "heartbeat" in self._measures and silence > heartbeat * (1 if self._latest else FIRST):
             return f"no proposal for {silence / 1e6:.2f} s while {_name(oldest[0])} waits"
