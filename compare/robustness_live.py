@@ -70,7 +70,7 @@ CASES: Final = (
     LiveCase("big-mac", 0.95, "macs", rate=20),
     LiveCase("slow-primary", 0.80, target="primary", options={"delay_ms": 100}),
     LiveCase("slow-primary", 0.80, target="primary", options={"delay_ms": 500}),
-    LiveCase("flood", 0.85, target="backup", options={"rate_s": 4_000}),
+    LiveCase("flood", 0.85, target="backup", options={"rate_s": 20_000}),
     LiveCase("censor", 3, target="primary", options={"delay_ms": 800, "client": "c0"}),
 )
 

@@ -40,6 +40,13 @@ def test_p36_clients_that_sign_badly_lose_their_links() -> None:
     assert on.refused < 100 < off.refused
 
 
+@pytest.mark.slow
+def test_p36_a_flooding_replica_is_throttled_and_reported_by_each_other() -> None:
+    off, on = off_and_on("flood")
+    assert (off.floods, on.floods) == (0, 3)
+    assert on.attacked_s / on.usual_s > off.attacked_s / off.usual_s
+
+
 def test_each_attack_runs_in_both_worlds_and_has_a_bar() -> None:
     assert {case.name for case in CASES} == {case.name for case in SIMULATED}
     assert {case.name for case in CASES if case.rate} == set(LIVE_CLIENTS)
