@@ -192,6 +192,7 @@ def waiting(
             waits.pass_by(clock[0], requests)
         requests.remove(name, timestamp)
         waits.look(clock[0], requests)
+        waits.learn()
         waits.late(clock[0], SECOND)
         return waits.unfair(clock[0], least) is not None
 
