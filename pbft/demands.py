@@ -92,9 +92,13 @@ class Waits:
         self._since: dict[Identity, Wait] = {}
         self._ended: deque[tuple[Micros, int]] = deque(maxlen=WATCHED)
         self._batches = 0
+        self._usual: Micros = 0
+        self._passes = sys.maxsize
+        """How many batches are usually executed until a request is; without enough of them to say, more than ever."""
 
     def begin_view(self, now: Micros) -> None:
         """Nobody is blamed for what another let wait."""
+        self._usual, self._passes = 0, sys.maxsize
         self._since = {one: Wait(now, self._batches, wait.turns) for one, wait in self._since.items()}
         self._ended.clear()
 
@@ -112,10 +116,16 @@ class Waits:
             for identity, request in islice(pending.items(), WATCHED)
         }
 
+    def learn(self) -> None:
+        """What is usual by now: at each look of the timer, since medians cost more than a batch is worth."""
+        self._usual = int(statistics.median_low(self._ended)[0]) if self._ended else 0
+        if self.enough:
+            self._passes = max(PASSES_MIN, int(statistics.median_low(batches for _, batches in self._ended)))
+
     def late(self, now: Micros, limit: Micros) -> list[Identity]:
         """Those that begin to be late, each once a view."""
-        passes = self._passes()
-        late = [one for one, wait in self._since.items() if now - wait.began >= limit or self._is_late(wait, passes)]
+        limit = max(limit, int(LATE * self._usual))
+        late = [one for one, wait in self._since.items() if now - wait.began >= limit or self._is_late(wait)]
         late = [one for one in late if self._since[one].sent_on is None]
         self._since |= {one: self._since[one]._replace(sent_on=self._batches) for one in late}
         return late
@@ -131,7 +141,7 @@ class Waits:
 
     def usual(self) -> Micros:
         """The median of those that have ended in this view; 0 while there are none."""
-        return int(statistics.median_low(self._ended)[0]) if self._ended else 0
+        return self._usual
 
     @property
     def enough(self) -> bool:
@@ -143,34 +153,27 @@ class Waits:
         last += [now - wait.began for wait in self._since.values()]
         return int(statistics.median_low(last)) if last else 0
 
-    def _passes(self) -> int:
-        """How many batches are usually executed until a request is; without enough of them to say, more than ever."""
-        if not self.enough:
-            return sys.maxsize
-        return max(PASSES_MIN, int(statistics.median_low(batches for _, batches in self._ended)))
+    def _is_late(self, wait: Wait) -> bool:
+        return self._batches - wait.batch >= LATE * self._passes
 
-    def _is_late(self, wait: Wait, passes: int) -> bool:
-        return self._batches - wait.batch >= LATE * passes
-
-    def _is_passed_by(self, now: Micros, wait: Wait, passes: int) -> bool:
+    def _is_passed_by(self, now: Micros, wait: Wait) -> bool:
         """Also after it was sent to the primary again, there was time for it (P35)."""
-        if wait.sent_on is None or self._batches - wait.sent_on < LATE * passes:
+        if wait.sent_on is None or self._batches - wait.sent_on < LATE * self._passes:
             return False
-        passed, waited = self._batches - wait.batch, now - wait.began
-        return passed >= 2 * LATE * passes * wait.turns and waited > 2 * LATE * self.usual() * wait.turns
+        passed, waited, times = self._batches - wait.batch, now - wait.began, 2 * LATE * wait.turns
+        return passed >= times * self._passes and waited > times * self._usual
 
     def unfair(self, now: Micros, least: Micros) -> tuple[Identity, Micros] | None:
         """One that waits far longer than others do, its client's own requests before it allowed for (P37)."""
-        limit, passes = FAIR * max(self.usual(), least // FAIR), self._passes()
+        limit = FAIR * max(self._usual, least // FAIR)
         for identity, wait in self._since.items():
-            if now - wait.began > limit * wait.turns or self._is_passed_by(now, wait, passes):
+            if now - wait.began > limit * wait.turns or self._is_passed_by(now, wait):
                 return identity, now - wait.began
         return None
 
     def is_urgent(self, now: Micros, least: Micros) -> bool:
         """Whether one is late, or passed by, before the next look comes."""
-        passes = self._passes()
-        late = any(wait.sent_on is None and self._is_late(wait, passes) for wait in self._since.values())
+        late = any(wait.sent_on is None and self._is_late(wait) for wait in self._since.values())
         return late or self.unfair(now, least) is not None
 
 
@@ -195,6 +198,8 @@ class Demands:
         self._waited: deque[Micros] = deque(maxlen=notary.n)
         """The least usual wait in each of them."""
         self._operations = 0
+        self._hasty = 0
+        """Views in a row, up to the present one, that ended within the time that a new primary is left alone."""
         self._running = self._urgent = False
         self._looked_at: Micros = 0
         self._begin(0)
@@ -218,8 +223,15 @@ class Demands:
         if self._peak:
             self._best.append(self._peak)
             self._waited.append(self._usual)
+        self._hasty = self._hasty + 1 if now - self._began < self._options.grace_us else 0
         self._waits.begin_view(now)
         self._begin(now)
+
+    @property
+    def leniency(self) -> int:
+        """How often all times are doubled. Of f + 1 primaries in a row one is correct: where none of them can meet the
+        demands, the machines or links cannot."""
+        return self._hasty // self._notary.weak_quorum
 
     def executed(self, now: Micros, operations: int) -> None:
         """A batch."""
@@ -232,7 +244,7 @@ class Demands:
     @property
     def _least(self) -> Micros:
         """No wait below it is held against anybody who lets few batches pass."""
-        return self._options.heartbeat // 2
+        return self._options.heartbeat // 2 << min(self.leniency, 20)
 
     def wake(self) -> list[Effect]:
         """After every step: begin to look when there is something to look at, and look again when that is urgent."""
@@ -251,6 +263,7 @@ class Demands:
         operations, self._operations = self._operations, 0
         self._executed += operations
         self._waits.look(now, self._requests)
+        self._waits.learn()
         if not self._waits.any and not operations:
             self._running = False
             return []
@@ -340,7 +353,7 @@ class Demands:
         oldest = self._waits.oldest(now)
         if oldest is None:
             return ""
-        heartbeat = self._options.heartbeat << min(patience, 20)
+        heartbeat = self._options.heartbeat << min(max(patience, self.leniency), 20)
         silence = min(oldest[1], now - self._proposed_at)
         if "heartbeat" in self._measures and silence > heartbeat * (1 if self._latest else FIRST):
             return f"no proposal for {silence / 1e6:.2f} s while {_name(oldest[0])} waits"

@@ -29,12 +29,23 @@ THROTTLE_MAX_US: Final = 60_000_000
 """How long a replica is throttled: twice as long each time, if it floods again before as much time has passed."""
 EVERY: Final = 16
 """Rounds, of which a throttled replica is served in one."""
+HEAVY_US: Final = 20_000
+"""Of a throttled replica's frame for each message that it counts as: as much later comes the next. A heavy one, once
+begun, keeps everybody waiting, so that it is not served just because nothing else waits."""
 SHUNNED_MAX: Final = 4_096
+
+
+BYTES_A_MESSAGE: Final = 16 * 1024
+
+
+def weight(messages: int, size: int) -> int:
+    """What a frame counts as: its messages, or as many as its bytes cost. Else few huge ones would be no flood."""
+    return max(1, messages, size // BYTES_A_MESSAGE)
 
 
 @dataclass(frozen=True)
 class Shares:
-    """Messages a round."""
+    """Messages a round, by their weight."""
 
     replica: int
     clients: int
@@ -47,7 +58,7 @@ class Shares:
 class Turns:
     """Invariants:
     every replica that waits and is not throttled is in every round, a throttled one in one of EVERY or in the next
-    a round is not empty while anything waits
+    a round is not empty while anything waits, unless it `rests`
     """
 
     def __init__(self, peers: Iterable[NodeId], shares: Shares, throttles: bool = True) -> None:
@@ -64,6 +75,8 @@ class Turns:
         self._sentences: dict[NodeId, tuple[Micros, Micros]] = {}
         """Of each replica that was ever throttled: until when the last time, and for how long."""
         self._passed_by: Counter[NodeId] = Counter()
+        self._first: dict[NodeId, int] = {}
+        self._heavy_due: dict[NodeId, Micros] = {}
         self._news: list[NodeId] = []
 
     @classmethod
@@ -77,9 +90,12 @@ class Turns:
         """The other replicas are these now."""
         self._peers = tuple(peers)
 
-    def waits(self, sender: Principal, messages: int) -> None:
-        """So many of its messages wait now. A client that waits already keeps its place."""
+    def waits(self, sender: Principal, messages: int, first: int = 1) -> None:
+        """So many of its messages wait now, `first` of them in one frame. A client that waits already keeps its
+        place."""
         queues: dict[Any, int] = self._replicas if isinstance(sender, int) else self._clients
+        if isinstance(sender, int):
+            self._first[sender] = first
         if messages > 0:
             queues[sender] = messages
         else:
@@ -100,7 +116,7 @@ class Turns:
         plan = self._of_clients()
         plan += [(node, self._shares.replica) for node in self._replicas if node not in self._throttled]
         for node in self._throttled:
-            if node in self._replicas and self._is_due(node, not plan):
+            if node in self._replicas and self._is_due(now, node, not plan):
                 plan.append((node, self._shares.throttled))
         return plan
 
@@ -118,7 +134,21 @@ class Turns:
             self._clients.move_to_end(str(served))
         return plan
 
-    def _is_due(self, node: NodeId, idle: bool) -> bool:
+    def rests(self, now: Micros) -> bool:
+        """Whether nothing waits but heavy frames whose time has not come."""
+        return not self._clients and all(
+            self._is_heavy(node) and now < self._heavy_due[node] for node in self._replicas
+        )
+
+    def _is_heavy(self, node: NodeId) -> bool:
+        return node in self._throttled and node in self._heavy_due and self._first[node] > self._shares.throttled
+
+    def _is_due(self, now: Micros, node: NodeId, idle: bool) -> bool:
+        if self._first[node] > self._shares.throttled:
+            due = now >= self._heavy_due.get(node, 0)
+            if due:
+                self._heavy_due[node] = now + self._first[node] * HEAVY_US
+            return due
         self._passed_by[node] += 1
         due = idle or self._passed_by[node] >= EVERY
         if due:

@@ -383,15 +383,13 @@ class Engine:
                 messages = [decode(raw) for raw in raws]
             except BadMessage as error:
                 self.counts["bad frames"] += 1
-                queue.drop()
+                left -= max(1, queue.drop())
                 self._transport.refuse(sender, str(error))
-                left -= 1
                 continue
             handled = self._handle(sender, messages, raws)
-            queue.done(handled)
+            left -= max(1, queue.done(handled))
             if handled < len(raws):
                 return
-            left -= max(1, handled)
 
     def _handle(self, sender: Principal, messages: list[Message], raws: list[bytes]) -> int:
         """How many of them, in order: the rest waits behind a question that may not be asked yet."""

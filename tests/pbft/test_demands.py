@@ -62,6 +62,28 @@ def test_an_idle_cluster_looks_at_nothing() -> None:
     assert Demands.TIMER not in {name for _, _, name in cluster.due()}
 
 
+class KnowsNoLeniency(PbftCore):
+    class demands_type(Demands):  # noqa: N801
+        leniency = 0
+
+
+@pytest.mark.parametrize(("core", "ends"), [(PbftCore, True), (KnowsNoLeniency, False)])
+def test_p14_where_no_primary_can_meet_the_demands_they_are_lowered(core: type[PbftCore], ends: bool) -> None:
+    """Every proposal takes longer than a heartbeat, whoever leads: so it is nobody's fault."""
+    cluster = Cluster(options={**ROBUST, "view_timeout_us": 4 * SECOND}, core=core)
+    cluster.holds = lambda packet: isinstance(packet.message, m.PrePrepare)
+    done = 0
+    for _ in range(12):
+        cluster.submit("ann", done + 1, to=range(4), low=done)
+        cluster.run(700 * MS)
+        held, cluster.held = cluster.held, []
+        cluster.network += held
+        cluster.settle()
+        done += cluster.done("ann", done + 1)
+    assert (max(cluster.views()) <= 4) is ends
+    assert done >= 6, "vacuous"
+
+
 # ---------------------------------------------------------------------------------------------------------- complaints
 
 
@@ -170,6 +192,7 @@ def waiting(
             waits.pass_by(clock[0], requests)
         requests.remove(name, timestamp)
         waits.look(clock[0], requests)
+        waits.learn()
         waits.late(clock[0], SECOND)
         return waits.unfair(clock[0], least) is not None
 
