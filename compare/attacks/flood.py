@@ -6,9 +6,9 @@ is known to be worth nothing. With MACs between replicas it costs only its frame
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-from compare.attacks.base import Attack, Power
+from compare.attacks.base import Attack, Power, voting
 from compare.options import Flood
 from pbft.core import PbftCore
 from pbft.messages import Commit
@@ -38,7 +38,7 @@ class Flooding(Attack):
         if now < self._next:
             return effects
         self._next = now + TICK_US
-        core: Any = self.inner.core
+        core = voting(self.inner)
         assert isinstance(core, PbftCore)
         seq, digest = core.ordering.low + 1, bytes(DIGEST_BYTES)
         lies = [Send(self._others, Commit(core.view, seq + place, digest, self.me, bytes(64))) for place in range(64)]
