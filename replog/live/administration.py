@@ -18,7 +18,7 @@ from replog.errors import ConfigError, OperationFailed, ReplogError
 from replog.live.client import LogClient
 from replog.live.links import bind, is_here
 from replog.membership import Change, Configuration, Member, signed
-from replog.roster import changes
+from replog.roster import Roster, changes
 from replog.types import NodeId
 
 LEARN_S = 1.0
@@ -59,6 +59,8 @@ class Administrator:
         unknown = sorted(set(wish.remove) - set(held.ids))
         if unknown:
             raise ConfigError(f"node = {unknown[0]}: is no member; members are {', '.join(map(str, held.ids))}")
+        if wish.add and (flaw := Roster(self._config).out_of_reach):
+            raise ConfigError(flaw)
         added = self._enroll(held, wish.add)
         change = Change(held.epoch, held.f if wish.f is None else wish.f, tuple(wish.remove), added)
         try:
