@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -109,14 +109,13 @@ class Roster:
         """From the first configuration to the known one, where replicas sign."""
         return list(self._file.links)
 
-    @property
-    def out_of_reach(self) -> str:
-        """Why a replica that joins could not find its way to the present members; "" if it can. Where nothing is signed
+    def out_of_reach(self, leaving: Collection[NodeId] = ()) -> str:
+        """Why a replica that joins while these leave could not find its way to the members; "" if it can. Where nothing is signed
         it takes the word of a weak quorum of each configuration on the way, and the former members are gone."""
         if self.rules(self.known.n, self.known.f).certified is not None:
             return ""
         for each in (self.config.genesis, *self._file.told):
-            left = sorted({*each.ids} & {*self.known.ids})
+            left = sorted({*each.ids} & {*self.known.ids} - {*leaving})
             if len(left) <= each.f:
                 some = f"of those of epoch {each.epoch} only {left} are left, {each.f + 1} are needed"
                 return f"auth = macs: a replica that joins takes the word of members of each epoch, and {some}"

@@ -59,7 +59,7 @@ class Administrator:
         unknown = sorted(set(wish.remove) - set(held.ids))
         if unknown:
             raise ConfigError(f"node = {unknown[0]}: is no member; members are {', '.join(map(str, held.ids))}")
-        if wish.add and (flaw := Roster(self._config).out_of_reach):
+        if wish.add and (flaw := Roster(self._config).out_of_reach(wish.remove)):
             raise ConfigError(flaw)
         added = self._enroll(held, wish.add)
         change = Change(held.epoch, held.f if wish.f is None else wish.f, tuple(wish.remove), added)
