@@ -110,8 +110,8 @@ class Roster:
         return list(self._file.links)
 
     def out_of_reach(self, leaving: Collection[NodeId] = ()) -> str:
-        """Why a replica that joins while these leave could not find its way to the members; "" if it can. Where nothing is signed
-        it takes the word of a weak quorum of each configuration on the way, and the former members are gone."""
+        """Why a replica that joins while these leave could not find its way to the members; "" if it can. Where nothing
+        is signed it takes the word of a weak quorum of each configuration on the way, and former members are gone."""
         if self.rules(self.known.n, self.known.f).certified is not None:
             return ""
         for each in (self.config.genesis, *self._file.told):

@@ -61,6 +61,8 @@ class Administrator:
             raise ConfigError(f"node = {unknown[0]}: is no member; members are {', '.join(map(str, held.ids))}")
         if wish.add and (flaw := Roster(self._config).out_of_reach(wish.remove)):
             raise ConfigError(flaw)
+        if wish.remove and self._config.auth == "macs":
+            await self._check_joined(client, wish.remove)
         added = self._enroll(held, wish.add)
         change = Change(held.epoch, held.f if wish.f is None else wish.f, tuple(wish.remove), added)
         try:
@@ -72,6 +74,16 @@ class Administrator:
             raise
         self._certify(added)
         return following
+
+    @staticmethod
+    async def _check_joined(client: LogClient, leaving: Sequence[NodeId]) -> None:
+        """Where nothing is signed those that are to leave may be the ones whose word another has still to hear."""
+        said = await client.status()
+        joining = [word.node for word in said if word.status is not None and word.status.role.startswith("joining")]
+        if left := sorted({*joining} - {*leaving}):
+            raise ConfigError(
+                f"node = {left[0]}: is still joining, on the word of members; try again when it has joined"
+            )
 
     def _enroll(self, held: Configuration, places: Sequence[tuple[str, int]]) -> tuple[Member, ...]:
         added: list[Member] = []
