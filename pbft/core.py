@@ -136,7 +136,7 @@ class PbftCore:
         self._claimed_views: dict[NodeId, int] = {}
         self._behind_ticks = 0
         self._astray: set[NodeId] = set()
-        """Who asks for the view in which this replica began the epoch, without a NEW-VIEW to be shown."""
+        """Who asks for a view not beyond that in which this replica began the epoch, without a NEW-VIEW to be shown."""
         period = self.options.status_interval_us
         self.giving = Giving(period)
         self._view_changes: Allowance[NodeId] = Allowance(VIEW_CHANGES, period)
@@ -482,7 +482,7 @@ class PbftCore:
         """[CL99 4.4, 4.5.2] Join at f+1 (P11); with a quorum the next NEW-VIEW is due."""
         if message.replica != sender:
             return self.notary.refuse(sender, "a view-change in another's name")
-        if message.view == self.view and self.ordering.active:
+        if message.view <= self.view and self.ordering.active:
             return self._come_together(sender)
         if message.view < self.view:
             return []
@@ -501,8 +501,8 @@ class PbftCore:
         return effects + self._gather()
 
     def _come_together(self, sender: NodeId) -> list[Effect]:
-        """Members may begin an epoch in different views. More than f ask for the one that this replica began in, and
-        no NEW-VIEW can be shown to them: they meet in the next one."""
+        """Members may begin an epoch in different views. More than f ask for none beyond the one that this replica
+        began in, and no NEW-VIEW can be shown to them: it goes on to the next one, where they can come."""
         if not self._epoch or self.view_changes.new_view is not None:
             return []
         self._astray.add(sender)
