@@ -52,6 +52,8 @@ IDS: Final = 14
 """Replicas that ever come to be."""
 ADMIN_CLIENT: Final = "boss"
 DURATION_S, SETTLE_S = 2.0, 30.0
+PROGRESS: Final = 50
+"""Runs, after each of which a line says how it goes."""
 TOLD: Final = ("view", "restored", "left-behind", "refreshed", "complaint")
 """What correct replicas go through, as the summary counts it."""
 PAUSE_US: Final = 60_000
@@ -361,6 +363,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         events.update({name: outcome.run.events.get(name, 0) for name in TOLD})
         if outcome.verdict is not Verdict.OK:
             _say(f"seed {seed}: {outcome.verdict.value} {_objections(outcome.run)} {dict(outcome.changes)}")
+        if verdicts.total() % PROGRESS == 0:
+            _say(f"{verdicts.total()} of {given.runs}: {dict(verdicts)}, {changes['epochs']} epochs")
     _say(f"{given.runs} runs: {dict(verdicts)}; changes {dict(sorted(changes.items()))}; events {dict(events)}")
     return 0 if verdicts == {Verdict.OK.value: given.runs} else 1
 

@@ -100,12 +100,9 @@ class Epochs:
         self._begun: list[Message] = []
         """Records of an epoch that is begun by this construction: on disk before anything else of it."""
         self.core: PbftCore | Outsider = self._recalled()
+        self.epoch = self.core.setup.domain.epoch
 
     # -------------------------------------------------------------------------------------------------------- the plug
-
-    @property
-    def epoch(self) -> int:
-        return self.core.setup.domain.epoch
 
     @property
     def notary(self) -> Notary:
@@ -122,11 +119,14 @@ class Epochs:
             return self._timeout(event)  # type: ignore[arg-type]
         if kind is Started:
             return self._started()
-        return self._do(event)
+        return self._do(event) + self._members()
+
+    def _become(self, core: PbftCore | Outsider) -> None:
+        self.core, self.epoch = core, core.setup.domain.epoch
 
     def _do(self, event: Event) -> list[Effect]:
         """One event for the core, and what it gives as the world is to have it."""
-        return self._dressed(self.core.step(self._now, event)) + self._members()
+        return self._dressed(self.core.step(self._now, event))
 
     def status(self) -> types.Status:
         status = self.core.status()
@@ -222,7 +222,7 @@ class Epochs:
         self._begun = []
         anew: list[Effect] = [Persist(Links(self.lineage.links), index)] if begun else []
         anew += [Persist(InEpoch(self.epoch, record), index) for record in begun]
-        return anew + (self._note_epoch() if begun else []) + self._do(Started())
+        return anew + (self._note_epoch() if begun else []) + self._do(Started()) + self._members()
 
     # ------------------------------------------------------------------------------------------------------ the turn
 
@@ -253,11 +253,11 @@ class Epochs:
         chain: list[Effect] = [Persist(Links(self.lineage.links), index)]
         self._last = (-1, 0)
         if configuration.member(self._setup.me) is None:
-            self.core = self._outsider(placed)
-            return [*stop, *chain, *self._note_epoch(), *self._do(Started())]
+            self._become(self._outsider(placed))
+            return [*stop, *chain, *self._note_epoch(), *self._do(Started()), *self._members()]
         records = self._first_records(configuration, placed, former)
         core = self._make(self.lineage.setup_of(configuration, Stored(records, placed.seq, placed.digest)))
-        self.core = core
+        self._become(core)
         begun = [Persist(InEpoch(configuration.epoch, record), index) for record in records]
         effects = [*stop, *chain, *begun, *self._note_epoch(), *self._dressed(core.begin(self._now, former))]
         return effects + self._members() + self._replay()
@@ -386,7 +386,8 @@ class Epochs:
         if isinstance(self.core, PbftCore):
             return effects + self._tell_core(sender, answer, self.core)
         if len(self.lineage.links) > before:
-            self.core = core = self._outsider(self.core.placed)
+            core = self._outsider(self.core.placed)
+            self._become(core)
             effects += self._dressed(core.fetch()) + self._members() + self._come_in(core)
         return effects
 
@@ -421,9 +422,9 @@ class Epochs:
 
     def _step_aside(self) -> list[Effect]:
         """Vote no more in an epoch that is over: fetch a state of a later one."""
-        self.core = self._outsider(None)
+        self._become(self._outsider(None))
         stop: list[Effect] = [CancelTimer(name) for name in TIMERS]
-        return [*stop, Note("left-behind", {"epoch": self.epoch}), *self._do(Started())]
+        return [*stop, Note("left-behind", {"epoch": self.epoch}), *self._do(Started()), *self._members()]
 
     # --------------------------------------------------------------------------------------------------------- effects
 

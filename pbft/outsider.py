@@ -19,6 +19,7 @@ from pbft.state_transfer import StateTransfer
 from replog import types
 from replog.core import (
     Checkpointed,
+    Command,
     Effect,
     Event,
     Note,
@@ -71,6 +72,7 @@ class Outsider:
             Checkpointed: self._on_checkpointed,
             Wanted: self.transfer.on_wanted,
             Part: self._on_part_read,
+            Command: self._on_command,
         }
         self._now: Micros = 0
 
@@ -141,6 +143,12 @@ class Outsider:
         """Only what others have signed: its own word is of no weight."""
         proven = self.checkpoints.proven
         return [proven] if self.notary.transferable and proven.votes and proven.seq > stable else []
+
+    def _on_command(self, event: Command) -> list[Effect]:
+        """There is nothing to be refreshed, nor to give up."""
+        if event.name == "step-down":
+            return [Note("stepped-down", {})]
+        return [Note(f"{event.name}-refused", {"rule": f"this replica does not vote: {self.role.value}"})]
 
     # ----------------------------------------------------------------------------------------------------------- state
 

@@ -36,6 +36,8 @@ class Chain:
     ) -> None:
         """`rules`: for n and f. `verifier`: knows the keys of the members of a configuration."""
         self.known = known
+        self.passed: list[Configuration] = []
+        """Those that were known one after the other since."""
         self.flaws = 0
         """Links that proved nothing."""
         self._cluster = cluster
@@ -100,6 +102,7 @@ class Chain:
                 self.flaws += 1
                 break
             taken.append(link)
+            self.passed.append(self.known)
         return taken
 
     def _certified(self, known: Configuration, certificate: bytes) -> tuple[int, Digest]:
@@ -113,6 +116,7 @@ class Chain:
             self._claims[sender] = answer.claimed
         while (following := self._claimed()) is not None:
             self.known = following
+            self.passed.append(following)
             self._claims = {node: said for node, said in self._claims.items() if following.member(node) is not None}
         return []
 

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -109,6 +109,18 @@ class Roster:
         """From the first configuration to the known one, where replicas sign."""
         return list(self._file.links)
 
+    def out_of_reach(self, leaving: Collection[NodeId] = ()) -> str:
+        """Why a replica that joins while these leave could not find its way to the members; "" if it can. Where nothing
+        is signed it takes the word of a weak quorum of each configuration on the way, and former members are gone."""
+        if self.rules(self.known.n, self.known.f).certified is not None:
+            return ""
+        for each in (self.config.genesis, *self._file.told):
+            left = sorted({*each.ids} & {*self.known.ids} - {*leaving})
+            if len(left) <= each.f:
+                some = f"of those of epoch {each.epoch} only {left} are left, {each.f + 1} are needed"
+                return f"auth = macs: a replica that joins takes the word of members of each epoch, and {some}"
+        return ""
+
     @property
     def members(self) -> tuple[Member, ...]:
         """Of the present configuration and of a change under way, by id."""
@@ -120,14 +132,15 @@ class Roster:
 
     # -------------------------------------------------------------------------------------------------------- writing
 
-    def followed(self, known: Configuration, links: Sequence[Link]) -> None:
-        """A client has come to know this, by these links from what the roster knows. One that is behind changes
-        nothing."""
+    def followed(self, known: Configuration, links: Sequence[Link], passed: Sequence[Configuration] = ()) -> None:
+        """A client has come to know this, by these links from what the roster knows, or by the word of members, having
+        `passed` these. One that is behind changes nothing."""
         self._look_again()
         if known.epoch <= self.known.epoch:
             return
         missing = links[len(links) - (known.epoch - self.known.epoch) :] if links else ()
-        told = [] if links else [*self._file.told, known]
+        new = [each for each in passed or (known,) if each.epoch > self.known.epoch]
+        told = [] if links else [*self._file.told, *new]
         self.known, self.next = known, None
         self._write([*self._file.links, *missing], told)
 

@@ -7,9 +7,9 @@ asked for: few, and what they cost is their bytes. Several liars flood whoever i
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-from compare.attacks.base import Attack, Power
+from compare.attacks.base import Attack, Power, voting
 from compare.options import Flood
 from pbft.core import PbftCore
 from pbft.messages import BatchData, Commit
@@ -41,7 +41,7 @@ class Flooding(Attack):
         if now < self._next:
             return effects
         self._next = now + TICK_US
-        core: Any = self.inner.core
+        core = voting(self.inner)
         assert isinstance(core, PbftCore)
         lies = [Send(self._others, message) for message in self._lies(core)]
         said = [lies[number % len(lies)] for number in range(self._each)]

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from compare.attacks.base import voting
 from compare.attacks.random_liar import Place, RandomLiar
 from pbft import messages as m
 from replog.codec import BadMessage
@@ -74,7 +75,7 @@ class RandomPbftLiar(RandomLiar):
 
     def signed(self, message: Any) -> Any:
         """Every signature in it that is a member's, made anew: the innermost first, since outer ones cover them."""
-        if not self.inner.core.notary.transferable:  # type: ignore[attr-defined]
+        if not voting(self.inner).notary.transferable:
             return message
         message = self._signed_inside(message)
         if type(message) not in SIGNED:

@@ -18,7 +18,7 @@ from replog.errors import ConfigError, OperationFailed, ReplogError
 from replog.live.client import LogClient
 from replog.live.links import bind, is_here
 from replog.membership import Change, Configuration, Member, signed
-from replog.roster import changes
+from replog.roster import Roster, changes
 from replog.types import NodeId
 
 LEARN_S = 1.0
@@ -59,6 +59,10 @@ class Administrator:
         unknown = sorted(set(wish.remove) - set(held.ids))
         if unknown:
             raise ConfigError(f"node = {unknown[0]}: is no member; members are {', '.join(map(str, held.ids))}")
+        if wish.add and (flaw := Roster(self._config).out_of_reach(wish.remove)):
+            raise ConfigError(flaw)
+        if wish.remove and self._config.auth == "macs":
+            await self._check_joined(client, wish.remove)
         added = self._enroll(held, wish.add)
         change = Change(held.epoch, held.f if wish.f is None else wish.f, tuple(wish.remove), added)
         try:
@@ -70,6 +74,16 @@ class Administrator:
             raise
         self._certify(added)
         return following
+
+    @staticmethod
+    async def _check_joined(client: LogClient, leaving: Sequence[NodeId]) -> None:
+        """Where nothing is signed those that are to leave may be the ones whose word another has still to hear."""
+        said = await client.status()
+        joining = [word.node for word in said if word.status is not None and word.status.role.startswith("joining")]
+        if left := sorted({*joining} - {*leaving}):
+            raise ConfigError(
+                f"node = {left[0]}: is still joining, on the word of members; try again when it has joined"
+            )
 
     def _enroll(self, held: Configuration, places: Sequence[tuple[str, int]]) -> tuple[Member, ...]:
         added: list[Member] = []

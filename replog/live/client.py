@@ -420,7 +420,7 @@ class LogClient:
 
     def _followed(self, followed: Followed) -> None:
         """The links to former members end, those to new ones begin; the folder remembers who they are."""
-        self._roster.followed(followed.configuration, followed.links)
+        self._roster.followed(followed.configuration, followed.links, followed.passed)
         self._rules = self._roster.rules(self.members.n, self.members.f)
         self._links.dial(self._roster.members)
         self._unsent = {node: kept for node, kept in self._unsent.items() if self._roster.member(node) is not None}

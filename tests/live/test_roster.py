@@ -17,7 +17,7 @@ from replog.config import ClusterConfig
 from replog.enrolment import administrator, enroll, enrolled, own_member
 from replog.errors import ConfigError
 from replog.live.processes import local_members
-from replog.membership import ADMIN, Configuration
+from replog.membership import ADMIN, Configuration, Member
 from replog.roster import FILE, Roster
 from replog.storage import Storage
 
@@ -166,3 +166,20 @@ def test_a_replica_of_another_machine_is_enrolled_and_not_run_here(tmp_path: Pat
     (hint,) = hints(config, following, 1)
     assert "node 4 is not of this machine: move" in hint
     assert hints(config, following, 0) == []
+
+
+def test_under_macs_a_replica_joins_only_while_enough_former_members_are_left(tmp_path: Path) -> None:
+    config = create_cluster(tmp_path / "c", "pbft", f=1, options={"auth": "macs"})
+    roster = Roster(config)
+    assert not roster.out_of_reach()
+    later = [Member(node, "h", 1 + node, bytes([node]) * 32) for node in range(4, 9)]
+    first = Configuration(1, 49, 1, (*config.genesis.members[2:], *later[:2]), 6)
+    second = Configuration(2, 97, 1, (*config.genesis.members[3:], *later[1:4]), 8)
+    roster.followed(first, (), (first,))
+    assert not Roster(config).out_of_reach()
+    assert Roster(config).out_of_reach([2]), "who leaves with the change is gone when the newcomer asks"
+    assert not Roster(config).out_of_reach([4])
+    roster.followed(second, (), (second,))
+    assert Roster(config).known == second
+    rule = "of those of epoch 0 only [3] are left, 2 are needed"
+    assert Roster(config).out_of_reach().endswith(rule)

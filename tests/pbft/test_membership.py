@@ -503,6 +503,42 @@ def test_a_view_change_at_the_boundary(auth: str) -> None:
 
 
 @pytest.mark.parametrize("auth", AUTHS)
+@pytest.mark.parametrize("views", [(4, 3, 2, 1), (0, 0, 2, 2)])
+def test_members_that_begin_in_different_views_come_together(auth: str, views: tuple[int, ...]) -> None:
+    """Nobody has a NEW-VIEW to show, primaries time nobody, and no quorum asks for one view."""
+    cluster = Changing(5, settings(auth))
+    cluster.autosave = False
+    cluster.change(remove=[4])
+    cluster.run(3 * SECOND)
+    for node, view in enumerate(views):
+        if view:
+            cluster.core(node)._ask_for(view, "a test")
+    cluster.autosave = True
+    for node in range(4):
+        cluster.save(node)
+    assert [cluster.core(node).view for node in range(4)] == list(views)
+    cluster.work(3)
+    agreed(cluster)
+
+
+@pytest.mark.parametrize("auth", AUTHS)
+def test_one_that_began_far_ahead_lets_the_others_come(auth: str) -> None:
+    """It leads and times nobody, and is needed for the quorum: one other is down."""
+    cluster = Changing(5, settings(auth))
+    cluster.autosave = False
+    cluster.change(remove=[4])
+    cluster.run(3 * SECOND)
+    cluster.core(0)._ask_for(4, "a test")
+    cluster.autosave = True
+    for node in range(4):
+        cluster.save(node)
+    cluster.crash(3)
+    assert [cluster.core(node).view for node in range(3)] == [4, 0, 0]
+    cluster.work(3, seconds=60)
+    agreed(cluster)
+
+
+@pytest.mark.parametrize("auth", AUTHS)
 def test_views_go_on(auth: str) -> None:
     cluster = Changing(4, settings(auth))
     cluster.crash(0)

@@ -247,7 +247,7 @@ class TestClient:
         timestamp, effects = core.submit(0, [b"op"])
         (first,) = submits(effects)
         effects = core.on_message(5, 2, ConfigurationAnswer(0, LINKS))
-        assert effects[0] == Followed(EPOCHS[2], LINKS)
+        assert effects[0] == Followed(EPOCHS[2], LINKS, tuple(EPOCHS[1:]))
         (again,) = submits(effects)
         assert again.to == EPOCHS[2].ids
         assert again.message == first.message, "the very same bytes"

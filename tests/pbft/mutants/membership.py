@@ -143,3 +143,6 @@ def believes_any_page(right: Any, digest: bytes, part: bytes, depth: int) -> Any
 @mutant("membership.removable", "mm one_that_has_the_state_stays")
 def anybody_may_go(right: Any, held: Any) -> int:
     return len(held.members)
+
+
+returns("meets_nobody", [], "PbftCore._come_together", "mb one_that_began_far_ahead", "signatures")
