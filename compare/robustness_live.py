@@ -285,7 +285,7 @@ class LiveBigMac(FaultyClient):
 
     def __init__(self, config: ClusterConfig, name: ClientId) -> None:
         super().__init__(config, name)
-        self._keys = Authenticator(self._n)
+        self._keys = Authenticator(range(self._n))
 
     async def connected(self) -> None:
         await super().connected()
