@@ -50,8 +50,10 @@ def unknown(evidence: Evidence) -> list[Conflict]:
 
 
 def _known(evidence: Evidence, conflict: Conflict) -> bool:
-    """Whether one of those that were told has accused the culprit there, or has accused it often enough."""
-    for node in conflict.hearers:
+    """Whether the one that was told both has accused the culprit there, or has accused it often enough; where several
+    were told one each, whether any correct replica has: it is passed on, and proves as much wherever it lies."""
+    told = conflict.hearers if len(conflict.hearers) == 1 else tuple(evidence.decisions)
+    for node in told:
         own = [charge for charge in evidence.decisions[node].charges if charge.culprit == conflict.culprit]
         if len(own) >= ENOUGH or any(charge.place == conflict.place for charge in own):
             return True

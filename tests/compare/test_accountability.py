@@ -169,7 +169,10 @@ def test_the_judge_lets_nobody_accuse_the_correct() -> None:
     assert "accuses 2, which is correct" in detail
 
 
-def test_the_judge_wants_each_conflict_found_at_its_place_by_one_who_was_told() -> None:
+def test_the_judge_wants_each_conflict_found_at_its_place() -> None:
+    """By who was told both things himself; what two were told, by anybody: one of them passed it on."""
     assert told([LIE], [Conflict((1,), 0, "0.7", "phases"), Conflict((1, 2), 0, "0.7", "phases")])[0]
+    assert told([LIE], [Conflict((2, 3), 0, "0.7", "phases")])[0]
+    assert not told([LIE], [Conflict((2, 3), 0, "0.8", "phases")])[0]
     for conflict in (Conflict((1,), 0, "0.8", "phases"), Conflict((2,), 0, "0.7", "phases")):
         assert not told([LIE], [conflict])[0]
