@@ -42,7 +42,7 @@ def test_p36_clients_that_sign_badly_lose_their_links() -> None:
 
 @pytest.mark.slow
 def test_p36_a_flooding_replica_is_throttled_and_reported() -> None:
-    """By how many, and how much is left, rests on how much of two cores the flood itself takes: see docs/robustness.md."""
+    """By how many, and what is left, rests on how much of the cores the flood itself takes: see docs/robustness.md."""
     off, on = off_and_on("flood")
     assert (off.floods, on.floods > 0) == (0, True)
     assert on.attacked_s > 0
