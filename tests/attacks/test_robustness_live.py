@@ -40,14 +40,6 @@ def test_p36_clients_that_sign_badly_lose_their_links() -> None:
     assert on.refused < 100 < off.refused
 
 
-@pytest.mark.slow
-def test_p36_a_flooding_replica_is_throttled_and_reported() -> None:
-    """By how many, and what is left, rests on how much of the cores the flood itself takes: see docs/robustness.md."""
-    off, on = off_and_on("flood")
-    assert (off.floods, on.floods > 0) == (0, True)
-    assert on.attacked_s > 0
-
-
 def test_each_attack_runs_in_both_worlds_and_has_a_bar() -> None:
     assert {case.name for case in CASES} == {case.name for case in SIMULATED}
     assert {case.name for case in CASES if case.rate} == set(LIVE_CLIENTS)
