@@ -6,8 +6,8 @@ others something else: then all that was said there is shown to all, since one r
 only. Believed of a (view, seq) is what its primary has said, or what is decided; of a checkpoint the own state.
 
 Here: memory and comparison. Not here: what is a contradiction (`pbft.statements`), and what is made of one
-(`Notary.accuse`). Under MACs nobody can be shown anything: two faces of a
-node are noticed by whoever has seen both, and noted.
+(`Notary.accuse`). Under MACs nobody can be shown anything: two faces of a node are noticed by whoever
+has seen both, and noted.
 """
 
 from __future__ import annotations
