@@ -7,6 +7,7 @@ made with the cluster (`replog.config`).
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import tomllib
@@ -33,6 +34,9 @@ from replog.storage import Storage
 from replog.types import NodeId
 
 MEMBER = "member.toml"
+HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,255}")
+"""A name, or an address of either kind."""
+CA_KEY = "ca.key"
 
 
 def own_member(config: ClusterConfig, node: NodeId) -> NodeConfig:
@@ -60,8 +64,9 @@ def enroll(config: ClusterConfig, node: NodeId, host: str, port: int) -> NodeCon
     where the key of the cluster's authority is not at hand."""
     if not config.n <= node < IDS_MAX:
         raise ConfigError(f"node = {node}: a new id is within {config.n} .. {IDS_MAX - 1}")
-    if not host or len(host) > 255 or not 1 <= port <= PORT_MAX:
-        raise ConfigError(f"address = {host!r:.80}:{port}: takes a host and a port within 1 .. {PORT_MAX}")
+    check_host(host)
+    if not 1 <= port <= PORT_MAX:
+        raise ConfigError(f"port = {port}: must be within 1 .. {PORT_MAX}")
     folder = config.node_folder(node)
     if not folder.exists():
         _make(config, folder, node, host, port)
@@ -71,8 +76,16 @@ def enroll(config: ClusterConfig, node: NodeId, host: str, port: int) -> NodeCon
     return found
 
 
+def check_host(host: str) -> None:
+    """Raises ConfigError. Once it is a member's, only another change of the members can put it right."""
+    if not HOST.fullmatch(host):
+        raise ConfigError(f"host = {host!r:.80}: must be the name or the address of a machine")
+
+
 def _make(config: ClusterConfig, folder: Path, node: NodeId, host: str, port: int) -> None:
     """Whole or, whatever interrupts it, not there."""
+    if not (config.folder / CA_KEY).is_file():
+        raise ConfigError(f"{config.folder / CA_KEY}: is missing: new replicas are certified with it; put it back")
     authority = certificates.Authority.load(config.folder, config.cluster)
     aside = config.folder / f"{ASIDE}{secrets.token_hex(4)}"
     try:
@@ -100,7 +113,10 @@ def administrator(config: ClusterConfig, folder: str | os.PathLike[str] | None =
         rule = "it was made without an administrator's key, so its members cannot change; a new cluster has one"
         raise ConfigError(f"{config.folder / FILE}: admin is missing: {rule}")
     place = Path(folder) if folder is not None else config.folder / ADMIN_FOLDER
+    path, rule = place / "key.pem", "name the folder of the administrator's key with --key DIR"
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such file; {rule}")
     signer = certificates.load_signer(place)
     if signer.public.hex() != config.admin:
-        raise ConfigError(f"{place / 'key.pem'}: is not the key that {FILE} names as admin")
+        raise ConfigError(f"{path}: is not the key that {FILE} names as admin; {rule}")
     return signer

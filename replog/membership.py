@@ -197,7 +197,7 @@ def changed(record: Membership, seq: int, operation: bytes, rules: MembershipRul
     held = record.at(seq)
     if record.following is not None and held is record.held:
         last = record.following.first - 1
-        raise Refused(f"a change is pending: epoch {record.following.epoch} begins after seq {last}; wait for it")
+        raise Refused(f"a change is pending: epoch {record.following.epoch} begins after index {last}; wait for it")
     if change.epoch != held.epoch:
         raise Refused(f"the change is for epoch {change.epoch}, the present one is {held.epoch}")
     following = _next(held, change, rules.boundary(seq) + 1)

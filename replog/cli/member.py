@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,9 +28,12 @@ Example: replog member replace 2
 """
 NODES_MAX = 64
 """So many at once."""
+PORT_MAX = 65535  # as replog.config has it; that module takes a tenth of a second to load
 
 HostOption = Annotated[str, typer.Option("--host", help="Where the new replica listens.")]
-PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="Its port.", show_default="one that is free")]
+PortOption = Annotated[
+    int, typer.Option("--port", min=0, max=PORT_MAX, help="Its port.", show_default="one that is free")
+]
 FaultsOption = Annotated[
     int | None, typer.Option("--f", min=0, help="Faults to stand from then on.", show_default="as before")
 ]
@@ -110,12 +114,14 @@ def add(
     """
     from replog.live.administration import Wish
 
+    if port and port + count - 1 > PORT_MAX:
+        raise WrongUsage(f"--port = {port}: {count} ports from there on end above {PORT_MAX}")
     places = [(host, port + step if port else 0) for step in range(count)]
     _change(cluster, Wish(add=places, f=f), key, wait, json=json, verbose=verbose)
 
 
 def remove(
-    nodes: Annotated[list[int], typer.Argument(metavar="NODE...", help="Numbers of replicas.")],
+    nodes: Annotated[list[int], typer.Argument(metavar="NODE...", parser=options.NODE, help="Numbers of replicas.")],
     f: FaultsOption = None,
     key: KeyOption = None,
     wait: WaitOption = WAIT_S,
@@ -133,7 +139,7 @@ def remove(
 
 
 def replace(
-    node: Annotated[int, typer.Argument(metavar="NODE", help="Number of a replica.")],
+    node: Annotated[int, typer.Argument(metavar="NODE", parser=options.NODE, help="Number of a replica.")],
     host: HostOption = LOCAL,
     port: PortOption = 0,
     key: KeyOption = None,
@@ -152,7 +158,7 @@ def replace(
 
 
 def faults(
-    f: Annotated[int, typer.Argument(metavar="F", min=0, help="Faults to stand.")],
+    f: Annotated[int, typer.Argument(metavar="F", parser=options.number(0), help="Faults to stand.")],
     key: KeyOption = None,
     wait: WaitOption = WAIT_S,
     cluster: ClusterOption = None,
@@ -187,19 +193,30 @@ def _change(cluster: Path | None, wish: Wish, key: Path | None, wait: float, *, 
     config = ClusterConfig.load(folder)
     _check(config)
     administrator = Administrator(config, key)
-    following = asked(folder, lambda client: administrator.change(client, wish))
-    if not json:
-        output.remark(f"ordered: epoch {following.epoch} begins after index {following.first - 1}")
-        for hint in hints(config, following, len(wish.add)):
-            output.remark(hint)
-    if wait:
-        asked(folder, lambda client: administrator.settled(client, following, wait))
+    with _said_if_interrupted("whether the change was ordered is not known"):
+        following = asked(folder, lambda client: administrator.change(client, wish))
+    with _said_if_interrupted("not waiting any longer; the change is ordered and goes on"):
+        if not json:
+            output.remark(f"ordered: epoch {following.epoch} begins after index {following.first - 1}")
+            for hint in hints(config, following, len(wish.add)):
+                output.remark(hint)
+        if wait:
+            asked(folder, lambda client: administrator.settled(client, following, wait))
     if json:
         output.as_json({"cluster": str(folder), "in_effect": bool(wait), **told(following)})
     else:
         output.line(in_words(following))
         if verbose:
             output.line(f"links to it are in {folder / 'members.json'}")
+
+
+@contextmanager
+def _said_if_interrupted(what: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        output.remark(f"replog: {what}; see replog member list")
+        raise
 
 
 def hints(config: ClusterConfig, following: Configuration, added: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,6 +52,23 @@ def utf8(value: str) -> str:
     except UnicodeEncodeError:
         raise typer.BadParameter(f"{value!r} is not UTF-8") from None
     return value
+
+
+DIGITS_MAX = 19
+
+
+def number(least: int) -> Callable[[str], int]:
+    """Reads an argument: typer's own words for what is no number do not name it."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and len(text) < DIGITS_MAX) or int(text) < least:
+            raise typer.BadParameter(f"{text!r:.40}: must be a whole number, {least} or more")
+        return int(text)
+
+    return read
+
+
+NODE = number(0)
 
 
 def a_number(value: float) -> float:

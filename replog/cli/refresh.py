@@ -24,7 +24,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def refresh(
-    node: Annotated[int, typer.Argument(metavar="NODE", help="Number of a replica.")],
+    node: Annotated[int, typer.Argument(metavar="NODE", parser=options.NODE, help="Number of a replica.")],
     cluster: ClusterOption = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,

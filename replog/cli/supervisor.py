@@ -276,8 +276,9 @@ class Supervisor:
         await self._processes.restart(node)
         with contextlib.suppress(ReplogError):
             words = await self._processes.wait_serving()
-            self._take(node, words[node])
-            output.remark(f"node {node} serves again, pid {words[node]['pid']}, index {words[node]['index']}")
+            if node in self._told and node in words:
+                self._take(node, words[node])
+                output.remark(f"node {node} serves again, pid {words[node]['pid']}, index {words[node]['index']}")
         self._tell()
 
     def _gateway_exited(self, code: int) -> None:

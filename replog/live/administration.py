@@ -6,17 +6,19 @@ Not here: who starts and stops processes, and what is a lawful change (`replog.m
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from replog import certificates
 from replog.config import IDENTITIES, PORT_MAX, ClusterConfig
-from replog.enrolment import administrator, enroll, enrolled, own_member
+from replog.enrolment import administrator, check_host, enroll, enrolled, own_member
 from replog.errors import ConfigError, OperationFailed, ReplogError
 from replog.live.client import LogClient
 from replog.live.links import bind, is_here
+from replog.live.locks import FolderLock, Held
 from replog.membership import Change, Configuration, Member, signed
 from replog.roster import Roster, changes
 from replog.types import NodeId
@@ -25,6 +27,8 @@ LEARN_S = 1.0
 """How long the newest configuration is asked for before a change of it is made."""
 BEGIN_S = 60.0
 """How long the turn to the next epoch may take."""
+LOCK = "change.pid"
+"""Held in the cluster's folder by whoever makes a change: two at once would take each other's new folders."""
 
 
 class ChangePending(ReplogError):
@@ -54,26 +58,44 @@ class Administrator:
     async def change(self, client: LogClient, wish: Wish) -> Configuration:
         """The configuration that is to come, once the change is ordered. Raises OperationFailed with the rule that it
         breaks, having left nothing behind; OutcomeUnknown and the like as any command."""
-        await client.learn(LEARN_S)
-        held, before = client.members, enrolled(self._config)
-        unknown = sorted(set(wish.remove) - set(held.ids))
+        with self._alone():
+            await client.learn(LEARN_S)
+            held, before = client.members, enrolled(self._config)
+            await self._check(client, wish)
+            try:
+                added = self._enroll(held, wish.add)
+                change = Change(held.epoch, held.f if wish.f is None else wish.f, tuple(wish.remove), added)
+                following = await client.change(signed(self._signer.sign, self._config.cluster, change))
+            except (ConfigError, OperationFailed):
+                for node in {*enrolled(self._config)} - {*before}:
+                    shutil.rmtree(self._config.node_folder(node), ignore_errors=True)
+                raise
+            self._certify(added)
+            return following
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Raises ConfigError if another process of this machine is making a change."""
+        folder = self._config.folder
+        try:
+            lock = FolderLock(folder, 0, LOCK)
+        except Held as held:
+            raise ConfigError(f"{folder}: process {held.pid} is making a change of its members; wait for it") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    async def _check(self, client: LogClient, wish: Wish) -> None:
+        """Raises ConfigError for what is known to be refused, or unwise, before anything is made."""
+        unknown = sorted(set(wish.remove) - set(client.members.ids))
         if unknown:
-            raise ConfigError(f"node = {unknown[0]}: is no member; members are {', '.join(map(str, held.ids))}")
+            members = ", ".join(map(str, client.members.ids))
+            raise ConfigError(f"node = {unknown[0]}: is no member; members are {members}")
         if wish.add and (flaw := Roster(self._config).out_of_reach(wish.remove)):
             raise ConfigError(flaw)
         if wish.remove and self._config.auth == "macs":
             await self._check_joined(client, wish.remove)
-        added = self._enroll(held, wish.add)
-        change = Change(held.epoch, held.f if wish.f is None else wish.f, tuple(wish.remove), added)
-        try:
-            following = await client.change(signed(self._signer.sign, self._config.cluster, change))
-        except OperationFailed:
-            for member in added:
-                if member.id not in before:
-                    shutil.rmtree(self._config.node_folder(member.id), ignore_errors=True)
-            raise
-        self._certify(added)
-        return following
 
     @staticmethod
     async def _check_joined(client: LogClient, leaving: Sequence[NodeId]) -> None:
@@ -88,7 +110,10 @@ class Administrator:
     def _enroll(self, held: Configuration, places: Sequence[tuple[str, int]]) -> tuple[Member, ...]:
         added: list[Member] = []
         for node, (host, port) in enumerate(places, held.next_id):
+            check_host(host)
             taken = {member.port for member in (*held.members, *added)}
+            if port:
+                self._check_free(node, host, port)
             added.append(enroll(self._config, node, host, port or self._port(node, host, taken)).member)
         return tuple(added)
 
@@ -99,12 +124,18 @@ class Administrator:
         if not is_here(host):
             raise ConfigError(f"host = {host}: is not of this machine, so its free ports are not known; name one")
         for port in range(max(taken) + 1, PORT_MAX + 1):
+            with contextlib.suppress(ConfigError):
+                bind(host, port).close()
+                return port
+        raise ConfigError(f"host = {host}: no port above {max(taken)} is free; name one")
+
+    def _check_free(self, node: NodeId, host: str, port: int) -> None:
+        """A replica that cannot listen would be a member all the same, and take the place of a fault."""
+        if node not in enrolled(self._config) and is_here(host):
             try:
                 bind(host, port).close()
-            except ConfigError:
-                continue
-            return port
-        raise ConfigError(f"host = {host}: no port above {max(taken)} is free; name one")
+            except ConfigError as error:
+                raise ConfigError(f"{error}; name another, or none for one that is free") from None
 
     def _certify(self, added: Sequence[Member]) -> None:
         """Certificates of the new identity keys, for evidence; like all others they tell the cluster's first size."""

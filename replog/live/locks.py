@@ -24,9 +24,9 @@ class Held(Exception):
 class FolderLock:
     """Held from construction to `release`."""
 
-    def __init__(self, folder: Path, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, folder: Path, patience_s: float = PATIENCE_S, file: str = FILE) -> None:
         """Raises Held if another holds it all of `patience_s`."""
-        path = folder / FILE
+        path = folder / file
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         begin = time.monotonic()
         while not _try(self._descriptor):

@@ -141,8 +141,11 @@ class LocalProcesses:
             del self._running[running.node]
         ended = NodeExit(running.node, running.process.pid, code, running.expected, self._last_lines(running.node))
         if not running.serving.done():
-            running.serving.set_exception(NodeDied(_obituary(ended)))
-            running.serving.exception()  # seen: nobody may be waiting for it
+            if running.expected:
+                running.serving.cancel()
+            else:
+                running.serving.set_exception(NodeDied(_obituary(ended)))
+                running.serving.exception()  # seen: nobody may be waiting for it
         running.done.set()
         running.lines.put_nowait(None)
         if self._on_exit is not None:
@@ -159,22 +162,24 @@ class LocalProcesses:
         return ""
 
     async def wait_serving(self, timeout: float | None = None) -> dict[NodeId, dict[str, Any]]:  # noqa: ASYNC109
-        """Until every running replica serves; what each said of itself then. `timeout`: seconds, by default SERVE_S
-        and SERVE_EACH_S more for each replica, since they share this machine.
+        """Until every running replica serves; what each said of itself then, but for those that were stopped meanwhile.
+        `timeout`: seconds, by default SERVE_S and SERVE_EACH_S more for each replica, since they share this machine.
 
         Raises NodeDied with the last words of one that ended before, or naming those that do not serve in time.
         """
         timeout = SERVE_S + SERVE_EACH_S * len(self._running) if timeout is None else timeout
         waiting = {node: running.serving for node, running in sorted(self._running.items())}
         done, pending = await asyncio.wait(waiting.values(), timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
+        stopped = {node for node, future in waiting.items() if future.cancelled()}
         for future in done:
-            future.result()
+            if not future.cancelled():
+                future.result()
         if pending:
             late = [node for node, future in waiting.items() if future in pending]
             hint = "\n".join(self._last_lines(late[0]).splitlines()[-LAST_LINES_LATE:])
             which = f"{some(late)} of {len(waiting)} nodes"
             raise NodeDied(f"not serving after {timeout:g} s: {which}; the last lines of node {late[0]}:\n{hint}")
-        return {node: future.result() for node, future in waiting.items()}
+        return {node: future.result() for node, future in waiting.items() if node not in stopped}
 
     def kill(self, node: NodeId, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to a replica's process; one that ends it is expected to."""

@@ -62,6 +62,10 @@ def test_a_dead_replica_is_replaced_and_the_cluster_resumed(shell: Shell) -> Non
         told = shell.json("member", "list")
         assert (told["epoch"], told["first_index"], nodes(told)) == (1, 385, [0, 1, 3, 4])
         assert all(member["in_sync"] for member in told["members"])
+    (shell.folder / "replog-pbft" / "members.json").unlink()
+    with resumed(shell) as known:
+        assert [node["node"] for node in known["nodes"]] == [0, 1, 3, 4], "found anew from the first members"
+        assert shell.said("kv", "get", "x") == "1"
 
 
 def in_sync(shell: Shell) -> Any:
@@ -80,7 +84,7 @@ def test_growing_shrinking_and_what_is_refused(shell: Shell) -> None:
         told = shell.json("member", "remove", "6", "--f", "1", "--wait", "0")
         assert (told["epoch"], told["in_effect"], nodes(told)) == (2, False, list(range(6)))
         pending = shell.complaint("member", "faults", "0", code=1)
-        assert pending.startswith("replog: MembershipRefused: a change is pending: epoch 2 begins after seq ")
+        assert pending.startswith("replog: MembershipRefused: a change is pending: epoch 2 begins after index ")
         until(lambda: shell.json("member", "list")["epoch"] == 2, "epoch 2 begins")
         until(lambda: 6 not in [node["node"] for node in running(shell)["nodes"]], "node 6 is stopped")
         pids = [node["pid"] for node in running(shell)["nodes"]]
@@ -94,15 +98,16 @@ def test_growing_shrinking_and_what_is_refused(shell: Shell) -> None:
 def check_keys(shell: Shell) -> None:
     """Without the administrator's key nothing changes, and it is said which is wrong."""
     folder, other = shell.folder / "replog-pbft", shell.folder / "key.pem"
+    rule = "name the folder of the administrator's key with --key DIR"
     (folder / "admin" / "key.pem").rename(other)
     said = shell.complaint("member", "replace", "1")
-    assert said.endswith("replog-pbft/admin/key.pem: No such file or directory")
+    assert said.endswith("replog-pbft/admin/key.pem: there is no such file; " + rule)
     other.chmod(0o644)
     assert "others can read this key" in shell.complaint("member", "replace", "1", "--key", ".")
     other.write_bytes((folder / "client-cli" / "key.pem").read_bytes())
     other.chmod(0o600)
     said = shell.complaint("member", "replace", "1", "--key", ".")
-    assert said == "replog: key.pem: is not the key that cluster.toml names as admin"
+    assert said == "replog: key.pem: is not the key that cluster.toml names as admin; " + rule
 
 
 def running(shell: Shell) -> Any:
@@ -114,3 +119,18 @@ def test_a_protocol_that_does_not_support_it_says_so(shell: Shell) -> None:
         rule = "replog: protocol = toy: does not support changes of its members yet"
         assert shell.complaint("member", "list") == rule
         assert shell.complaint("member", "add") == rule
+        assert shell.complaint("member", "add", "--count", "2", "--port", "65535").endswith("end above 65535")
+    said = shell.complaint("member", "remove", "x")
+    assert said.startswith("replog: Invalid value for 'NODE...': 'x': must be a whole number, 0 or more (see: ")
+
+
+@pytest.mark.slow
+def test_an_interrupted_wait_leaves_the_change_under_way(shell: Shell) -> None:
+    with shell.cluster("pbft"):
+        waiting = shell.begin("member", "add")
+        assert waiting.stderr is not None
+        assert waiting.stderr.readline() == "ordered: epoch 1 begins after index 384\n"
+        waiting.send_signal(signal.SIGINT)
+        rule = "replog: not waiting any longer; the change is ordered and goes on; see replog member list\n"
+        assert (waiting.communicate()[1], waiting.returncode) == (rule, 130)
+        until(lambda: shell.json("member", "list")["epoch"] == 1, "epoch 1 begins")

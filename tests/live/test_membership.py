@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,12 @@ import pytest
 from replog import LocalCluster, LocalProcesses, create_cluster
 from replog.apps.counter import Counter
 from replog.config import ClusterConfig
+from replog.enrolment import enrolled
 from replog.errors import ConfigError, NotCommitted, OperationFailed, OutcomeUnknown
 from replog.interface import Said
-from replog.live.administration import Administrator, ChangePending, Wish
+from replog.live.administration import LOCK, Administrator, ChangePending, Wish
 from replog.live.client import LogClient
+from replog.live.locks import FolderLock
 from replog.live.node import Node
 from replog.roster import Roster
 from replog.types import NodeId
@@ -242,11 +246,30 @@ async def test_what_is_missing_is_named(tmp_path: Path) -> None:
             await cluster.change(remove=(1, 2), add=2)
         assert not cluster.config.node_folder(4).exists(), "nothing is left of a change that was refused"
         (tmp_path / "c" / "admin" / "key.pem").rename(tmp_path / "elsewhere.pem")
-        with pytest.raises(ConfigError, match=r"admin/key.pem: No such file"):
+        with pytest.raises(ConfigError, match=r"admin/key.pem: there is no such file; name the folder .* --key DIR"):
             await cluster.change(add=1)
     async with LocalCluster("raft", Counter, f=1) as cluster:
         with pytest.raises(ConfigError, match="protocol = raft: does not support changes of its members yet"):
             await cluster.change(add=1)
+
+
+async def test_nothing_is_left_of_a_change_that_cannot_be_made(tmp_path: Path) -> None:
+    async with LocalCluster("pbft", Counter, f=1, dir=tmp_path / "c") as cluster, cluster.client("gateway") as client:
+        administrator, here = Administrator(cluster.config), "127.0.0.1"
+
+        async def refused(*places: tuple[str, int], rule: str) -> None:
+            with pytest.raises(ConfigError, match=rule):
+                await administrator.change(client, Wish(add=places))
+            assert enrolled(cluster.config) == [0, 1, 2, 3]
+
+        await refused((here, 0), ("no host", 1), rule="host = 'no host': must be the name or the address")
+        with socket.create_server((here, 0)) as taken:
+            port = taken.getsockname()[1]
+            await refused((here, port), rule=rf"port {port} on {here}: Address already in use; name another")
+        lock = FolderLock(cluster.config.folder, file=LOCK)
+        await refused((here, 0), rule=rf"process {os.getpid()} is making a change of its members; wait for it")
+        lock.release()
+        assert (await administrator.change(client, Wish(add=[(here, 0)]))).ids == (0, 1, 2, 3, 4)
 
 
 async def test_a_cluster_of_an_older_version_has_no_administrator(tmp_path: Path) -> None:

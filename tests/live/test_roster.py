@@ -131,8 +131,9 @@ def test_a_folder_for_a_replica_that_joins(tmp_path: Path) -> None:
     [
         ((3, "h", 1), r"node = 3: a new id is within 4 \.\. 1023"),
         ((1024, "h", 1), r"node = 1024: a new id is within 4 \.\. 1023"),
-        ((4, "", 1), r"address = '':1: takes a host and a port"),
-        ((4, "h", 65536), r"address = 'h':65536: takes a host and a port within 1 \.\. 65535"),
+        ((4, "", 1), r"host = '': must be the name or the address of a machine"),
+        ((4, "bad host!", 1), r"host = 'bad host!': must be the name or the address of a machine"),
+        ((4, "h", 65536), r"port = 65536: must be within 1 \.\. 65535"),
         ((5, "h", 2), r"node-5: was enrolled at h:1, not h:2; remove the folder"),
     ],
 )
@@ -152,7 +153,7 @@ def test_what_is_missing_of_a_joining_replica_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"node-6/member.toml is missing"):
         own_member(config, 6)
     (config.folder / "ca.key").unlink()
-    with pytest.raises(ConfigError, match=r"ca.key: No such file"):
+    with pytest.raises(ConfigError, match=r"ca.key: is missing: new replicas are certified with it"):
         enroll(config, 8, "h", 1)
     assert not config.node_folder(8).exists()
 

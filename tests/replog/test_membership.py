@@ -123,7 +123,7 @@ class TestRules:
     def test_a_change_waits_for_the_one_before(self) -> None:
         after = changed(RULES.beginning, 5, of(REPLACE), RULES)
         for seq in (6, 24):
-            with pytest.raises(Refused, match="pending: epoch 1 begins after seq 24"):
+            with pytest.raises(Refused, match="pending: epoch 1 begins after index 24"):
                 changed(after, seq, of(Change(0, 1, (), (member(5),))), RULES)
         with pytest.raises(Refused, match="is for epoch 0, the present one is 1"):
             changed(after, 25, of(REPLACE), RULES)
