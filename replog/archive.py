@@ -41,8 +41,8 @@ class Archive:
         self._size = 0
         self._recent: OrderedDict[bytes, None] = OrderedDict()
 
-    def add(self, raw: bytes, *, flush: bool = False) -> None:
-        """One record. Raises OSError."""
+    def add(self, raw: bytes) -> None:
+        """One record, whole for whoever reads while we run. Raises OSError."""
         digest = digest_of(raw)
         if digest in self._recent:
             return
@@ -53,8 +53,7 @@ class Archive:
             self._begin()
         if self._file is not None:
             self._size += self._file.write(len(raw).to_bytes(_LENGTH, "big") + raw)
-            if flush:
-                self._file.flush()
+            self._file.flush()
 
     def _begin(self) -> None:
         self.close()
@@ -91,7 +90,7 @@ def read(path: Path) -> tuple[dict[str, Any], list[bytes]]:
     """Head and records of a folder or of one segment. Raises BadArchive."""
     files = segments(path) if path.is_dir() else [path]
     if not files:
-        raise BadArchive(f"{path}: holds no archive")
+        raise BadArchive(f"{path}: holds no archive; a node's is its folder {FOLDER}: DIR/node-K/{FOLDER}")
     heads, records = [], []
     for file in files:
         try:

@@ -266,21 +266,22 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_certificate(path: Path) -> Certificate:
     """Raises NotProven."""
     try:
-        if path.stat().st_size > CERTIFICATE_BYTES_MAX:
-            raise NotProven(f"{path}: not a commit certificate: more than {CERTIFICATE_BYTES_MAX} bytes")
-        return msgspec.json.decode(path.read_bytes(), type=Certificate)
+        return msgspec.json.decode(_bytes_of(path, CERTIFICATE_BYTES_MAX), type=Certificate)
     except OSError as error:
         raise NotProven(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise NotProven(f"{path}: not a commit certificate: {error}") from None
 
 
 def certificate_of(origin: Origin, archive: Path, seq: int) -> Certificate:
     """What the archive of a node has for `seq`. Raises NotProven and BadArchive."""
     archived = [_bare(record) for record in _archived(origin.protocol, archive)]
-    found = [each for each in archived if getattr(each[1], "seq", None) == seq and _is(each[1], "CommitProof")]
+    proofs = [(epoch, record) for epoch, record in archived if _is(record, "CommitProof")]
+    found = [each for each in proofs if getattr(each[1], "seq", None) == seq]
     if not found:
-        raise NotProven(f"{archive}: has no commit certificate for seq {seq}")
+        known = sorted(getattr(record, "seq", 0) for _, record in proofs)
+        covers = f"those from {known[0]} to {known[-1]}" if known else "none"
+        raise NotProven(f"{archive}: has no commit certificate for seq {seq}; it has {covers}")
     epoch, proof = found[-1]
     records = [record for of, record in archived if of == epoch]
     nodes = [pem for who, pem in origin.certificates.items() if isinstance(who, int)]
@@ -451,11 +452,20 @@ def _write(path: Path, data: bytes) -> None:
 def read(path: Path) -> Portable:
     """Raises NotProven, also for a file that cannot be read."""
     try:
-        if path.stat().st_size > FILE_BYTES_MAX:
-            raise NotProven(f"not an evidence file: more than {FILE_BYTES_MAX} bytes")
-        return parse(path.read_bytes())
+        return parse(_bytes_of(path, FILE_BYTES_MAX))
     except OSError as error:
         raise NotProven(f"cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise NotProven(f"not an evidence file: {error}") from None
+
+
+def _bytes_of(path: Path, size_max: int) -> bytes:
+    """Also of a pipe. Raises OSError, and ValueError for more than so many."""
+    with path.open("rb") as file:
+        data = file.read(size_max + 1)
+    if len(data) > size_max:
+        raise ValueError(f"more than {size_max} bytes")
+    return data
 
 
 def kept(config: ClusterConfig) -> list[tuple[Path, Any]]:

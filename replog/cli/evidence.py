@@ -50,9 +50,15 @@ def list_files(cluster: ClusterOption = None, json: JsonOption = False, verbose:
         output.as_json(rows)
     elif rows:
         names = ["culprit", "kind", "place", "seen_by", "seen", "file"]
-        output.table(names, [[row.get(name, row.get("error", "")) for name in names] for row in rows])
+        output.table(names, [[output.visible(str(row[name])) for name in names] for row in map(_shown, rows)])
     else:
         output.remark(f"replog: {config.folder}: {_why_none(config.auth)}")
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """As a person reads it: what cannot be read says so in place of its kind."""
+    nothing = {"culprit": "-", "kind": row.get("error"), "place": "-", "seen_by": "-", "seen": "-"}
+    return nothing | row
 
 
 def _why_none(auth: str) -> str:
@@ -89,8 +95,7 @@ def verify(
     """
     from replog import evidence
 
-    if not file.is_file():
-        raise WrongUsage(f"FILE = {file}: no such file")
+    _check_file("FILE", file)
     pin = _pin(ca, cluster)
     try:
         found = evidence.read(file)
@@ -103,19 +108,34 @@ def verify(
     _say(json, {"proven": True, "file": str(file), **told}, f"proven: {conviction.text}\n{_scope(found, ca, cluster)}")
 
 
+def _check_file(name: str, path: Path) -> None:
+    """A pipe will do."""
+    if path.is_dir():
+        raise WrongUsage(f"{name} = {path}: is a directory; name a file in it")
+    if not path.exists():
+        raise WrongUsage(f"{name} = {path}: no such file")
+
+
 def _pin(ca: Path | None, cluster: Path | None) -> Pin:
     from replog.config import ClusterConfig
     from replog.evidence import Pin
 
+    config = ClusterConfig.load(clusters.known(cluster)) if cluster is not None else None
+    return Pin(_authority(ca) if ca is not None else "", config)
+
+
+def _authority(ca: Path) -> str:
+    from replog.certificates import fingerprint
+
+    _check_file("--ca", ca)
     try:
-        config = ClusterConfig.load(clusters.known(cluster)) if cluster is not None else None
-        authority = ca if ca is not None else cluster / "ca.pem" if cluster is not None else None
-        text = authority.read_text() if authority is not None and authority.is_file() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise WrongUsage(f"--ca = {ca}: {error}") from None
-    if ca is not None and not text:
-        raise WrongUsage(f"--ca = {ca}: no such file")
-    return Pin(text if ca is not None else "", config)
+        text = ca.read_text()
+        fingerprint(text)
+    except OSError as error:
+        raise WrongUsage(f"--ca = {ca}: {error.strerror or error}") from None
+    except ValueError:
+        raise WrongUsage(f"--ca = {ca}: holds no certificate; it takes the cluster's ca.pem") from None
+    return text
 
 
 def _scope(found: Portable, ca: Path | None, cluster: Path | None) -> str:
@@ -132,17 +152,19 @@ def _say(json: bool, value: dict[str, Any], text: str) -> None:
     if json:
         output.as_json(value)
     else:
-        for line in text.splitlines():
-            output.line(line)
+        for line in text.split("\n"):
+            output.line(output.visible(line))
 
 
 # --------------------------------------------------------------------------------------------------------- after a fork
 
 
 def certificate(
-    seq: Annotated[int, typer.Argument(metavar="SEQ", min=1, help="The place in the log.")],
+    seq: Annotated[int, typer.Argument(metavar="SEQ", parser=options.number(1), help="The place in the log.")],
     node: Annotated[int, typer.Option("--node", metavar="K", min=0, help="Whose archive is read.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write it.")] = Path("certificate.json"),
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", callback=options.writable, help="Where to write it.")
+    ] = Path("certificate.json"),
     cluster: ClusterOption = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -160,7 +182,6 @@ def certificate(
     _refuse_macs(config.folder, json)
     if node not in (known := enrolled(config)):
         raise WrongUsage(f"--node = {node}: must be {listed(known)}")
-    options.writable(out)
     found = evidence.certificate_of(evidence.Origin.of(config), config.node_folder(node) / archive.FOLDER, seq)
     out.write_bytes(evidence.encode(found))
     _say(
@@ -201,8 +222,9 @@ def blame(
     from replog.archive import cut_short
 
     _refuse_macs(cluster or transcript.absolute().parent.parent, json)
-    if not transcript.exists() or not certificate.is_file():
-        raise WrongUsage(f"{certificate if transcript.exists() else transcript}: no such file")
+    if not transcript.exists():
+        raise WrongUsage(f"TRANSCRIPT = {transcript}: no such file")
+    _check_file("COMMIT-CERTIFICATE", certificate)
     try:
         found = evidence.blame(transcript, evidence.read_certificate(certificate), _pin(ca, cluster))
         torn = cut_short(transcript)

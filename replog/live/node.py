@@ -194,17 +194,16 @@ class Node:
         def keep(record: Any) -> None:
             found = archived(record)
             if found is not None:
-                bare = getattr(record, "message", record)  # what is of a later epoch says so around it
-                self._put_away(self.config.spec.records.encode(found), type(bare).__name__ != "CommitProof")
+                self._put_away(self.config.spec.records.encode(found))
 
         for record in records:
             keep(record)
         return keep
 
-    def _put_away(self, raw: bytes, flush: bool) -> None:
+    def _put_away(self, raw: bytes) -> None:
         try:
             if self._kept is not None:
-                self._kept.add(raw, flush=flush)
+                self._kept.add(raw)
         except OSError as error:
             log.error("the archive ends: %s", error)
             self._kept = None

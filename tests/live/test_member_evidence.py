@@ -93,7 +93,7 @@ def test_blame_looks_at_the_records_of_the_epoch(changed: Path, tmp_path: Path) 
     about = {"cluster": config.cluster, "node": 0, "protocol": "pbft"}
     for name, record in (("mine", certificate(ONE, 0, 2, 4)), ("theirs", certificate(TWO, 2, 3, 4))):
         archive = Archive(tmp_path / name, about, 2**20)
-        archive.add(config.spec.records.encode(record), flush=True)
+        archive.add(config.spec.records.encode(record))
         archive.close()
     shown = evidence.certificate_of(Origin.of(config), tmp_path / "theirs", 99)
     assert (shown.epoch, len(shown.links)) == (2, 2)

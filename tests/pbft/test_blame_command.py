@@ -127,8 +127,10 @@ def test_wrong_input_gets_one_clear_line(
     cases: list[tuple[int, Path, Path, str, list[Any]]] = [
         (2, tmp_path / "none", file, "no such file", []),
         (2, archive, tmp_path / "none.json", "no such file", []),
-        (2, archive, tmp_path / "empty", "no such file", []),
-        (1, tmp_path / "empty", file, "holds no archive", []),
+        (2, archive, tmp_path / "empty", "COMMIT-CERTIFICATE = ", []),
+        (1, tmp_path / "empty", file, "holds no archive; a node's is its folder archive: DIR/node-K/archive", []),
+        (2, archive, file, "is a directory; name a file in it", ["--ca", tmp_path / "empty"]),
+        (2, archive, file, "holds no certificate; it takes the cluster's ca.pem", ["--ca", file]),
         (1, file, file, "no archive", []),
         (1, archive, segments(archive)[0], "not a commit certificate", []),
         (1, archive, file, "not of", ["--cluster", foreign.folder]),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -259,10 +261,52 @@ def test_verify_says_what_is_wrong_in_one_line(
     assert json.loads(out)["proven"] is False
 
 
-@pytest.mark.parametrize("arguments", [("verify",), ("verify", "none.json"), ("verify", "{kept}", "--ca", "none.pem")])
-def test_wrong_usage(arguments: tuple[str, ...], kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, _ = run(capsys, "evidence", *(text.format(kept=kept) for text in arguments))
-    assert code == 2
+def test_what_a_file_says_does_not_get_hold_of_the_terminal(
+    config: ClusterConfig, kept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad, damaged = kept.with_name("0-bad.json"), kept.with_name("0-damaged.json")
+    bad.write_bytes(changed(kept.read_bytes(), culprit="a\x1b[31m\n"))
+    damaged.write_text("{")
+    try:
+        _, verified, _ = run(capsys, "evidence", "verify", bad)
+        _, listed, _ = run(capsys, "evidence", "list", "--cluster", config.folder)
+    finally:
+        bad.unlink()
+        damaged.unlink()
+    assert "\x1b" not in verified + listed
+    (row,) = (line for line in listed.splitlines() if line.endswith(damaged.name))
+    assert row.split("\t")[:3] == ["-", "not an evidence file: Input data was truncated", "-"]
+
+
+def test_a_file_comes_through_a_pipe(kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(kept.read_bytes(),))
+    writer.start()
+    code, out, _ = run(capsys, "evidence", "verify", pipe)
+    writer.join()
+    assert (code, out[:7]) == (0, "proven:")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        (("verify",), "Missing argument 'FILE'"),
+        (("verify", "none.json"), "FILE = none.json: no such file"),
+        (("verify", "/"), "FILE = /: is a directory; name a file in it"),
+        (("verify", "{kept}", "--ca", "none.pem"), "--ca = none.pem: no such file"),
+        (("verify", "{kept}", "--ca", "/"), "--ca = /: is a directory; name a file in it"),
+        (("verify", "{kept}", "--ca", "{kept}"), "holds no certificate; it takes the cluster's ca.pem"),
+        (("certificate", "0", "--node", "1"), "Invalid value for 'SEQ': '0': must be a whole number, 1 or more"),
+        (("certificate", "1", "--node", "1", "--out", "/"), "--out = /: cannot be written: Is a directory"),
+        (("blame", "none", "{kept}"), "TRANSCRIPT = none: no such file"),
+        (("blame", "/", "none"), "COMMIT-CERTIFICATE = none: no such file"),
+    ],
+)
+def test_wrong_usage(arguments: tuple[str, ...], rule: str, kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "evidence", *(text.format(kept=kept) for text in arguments))
+    assert (code, err.count("\n")) == (2, 1)
+    assert rule in err
 
 
 def test_a_listing_without_evidence_says_so(other: ClusterConfig, capsys: pytest.CaptureFixture[str]) -> None:
@@ -335,7 +379,7 @@ def test_blame_says_what_is_missing(
     assert "holds no archive" in err
     code, _, err = run(capsys, "evidence", "certificate", 9, "--node", 3, "--out", file, "--cluster", forked.folder)
     assert code == 1
-    assert "has no commit certificate for seq 9" in err
+    assert "has no commit certificate for seq 9; it has those from 1 to 1" in err
 
 
 def test_an_archive_is_bounded_goes_on_after_a_restart_and_survives_a_torn_end(tmp_path: Path) -> None:
@@ -346,6 +390,7 @@ def test_an_archive_is_bounded_goes_on_after_a_restart_and_survives_a_torn_end(t
         for record in half:
             kept.add(record)
             kept.add(record)
+            assert read(tmp_path)[1][-1] == record, "whole for whoever reads meanwhile"
         kept.close()
     size = sum(path.stat().st_size for path in segments(tmp_path))
     assert size <= 8_000 * 9 // 8 + 1_000
