@@ -5,9 +5,17 @@ Not here: members, addresses, keys (`replog.config`), sessions (the executor's).
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from replog.types import REQUEST_BYTES_MAX
 
@@ -95,6 +103,18 @@ class Options(BaseModel):
     client_requests_max: Count = 128
     client_operations_max: Count = 65_536
     """What one client, and all together, may have waiting; beyond it OVERLOADED is the answer."""
+
+    @field_validator("robust", mode="wrap")
+    @classmethod
+    def _measures(cls, given: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        """In one line what two types would say in two."""
+        try:
+            found = check(given)
+        except ValidationError:
+            found = None
+        if found is None or (isinstance(found, list) and len({*found}) != len(found)):
+            raise ValueError(f"must be true, false, or a list of measures, each once: {', '.join(MEASURES)}")
+        return found
 
     @model_validator(mode="after")
     def _relations(self) -> Options:

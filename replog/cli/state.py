@@ -90,10 +90,14 @@ def settings(report: dict[str, Any]) -> str:
     if report["epoch"] or report["pending"]:
         then = f"; {report['pending']}" if report["pending"] else ""
         size += f", epoch {report['epoch']} of members {', '.join(map(str, report['members']))}{then}"
-    known = {True: ", robust", False: ", not robust", None: ""}
-    robust = report["robust"]
-    word = f", robust by {' '.join(robust)}" if isinstance(robust, list) else known[robust]
-    return f"{size}, authenticated by {report['auth']}{word}, durability {report['durability']}"
+    return f"{size}, authenticated by {report['auth']}{_robust(report['robust'])}, durability {report['durability']}"
+
+
+def _robust(robust: bool | list[str] | None) -> str:
+    """None: a protocol that knows nothing of it."""
+    if isinstance(robust, list) and robust:
+        return f", robust by {', '.join(robust)}"
+    return "" if robust is None else ", robust" if robust else ", not robust"
 
 
 def rows_of(config: ClusterConfig, report: dict[str, Any], verbose: bool) -> tuple[list[str], list[list[object]]]:

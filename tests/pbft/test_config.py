@@ -41,6 +41,9 @@ def test_p39_clients_want_a_weak_quorum_and_a_quorum_for_what_is_not_decided(
         ({"view_timeout_us": 2_000_000, "view_timeout_cap_us": 1_000_000}, ["view_timeout_cap_us = 1000000"]),
         ({"status_interval_us": 500_000}, ["status_interval_us = 500000", "view_timeout_us"]),
         ({"request_bytes_max": 2**21}, ["request_bytes_max = 2097152", "batch_bytes_max = 1048576"]),
+        ({"robust": "yes"}, ["robust\n", "must be true, false, or a list of measures, each once: heartbeat, floor"]),
+        ({"robust": ["hearbeat"]}, ["robust\n", "['hearbeat']", "a list of measures, each once: heartbeat, floor"]),
+        ({"robust": ["floor", "floor"]}, ["['floor', 'floor']", "each once"]),
         ({"in_flight_max": 257}, ["in_flight_max = 257", "log_window = 256"]),
     ],
 )
