@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from compare.arguments import WORKERS, whole
 from compare.checkers.accountability import unknown
 from compare.judging import Observed, conclude, evidence_of
 from compare.results import Verdict
@@ -112,14 +113,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m compare.accountability", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"default: {' '.join(SCENARIOS)}")
-    parser.add_argument("--runs", type=int, default=500, help="of each scenario")
-    parser.add_argument("--real", type=int, default=10, help="of them, how many sign with Ed25519 and leave files")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--runs", type=whole(1), default=500, help="of each scenario: 500")
+    parser.add_argument(
+        "--real", type=whole(0), default=10, help="of them, how many sign with Ed25519 and leave files: 10"
+    )
+    parser.add_argument("--workers", type=WORKERS, default=1, help="simulated runs at a time: 1")
     given = parser.parse_args(arguments)
     names = given.scenarios or list(SCENARIOS)
     for name in names:
         if name not in catalogue():
-            parser.error(f"{name}: no such scenario")
+            parser.error(f"argument SCENARIO: {name!r:.80}: no such scenario; see replog compare list scenarios")
     return _show(_all(names, given.runs, given.real, given.workers))
 
 

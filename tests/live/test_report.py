@@ -136,7 +136,7 @@ def test_the_members_of_the_epoch_are_counted_and_no_others(tmp_path: Path) -> N
     assert [row[2] for row in rows_of(config, told, False)[1]] == ["h:4700", "h:4702", "h:4703", "h:4704", "h:4705"]
     assert settings(told).startswith("pbft, n = 4, f = 1, epoch 1 of members 0, 2, 3, 4; epoch 2 after seq 768, auth")
     assert told["sentence"].startswith("4 of 4 in sync")
-    for robust, word in ((True, ", robust,"), (False, ", not robust,"), ([], ", not robust,"), (None, "signatures, dur")):
+    for robust, word in ((True, ", robust,"), (False, ", not robust,"), ([], ", not robust,"), (None, "res, dur")):
         assert word in settings({**told, "robust": robust})
     assert ", robust by floor, turns, durability" in settings({**told, "robust": ["floor", "turns"]})
 
