@@ -111,6 +111,8 @@ def add(
     """Add replicas; a running replog up starts them.
 
     Example: replog member add --count 3 --f 2
+
+    n >= 3f + 1 must hold afterwards: f = 2 takes 7 replicas.
     """
     from replog.live.administration import Wish
 
@@ -132,6 +134,8 @@ def remove(
     """Remove replicas; a running replog up stops them, their folders stay.
 
     Example: replog member remove 6 --f 1
+
+    n >= 3f + 1 must hold afterwards. One change removes few, so that the state stays: 1 of 4 replicas, 2 of 7.
     """
     from replog.live.administration import Wish
 
@@ -168,6 +172,8 @@ def faults(
     """Change how many faults the members stand.
 
     Example: replog member faults 2
+
+    n >= 3f + 1 must hold: f = 2 takes 7 replicas, see replog member add.
     """
     from replog.live.administration import Wish
 

@@ -63,6 +63,7 @@ FIELDS = ("node", "pid", "index", "parts", "fetched", "dropped")
 def _check(config: Any, node: int) -> None:
     from replog.cli.refreshing import support
     from replog.cli.state import listed
+    from replog.live.processes import is_local
     from replog.roster import Roster
 
     members = Roster(config).known.ids
@@ -70,6 +71,9 @@ def _check(config: Any, node: int) -> None:
         raise WrongUsage(f"node = {node}: must be {listed(members)}")
     if flaw := support(config):
         raise WrongUsage(flaw)
+    if not is_local(config, node):
+        there = f"python -m replog.live.node DIR/node-{node} --refresh"
+        raise WrongUsage(f"node = {node}: is not of this machine; stop it where it runs, and start it with {there}")
 
 
 def _place(folder: Path) -> str:

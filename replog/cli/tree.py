@@ -67,8 +67,9 @@ class Tree(TyperGroup):
 
 
 def _untyped(command: Any, ctx: Any) -> None:
-    """A flag's help says what it does, not that it is a <bool>."""
+    """A flag's help says what it does, not that it is a <bool>. Paragraphs are broken where the terminal ends."""
     _without_types(command.get_params(ctx))
+    command.help = "\n\n".join(" ".join(part.split()) for part in (command.help or "").split("\n\n"))
     for inner in getattr(command, "commands", {}).values():
         _untyped(inner, ctx)
 

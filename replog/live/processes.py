@@ -278,6 +278,14 @@ def local_members(config: ClusterConfig) -> list[NodeId]:
     return [member.id for member in Roster(config).known.members if member.id < config.n or runs_here(config, member)]
 
 
+def is_local(config: ClusterConfig, node: NodeId) -> bool:
+    """Whether it is for this machine to run a replica: one of the first, or one with folder and address here."""
+    try:
+        return node < config.n or is_here(own_member(config, node).host)
+    except ConfigError:
+        return False
+
+
 def runs_here(config: ClusterConfig, member: Member) -> bool:
     return (config.node_folder(member.id) / MEMBER).is_file() and is_here(member.host)
 

@@ -12,6 +12,7 @@ from typing import Any
 from replog.config import ClusterConfig
 from replog.interface import Said
 from replog.live.counters import TOLD
+from replog.live.processes import is_local
 from replog.membership import Configuration
 from replog.quorum import byzantine_quorum, majority, weak_quorum
 from replog.types import NOBODY, Status
@@ -101,7 +102,8 @@ def _replica(
 ) -> dict[str, Any]:
     known = {"node": node, "pid": pid, "address": address}
     if status is None:
-        return {**known, "role": "down" if pid is None else "silent", config.spec.view_word: None, "last_index": None}
+        ended = pid is None and is_local(config, node)
+        return {**known, "role": "down" if ended else "silent", config.spec.view_word: None, "last_index": None}
     return {
         **known,
         "role": role_of(status, held, config.spec.view_word, config.spec.leader_word),

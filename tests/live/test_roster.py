@@ -13,10 +13,13 @@ import pytest
 from replog import LocalCluster, certificates, create_cluster
 from replog.apps.counter import Counter
 from replog.cli.member import hints
+from replog.cli.refresh import _check
 from replog.config import ClusterConfig
 from replog.enrolment import administrator, enroll, enrolled, own_member
 from replog.errors import ConfigError
+from replog.interface import Said
 from replog.live.processes import local_members
+from replog.live.report import report
 from replog.membership import ADMIN, Configuration, Member
 from replog.roster import FILE, Roster
 from replog.storage import Storage
@@ -167,6 +170,12 @@ def test_a_replica_of_another_machine_is_enrolled_and_not_run_here(tmp_path: Pat
     (hint,) = hints(config, following, 1)
     assert "node 4 is not of this machine: move" in hint
     assert hints(config, following, 0) == []
+    said = report(config, [Said(node, None) for node in range(5)], {}, following)
+    assert [replica["role"] for replica in said["replicas"]] == ["down"] * 4 + ["silent"]
+    with pytest.raises(
+        ConfigError, match=r"node = 4: is not of this machine; .* replog.live.node DIR/node-4 --refresh"
+    ):
+        _check(config, 4)
 
 
 def test_under_macs_a_replica_joins_only_while_enough_former_members_are_left(tmp_path: Path) -> None:

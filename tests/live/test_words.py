@@ -215,6 +215,14 @@ def test_an_option_without_its_value_leads_to_the_help_of_its_command(
     assert f"Option '{arguments[-1]}' requires an argument (see: {see} --help)" in capsys.readouterr().err
 
 
+def test_a_paragraph_of_help_is_broken_by_the_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["member", "--help"]) == 0
+    assert "until then the present members go on." in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", [[], ["up"], ["kv", "scan"], ["compare"], ["call"]])
 def test_help_shows_flags_and_lists_as_they_are_typed(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command, "--help"]) == 0
