@@ -90,7 +90,16 @@ def compare(
     else:
         report.show(found, costs)
         output.remark(f"results: {folder / 'results.json'}")
+        if files is not None:
+            output.remark(_accused(files))
     leave(report.exit_code(found))
+
+
+def _accused(folder: Path) -> str:
+    found = sorted(folder.glob("*/node-*/*.json"))
+    if not found:
+        return "evidence: none, nobody is accused of anything that can be shown"
+    return f"evidence: {len(found)} files in {folder}; check one with replog evidence verify {found[0]}"
 
 
 def demo(

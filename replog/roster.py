@@ -81,21 +81,28 @@ class Roster:
     def _read(self) -> _File:
         try:
             if self.path.stat().st_size > FILE_BYTES_MAX:
-                raise ConfigError(f"{self.path}: more than {FILE_BYTES_MAX} bytes; remove it")
+                raise ConfigError(f"{self.path}: more than {FILE_BYTES_MAX} bytes; {self._advice}")
             return msgspec.json.decode(self.path.read_bytes(), type=_File)
         except FileNotFoundError:
             return _File("replog-members/1")
         except OSError as error:
             raise ConfigError(f"{self.path}: {error.strerror or error}") from None
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise ConfigError(f"{self.path}: {error}; it is kept for convenience, remove it") from None
+            raise ConfigError(f"{self.path}: {error}; {self._advice}") from None
 
     def _proved(self, file: _File) -> Configuration:
         chain = self.chain(self.config.genesis)
         try:
             return chain.follow(file.links, file.told)
         except ValueError as error:
-            raise ConfigError(f"{self.path}: {error}; it is kept for convenience, remove it") from None
+            raise ConfigError(f"{self.path}: {error}; {self._advice}") from None
+
+    @property
+    def _advice(self) -> str:
+        """What to do about a file that is spoilt."""
+        if self.rules(self.config.n, self.config.f).certified is not None:
+            return "it is kept for convenience, remove it"
+        return f"put a copy back, or remove it while {self.config.f + 1} of the first members are still there to ask"
 
     def chain(self, known: Configuration | None = None) -> Chain:
         """For a client that knows this, by default what the roster knows."""

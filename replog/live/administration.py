@@ -81,6 +81,8 @@ class Administrator:
             lock = FolderLock(folder, 0, LOCK)
         except Held as held:
             raise ConfigError(f"{folder}: process {held.pid} is making a change of its members; wait for it") from None
+        except OSError as error:
+            raise ConfigError(f"{folder / LOCK}: {error.strerror or error}") from None
         try:
             yield
         finally:

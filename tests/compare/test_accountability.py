@@ -86,7 +86,9 @@ timeline = [{ attack = "equivocating-leader", start_s = 0.1, end_s = 0.5 }]
 
 
 @pytest.mark.parametrize("protocol", ["pbft", "raft"])
-def test_a_run_leaves_its_evidence_as_files_that_a_stranger_can_verify(protocol: str, tmp_path: Path) -> None:
+def test_a_run_leaves_its_evidence_as_files_that_a_stranger_can_verify(
+    protocol: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "quick.toml").write_text(QUICK)
     asked = [
         "compare",
@@ -101,9 +103,12 @@ def test_a_run_leaves_its_evidence_as_files_that_a_stranger_can_verify(protocol:
     cli.run([*asked, "--out", str(tmp_path / "out"), "--evidence"])
     folder = tmp_path / "out" / "evidence"
     files = sorted(folder.glob("*/node-*/*.json"))
+    told = capsys.readouterr().err.splitlines()[-1]
     if protocol == "raft":
         assert list(folder.iterdir()) == []
+        assert told == "evidence: none, nobody is accused of anything that can be shown"
         return
+    assert told == f"evidence: {len(files)} files in {folder}; check one with replog evidence verify {files[0]}"
     assert {path.parent.name for path in files} == {"node-1", "node-2", "node-3"}
     assert {path.parents[1].name for path in files} == {"pbft-quick-sim-1"}
     for path in files:

@@ -89,6 +89,9 @@ def test_without_signatures_it_believes_what_was_told(tmp_path: Path, changed: P
     assert Roster(config).known == later
     roster.followed(config.genesis, ())
     assert Roster(config).known == later, "one that is behind changes nothing"
+    roster.path.write_text("{")
+    with pytest.raises(ConfigError, match=r"members.json: .*; put a copy back, or remove it while 2 of the first mem"):
+        Roster(config)
 
 
 def test_a_change_under_way_is_announced_until_it_is_followed(changed: Path, tmp_path: Path) -> None:
