@@ -375,20 +375,24 @@ class PbftCore:
         effects: list[Effect] = []
         if not self.execution.was_tentative:
             effects = self.intake.answer(slot.decided.requests, event.results, Answer.DONE)
-        self._look_for_the_end()
+        found = self._look_for_the_end()
         self.requests.executed(slot.decided, event.results)
         self.demands.executed(self._now, slot.decided.operations)
         new = any(result.results is not None for result in event.results)
         if new and slot.committed.view == self.view and self.ordering.active:
             self.patience.progress()
+        if found:
+            effects += self._make_room() + self._replay()
         return self._go_on(effects)
 
-    def _look_for_the_end(self) -> None:
+    def _look_for_the_end(self) -> bool:
         """Has a change of the members been decided? Asked only when nothing tentative is in the state."""
         boundary = self.setup.sessions.boundary(self._epoch)
-        if boundary is not None and boundary != self.ordering.boundary:
-            self.ordering.end_at(boundary)
-            self.requests.expect_nulls(True)
+        if boundary is None or boundary == self.ordering.boundary:
+            return False
+        self.ordering.end_at(boundary)
+        self.requests.expect_nulls(True)
+        return True
 
     @property
     def ends(self) -> int | None:

@@ -87,6 +87,21 @@ def fills_no_epoch_up(right: Any, self: Any) -> Any:
     return self.proposing.fill(self.recovery.leave.point)
 
 
+@mutant("PbftCore._on_applied", "mb null_requests_that_come_before", "signatures")
+def waits_for_a_tick(right: Any, self: Any, event: Any) -> Any:
+    """Before it fills an epoch up."""
+    make_room, self._make_room = self._make_room, list
+    try:
+        return right(self, event)
+    finally:
+        self._make_room = make_room
+
+
+@mutant("Acceptance.on_pre_prepare", "mb null_requests_that_come_before", "signatures")
+def drops_null_requests_that_come_first(right: Any, self: Any, sender: int, message: Any) -> Any:
+    return [] if not (message.requests or self.requests._nulls) else right(self, sender, message)
+
+
 @mutant("Lineage.hear", "mb forged_links_are_refused", "signatures")
 def asks_for_no_path(right: Any, self: Any, sender: int, answer: Any) -> str:
     """The configuration is taken from the path, whatever state the certificate is of."""
