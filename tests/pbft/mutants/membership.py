@@ -31,14 +31,9 @@ def counts_with_the_old_f(right: Any, self: Any, configuration: Any, stored: Any
     return replace(right(self, configuration, stored), f=self.configurations[0].f)
 
 
-@mutant("Epochs._anew", "mb the_view_in_which_an_epoch_began_outlives")
-def cuts_take_the_beginning_along(right: Any, self: Any, index: int) -> Any:
-    return (effect for effect in right(self, index) if type(effect.record).__name__ == "Links")
-
-
-@mutant("Epochs._anew", "mb a_restart_long_after_the_turn_finds")
-def cuts_take_the_chain_along(right: Any, self: Any, index: int) -> Any:
-    return (effect for effect in right(self, index) if type(effect.record).__name__ != "Links")
+@mutant("Epochs._dress", "mb a_restart_long_after_the_turn_finds")
+def cuts_take_the_chain_along(right: Any, self: Any, effect: Any) -> Any:
+    return (one for one in right(self, effect) if type(getattr(one, "record", None)).__name__ != "Links")
 
 
 @mutant("Epochs._records_of", "mb a_new_view_of_an_old_epoch_begins_none")
@@ -160,4 +155,18 @@ def anybody_may_go(right: Any, held: Any) -> int:
     return len(held.members)
 
 
-returns("meets_nobody", [], "PbftCore._come_together", "mb one_that_began_far_ahead", "signatures")
+@mutant("Epochs._turn", "mb what_was_promised_in_an_epoch_outlives_a_refresh")
+def takes_its_view_along(right: Any, self: Any, configuration: Any, placed: Any, former: Any) -> Any:
+    """Into the next epoch, however alone it was in it."""
+    make, view = self._make, former.view if former is not None else 0
+
+    def ahead(setup: Any) -> Any:
+        core = make(setup)
+        core.ordering.view = view
+        return core
+
+    self._make = ahead
+    try:
+        return right(self, configuration, placed, former)
+    finally:
+        self._make = make
