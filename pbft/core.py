@@ -258,6 +258,7 @@ class PbftCore:
         stored = self.setup.stored
         records = sound(stored.records)
         self.ordering.discard(self.notary.base.seq)
+        self.ordering.executed(stored.index)
         proofs = [record for record in records if type(record) is CheckpointProof]
         proofs += self._recall_view([record for record in records if isinstance(record, VIEW_RECORDS)])
         for record in records:
@@ -375,7 +376,7 @@ class PbftCore:
             self.patience.progress()
         if found:
             effects += self._make_room() + self._replay()
-        return self._go_on(effects)
+        return self._go_on(effects + self.ordering.executed(self.executed))
 
     def _look_for_the_end(self) -> bool:
         """Has a change of the members been decided? Asked only when nothing tentative is in the state."""
@@ -789,7 +790,8 @@ class PbftCore:
         self.checkpoints.restored(proof)
         self.ordering.boundary = None  # what another state said of it
         self._look_for_the_end()
-        effects = self._cut(proof) if self.checkpoints.is_certain(proof) else self._stand()
+        effects = self.ordering.executed(proof.seq)
+        effects += self._cut(proof) if self.checkpoints.is_certain(proof) else self._stand()
         return self._go_on(effects + self.intake.answer_swept())
 
 
