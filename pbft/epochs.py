@@ -90,9 +90,7 @@ class Epochs:
         """What was executed at the last tick, and for how many ticks no more."""
         self._told: tuple[int, int, int | None] | None = None
         self._on_disk = setup.stored.index
-        records = setup.stored.records
-        chains = [record for record in records if isinstance(record, Links)]
-        self.lineage = self.lineage_type(setup, chains[-1].links if chains else ())
+        self.lineage = self.lineage_type(setup, self._links_at_hand())
         self.core: PbftCore | Outsider = self._recalled()
         self.epoch = self.core.setup.domain.epoch
 
@@ -153,6 +151,11 @@ class Epochs:
         return 1 + max(one.epoch for one in self.lineage.configurations if one.member(me) is not None)
 
     # ----------------------------------------------------------------------------------------------------- construction
+
+    def _links_at_hand(self) -> Sequence[Link]:
+        """On this replica's disk, or as it was given them when it was enrolled: whichever lead further."""
+        on_disk = [record.links for record in self._setup.stored.records if isinstance(record, Links)]
+        return max([self._setup.links, *on_disk], key=len)
 
     def _recalled(self) -> PbftCore | Outsider:
         """The core that the disk asks for: its state says which configuration comes next, the chain proves it."""
@@ -316,9 +319,7 @@ class Epochs:
         """A client's question. Replicas are told when they say where they are."""
         if isinstance(sender, int) or not self._questions.take(self._now, sender):
             return []
-        later = self.lineage.configurations[message.epoch + 1 :][:LINKS_MAX] if message.epoch < END else []
-        claimed = () if self._signed else tuple(later)
-        return [Reply(sender, ConfigurationAnswer(message.epoch, self._links(message.epoch), claimed))]
+        return [Reply(sender, ConfigurationAnswer(message.epoch, self._links(message.epoch)))]
 
     def _links(self, epoch: int) -> tuple[Link, ...]:
         return tuple(self.lineage.links[epoch:][:LINKS_MAX])

@@ -92,12 +92,10 @@ class Wake(msgspec.Struct, frozen=True, gc=False):
 
 
 class Followed(msgspec.Struct, frozen=True, gc=False):
-    """The members are these now, be linked with them. `links`: how this is known from what was known before, where
-    replicas sign. `passed`: the configurations since, this one the last."""
+    """The members are these now, be linked with them. `links`: how this is known from what was known before."""
 
     configuration: Configuration
     links: tuple[Link, ...]
-    passed: tuple[Configuration, ...] = ()
 
 
 ClientEffect = ToReplica | Done | Failed | Wake | Followed
@@ -385,8 +383,7 @@ class ClientCore:
         if self._chain is None or links is None:
             return []
         self._become(self._chain.known)
-        passed, self._chain.passed = tuple(self._chain.passed), []
-        effects: list[ClientEffect] = [Followed(self._chain.known, tuple(links), passed)]
+        effects: list[ClientEffect] = [Followed(self._chain.known, tuple(links))]
         effects += self.ask_members(now, self._members)  # there may be more than one answer holds
         if self._authenticator is not None and self._authenticator.missing():
             effects.append(ToReplica(self._authenticator.missing(), KeyRequest()))

@@ -17,7 +17,7 @@ from replog.enrolment import administrator, enroll, enrolled, own_member
 from replog.errors import ConfigError, OperationFailed, ReplogError
 from replog.live.client import LogClient
 from replog.live.links import bind, is_here
-from replog.membership import Change, Configuration, Member, signed
+from replog.membership import Change, Configuration, Link, Member, signed
 from replog.roster import Roster, changes
 from replog.types import NodeId
 
@@ -59,11 +59,9 @@ class Administrator:
         unknown = sorted(set(wish.remove) - set(held.ids))
         if unknown:
             raise ConfigError(f"node = {unknown[0]}: is no member; members are {', '.join(map(str, held.ids))}")
-        if wish.add and (flaw := Roster(self._config).out_of_reach(wish.remove)):
-            raise ConfigError(flaw)
         if wish.remove and self._config.auth == "macs":
             await self._check_joined(client, wish.remove)
-        added = self._enroll(held, wish.add)
+        added = self._enroll(held, client.links, wish.add)
         change = Change(held.epoch, held.f if wish.f is None else wish.f, tuple(wish.remove), added)
         try:
             following = await client.change(signed(self._signer.sign, self._config.cluster, change))
@@ -75,21 +73,25 @@ class Administrator:
         self._certify(added)
         return following
 
-    @staticmethod
-    async def _check_joined(client: LogClient, leaving: Sequence[NodeId]) -> None:
+    async def _check_joined(self, client: LogClient, leaving: Sequence[NodeId]) -> None:
         """Where nothing is signed those that are to leave may be the ones whose word another has still to hear."""
-        said = await client.status()
-        joining = [word.node for word in said if word.status is not None and word.status.role.startswith("joining")]
-        if left := sorted({*joining} - {*leaving}):
+        said = {word.node: word.status.role for word in await client.status() if word.status is not None}
+        joining = {node for node, role in said.items() if role.startswith("joining")}
+        joining |= {*Roster(self._config).newcomers} - said.keys()
+        if left := sorted(joining - {*leaving}):
             raise ConfigError(
-                f"node = {left[0]}: is still joining, on the word of members; try again when it has joined"
+                f"node = {left[0]}: has not joined yet, and does so on the word of members; try again when it has"
             )
 
-    def _enroll(self, held: Configuration, places: Sequence[tuple[str, int]]) -> tuple[Member, ...]:
+    def _enroll(
+        self, held: Configuration, links: Sequence[Link], places: Sequence[tuple[str, int]]
+    ) -> tuple[Member, ...]:
+        """Folders for those that are to join, which begin where this client has followed the members to."""
         added: list[Member] = []
         for node, (host, port) in enumerate(places, held.next_id):
             taken = {member.port for member in (*held.members, *added)}
             added.append(enroll(self._config, node, host, port or self._port(node, host, taken)).member)
+            Roster(self._config, self._config.node_folder(node)).followed(held, links)
         return tuple(added)
 
     def _port(self, node: NodeId, host: str, taken: set[int]) -> int:

@@ -158,6 +158,21 @@ async def test_a_client_that_knows_the_first_members_alone_finds_the_present_one
         assert Roster(cluster.config).known.ids == (2, 3, 4, 5), "it has been written down again"
 
 
+async def test_under_macs_replicas_join_when_the_first_members_are_all_gone(tmp_path: Path) -> None:
+    """Each begins with what the administrator's client had heard when it was enrolled."""
+    options = {**SOON, "auth": "macs"}
+    async with LocalCluster("pbft", Counter, f=1, dir=tmp_path / "c", options=options) as cluster:
+        await cluster.call("add")
+        for gone in range(4):
+            await cluster.change(remove=(gone,), add=1)
+            await until(cluster._client, level)
+        assert [node.me for node in cluster.nodes] == [4, 5, 6, 7], "no other is there to be asked"
+        await cluster.change(add=1)
+        said = await until(cluster._client, level)
+        assert epochs(said) == dict.fromkeys(range(4, 9), 5)
+        assert await cluster.call("value") == 1
+
+
 async def test_a_removed_replica_that_is_started_again_votes_for_nothing(tmp_path: Path) -> None:
     async with LocalCluster("pbft", Counter, f=1, dir=tmp_path / "c", options=SOON) as cluster:
         await cluster.change(remove=(1,), add=1)

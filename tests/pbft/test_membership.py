@@ -385,6 +385,25 @@ def test_a_joiner_that_knows_nobody_who_is_left_is_told_its_way(auth: str) -> No
 
 
 @pytest.mark.parametrize("auth", AUTHS)
+def test_a_joiner_begins_where_it_was_enrolled(auth: str) -> None:
+    """All of the first configuration are gone for good. Under MACs nobody can tell it the way from there."""
+    cluster = Changing(4, settings(auth))
+    for node in range(4, 8):
+        cluster.add(node, cluster.plug(node - 1).lineage.links)
+        cluster.become(add=[node], remove=[node - 4])
+        cluster.work(2)
+        cluster.crash(node - 4)
+    cluster.add(8, cluster.plug(7).lineage.links)
+    assert cluster.plug(8).lineage.latest.ids == (4, 5, 6, 7)
+    assert cluster.outsider(8).role is Role.JOINING
+    cluster.become(add=[8])
+    cluster.work(2)
+    cluster.restart(8)
+    assert len(cluster.plug(8).lineage.links) == 5
+    agreed(cluster)
+
+
+@pytest.mark.parametrize("auth", AUTHS)
 def test_one_that_is_behind_at_the_boundary_fetches_its_state(auth: str) -> None:
     """It heard nothing of the last seqs of its epoch, and the others have gone on."""
     cluster = Changing(4, settings(auth))

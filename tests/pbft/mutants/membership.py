@@ -128,9 +128,8 @@ def a_client_believes_any_certificate(right: Any, self: Any, known: Any, certifi
 
 @mutant("Chain._claimed", "cn a_liar_is_not_whatever_it_repeats")
 def a_client_believes_one_member(right: Any, self: Any) -> Any:
-    epoch = self.known.epoch + 1
-    said = [each for claims in self._claims.values() for each in claims if each.epoch == epoch]
-    return said[0] if said else None
+    said = [answer.link(self.known.epoch) for answer in self._claims.values()]
+    return next((link for link in said if link is not None and self._state(link) is not None), None)
 
 
 @mutant("membership._verified", "mm the_administrator_alone_changes_members")
@@ -153,6 +152,16 @@ def believes_any_page(right: Any, digest: bytes, part: bytes, depth: int) -> Any
 @mutant("membership.removable", "mm one_that_has_the_state_stays")
 def anybody_may_go(right: Any, held: Any) -> int:
     return len(held.members)
+
+
+@mutant("Epochs._links_at_hand", "mb a_joiner_begins_where_it_was_enrolled")
+def begins_with_the_first_members(right: Any, self: Any) -> Any:
+    """Whatever it was given when it was enrolled."""
+    known, self._setup = self._setup, replace(self._setup, links=())
+    try:
+        return right(self)
+    finally:
+        self._setup = known
 
 
 @mutant("Ordering.executed", "mb nothing_is_committed_a_window_beyond")
