@@ -104,8 +104,20 @@ class Roster:
     @property
     def newcomers(self) -> tuple[NodeId, ...]:
         """Who has come with the last change."""
-        before = self.chain(self.config.genesis).follow(self.links[:-1])
-        return tuple(node for node in self.known.ids if self.links and before.member(node) is None)
+        before = self._before
+        return tuple(node for node in self.known.ids if before.member(node) is None)
+
+    @property
+    def needed(self) -> tuple[NodeId, ...]:
+        """Replicas that are to run: the members, and where nothing is signed those that have left last: of the others
+        fewer than a weak quorum may have the state, and a proof of it cannot be shown. (HAZARDS P43)"""
+        left = self._before.ids if self.rules(self.known.n, self.known.f).macs else ()
+        return tuple(sorted({*left, *(member.id for member in self.members)}))
+
+    @property
+    def _before(self) -> Configuration:
+        """That of the epoch before, or the first one."""
+        return self.chain(self.config.genesis).follow(self.links[:-1])
 
     @property
     def members(self) -> tuple[Member, ...]:

@@ -106,7 +106,9 @@ def add(
 ) -> None:
     """Add replicas; a running replog up starts them.
 
-    Example: replog member add --count 3 --f 2
+    Those who are there already have to be enough to go on alone: to stand f = 2 add two, then one with --f 2.
+
+    Example: replog member add --count 2
     """
     from replog.live.administration import Wish
 

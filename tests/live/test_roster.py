@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pbft.lineage import certificate_of
 from pbft.messages import CheckpointProof
@@ -122,6 +123,13 @@ def test_a_change_under_way_is_announced_until_it_is_followed(tmp_path: Path) ->
     roster.followed(first, [link(config.genesis, first)])
     assert (Roster(config).known, Roster(config).next) == (first, None)
     assert Roster(config).newcomers == (4,)
+    second = Configuration(2, 97, 1, first.members[1:], 5)
+    roster.followed(second, [link(first, second)])
+    assert Roster(config).newcomers == ()
+    assert Roster(config).needed == (0, 1, 2, 3, 4), "0 has just left"
+    third = Configuration(3, 193, 1, (*second.members, replace(elsewhere, id=5, port=2, public_key=b"5" * 32)), 6)
+    roster.followed(third, [link(second, third)])
+    assert Roster(config).needed == (1, 2, 3, 4, 5)
 
 
 def test_a_cluster_has_an_administrator(tmp_path: Path) -> None:
