@@ -18,6 +18,7 @@ from replog.membership import ConfigurationAnswer, ConfigurationQuestion, Link
 from replog.types import Submit
 from tests.pbft.changing import Changing, inner, member
 from tests.pbft.harness import MS, SECOND, SMALL, Packet, replace
+from tests.plug import EPOCH_US
 
 AUTHS = ("signatures", "macs")
 TENTATIVE = {**SMALL, "tentative": True}
@@ -281,6 +282,39 @@ def test_a_crash_in_the_turn(auth: str, sync: bool) -> None:
     assert cluster.run(20 * SECOND, until=lambda: cluster.reached(1)), cluster.standing()
     cluster.work(6)
     agreed(cluster)
+
+
+def test_nothing_is_said_in_an_epoch_before_its_first_state_is_on_disk() -> None:
+    """P16: a crash would take this replica back into the old epoch, and what it said in the new one would be forgotten:
+    the primary lies to it when it is back."""
+    cluster = Changing(4)
+    cluster.add(4)
+    cluster.autosave = False
+    cluster.change(add=[4])
+    cluster.run(3 * SECOND)
+    for node in (0, 1, 3):
+        cluster.save(node)
+    cluster.submit("bob", 1, range(4))
+    cluster.run(SECOND)
+    cluster.crash(2)
+    cluster.autosave = True
+    cluster.blocked = lambda packet: packet.to == 2 and epoch_of(cluster.decode(packet)) == 1
+    cluster.network.clear()
+    cluster.start(2)
+    assert cluster.run(20 * SECOND, until=lambda: cluster.plug(2).epoch == 1), cluster.standing()
+    cluster.heal()
+    cluster.receive(Packet(0, 2, MESSAGES.encode(InEpoch(1, other_pre_prepare(cluster, 13)))))
+    cluster.run(SECOND)
+    said = [inner(sent.message) for sent in cluster.sent if sent.node == 2 and epoch_of(sent.message) == 1]
+    votes = {(vote.view, vote.digest) for vote in said if isinstance(vote, m.Prepare) and vote.seq == 13}
+    assert len([digest for view, digest in votes if view == 0]) == 1, "one vote in one place, and not none"
+
+
+def other_pre_prepare(cluster: Changing, seq: int) -> m.PrePrepare:
+    """By the primary of view 0 of epoch 1, of another batch than it has told the others."""
+    batch = m.Batch(cluster.now + EPOCH_US, [cluster.request("ann", 1)])
+    signature = cluster.core(0).notary.sign("pre-prepare", (0, seq, batch.digest))
+    return m.PrePrepare(0, seq, batch.digest, signature, batch.time, batch.raws)
 
 
 def test_what_was_promised_in_the_new_epoch_outlives_a_restart() -> None:

@@ -176,6 +176,15 @@ def forgets_what_waits_for_the_state(right: Any, self: Any, seq: int) -> Any:
     return []
 
 
+@mutant("Epochs._do", "mb nothing_is_said_in_an_epoch_before")
+def turns_before_the_state_is_saved(right: Any, self: Any, event: Any) -> Any:
+    from replog.core import Saved
+
+    effects, core = right(self, event), self.core
+    over = getattr(core, "ends", None)
+    return effects + (self._saved(Saved(over)) if over is not None and over == core.checkpoints.stable.seq else [])
+
+
 @mutant("Epochs._turn", "mb what_was_promised_in_an_epoch_outlives_a_refresh")
 def takes_its_view_along(right: Any, self: Any, configuration: Any, placed: Any, former: Any) -> Any:
     """Into the next epoch, however alone it was in it."""
