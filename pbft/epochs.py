@@ -102,14 +102,13 @@ class Epochs:
 
     def step(self, now: Micros, event: Event) -> list[Effect]:
         self._now = now
-        kind = type(event)
-        if kind is Received:
-            return self._received(event)  # type: ignore[arg-type]
-        if kind is Saved:
-            return self._saved(event)  # type: ignore[arg-type]
-        if kind is Timeout:
-            return self._timeout(event)  # type: ignore[arg-type]
-        if kind is Started:
+        if isinstance(event, Received):
+            return self._received(event)
+        if isinstance(event, Saved):
+            return self._saved(event)
+        if isinstance(event, Timeout):
+            return self._timeout(event)
+        if isinstance(event, Started):
             return self._started()
         return self._do(event) + self._members()
 
@@ -273,14 +272,13 @@ class Epochs:
 
     def _received(self, event: Received) -> list[Effect]:
         sender, message = event.sender, event.message
-        kind = type(message)
-        if kind is ConfigurationQuestion:
-            return self._asked(sender, message)  # type: ignore[arg-type]
+        if isinstance(message, ConfigurationQuestion):
+            return self._asked(sender, message)
         if isinstance(sender, str):
             return self._do(event)
-        if kind is InEpoch:
-            return self._from_replica(sender, message.epoch, message.message)  # type: ignore[attr-defined]
-        if kind in FREE:
+        if isinstance(message, InEpoch):
+            return self._from_replica(sender, message.epoch, message.message)
+        if isinstance(message, FREE):
             return self._free(sender, message)
         return self._from_replica(sender, 0, message)
 
