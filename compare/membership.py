@@ -20,8 +20,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
-import msgspec
-
 from compare import judging
 from compare.attacks import Byzantine
 from compare.attacks.base import Power
@@ -31,12 +29,11 @@ from compare.drawing import draw
 from compare.judging import Costs, Observed
 from compare.results import Run, Verdict
 from compare.scenario import Scenario, Workload, find
-from compare.sim import Trial, disk_model, network_model
+from compare.sim import Trial
 from compare.witness import Watched
 from pbft import SPEC
 from pbft.epochs import FREE, Epochs
 from pbft.messages import InEpoch
-from replog.apps.kv import KeyValue
 from replog.client import Done, Failed
 from replog.codec import Domain, digest_of
 from replog.core import Accuse, Effect, Event, ProtocolSpec, Received, Reply, Send
@@ -97,7 +94,7 @@ class EpochLiar(RandomPbftLiar):
         return super()._say(now, effect)
 
     def _other_links(self, answer: ConfigurationAnswer) -> ConfigurationAnswer:
-        """Without votes, with another path or in another order; under MACs, other configurations."""
+        """Without votes, of another state, or with another path."""
         self.acts["ConfigurationAnswer changed"] += 1
         chance = self._chance
 
@@ -107,8 +104,7 @@ class EpochLiar(RandomPbftLiar):
             return chance.choice((Link(bytes(certificate), link.path), Link(link.certificate, link.path[:1])))
 
         links = [spoilt(link) if chance.random() < 0.7 else link for link in answer.links]
-        claimed = [msgspec.structs.replace(one, members=one.members[1:] or one.members) for one in answer.claimed]
-        return ConfigurationAnswer(answer.epoch, tuple(links), tuple(claimed))
+        return ConfigurationAnswer(answer.epoch, tuple(links))
 
     def _dressed(self, effect: Effect) -> Effect:
         if not isinstance(effect, Send) or isinstance(effect.message, FREE):
@@ -171,25 +167,9 @@ class ChangingTrial(Trial):
         self.changes: Counter[str] = Counter()
         """Changes that were decided, by kind; refused and unanswered ones too."""
 
-    def _cluster(self, real_signatures: bool) -> SimCluster:
-        scenario, side = self.scenario, self.scenario.side(self.spec.name)
-        clients = [f"c{number}" for number in range(scenario.workload.clients)]
-        strangers = [f"x{number}" for number in range(scenario.workload.byzantine)]
-        return SimCluster(
-            self.spec,
-            side.n,
-            scenario.f,
-            dict(side.options),
-            machine=KeyValue,
-            seed=self.seed,
-            network=network_model(scenario.network),
-            disk=disk_model(scenario.disk),
-            clients=[*clients, *strangers, ADMIN_CLIENT],
-            wrap=self._wrap,
-            real_signatures=real_signatures,
-            recorder=self.recorder,
-            membership=True,
-        )
+    def _around(self) -> dict[str, Any]:
+        usual = super()._around()
+        return {"clients": [*usual["clients"], ADMIN_CLIENT], "wrap": self._wrap, "membership": True}
 
     def _wrap(self, node: NodeId, replica: Replica) -> Plug:
         wrapper = Byzantine(replica, EpochLiar, node)

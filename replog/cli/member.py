@@ -110,9 +110,10 @@ def add(
 ) -> None:
     """Add replicas; a running replog up starts them.
 
-    Example: replog member add --count 3 --f 2
+    Those who are there already have to be enough to go on alone: to stand f = 2, which takes 7 replicas, add two, then
+    one with --f 2.
 
-    n >= 3f + 1 must hold afterwards: f = 2 takes 7 replicas.
+    Example: replog member add --count 2
     """
     from replog.live.administration import Wish
 

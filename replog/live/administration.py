@@ -6,9 +6,11 @@ Not here: who starts and stops processes, and what is a lawful change (`replog.m
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,15 +18,20 @@ from replog import certificates
 from replog.config import IDENTITIES, PORT_MAX, ClusterConfig
 from replog.enrolment import administrator, check_host, enroll, enrolled, own_member
 from replog.errors import ConfigError, OperationFailed, ReplogError
+from replog.interface import Said
 from replog.live.client import LogClient
 from replog.live.links import bind, is_here
 from replog.live.locks import FolderLock, Held
-from replog.membership import Change, Configuration, Member, signed
+from replog.membership import Change, Configuration, Link, Member, signed
+from replog.quorum import byzantine_quorum
 from replog.roster import Roster, changes
 from replog.types import NodeId
 
 LEARN_S = 1.0
 """How long the newest configuration is asked for before a change of it is made."""
+READY_S = 30.0
+"""How long replicas that are still joining are waited for before."""
+LOOK_S = 0.2
 BEGIN_S = 60.0
 """How long the turn to the next epoch may take."""
 LOCK = "change.pid"
@@ -56,22 +63,17 @@ class Administrator:
         self._signer = administrator(config, key)
 
     async def change(self, client: LogClient, wish: Wish) -> Configuration:
-        """The configuration that is to come, once the change is ordered. Raises OperationFailed with the rule that it
-        breaks, having left nothing behind; OutcomeUnknown and the like as any command."""
+        """The configuration that is to come, once the change is ordered. Replicas that are still joining are waited
+        for, if it takes them. Raises OperationFailed with the rule that it breaks, and ConfigError, having left nothing
+        behind; OutcomeUnknown and the like as any command."""
         with self._alone():
             await client.learn(LEARN_S)
-            held, before = client.members, enrolled(self._config)
-            await self._check(client, wish)
-            try:
-                added = self._enroll(held, wish.add)
-                change = Change(held.epoch, held.f if wish.f is None else wish.f, tuple(wish.remove), added)
-                following = await client.change(signed(self._signer.sign, self._config.cluster, change))
-            except (ConfigError, OperationFailed):
-                for node in {*enrolled(self._config)} - {*before}:
-                    shutil.rmtree(self._config.node_folder(node), ignore_errors=True)
-                raise
-            self._certify(added)
-            return following
+            held = client.members
+            unknown = sorted(set(wish.remove) - set(held.ids))
+            if unknown:
+                raise ConfigError(f"node = {unknown[0]}: is no member; members are {', '.join(map(str, held.ids))}")
+            await self._await_ready(client, held, wish)
+            return await self._order(client, held, wish)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -88,28 +90,53 @@ class Administrator:
         finally:
             lock.release()
 
-    async def _check(self, client: LogClient, wish: Wish) -> None:
-        """Raises ConfigError for what is known to be refused, or unwise, before anything is made."""
-        unknown = sorted(set(wish.remove) - set(client.members.ids))
-        if unknown:
-            members = ", ".join(map(str, client.members.ids))
-            raise ConfigError(f"node = {unknown[0]}: is no member; members are {members}")
-        if wish.add and (flaw := Roster(self._config).out_of_reach(wish.remove)):
-            raise ConfigError(flaw)
+    async def _order(self, client: LogClient, held: Configuration, wish: Wish) -> Configuration:
+        before = enrolled(self._config)
+        try:
+            added = self._enroll(held, client.links, wish.add)
+            change = Change(held.epoch, held.f if wish.f is None else wish.f, tuple(wish.remove), added)
+            following = await client.change(signed(self._signer.sign, self._config.cluster, change))
+        except (ConfigError, OperationFailed):
+            for node in {*enrolled(self._config)} - {*before}:
+                shutil.rmtree(self._config.node_folder(node), ignore_errors=True)
+            raise
+        self._certify(added)
+        return following
+
+    # ------------------------------------------------------------------------------------------------ before the change
+
+    async def _await_ready(self, client: LogClient, held: Configuration, wish: Wish) -> None:
+        """Whoever comes may be late, or never come. So the others alone have to be able to go on, and to undo it."""
+        needed, staying = _quorum(held, wish), {*held.ids} - {*wish.remove}
+        if len(staying) < needed:
+            rule = f"takes {needed} that vote before anybody has joined; only {len(staying)} of the present ones stay"
+            raise ConfigError(f"{_size(held, wish)}: {rule}; change fewer at a time")
+        until = time.monotonic() + READY_S
+        while flaw := self._unready(held, wish, await client.status()):
+            if time.monotonic() >= until:
+                raise ConfigError(flaw)
+            await asyncio.sleep(LOOK_S)
+
+    def _unready(self, held: Configuration, wish: Wish, said: Sequence[Said]) -> str:
+        roles = {word.node: word.status.role for word in said if word.status is not None}
+        joining = {node for node, role in roles.items() if role.startswith("joining")}
+        staying = {*held.ids} - {*wish.remove}
+        voting = sorted(staying & roles.keys() - joining)
+        if len(voting) < _quorum(held, wish):
+            return f"{_size(held, wish)}: takes {_quorum(held, wish)} that vote and stay; now only {voting} do"
         if wish.remove and self._config.auth == "macs":
-            await self._check_joined(client, wish.remove)
+            # Those that are to leave may be the ones whose word another has still to hear.
+            joining |= {*Roster(self._config).newcomers} - roles.keys()
+            if left := sorted(joining - {*wish.remove}):
+                return f"node = {left[0]}: has not joined yet, and does so on the word of members; try again then"
+        return ""
 
-    @staticmethod
-    async def _check_joined(client: LogClient, leaving: Sequence[NodeId]) -> None:
-        """Where nothing is signed those that are to leave may be the ones whose word another has still to hear."""
-        said = await client.status()
-        joining = [word.node for word in said if word.status is not None and word.status.role.startswith("joining")]
-        if left := sorted({*joining} - {*leaving}):
-            raise ConfigError(
-                f"node = {left[0]}: is still joining, on the word of members; try again when it has joined"
-            )
+    # ------------------------------------------------------------------------------------------------------ the folders
 
-    def _enroll(self, held: Configuration, places: Sequence[tuple[str, int]]) -> tuple[Member, ...]:
+    def _enroll(
+        self, held: Configuration, links: Sequence[Link], places: Sequence[tuple[str, int]]
+    ) -> tuple[Member, ...]:
+        """Folders for those that are to join, which begin where this client has followed the members to."""
         added: list[Member] = []
         for node, (host, port) in enumerate(places, held.next_id):
             check_host(host)
@@ -117,6 +144,7 @@ class Administrator:
             if port:
                 self._check_free(node, host, port)
             added.append(enroll(self._config, node, host, port or self._port(node, host, taken)).member)
+            Roster(self._config, self._config.node_folder(node)).followed(held, links)
         return tuple(added)
 
     def _port(self, node: NodeId, host: str, taken: set[int]) -> int:
@@ -158,3 +186,20 @@ class Administrator:
             f"the change is ordered, but epoch {following.epoch} has not begun after {timeout:g} s: it begins when the "
             f"members of epoch {client.members.epoch} have a stable checkpoint at {last}; see replog status"
         )
+
+
+def _following(held: Configuration, wish: Wish) -> tuple[int, int]:
+    """n and f after the change."""
+    return held.n - len(wish.remove) + len(wish.add), held.f if wish.f is None else wish.f
+
+
+def _quorum(held: Configuration, wish: Wish) -> int:
+    """How many have to vote then; 0 for what the replicas will refuse."""
+    try:
+        return byzantine_quorum(*_following(held, wish))
+    except ValueError:
+        return 0
+
+
+def _size(held: Configuration, wish: Wish) -> str:
+    return "n = {}, f = {}".format(*_following(held, wish))

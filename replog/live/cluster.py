@@ -21,6 +21,7 @@ from replog.live.links import bind
 from replog.live.node import Node
 from replog.live.processes import LocalProcesses, local_members
 from replog.membership import Configuration
+from replog.roster import Roster
 from replog.statemachine import StateMachine
 from replog.types import NodeId
 
@@ -206,17 +207,22 @@ class LocalCluster:
 
     async def change(self, *, add: int = 0, remove: tuple[NodeId, ...] = (), f: int | None = None) -> Configuration:
         """Change the members (PBFT): make and start `add` new ones, have the change ordered, wait until the next epoch
-        has begun, and stop those that were removed. Raises OperationFailed with the rule that a change breaks, and
-        ChangePending if the epoch does not begin in time."""
+        has begun, and stop those that were removed (under MACs one change later). Raises OperationFailed with the rule
+        that a change breaks, ConfigError for one that present members could not go on with alone, and ChangePending if
+        the epoch does not begin in time."""
         administrator = Administrator(self.config)
         following = await administrator.change(self._client, Wish(remove, [(HOST, 0)] * add, f))
         held = self.members
         for node in sorted({*following.ids} - {*held.ids}):
             await self._join(node)
         await administrator.settled(self._client, following)
-        for node in sorted({*held.ids} - {*following.ids}):
+        for node in sorted(self._run_here - {*Roster(self.config).needed}):
             await self._leave(node)
         return following
+
+    @property
+    def _run_here(self) -> set[NodeId]:
+        return set(self.processes.pids()) if self.processes is not None else {node.me for node in self.nodes}
 
     async def _join(self, node: NodeId) -> None:
         if self.processes is not None:
