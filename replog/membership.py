@@ -257,17 +257,23 @@ def _check_size(held: Configuration, following: Configuration, change: Change, r
         rules.check_size(following.n, following.f)
     except ValueError as error:
         raise Refused(str(error)) from None
-    most = removable(held)
+    most = removable(held, following.f)
+    if most < 0:
+        raise Refused(
+            f"f = {following.f}: of n = {held.n}, f = {held.f} one change goes to f = {most + following.f} "
+            "at most, so that a correct replica has the state at the boundary"
+        )
     if len(change.remove) > most:
         raise Refused(
-            f"remove = {list(change.remove)}: one change removes at most {most} of n = {held.n}, f = {held.f}, so that "
-            "a correct replica that has the state at the boundary stays"
+            f"remove = {list(change.remove)}: one change of n = {held.n}, f = {held.f} to f = {following.f} removes at "
+            f"most {most}, so that a correct replica that has the state at the boundary stays"
         )
 
 
-def removable(held: Configuration) -> int:
-    """How many may leave at once: of the quorum that certifies the boundary f may lie, and one more must stay."""
-    return byzantine_quorum(held.n, held.f) - held.f - 1
+def removable(held: Configuration, f: int) -> int:
+    """How many may leave at once: of the quorum that certifies the boundary as many may lie as either epoch stands, and
+    one more must stay. Below 0: so many faults are too many for what that quorum holds."""
+    return byzantine_quorum(held.n, held.f) - max(held.f, f) - 1
 
 
 # -------------------------------------------------------------------------------------------------------------- chain

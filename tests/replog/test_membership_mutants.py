@@ -141,7 +141,7 @@ def broken() -> Iterator[Broken]:
     yield Broken(
         membership,
         "removable",
-        lambda held: held.f + 1,
+        lambda held, f: held.f + 1,
         [
             lambda: RULES.test_what_is_refused(
                 membership.Change(0, 1, (2, 3), (members.member(4), members.member(5))), "removes at most 1"

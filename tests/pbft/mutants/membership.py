@@ -150,8 +150,13 @@ def believes_any_page(right: Any, digest: bytes, part: bytes, depth: int) -> Any
 
 
 @mutant("membership.removable", "mm one_that_has_the_state_stays")
-def anybody_may_go(right: Any, held: Any) -> int:
+def anybody_may_go(right: Any, held: Any, f: int) -> int:
     return len(held.members)
+
+
+@mutant("membership.removable", "mm as_many_may_fail_as_the_next_epoch_stands")
+def of_the_old_faults_alone(right: Any, held: Any, f: int) -> Any:
+    return right(held, held.f)
 
 
 @mutant("Epochs._links_at_hand", "mb a_joiner_begins_where_it_was_enrolled")
