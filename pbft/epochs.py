@@ -37,7 +37,6 @@ from pbft.outsider import MacOutsider, Outsider, Role
 from pbft.view_change import VIEW_RECORDS
 from replog import types
 from replog.core import (
-    Accuse,
     CancelTimer,
     Effect,
     Event,
@@ -440,8 +439,6 @@ class Epochs:
             yield Send(effect.to, InEpoch(epoch, effect.message))
         elif isinstance(effect, Persist) and epoch:
             yield Persist(InEpoch(epoch, effect.record), effect.index)
-        elif isinstance(effect, Accuse) and epoch:
-            yield msgspec.structs.replace(effect, epoch=epoch)
         elif isinstance(effect, Trim):
             yield from self._anew(effect.upto + 1)
             yield effect

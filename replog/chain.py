@@ -13,7 +13,7 @@ from typing import Final
 from replog.codec import Domain
 from replog.core import ClientRules
 from replog.keys import Verifier
-from replog.membership import Configuration, ConfigurationAnswer, ConfigurationQuestion, Link, follow, follow_all
+from replog.membership import Configuration, ConfigurationAnswer, ConfigurationQuestion, Link, follow
 from replog.quorum import weak_quorum
 from replog.types import Digest, Micros, NodeId
 
@@ -33,9 +33,12 @@ class Chain:
         cluster: str,
         rules: Callable[[int, int], ClientRules],
         verifier: Callable[[Configuration], Verifier],
+        begins: Digest = b"",
     ) -> None:
-        """`rules`: for n and f. `verifier`: knows the keys of the members of a configuration."""
+        """`rules`: for n and f. `verifier`: knows the keys of the members of a configuration. `begins`: digest of the
+        state that the epoch of `known` begins with, if it is a later one and replicas sign."""
         self.known = known
+        self.begins = begins
         self.passed: list[Configuration] = []
         """Those that were known one after the other since."""
         self.flaws = 0
@@ -84,20 +87,20 @@ class Chain:
     def follow(self, links: Sequence[Link], told: Sequence[Configuration]) -> Configuration:
         """Go on by links that were kept, or where nothing is signed by configurations that were. Raises ValueError
         naming the flaw."""
-        known = follow_all(self.known, links, self._certified)
+        for link in links:
+            self._follow(link)
         for following in () if self.rules.certified is not None else told:
-            if following.epoch <= known.epoch:
-                raise ValueError(f"epoch {following.epoch} comes after epoch {known.epoch}")
-            known = following
-        self.known = known
-        return known
+            if following.epoch <= self.known.epoch:
+                raise ValueError(f"epoch {following.epoch} comes after epoch {self.known.epoch}")
+            self.known = following
+        return self.known
 
     def _by_proof(self, answer: ConfigurationAnswer) -> list[Link]:
         taken: list[Link] = []
         past = self.known.epoch - answer.epoch
         for link in answer.links[past:] if past >= 0 else ():
             try:
-                self.known = follow(self.known, link, self._certified)
+                self._follow(link)
             except ValueError:
                 self.flaws += 1
                 break
@@ -105,11 +108,17 @@ class Chain:
             self.passed.append(self.known)
         return taken
 
+    def _follow(self, link: Link) -> None:
+        proved = self._certified(self.known, link.certificate)
+        self.known = follow(self.known, link, lambda *_: proved)
+        self.begins = proved[1]
+
     def _certified(self, known: Configuration, certificate: bytes) -> tuple[int, Digest]:
         certified = self.rules.certified
         if certified is None:
             raise ValueError("nothing is signed")
-        return certified(Domain(self._cluster, known.epoch), self._verifier(known), known, certificate)
+        domain = Domain(self._cluster, known.epoch, self.begins)
+        return certified(domain, self._verifier(known), known, certificate)
 
     def _by_word(self, sender: NodeId, answer: ConfigurationAnswer) -> list[Link]:
         if self.known.member(sender) is not None:

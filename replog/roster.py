@@ -24,7 +24,7 @@ from replog.core import ClientRules
 from replog.errors import ConfigError
 from replog.keys import Ed25519Verifier
 from replog.membership import EPOCHS_MAX, Configuration, Link, Member
-from replog.types import NodeId
+from replog.types import Digest, NodeId
 
 log = logging.getLogger("replog.roster")
 
@@ -58,6 +58,7 @@ class Roster:
         self.config = config
         self.changing = not changes(config)
         self.known = config.genesis
+        self._begins: Digest = b""
         self.next: Configuration | None = None
         self._file = _File("replog-members/1")
         if self.changing:
@@ -72,9 +73,9 @@ class Roster:
         before = self.known, self.next
         found = self._read()
         self._file = found
-        known = self._proved(found)
-        if known.epoch >= self.known.epoch:
-            self.known = known
+        chain = self._proved(found)
+        if chain.known.epoch >= self.known.epoch:
+            self.known, self._begins = chain.known, chain.begins
         self.next = found.next if found.next is not None and found.next.epoch == self.known.epoch + 1 else None
         return (self.known, self.next) != before
 
@@ -90,16 +91,20 @@ class Roster:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigError(f"{self.path}: {error}; it is kept for convenience, remove it") from None
 
-    def _proved(self, file: _File) -> Configuration:
-        chain = self.chain(self.config.genesis)
+    def _proved(self, file: _File) -> Chain:
+        chain = self._chain(self.config.genesis, b"")
         try:
-            return chain.follow(file.links, file.told)
+            chain.follow(file.links, file.told)
         except ValueError as error:
             raise ConfigError(f"{self.path}: {error}; it is kept for convenience, remove it") from None
+        return chain
 
-    def chain(self, known: Configuration | None = None) -> Chain:
-        """For a client that knows this, by default what the roster knows."""
-        return Chain(known or self.known, self.config.cluster, self.rules, lambda of: Ed25519Verifier(of.keys()))
+    def chain(self) -> Chain:
+        """For a client that knows what the roster knows."""
+        return self._chain(self.known, self._begins)
+
+    def _chain(self, known: Configuration, begins: Digest) -> Chain:
+        return Chain(known, self.config.cluster, self.rules, lambda of: Ed25519Verifier(of.keys()), begins)
 
     def rules(self, n: int, f: int) -> ClientRules:
         return self.config.spec.client_rules(n, f, self.config.protocol_options())
@@ -141,7 +146,13 @@ class Roster:
         missing = links[len(links) - (known.epoch - self.known.epoch) :] if links else ()
         new = [each for each in passed or (known,) if each.epoch > self.known.epoch]
         told = [] if links else [*self._file.told, *new]
-        self.known, self.next = known, None
+        chain = self.chain()
+        try:
+            chain.follow(missing, new)
+        except ValueError as error:
+            log.warning("%s: %s; epoch %d is not written there", self.path, error, known.epoch)
+            return
+        self.known, self._begins, self.next = known, chain.begins, None
         self._write([*self._file.links, *missing], told)
 
     def announce(self, following: Configuration) -> None:

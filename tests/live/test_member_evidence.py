@@ -16,26 +16,33 @@ from replog.codec import Domain
 from replog.config import ClusterConfig
 from replog.core import Accuse
 from replog.evidence import NotProven, Origin, Pin, parse, verify
+from replog.roster import Roster
 from tests.live.test_roster import changed as changed  # the fixture: a folder in epoch 2, members 0, 2, 3, 4
 
 pytestmark = pytest.mark.live
 ONE, TWO = b"1" * 32, b"2" * 32
 
 
-def sign(config: ClusterConfig, node: int, kind: str, fields: Any, epoch: int = 2) -> bytes:
-    return load_signer(config.node_folder(node)).sign(Domain(config.cluster, epoch).statement(kind, fields))
+def begins(config: ClusterConfig) -> bytes:
+    return Roster(config).chain().begins
+
+
+def sign(config: ClusterConfig, node: int, kind: str, fields: Any) -> bytes:
+    domain = Domain(config.cluster, 2, begins(config))
+    return load_signer(config.node_folder(node)).sign(domain.statement(kind, fields))
 
 
 def two_prepares(config: ClusterConfig) -> Accuse:
     """By a replica that joined."""
     said = [Prepare(0, 99, digest, 4, sign(config, 4, "prepare", (0, 99, digest, 4))) for digest in (ONE, TWO)]
-    return Accuse(4, "two-prepares", *said, "0.99", 2)
+    return Accuse(4, "two-prepares", *said, "0.99", 2, begins(config))
 
 
 def bad_new_view(config: ClusterConfig) -> Accuse:
     """By the primary of view 3, which is 4 in epoch 2 and would be 3 among the first members."""
     digest = new_view_digest(NewView(3, [], [], b""))
-    return Accuse(4, "flawed-new-view", NewView(3, [], [], sign(config, 4, "new-view", (3, digest))), None, "3.0", 2)
+    message = NewView(3, [], [], sign(config, 4, "new-view", (3, digest)))
+    return Accuse(4, "flawed-new-view", message, None, "3.0", 2, begins(config))
 
 
 def made(config: ClusterConfig, accusation: Accuse) -> bytes:
