@@ -24,7 +24,6 @@ import msgspec
 
 from compare import judging
 from compare.attacks import Byzantine
-from compare.attacks.base import Power
 from compare.attacks.random_pbft import RandomPbftLiar
 from compare.decisions import Charge
 from compare.drawing import draw

@@ -43,6 +43,8 @@ CERTIFICATE_BYTES_MAX: Final = 512 * 1024 * 1024
 NODES: Final = 1024
 Pem = Annotated[str, msgspec.Meta(max_length=16_384)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Moment = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_000_000)]
+"""Microseconds since 1970, within the calendar: to the end of the year 9999."""
 
 
 class NotProven(ReplogError):
@@ -62,13 +64,17 @@ class Portable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     place: Annotated[str, msgspec.Meta(max_length=64)]
     statements: Annotated[list[bytes], msgspec.Meta(min_length=1, max_length=2)]
     seen_by: Annotated[int, msgspec.Meta(ge=-1, lt=NODES)]
-    seen_us: Number
-    agreed_us: Number
+    seen_us: Moment
+    agreed_us: Moment
     authority: Pem = ""
     certificates: Annotated[list[Pem], msgspec.Meta(max_length=NODES)] = []
     genesis: Configuration | None = None
     links: Annotated[list[Link], msgspec.Meta(max_length=EPOCHS_MAX)] = []
     begins: Annotated[bytes, msgspec.Meta(max_length=DIGEST_BYTES)] = b""
+
+    def is_of(self, voters: Electorate) -> bool:
+        """Whether what is signed in it belongs to the epoch of these: after a fork there may be two of one number."""
+        return voters.begins[1] == self.begins
 
 
 Members = tuple[int, int] | Electorate
@@ -123,9 +129,9 @@ def verify(file: Portable, pin: Pin = NOTHING) -> Conviction:
     try:
         domain = Domain(file.cluster, file.epoch, file.begins)
         text = convicts.convict(accusation, domain, Ed25519Verifier(keys), members)
+        authority = certificates.fingerprint(file.authority) if file.authority else ""
     except ValueError as error:
         raise NotProven(str(error)) from None
-    authority = certificates.fingerprint(file.authority) if file.authority else ""
     return Conviction(file.culprit, file.kind, text, authority)
 
 
@@ -175,8 +181,8 @@ def _keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes
         members, voters = _electorate(file, known, links)
     except ValueError as error:
         raise NotProven(f"the links in the file do not lead to epoch {file.epoch}: {error}") from None
-    if isinstance(file, Portable) and voters.begins[1] != file.begins:
-        return keys, None  # the other side of a fork: who votes there tells nothing of this one
+    if isinstance(file, Portable) and not file.is_of(voters):
+        return keys, None
     if any(keys.get(node, key) != key for node, key in members.items()):
         raise NotProven(f"the file has another key of a member of epoch {file.epoch} than the links prove")
     return keys | members, voters

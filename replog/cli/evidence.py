@@ -50,7 +50,7 @@ def list_files(cluster: ClusterOption = None, json: JsonOption = False, verbose:
         output.as_json(rows)
     elif rows:
         names = ["culprit", "kind", "place", "seen_by", "seen", "file"]
-        output.table(names, [[row.get(name, row.get("error", "")) for name in names] for row in rows])
+        output.table(names, [[row.get(name, row["error"] if name == "kind" else "") for name in names] for row in rows])
     else:
         output.remark(f"replog: {config.folder}: {_why_none(config.auth)}")
 

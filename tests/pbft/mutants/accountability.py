@@ -7,6 +7,8 @@ from typing import Any
 
 from pbft import messages as m
 from pbft.statements import TWO
+from replog import certificates
+from replog.codec import Domain
 from replog.types import Message
 from tests.pbft.mutants import mutant, returns
 
@@ -36,6 +38,26 @@ returns("lets_forgers_go", [], "Witness.flawed", "ev with_a_forged_certificate")
 @mutant("Notary.unbounded", "ev a_rule_that_rests_on_options_convicts_nobody")
 def convicts_by_its_own_options(right: Any, self: Any) -> Any:
     return copy.copy(self)
+
+
+@mutant("Domain.statement", "fr a_word_of_one_side_of_a_fork")
+def signs_the_number_of_an_epoch_alone(right: Any, self: Any, kind: str, fields: Any) -> bytes:
+    return bytes(right(Domain(self.cluster, self.epoch), kind, fields))
+
+
+@mutant("Lineage._domain", "mb what_is_signed_names_the_state")
+def says_nothing_of_the_beginning(right: Any, self: Any, epoch: int) -> Domain:
+    return Domain(right(self, epoch).cluster, epoch)
+
+
+returns("judges_by_the_other_side", True, "Portable.is_of", "fr a_word_of_one_side_of_a_fork")
+returns("begins_with_any_epoch", True, "membership.is_first", "fr a_later_configuration_does_not_pass")
+
+
+@mutant("certificates.identity_of", "ef a_certificate_of_a_strange_kind")
+def believes_that_it_knows_all_kinds(right: Any, pem: str, authority: str, cluster: str) -> Any:
+    certificate, root = (certificates._load_certificate(each) for each in (pem, authority))
+    return certificates._identity_of(certificate, root, cluster)
 
 
 returns("lets_clients_go", [], "Notary.accuse_client", "ev a_client_with_two_requests")
