@@ -6,7 +6,9 @@ import copy
 from typing import Any
 
 from pbft import messages as m
+from pbft.memory import ODD_MAX
 from pbft.statements import TWO
+from pbft.witness import VIEWS_MAX
 from replog import certificates
 from replog.codec import Domain
 from replog.types import Message
@@ -63,9 +65,37 @@ def believes_that_it_knows_all_kinds(right: Any, pem: str, authority: str, clust
 returns("lets_clients_go", [], "Notary.accuse_client", "ev a_client_with_two_requests")
 
 
-@mutant("witness._keep", "ev what_is_remembered_is_bounded")
-def remembers_all_places(right: Any, kept: Any, place: Any, message: Any) -> None:
+@mutant("memory._put", "ev what_is_remembered_is_bounded")
+def remembers_all_places(right: Any, kept: Any, odd: Any, place: Any, message: Any) -> None:
     kept.setdefault(place, message)
+
+
+returns("remembers_all_that_is_odd", None, "Memory._bound", "ev what_is_remembered_is_bounded")
+returns("takes_all_for_near", True, "Memory.is_near", "ev junk_between_two_faces")
+
+
+@mutant("memory._put", "ev junk_between_two_faces", "far away and signed")
+def forgets_the_oldest_of_all(right: Any, kept: Any, odd: Any, place: Any, message: Any) -> None:
+    right(kept, {}, place, message)
+    if len(kept) > ODD_MAX:
+        del kept[next(iter(kept))]
+
+
+@mutant("Strays._thinned", "ev junk_hides_no_stray")
+def forgets_the_oldest_stray(right: Any, self: Any, signer: int, waiting: Any) -> Any:
+    del waiting[next(iter(waiting))]
+    return waiting
+
+
+@mutant("Strays._in_turn", "ev no_liar_hides_another")
+def shows_one_after_the_other(right: Any, self: Any) -> Any:
+    return sorted(right(self))
+
+
+@mutant("Witness._forget_far", "ev other_view_changes_hide_no_second_one")
+def remembers_the_latest_views(right: Any, self: Any, views: Any) -> None:
+    while len(views) > VIEWS_MAX:
+        del views[min(views)]
 
 
 @mutant("blame._about", "bl a_fork_over_views_names")
