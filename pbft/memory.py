@@ -55,13 +55,20 @@ class Memory:
 
     def keep(self, signer: NodeId, place: Place, message: Message) -> None:
         """The first statement at a place stays, and the first commit."""
-        odd = self._odd.setdefault(signer, {})
-        _put(self.said.setdefault(signer, {}), odd, place, message)
-        if type(message) is Commit:
-            _put(self.commits.setdefault(signer, {}), odd, place, message)
+        self.keep_near(signer, place, message)
         if not self.is_near(place):
+            odd = self._odd.setdefault(signer, {})
             odd[place] = True
             self._bound(signer, odd)
+
+    def keep_near(self, signer: NodeId, place: Place, message: Message) -> None:
+        """The same at a place that is known to be near."""
+        for memory in (self.said, self.commits) if type(message) is Commit else (self.said,):
+            kept: dict[Place, Any] = memory.get(signer) or memory.setdefault(signer, {})
+            if place not in kept:
+                kept[place] = message
+                if len(kept) > PLACES_MAX:
+                    _make_room(kept, self._odd.get(signer, {}))
 
     def _bound(self, signer: NodeId, odd: dict[Place, bool]) -> None:
         if len(odd) > ODD_MAX:
@@ -75,11 +82,8 @@ class Memory:
         assert all(len(odd) <= ODD_MAX for odd in self._odd.values()), "odd places remembered are bounded"
 
 
-def _put(kept: dict[Place, Any], odd: dict[Place, bool], place: Place, message: Message) -> None:
+def _make_room(kept: dict[Place, Any], odd: dict[Place, bool]) -> None:
     """The oldest place that is not odd goes."""
-    if place in kept:
-        return
-    kept[place] = message
     while len(kept) > PLACES_MAX:
         oldest = next(iter(kept))
         first = kept.pop(oldest)

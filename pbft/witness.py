@@ -115,7 +115,7 @@ class Witness:
         if known is None and face is None:
             self._wait(sender, place, message)
         if known is None or type(message) is Commit:
-            memory.keep(sender, place, message)
+            memory.keep_near(sender, place, message)
         return True
 
     def _begins(self, sender: NodeId, message: PrePrepare) -> bool:
@@ -130,7 +130,7 @@ class Witness:
             if other is not None and other.digest != message.digest:
                 return False
         statement = bare(message)
-        self._memory.keep(sender, place, statement)
+        self._memory.keep_near(sender, place, statement)
         self._wait(sender, place, statement)
         return True
 

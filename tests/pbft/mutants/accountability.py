@@ -65,20 +65,16 @@ def believes_that_it_knows_all_kinds(right: Any, pem: str, authority: str, clust
 returns("lets_clients_go", [], "Notary.accuse_client", "ev a_client_with_two_requests")
 
 
-@mutant("memory._put", "ev what_is_remembered_is_bounded")
-def remembers_all_places(right: Any, kept: Any, odd: Any, place: Any, message: Any) -> None:
-    kept.setdefault(place, message)
-
-
+returns("remembers_all_places", None, "memory._make_room", "ev what_is_remembered_is_bounded")
 returns("remembers_all_that_is_odd", None, "Memory._bound", "ev what_is_remembered_is_bounded")
 returns("takes_all_for_near", True, "Memory.is_near", "ev junk_between_two_faces")
 
 
-@mutant("memory._put", "ev junk_between_two_faces", "far away and signed")
-def forgets_the_oldest_of_all(right: Any, kept: Any, odd: Any, place: Any, message: Any) -> None:
-    right(kept, {}, place, message)
-    if len(kept) > ODD_MAX:
-        del kept[next(iter(kept))]
+@mutant("Memory._bound", "ev junk_between_two_faces", "far away and signed")
+def forgets_the_oldest_of_all(right: Any, self: Any, signer: int, odd: Any) -> None:
+    if len(odd) > ODD_MAX:
+        for kept in (odd, self.said[signer], self.commits[signer]):
+            del kept[next(iter(kept))]
 
 
 @mutant("Strays._thinned", "ev junk_hides_no_stray")
