@@ -29,7 +29,7 @@ from compare.scenario import catalogue, find
 from replog import evidence
 from replog.evidence import NotProven, Pin
 
-SCENARIOS: Final = ("equivocating-leader", "equivocation-view-change", "random-byzantine")
+SCENARIOS: Final = ("equivocating-leader", "equivocation-view-change", "random-byzantine", "junk-votes")
 
 
 @dataclass

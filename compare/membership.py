@@ -22,7 +22,6 @@ from typing import Any, Final
 
 from compare import judging
 from compare.attacks import Byzantine
-from compare.attacks.base import Power
 from compare.attacks.random_pbft import RandomPbftLiar
 from compare.decisions import Charge
 from compare.drawing import draw
@@ -60,10 +59,6 @@ RETRY_US: Final = 400_000
 class EpochLiar(RandomPbftLiar):
     """Lies about what is in an epoch, seldom about the epoch, and about links; signs with the domain of its own."""
 
-    def __init__(self, me: NodeId, inner: Replica, power: Power) -> None:
-        super().__init__(me, inner, power)
-        self._cluster = power.domain.cluster
-
     @property
     def _plug(self) -> Epochs:
         plug = self.inner.core
@@ -82,8 +77,7 @@ class EpochLiar(RandomPbftLiar):
 
     def speak(self, now: Micros, effects: list[Effect]) -> list[Effect]:
         members = self._plug.core.setup.members
-        domain = Domain(self._cluster, self._plug.epoch)
-        self.power = replace(self.power, n=max(members) + 1, domain=domain)
+        self.power = replace(self.power, n=max(members) + 1, domain=self._plug.core.setup.domain)
         plain = [Send(one.to, bare(one.message)) if isinstance(one, Send) else one for one in effects]
         return [self._dressed(one) for one in super().speak(now, plain)]
 
@@ -235,7 +229,7 @@ class ChangingTrial(Trial):
         """(kind, how many come, who goes, f)."""
         chance, f, n, room = self._admin, present.f, present.n, IDS - self.cluster.n
         ids = list(present.ids)
-        going = chance.sample(ids, min(chance.choice((1, 1, 2)), removable(present), n))
+        going = chance.sample(ids, min(chance.choice((1, 1, 2)), removable(present, f), n))
         kinds: dict[str, tuple[int, list[NodeId], int]] = {
             "add": (1, [], f),
             "replace": (len(going), going, f),
@@ -292,8 +286,8 @@ class ChangingTrial(Trial):
         plugs = [self.cluster.replica(node).core for node in range(self.cluster.n) if node not in self.liars]
         lineage = max((plug.lineage for plug in plugs if isinstance(plug, Epochs)), key=lambda one: len(one.links))
         for one in lineage.configurations:
-            domain = Domain(self.cluster.domain.cluster, one.epoch)
-            yield domain, Electorate(one.ids, one.f, lineage.begins(one.epoch))
+            begins = lineage.begins(one.epoch)
+            yield Domain(self.cluster.domain.cluster, one.epoch, begins[1]), Electorate(one.ids, one.f, begins)
 
 
 @dataclass(frozen=True)

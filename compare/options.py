@@ -37,6 +37,10 @@ class Flood(Options):
     size_kb: int = Field(default=0, ge=0, le=32_768, description="of each, of no use to anybody; 0: small bad votes")
 
 
+class Junk(Options):
+    junk: int = Field(default=5_200, ge=1, le=100_000, description="votes that nobody signed, beside each lie")
+
+
 class Censorship(Options):
     client: str = Field(default="c0", description="whose requests the liar, when it is primary, keeps back")
     delay_ms: float = Field(default=0, ge=0, le=60_000, description="for how long; 0: for good")

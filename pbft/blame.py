@@ -136,7 +136,7 @@ def _culprits(
     statements: dict[NodeId, list[Message]], domain: Domain, verifier: Verifier, members: Given
 ) -> Iterator[tuple[NodeId, tuple[Accuse, str]]]:
     for node in sorted(statements):
-        for charge in _charges(node, statements[node], domain.epoch):
+        for charge in _charges(node, statements[node], domain):
             try:
                 text = convict(charge, domain, verifier, members)
             except NotProven:
@@ -145,12 +145,12 @@ def _culprits(
             break
 
 
-def _charges(node: NodeId, said: Sequence[Message], epoch: int) -> Iterator[Accuse]:
+def _charges(node: NodeId, said: Sequence[Message], domain: Domain) -> Iterator[Accuse]:
     for place, first in enumerate(said):
         for second in said[place + 1 :]:
             for pair in ((first, second), (second, first)):
                 if kind := contradiction(*pair):
-                    yield Accuse(node, kind, *pair, _place(pair[1]), epoch)
+                    yield Accuse(node, kind, *pair, _place(pair[1]), domain.epoch, domain.begins)
                     break
 
 

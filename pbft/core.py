@@ -668,7 +668,7 @@ class PbftCore:
         interval = self.options.status_interval_us if waits else self.options.idle_interval_us
         effects: list[Effect] = [SetTimer("status", interval), Send(self.notary.others, status), *self.ordering.save()]
         effects += self._repeat_view_change() + self.view_changes.tick() + self.demands.repeat()
-        effects += self.notary.witness.tick()
+        effects += self.notary.witness.tick(self.view, proven.seq)
         if self.transfer.running:
             effects += self._push_transfer()
         elif stuck and (self.executed < proven.seq or (self.execution.is_void and proven.seq)):

@@ -35,7 +35,6 @@ from pbft.notary import Notary
 from pbft.outsider import MacOutsider, Outsider, Role
 from replog import types
 from replog.core import (
-    Accuse,
     CancelTimer,
     Effect,
     Event,
@@ -409,8 +408,6 @@ class Epochs:
             yield Send(effect.to, InEpoch(epoch, effect.message))
         elif isinstance(effect, Persist) and epoch:
             yield Persist(InEpoch(epoch, effect.record), effect.index)
-        elif isinstance(effect, Accuse) and epoch:
-            yield msgspec.structs.replace(effect, epoch=epoch)
         elif isinstance(effect, Trim):
             yield Persist(Links(self.lineage.links), effect.upto + 1)  # what the cut must leave (P44)
             yield effect

@@ -111,7 +111,7 @@ class Lineage:
             me=given.me,
             members=configuration.ids,
             f=configuration.f,
-            domain=Domain(given.domain.cluster, epoch),
+            domain=self._domain(epoch),
             config=given.config,
             signer=given.signer,
             verifier=self.verifier(configuration),
@@ -153,8 +153,10 @@ class Lineage:
         return ""
 
     def _certified(self, configuration: Configuration, certificate: bytes) -> tuple[int, Digest]:
-        domain = Domain(self._setup.domain.cluster, configuration.epoch)
-        return certified(domain, self.verifier(configuration), configuration, certificate)
+        return certified(self._domain(configuration.epoch), self.verifier(configuration), configuration, certificate)
+
+    def _domain(self, epoch: int) -> Domain:
+        return Domain(self._setup.domain.cluster, epoch, self.begins(epoch)[1])
 
     def _is_believed(self, sender: NodeId, link: Link) -> bool:
         """Whether a weak quorum of the members whose epoch it ends has said this (P43)."""

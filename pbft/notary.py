@@ -174,7 +174,8 @@ class Notary:
         if self.is_convicted(culprit, kind, place):
             return []
         self._accused.setdefault(culprit, set()).add((kind, place))
-        return [Accuse(culprit, kind, first, second, "{}.{}".format(*place)), *self.refuse(culprit, kind)]
+        epoch = self._domain.epoch, self._domain.begins
+        return [Accuse(culprit, kind, first, second, "{}.{}".format(*place), *epoch), *self.refuse(culprit, kind)]
 
     def accuse_client(self, known: Request, request: Request) -> list[Effect]:
         """Two requests of one client under one timestamp, both with its signature. (P32)"""

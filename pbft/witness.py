@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from pbft.memory import PLACES_MAX, REACH, Memory, Strays
 from pbft.messages import (
     Checkpoint,
     Commit,
@@ -43,16 +44,10 @@ if TYPE_CHECKING:
     from pbft.notary import Notary
 
 M = TypeVar("M")
-PLACES_MAX: Final = 4_096
-"""Places remembered of each replica; the oldest go."""
-VIEWS_MAX: Final = 2
-"""View-changes remembered of each replica."""
+VIEWS_MAX: Final = 8
+"""View-changes remembered of each replica, and new-views: those nearest to the present view."""
 SHOWINGS_MAX: Final = 4
 """So often one statement is shown, each time it comes: messages get lost."""
-WAITING_MAX: Final = 128
-"""Statements that wait for something to be held against."""
-STRAYS_MAX: Final = 16
-"""Of them shown at one tick."""
 STATEMENTS_MAX: Final = 64
 """In one testimony."""
 _OWN: Final = (Prepare, Commit, Checkpoint, ViewChange)
@@ -61,22 +56,21 @@ _SIGNED: Final = frozenset({PrePrepare, NewView, *_OWN})
 
 class Witness:
     """Invariants:
-    of each replica at most PLACES_MAX places, with the first statement there, VIEWS_MAX view-changes and new-views
-    votes that came over the sender's own link need not be verified yet; all else was
+    of each replica at most VIEWS_MAX view-changes and new-views, verified; of other statements see `Memory`
     at most PLACES_MAX places are doubted, or known by what is decided there
     """
 
     def __init__(self, notary: Notary) -> None:
         self._notary = notary
-        self._said: dict[NodeId, dict[Place, Message]] = {}
-        self._commits: dict[NodeId, dict[Place, Commit]] = {}
+        self._memory = Memory(notary.base.seq)
+        self._said = self._memory.said
+        self._commits = self._memory.commits
         self._views: dict[NodeId, dict[int, ViewChange]] = {}
         self._begun: dict[NodeId, dict[int, NewView]] = {}
         self._decided: dict[Place, Commit] = {}
         self._doubted: dict[Place, bool] = {}
         self._shown: dict[tuple[NodeId, type[Message], Place], int] = {}
-        self._waiting: dict[tuple[NodeId, Place], Any] = {}
-        self._strays: dict[tuple[NodeId, Place], Any] = {}
+        self._strays = Strays(self._is_placed, self._is_signed)
         self._recalled: list[Effect] = []
 
     # -------------------------------------------------------------------------------------------------------- hearing
@@ -96,26 +90,32 @@ class Witness:
             return []
         if isinstance(message, ViewChange):
             return self._asked(message) if self._notary.transferable and self._is_signed(sender, message) else []
-        statement, place = bare(message), place_of(message)
-        if place is not None:
-            self._wait(sender, place, statement)
+        return self._stated(sender, bare(message))
+
+    def _stated(self, sender: NodeId, statement: Message) -> list[Effect]:
+        place = place_of(statement)
+        if place is None:
+            return []
+        if not self._memory.is_near(place) and not self._is_signed(sender, statement):
+            return self._notary.refuse(sender, "an unsigned statement of another view or window")
+        self._wait(sender, place, statement)
         return self._compare(sender, statement) + self._show(sender, statement)
 
     def _fits(self, sender: NodeId, message: Prepare | Commit) -> bool:
         """The common case, at little cost: remember a vote for what the sender and the primary have said before."""
         place, digest = ("phases", message.view, message.seq), message.digest
-        said = self._said.get(sender)
+        said, memory = self._said.get(sender), self._memory
+        if message.view != memory.view or not -REACH <= message.seq - memory.seq <= REACH:
+            return False
         known: Any = said.get(place) if said is not None else None
         face: Any = self._said.get(self._notary.primary(message.view), {}).get(place) or self._decided.get(place)
         unlike = (known is not None and known.digest != digest) or (face is not None and face.digest != digest)
         if said is None or unlike or message.replica != sender or place in self._doubted:
             return False
-        if known is None:
-            _keep(said, place, message)
-            if face is None:
-                self._wait(sender, place, message)
-        if type(message) is Commit:
-            _keep(self._commits.setdefault(sender, {}), place, message)
+        if known is None and face is None:
+            self._wait(sender, place, message)
+        if known is None or type(message) is Commit:
+            memory.keep_near(sender, place, message)
         return True
 
     def _begins(self, sender: NodeId, message: PrePrepare) -> bool:
@@ -123,14 +123,14 @@ class Witness:
         place, said = ("phases", message.view, message.seq), self._said.get(sender)
         if said is None or place in said or place in self._doubted or place in self._decided:
             return False
-        if sender != self._notary.primary(message.view):
+        if sender != self._notary.primary(message.view) or not self._memory.is_near(place):
             return False
         for others in self._said.values():
             other: Any = others.get(place)
             if other is not None and other.digest != message.digest:
                 return False
         statement = bare(message)
-        _keep(said, place, statement)
+        self._memory.keep_near(sender, place, statement)
         self._wait(sender, place, statement)
         return True
 
@@ -140,6 +140,7 @@ class Witness:
 
     def stated(self, message: Checkpoint) -> list[Effect]:
         """This replica's own state: what others have said of theirs, or will say, is held against it."""
+        self._memory.moved(self._memory.view, max(self._memory.seq, message.seq))
         self._compare(self._notary.me, message)
         return self._show(self._notary.me, message)
 
@@ -153,6 +154,7 @@ class Witness:
         if isinstance(message, CommitProof):
             effects += self._decide(message)
         if isinstance(message, NewView):
+            self._memory.moved(max(self._memory.view, message.view), self._memory.seq)
             effects += self._began(message) + self._left_out(message)
         return effects
 
@@ -200,14 +202,10 @@ class Witness:
         place = place_of(message)
         if place is None:
             return []
-        said = self._said.setdefault(signer, {})
-        known = said.setdefault(place, message)
-        if isinstance(message, Commit):
-            _keep(self._commits.setdefault(signer, {}), place, message)
-        if known is message:
-            _keep(said, place, message)
-            return []
-        if signer == self._notary.me or what_of(known) == what_of(message):
+        known = self._said.get(signer, {}).get(place)
+        if known is None or isinstance(message, Commit):
+            self._memory.keep(signer, place, message)
+        if known is None or signer == self._notary.me or what_of(known) == what_of(message):
             return []
         return self._contradiction(signer, place, known, message)
 
@@ -241,9 +239,12 @@ class Witness:
         effects += self._hides(message)
         self._wait(signer, ("view-change", message.view, 0), message)
         views.setdefault(message.view, message)
-        while len(views) > VIEWS_MAX:
-            del views[min(views)]
+        self._forget_far(views)
         return effects
+
+    def _forget_far(self, views: dict[int, M]) -> None:
+        while len(views) > VIEWS_MAX:
+            del views[max(views, key=lambda view: abs(view - self._memory.view))]
 
     def _began(self, message: NewView) -> list[Effect]:
         """A NEW-VIEW that its primary brought: the first for its view, or another one (P5)."""
@@ -253,8 +254,7 @@ class Witness:
         if known == message or not self._notary.transferable or not self._is_signed(primary, message):
             return []
         begun.setdefault(message.view, message)
-        while len(begun) > VIEWS_MAX:
-            del begun[min(begun)]
+        self._forget_far(begun)
         kind = contradiction(known, message) if known is not None else ""
         return self._notary.accuse(primary, kind, (message.view, 0), known, message) if kind and known else []
 
@@ -321,21 +321,17 @@ class Witness:
     # --------------------------------------------------------------------------------------------------------- strays
 
     def _wait(self, signer: NodeId, place: Place, message: Message) -> None:
-        if signer == self._notary.me or not self._notary.transferable:
-            return
-        self._waiting.setdefault((signer, place), message)
-        if len(self._waiting) > WAITING_MAX:
-            del self._waiting[next(iter(self._waiting))]
+        if signer != self._notary.me and self._notary.transferable:
+            self._strays.wait(signer, place, message)
 
-    def tick(self) -> list[Effect]:
+    def tick(self, view: int, seq: int) -> list[Effect]:
         """What has stood alone for a while, since this replica is beyond that place or never gets there: others may
-        have heard otherwise, and nothing here would tell. With f = 0 nobody is taken to lie."""
-        strays = [said for (_, place), said in self._strays.items() if not self._is_placed(place)]
-        self._strays, self._waiting = self._waiting, {}
-        views: list[Any] = [said for said in strays if isinstance(said, ViewChange)]
-        shown = [said for said in strays if not isinstance(said, ViewChange)][:STRAYS_MAX]
+        have heard otherwise, and nothing here would tell. With f = 0 nobody is taken to lie. `view`, `seq`: see
+        `Memory.moved`."""
+        self._memory.moved(view, seq)
+        shown, views = self._strays.tick()
         recalled, self._recalled = self._recalled, []
-        parts = [part for part in (shown, views[:1]) if part and self._notary.f]
+        parts: list[list[Any]] = [part for part in (shown, views) if part and self._notary.f]
         return [*recalled, *(Send(self._notary.others, Testimony(part)) for part in parts)]
 
     def _is_placed(self, place: Place) -> bool:
@@ -347,10 +343,9 @@ class Witness:
         return self._face(place) is not None and len(self._told_at(place)) > 1
 
     def check_invariants(self) -> None:
-        assert all(len(said) <= PLACES_MAX for said in self._said.values()), "statements remembered are bounded"
-        assert all(len(said) <= PLACES_MAX for said in self._commits.values()), "commits remembered are bounded"
+        self._memory.check_invariants()
+        self._strays.check_invariants()
         assert max(len(self._decided), len(self._doubted)) <= PLACES_MAX, "places known otherwise are bounded"
-        assert max(len(self._waiting), len(self._strays)) <= WAITING_MAX, "statements that stand alone are bounded"
         assert all(len(views) <= VIEWS_MAX for views in self._views.values()), "view-changes remembered are bounded"
 
 

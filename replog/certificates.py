@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -30,6 +30,8 @@ SIZE = x509.ObjectIdentifier("2.25.301894027184512306611027713502219934721")
 """An extension of identity certificates: n and f of the cluster, as text."""
 EVIDENCE = x509.ObjectIdentifier("2.25.301894027184512306611027713502219934722")
 """The one use of an identity certificate: no link takes it."""
+_STRANGE = (UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType)
+"""What the library says of certificates that are well formed, and of which no cluster makes any."""
 LIFETIME = datetime.timedelta(days=3650)
 CLOCK_SKEW = datetime.timedelta(days=1)
 
@@ -152,6 +154,13 @@ class Identity:
 def identity_of(pem: str, authority: str, cluster: str) -> Identity:
     """What the certificate `pem` says, which must be the authority's and for this cluster. Raises ValueError."""
     root, certificate = _load_certificate(authority), _load_certificate(pem)
+    try:
+        return _identity_of(certificate, root, cluster)
+    except _STRANGE:
+        raise ValueError("a certificate is of a kind that no cluster makes") from None
+
+
+def _identity_of(certificate: x509.Certificate, root: x509.Certificate, cluster: str) -> Identity:
     _check_issued(root, certificate)
     try:
         if not root.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
@@ -193,7 +202,7 @@ def split(text: str) -> list[str]:
 def _load_certificate(pem: str) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(pem.encode())
-    except ValueError:
+    except (ValueError, *_STRANGE):
         raise ValueError("a certificate cannot be read") from None
 
 

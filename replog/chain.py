@@ -13,7 +13,7 @@ from typing import Final
 from replog.codec import Domain
 from replog.core import ClientRules
 from replog.keys import Verifier
-from replog.membership import Configuration, ConfigurationAnswer, ConfigurationQuestion, Link, follow, follow_all
+from replog.membership import Configuration, ConfigurationAnswer, ConfigurationQuestion, Link, follow
 from replog.quorum import weak_quorum
 from replog.types import Digest, Micros, NodeId
 
@@ -33,9 +33,12 @@ class Chain:
         cluster: str,
         rules: Callable[[int, int], ClientRules],
         verifier: Callable[[Configuration], Verifier],
+        begins: Digest = b"",
     ) -> None:
-        """`rules`: for n and f. `verifier`: knows the keys of the members of a configuration."""
+        """`rules`: for n and f. `verifier`: knows the keys of the members of a configuration. `begins`: digest of the
+        state that the epoch of `known` begins with, if it is a later one."""
         self.known = known
+        self.begins = begins
         self.flaws = 0
         """Links that proved nothing."""
         self._cluster = cluster
@@ -80,25 +83,32 @@ class Chain:
     def follow(self, links: Sequence[Link]) -> Configuration:
         """Go on by links that were kept. Raises ValueError naming the flaw. Where nothing is signed they are believed:
         they were when they were heard."""
-        self.known = follow_all(self.known, links, self._certified)
+        for link in links:
+            self._follow(link)
         return self.known
 
     def _by_proof(self, answer: ConfigurationAnswer) -> list[Link]:
         taken: list[Link] = []
         while (link := answer.link(self.known.epoch)) is not None:
             try:
-                self.known = follow(self.known, link, self._certified)
+                self._follow(link)
             except ValueError:
                 self.flaws += 1
                 break
             taken.append(link)
         return taken
 
+    def _follow(self, link: Link) -> None:
+        proved = self._certified(self.known, link.certificate)
+        self.known = follow(self.known, link, lambda *_: proved)
+        self.begins = proved[1]
+
     def _certified(self, known: Configuration, certificate: bytes) -> tuple[int, Digest]:
         certified = self.rules.certified
         if certified is None:
             raise ValueError("the members never change")
-        return certified(Domain(self._cluster, known.epoch), self._verifier(known), known, certificate)
+        domain = Domain(self._cluster, known.epoch, self.begins)
+        return certified(domain, self._verifier(known), known, certificate)
 
     def _by_word(self, sender: NodeId, answer: ConfigurationAnswer) -> list[Link]:
         """As far as a weak quorum of those whose epoch it ends says the same."""
@@ -106,7 +116,7 @@ class Chain:
         if self.known.member(sender) is not None:
             self._claims[sender] = answer
         while (link := self._claimed()) is not None:
-            self.known = follow(self.known, link, self._certified)
+            self._follow(link)
             taken.append(link)
             self._claims = {node: said for node, said in self._claims.items() if self.known.member(node) is not None}
         return taken

@@ -73,21 +73,27 @@ def messages_in(frame: bytes) -> int:
 class Domain:
     """What every signature is bound to: the cluster, the configuration epoch, and the type of what is said.
 
-    A signature for one type, epoch or cluster is none for another (HAZARDS P22, P24).
+    A signature for one type, epoch or cluster is none for another (HAZARDS P22, P24). A later epoch is named by its
+    number and by the digest of the state that it begins with: where more than f have lied, the log may fork at the end
+    of an epoch, and what a correct replica says on one side must mean nothing on the other.
     """
 
     UNBOUND: Final = frozenset({"request"})
     """Types that carry no epoch: a client's request must survive a change of members."""
 
-    def __init__(self, cluster: str, epoch: int = 0) -> None:
+    def __init__(self, cluster: str, epoch: int = 0, begins: bytes = b"") -> None:
+        """`begins`: the digest of the state that a later epoch begins with; the first one begins with nothing."""
         self.cluster = cluster
         self.epoch = epoch
+        self.begins = begins if epoch else b""
         self._prefixes: dict[str, bytes] = {}
 
     def statement(self, kind: str, fields: Any) -> bytes:
         """The bytes to sign for `fields` (a tuple of plain values, or bytes) said as `kind`."""
         prefix = self._prefixes.get(kind)
         if prefix is None:
-            epoch = None if kind in self.UNBOUND else self.epoch
-            prefix = self._prefixes[kind] = _encode(("replog/1", self.cluster, epoch, kind))
+            epoch = (self.epoch, self.begins) if self.begins else self.epoch
+            prefix = self._prefixes[kind] = _encode(
+                ("replog/1", self.cluster, None if kind in self.UNBOUND else epoch, kind)
+            )
         return prefix + _encode(fields)

@@ -180,6 +180,8 @@ class Accuse(_Value, frozen=True):
     place: str = ""
     epoch: int = 0
     """Of the configuration in which they were signed."""
+    begins: bytes = b""
+    """Digest of the state that this epoch begins with, if it is a later one: it is under the signatures."""
 
 
 class Trim(_Value, frozen=True):

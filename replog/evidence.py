@@ -20,13 +20,14 @@ import msgspec
 
 from replog import archive as archives
 from replog import certificates, protocols
+from replog.chain import Chain
 from replog.codec import DIGEST_BYTES, FRAME_BYTES_MAX, BadMessage, Domain, digest_of
 from replog.config import IDENTITIES, ClusterConfig
 from replog.core import Accuse
 from replog.enrolment import enrolled
 from replog.errors import ReplogError
 from replog.keys import Ed25519Verifier, Verifier
-from replog.membership import EPOCHS_MAX, Configuration, Electorate, Link, follow, genesis
+from replog.membership import EPOCHS_MAX, Configuration, Electorate, Link, is_first
 from replog.roster import Roster
 from replog.types import Message, Micros, NodeId, Principal, WireName
 
@@ -42,6 +43,8 @@ CERTIFICATE_BYTES_MAX: Final = 512 * 1024 * 1024
 NODES: Final = 1024
 Pem = Annotated[str, msgspec.Meta(max_length=16_384)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Moment = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_000_000)]
+"""Microseconds since 1970, within the calendar: to the end of the year 9999."""
 
 
 class NotProven(ReplogError):
@@ -61,12 +64,17 @@ class Portable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     place: Annotated[str, msgspec.Meta(max_length=64)]
     statements: Annotated[list[bytes], msgspec.Meta(min_length=1, max_length=2)]
     seen_by: Annotated[int, msgspec.Meta(ge=-1, lt=NODES)]
-    seen_us: Number
-    agreed_us: Number
+    seen_us: Moment
+    agreed_us: Moment
     authority: Pem = ""
     certificates: Annotated[list[Pem], msgspec.Meta(max_length=NODES)] = []
     genesis: Configuration | None = None
     links: Annotated[list[Link], msgspec.Meta(max_length=EPOCHS_MAX)] = []
+    begins: Annotated[bytes, msgspec.Meta(max_length=DIGEST_BYTES)] = b""
+
+    def is_of(self, voters: Electorate) -> bool:
+        """Whether what is signed in it belongs to the epoch of these: after a fork there may be two of one number."""
+        return voters.begins[1] == self.begins
 
 
 Members = tuple[int, int] | Electorate
@@ -119,11 +127,11 @@ def verify(file: Portable, pin: Pin = NOTHING) -> Conviction:
         raise NotProven(f"no certificate of {_name(file.culprit)} is in the file")
     accusation = accusation_of(file)
     try:
-        domain = Domain(file.cluster, file.epoch)
+        domain = Domain(file.cluster, file.epoch, file.begins)
         text = convicts.convict(accusation, domain, Ed25519Verifier(keys), members)
+        authority = certificates.fingerprint(file.authority) if file.authority else ""
     except ValueError as error:
         raise NotProven(str(error)) from None
-    authority = certificates.fingerprint(file.authority) if file.authority else ""
     return Conviction(file.culprit, file.kind, text, authority)
 
 
@@ -131,7 +139,7 @@ def accusation_of(file: Portable) -> Accuse:
     """The accusation in it, checked by nobody. Raises NotProven."""
     messages = [_message(file.protocol, raw) for raw in file.statements]
     second = messages[1] if len(messages) > 1 else None
-    return Accuse(file.culprit, file.kind, messages[0], second, file.place, file.epoch)
+    return Accuse(file.culprit, file.kind, messages[0], second, file.place, file.epoch, file.begins)
 
 
 def _message(protocol: str, raw: bytes) -> Message:
@@ -163,21 +171,21 @@ def _keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes
     known, links = _chain(file, pin)
     if known is None or len(links) < file.epoch:
         return keys, None
-    if pin.config is None and (size != (known.n, known.f) or not _is_first(known, keys)):
+    if not is_first(known):
+        raise NotProven("what the file calls the first members is no first configuration")
+    if pin.config is None and (
+        size != (known.n, known.f) or any(keys.get(node) != key for node, key in known.keys().items())
+    ):
         raise NotProven("the first members in the file are not those of its certificates")
     try:
         members, voters = _electorate(file, known, links)
     except ValueError as error:
         raise NotProven(f"the links in the file do not lead to epoch {file.epoch}: {error}") from None
+    if isinstance(file, Portable) and not file.is_of(voters):
+        return keys, None
     if any(keys.get(node, key) != key for node, key in members.items()):
         raise NotProven(f"the file has another key of a member of epoch {file.epoch} than the links prove")
     return keys | members, voters
-
-
-def _is_first(known: Configuration, keys: Mapping[Principal, bytes]) -> bool:
-    """Not a later one with the same members: statements would be judged by the rules of another epoch."""
-    certified = all(keys.get(node) == key for node, key in known.keys().items())
-    return certified and known == genesis(known.f, known.members)
 
 
 def _chain(file: Portable | Certificate, pin: Pin) -> tuple[Configuration | None, Sequence[Link]]:
@@ -193,20 +201,12 @@ def _electorate(
 ) -> tuple[dict[Principal, bytes], Electorate]:
     """Keys of the members of the file's epoch, and who votes in it. Raises ValueError."""
     spec = protocols.find(file.protocol)
-    certified = spec.client_rules(known.n, known.f, spec.options({})).certified
-    begins = 0, bytes(DIGEST_BYTES)
-
-    def proved(known: Configuration, certificate: bytes) -> tuple[int, bytes]:
-        nonlocal begins
-        if certified is None:
-            raise ValueError(f"{file.protocol} certifies no members")
-        verifier = Ed25519Verifier(known.keys())
-        begins = certified(Domain(file.cluster, known.epoch), verifier, known, certificate)
-        return begins
-
-    for link in links[: file.epoch]:
-        known = follow(known, link, proved)
-    return known.keys(), Electorate(known.ids, known.f, begins)
+    options = spec.options({})
+    chain = Chain(
+        known, file.cluster, lambda n, f: spec.client_rules(n, f, options), lambda of: Ed25519Verifier(of.keys())
+    )
+    reached = chain.follow(links[: file.epoch])
+    return reached.keys(), Electorate(reached.ids, reached.f, (reached.first - 1, chain.begins))
 
 
 def _first_keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes], tuple[int, int] | None]:
@@ -320,7 +320,8 @@ def blame(archive: Path, certificate: Certificate, pin: Pin = NOTHING) -> Any:
     if head.get("cluster") != certificate.cluster:
         raise NotProven(f"the archive is of cluster {head.get('cluster')}, not of {certificate.cluster}")
     said = [_message_or_record(certificate.protocol, raw) for raw in (certificate.proof, *certificate.new_views)]
-    domain = Domain(certificate.cluster, certificate.epoch)
+    begins = members.begins[1] if isinstance(members, Electorate) else b""
+    domain = Domain(certificate.cluster, certificate.epoch, begins)
     records = _archived(certificate.protocol, archive)
     try:
         return spec.blame(records, said[0], said[1:], domain, Ed25519Verifier(keys), members)
@@ -394,6 +395,7 @@ class Origin:
             certificates=self._needed(accusation),
             genesis=self.genesis if accusation.epoch and accusation.second is None else None,
             links=list(self.links[: accusation.epoch]) if accusation.second is None else [],
+            begins=accusation.begins,
         )
 
     def _needed(self, accusation: Accuse) -> list[str]:

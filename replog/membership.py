@@ -86,6 +86,14 @@ def genesis(f: int, members: Iterable[Member]) -> Configuration:
     return Configuration(0, 1, f, ordered, ordered[-1].id + 1)
 
 
+def is_first(configuration: Configuration) -> bool:
+    """Whether it has the form of a first one: whoever shows links may call a later one so."""
+    ids = configuration.ids
+    return ids == tuple(range(len(ids))) and configuration == Configuration(
+        0, 1, configuration.f, configuration.members, len(ids)
+    )
+
+
 @dataclass(frozen=True)
 class Electorate:
     """Who votes in one epoch, and the seq and state that it begins with: what certificates of it rest on."""
@@ -308,13 +316,6 @@ def follow(known: Configuration, link: Link, certified: Certified) -> Configurat
     if record.held != known or following is None or following.first != seq + 1:
         raise ValueError(f"seq {seq} is not the boundary of epoch {known.epoch}")
     return following
-
-
-def follow_all(known: Configuration, links: Iterable[Link], certified: Certified) -> Configuration:
-    """The configuration at the end of these links. Raises ValueError, naming the flaw."""
-    for link in links:
-        known = follow(known, link, certified)
-    return known
 
 
 class ConfigurationQuestion(Message, frozen=True, tag="A"):

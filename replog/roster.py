@@ -24,7 +24,7 @@ from replog.core import ClientRules
 from replog.errors import ConfigError
 from replog.keys import Ed25519Verifier
 from replog.membership import EPOCHS_MAX, Configuration, Link, Member
-from replog.types import NodeId
+from replog.types import Digest, NodeId
 
 log = logging.getLogger("replog.roster")
 
@@ -59,6 +59,7 @@ class Roster:
         self.path = (folder or config.folder) / FILE
         self.changing = not changes(config)
         self.known = config.genesis
+        self._begins: Digest = b""
         self.links: list[Link] = []
         """From the first configuration to the known one."""
         self.next: Configuration | None = None
@@ -69,9 +70,9 @@ class Roster:
         """Read the file again; whether there is news."""
         before = self.known, self.next
         found = self._read()
-        known = self._proved(found)
-        if known.epoch >= self.known.epoch:
-            self.known, self.links = known, found.links
+        chain = self._proved(found)
+        if chain.known.epoch >= self.known.epoch:
+            self.known, self._begins, self.links = chain.known, chain.begins, found.links
         self.next = found.next if found.next is not None and found.next.epoch == self.known.epoch + 1 else None
         return (self.known, self.next) != before
 
@@ -87,12 +88,13 @@ class Roster:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigError(f"{self.path}: {error}; {self._advice}") from None
 
-    def _proved(self, file: _File) -> Configuration:
-        chain = self.chain(self.config.genesis)
+    def _proved(self, file: _File) -> Chain:
+        chain = self._chain(self.config.genesis, b"")
         try:
-            return chain.follow(file.links)
+            chain.follow(file.links)
         except ValueError as error:
             raise ConfigError(f"{self.path}: {error}; {self._advice}") from None
+        return chain
 
     @property
     def _advice(self) -> str:
@@ -101,9 +103,12 @@ class Roster:
             return "it is kept for convenience, remove it"
         return f"put a copy back, or remove it while {self.config.f + 1} of the first members are still there to ask"
 
-    def chain(self, known: Configuration | None = None) -> Chain:
-        """For a client that knows this, by default what the roster knows."""
-        return Chain(known or self.known, self.config.cluster, self.rules, lambda of: Ed25519Verifier(of.keys()))
+    def chain(self) -> Chain:
+        """For a client that knows what the roster knows."""
+        return self._chain(self.known, self._begins)
+
+    def _chain(self, known: Configuration, begins: Digest) -> Chain:
+        return Chain(known, self.config.cluster, self.rules, lambda of: Ed25519Verifier(of.keys()), begins)
 
     def rules(self, n: int, f: int) -> ClientRules:
         return self.config.spec.client_rules(n, f, self.config.protocol_options())
@@ -124,7 +129,7 @@ class Roster:
     @property
     def _before(self) -> Configuration:
         """That of the epoch before, or the first one."""
-        return self.chain(self.config.genesis).follow(self.links[:-1])
+        return self._chain(self.config.genesis, b"").follow(self.links[:-1])
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -142,8 +147,15 @@ class Roster:
         self._look_again()
         if known.epoch <= self.known.epoch:
             return
-        self.links = [*self.links, *links[len(links) - (known.epoch - self.known.epoch) :]]
-        self.known, self.next = known, None
+        missing = links[len(links) - (known.epoch - self.known.epoch) :]
+        chain = self.chain()
+        try:
+            chain.follow(missing)
+        except ValueError as error:
+            log.warning("%s: %s; epoch %d is not written there", self.path, error, known.epoch)
+            return
+        self.links = [*self.links, *missing]
+        self.known, self._begins, self.next = known, chain.begins, None
         self._write()
 
     def announce(self, following: Configuration) -> None:

@@ -11,10 +11,11 @@ from compare.attacks.censor import Censor
 from compare.attacks.equivocating_pbft import EquivocatingPrimary
 from compare.attacks.equivocating_raft import EquivocatingRaftLeader
 from compare.attacks.flood import Flooding
+from compare.attacks.junk_votes import JunkVotes
 from compare.attacks.random_pbft import RandomPbftLiar
 from compare.attacks.slow_primary import SlowPrimary
 from compare.faults import Engine
-from compare.options import Censorship, Equivocation, Flood, Options, Slowness
+from compare.options import Censorship, Equivocation, Flood, Junk, Options, Slowness
 from replog.replica import Replica
 from replog.types import NodeId
 
@@ -56,6 +57,13 @@ ATTACKS: Final[Mapping[str, AttackKind]] = {
             "a replica sends all others as fast as it can what has to be verified to be refused",
             {"pbft": Flooding},
             Flood,
+        ),
+        AttackKind(
+            "junk-votes",
+            "two faces of one replica, and junk between and behind them, so that the first be forgotten",
+            {"pbft": JunkVotes},
+            Junk,
+            engines=("sim",),
         ),
         AttackKind(
             "censor",

@@ -17,6 +17,7 @@ from compare.judging import conclude, evidence_of
 from compare.results import Verdict
 from compare.scenario import Scenario, find
 from compare.sim import Trial
+from pbft.memory import Memory
 from pbft.witness import Witness
 from replog import cli, evidence, protocols
 
@@ -58,6 +59,16 @@ def test_random_lies_are_proved() -> None:
         assert run.checks["accountability"].ok, (seed, run.checks["accountability"].detail)
         conflicts += len(evidence.conflicts)
     assert conflicts > 50, "vacuous"
+
+
+def test_p17_junk_between_two_faces_hides_no_liar(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario = find("junk-votes")
+    _, run, evidence = judged(scenario, 1)
+    assert run.verdict is Verdict.OK, run.checks["accountability"].detail
+    assert {len(conflict.hearers) for conflict in evidence.conflicts} >= {1, 2}, "vacuous"
+    monkeypatch.setattr(Memory, "is_near", lambda *_: True)
+    check = judged(scenario, 1)[1].checks["accountability"]
+    assert "nobody has evidence" in check.detail, "a core that remembers whatever it hears is caught"
 
 
 def test_a_core_that_looks_away_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

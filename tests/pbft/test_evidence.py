@@ -12,9 +12,10 @@ from compare.evidence import certified
 from pbft import PbftCore
 from pbft import messages as m
 from pbft.evidence import NotProven, convict
+from pbft.memory import PLACES_MAX, REACH, STRAYS_MAX, WAITING_MAX
 from pbft.notary import ACCUSATIONS_MAX
 from pbft.statements import HIDES
-from pbft.witness import PLACES_MAX, STRAYS_MAX, WAITING_MAX
+from pbft.witness import VIEWS_MAX
 from replog import evidence
 from replog.core import Accuse, Received, Setup
 from replog.evidence import Pin
@@ -280,9 +281,11 @@ def test_strays_that_are_shown_are_bounded() -> None:
     cluster = Cluster()
     for seq in range(1, 2 * WAITING_MAX):
         hear(cluster, 1, 3, forge.commit(cluster, 3, 9, seq, ONE))
-    cluster.core(1).notary.witness.check_invariants()
-    shown = [effect.message for _ in range(4) for effect in cluster.core(1).notary.witness.tick()]  # type: ignore[attr-defined]
-    assert [len(message.statements) for message in shown] == [STRAYS_MAX]
+    witness = cluster.core(1).notary.witness
+    witness.check_invariants()
+    shown = [len(effect.message.statements) for _ in range(20) for effect in witness.tick(0, 0)]  # type: ignore[attr-defined]
+    assert max(shown) == STRAYS_MAX
+    assert sum(shown) <= WAITING_MAX
 
 
 def test_what_others_tell_counts_only_with_its_signature() -> None:
@@ -394,9 +397,71 @@ def test_accusations_of_one_node_end() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
+    """At places that nobody gets to, and where the cluster goes on."""
     cluster = Cluster()
+    witness = cluster.core(1).notary.witness
     for seq in range(1, PLACES_MAX + 100):
         hear(cluster, 1, 3, forge.commit(cluster, 3, 5, seq, ONE))
+        if seq % REACH == 0:
+            witness.tick(0, seq)
+        hear(cluster, 1, 3, forge.commit(cluster, 3, 0, seq, ONE))
+    witness.check_invariants()
+
+
+# ------------------------------------------------------------------------------------------------ junk hides no liar
+
+
+def junk(cluster: Cluster, signer: int, view: int, seqs: Any) -> list[m.Commit]:
+    return [replace(forge.commit(cluster, signer, view, seq, ONE), signature=b"junk") for seq in seqs]
+
+
+@pytest.mark.parametrize("where", ["far away", "near", "far away and signed"])
+def test_p17_junk_between_two_faces_makes_neither_be_forgotten(where: str) -> None:
+    cluster = Cluster()
+    hear(cluster, 1, 3, forge.commit(cluster, 3, 0, 6, ONE))
+    said: list[Any] = junk(cluster, 3, 7_000_000, range(PLACES_MAX + 100))
+    if where == "near":
+        said = [message for view in (0, 1) for message in junk(cluster, 3, view, range(7, 2 * REACH))]
+    elif where == "far away and signed":
+        said = [forge.commit(cluster, 3, 8, seq, ONE) for seq in range(PLACES_MAX + 100)]
+    for message in said:
+        hear(cluster, 1, 3, message)
+    hear(cluster, 1, 3, forge.commit(cluster, 3, 0, 6, TWO))
+    assert [(said.culprit, said.kind) for _, said in cluster.accusations] == [(3, "two-commits")]
+    cluster.core(1).notary.witness.check_invariants()
+
+
+@pytest.mark.parametrize("place", [(5, 6), (0, 400)])
+def test_p17_junk_hides_no_stray(place: tuple[int, int]) -> None:
+    """One face to each of two replicas, at a place that nobody gets to, and behind it what nobody signed."""
+    cluster = Cluster()
+    for node, digest in ((1, ONE), (2, TWO)):
+        hear(cluster, node, 3, forge.commit(cluster, 3, *place, digest))
+        for message in junk(cluster, 3, place[0], range(2 * WAITING_MAX, 4 * WAITING_MAX)):
+            hear(cluster, node, 3, message)
+    cluster.run(3 * SECOND)
+    assert all_accuse(cluster, 3, "two-commits")
+
+
+def test_p17_no_liar_hides_another() -> None:
+    cluster = Cluster(7)
+    for node, digest in ((1, ONE), (2, TWO)):
+        hear(cluster, node, 6, forge.commit(cluster, 6, 5, 6, digest))
+        for seq in range(WAITING_MAX):
+            hear(cluster, node, 5, forge.commit(cluster, 5, 9, seq, ONE))
+    cluster.run(4 * cluster.core(1).options.idle_interval_us)
+    assert {said.culprit for _, said in cluster.accusations} == {6}
+
+
+def test_4_4_other_view_changes_hide_no_second_one() -> None:
+    """A liar asks for many a view, so that what it asked before be forgotten."""
+    cluster = Cluster()
+    proof = forge.prepared(cluster, 0, 1, ONE, [1, 2])
+    hear(cluster, 1, 3, forge.view_change(cluster, 3, 1))
+    for view in range(10**6, 10**6 + 2 * VIEWS_MAX):
+        hear(cluster, 1, 3, forge.view_change(cluster, 3, view))
+    hear(cluster, 1, 3, forge.view_change(cluster, 3, 1, [proof]))
+    assert (3, "two-view-changes") in {(said.culprit, said.kind) for _, said in cluster.accusations}
     cluster.core(1).notary.witness.check_invariants()
 
 

@@ -11,13 +11,15 @@ from pbft import SPEC
 from pbft import messages as m
 from pbft.messages import MESSAGES, InEpoch
 from pbft.outsider import Role
+from pbft.statements import signed_part
 from replog.apps.kv import KeyValue
+from replog.codec import Domain
 from replog.core import Command, Note
 from replog.errors import OperationFailed
 from replog.membership import ConfigurationAnswer, ConfigurationQuestion, Link
 from replog.types import Submit
 from tests.pbft.changing import Changing, inner, member
-from tests.pbft.harness import MS, SECOND, SMALL, Packet, replace
+from tests.pbft.harness import DOMAIN, MS, SECOND, SMALL, Packet, replace
 from tests.plug import EPOCH_US
 
 AUTHS = ("signatures", "macs")
@@ -152,6 +154,23 @@ def test_a_change_that_is_executed_tentatively_and_undone_ends_no_epoch(auth: st
     cluster.heal()
     assert cluster.run(20 * SECOND, until=lambda: cluster.reached(1)), cluster.standing()
     agreed(cluster)
+
+
+def test_what_is_signed_names_the_state_that_its_epoch_begins_with() -> None:
+    """Where the log forks at the end of an epoch there are two of the next number: no word counts in both."""
+    cluster = Changing(4)
+    cluster.add(4)
+    cluster.become(add=[4])
+    cluster.work(3)
+    begins = cluster.plug(0).lineage.begins(1)[1]
+    said = [inner(sent.message) for sent in cluster.sent if isinstance(sent.message, InEpoch)]
+    votes = [vote for vote in said if isinstance(vote, m.Commit)]
+    assert votes, "vacuous"
+    for vote in votes:
+        kind, fields = signed_part(vote, vote.replica)[0]  # type: ignore[index]
+        domains = [Domain(DOMAIN.cluster, 1, each) for each in (begins, b"", bytes(32))]
+        good = [cluster.verifier.verify(vote.replica, each.statement(kind, fields), vote.signature) for each in domains]
+        assert good == [True, False, False]
 
 
 # ---------------------------------------------------------------------------------------------------- refused changes

@@ -96,7 +96,8 @@ def link(epoch: int, voters: list[int] | None = None, following: Configuration |
     known = EPOCHS[epoch]
     following = following or EPOCHS[epoch + 1]
     root, seq = state_of(Membership(known, following)), seq or following.first - 1
-    said = Domain(CLUSTER, epoch).statement("checkpoint", (seq, root.digest))
+    begins = state_of(Membership(EPOCHS[epoch - 1], known)).digest if epoch else b""
+    said = Domain(CLUSTER, epoch, begins).statement("checkpoint", (seq, root.digest))
     quorum = known.ids[: byzantine_quorum(known.n, known.f)] if voters is None else voters
     votes = {node: HashSigner(secret(node)).sign(said) for node in quorum}
     return Link(msgspec.msgpack.encode((seq, root.digest, votes)), tuple(merkle.path(root, RECORD_KEY)))

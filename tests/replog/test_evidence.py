@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -155,6 +156,39 @@ def test_a_link_certificate_is_none_of_an_identity(config: ClusterConfig) -> Non
     assert "a certificate" in why(changed(made(config, lie(config)), certificates=[link]))
 
 
+@pytest.mark.parametrize("bit", [1, 4, 32])
+def test_a_flipped_byte_of_a_certificate_proves_nothing_else(config: ClusterConfig, bit: int) -> None:
+    """Algorithms, extensions and versions that nobody knows are among them, and a length that says the same."""
+    data = json.loads(made(config, lie(config)))
+    for field, text in (("authority", data["authority"]), ("certificates", data["certificates"][0])):
+        der = base64.b64decode("".join(text.splitlines()[1:-1]))
+        for place in range(len(der)):
+            flipped = base64.encodebytes(bytes([*der[:place], der[place] ^ bit, *der[place + 1 :]])).decode()
+            pem = f"-----BEGIN CERTIFICATE-----\n{flipped}-----END CERTIFICATE-----\n"
+            bad = parse(json.dumps(data | {field: pem if field == "authority" else [pem]}).encode())
+            with contextlib.suppress(NotProven):
+                assert verify(bad).culprit == 0
+
+
+@pytest.mark.parametrize("where", ["authority", "certificates"])
+def test_a_certificate_of_a_strange_kind_proves_nothing(tmp_path: Path, where: str) -> None:
+    """Of a key whose algorithm nobody knows: it is well formed, and so far from ours that the library gives up."""
+    config = create_cluster(tmp_path / "c", "pbft", f=1)
+    data = json.loads(made(config, lie(config)))
+    text = data[where] if where == "authority" else data[where][0]
+    der = base64.b64decode("".join(text.splitlines()[1:-1])).replace(b"\x2b\x65\x70", b"\x2b\x65\x77")
+    pem = f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(der).decode()}-----END CERTIFICATE-----\n"
+    odd = json.dumps(data | {where: pem if where == "authority" else [pem]}).encode()
+    with pytest.raises((NotProven, UnsupportedAlgorithm)) as found:
+        verify(parse(odd))
+    assert isinstance(found.value, NotProven)
+
+
+def test_an_authority_that_cannot_be_read_is_named_where_it_is_not_asked(config: ClusterConfig) -> None:
+    data = changed(made(config, lie(config)), certificates=[], authority="nonsense")
+    assert "cannot be read" in why(data, Pin(config=config))
+
+
 def test_every_flipped_byte_of_a_statement_is_noticed(config: ClusterConfig) -> None:
     data = made(config, lie(config))
     first, second = (base64.b64decode(text) for text in json.loads(data)["statements"])
@@ -259,6 +293,22 @@ def test_verify_says_what_is_wrong_in_one_line(
     code, out, _ = run(capsys, "evidence", "verify", kept, "--cluster", other.folder, "--json")
     assert code == 1
     assert json.loads(out)["proven"] is False
+
+
+def test_a_file_of_no_time_hides_no_others(
+    config: ClusterConfig, kept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The calendar ends before the numbers do."""
+    for name, value in (("seen_us", 2**62), ("seen_us", 253_402_300_799_000_000)):
+        kept.with_name(f"odd-{value}.json").write_bytes(changed(kept.read_bytes(), **{name: value}))
+    code, out, _ = run(capsys, "evidence", "list", "--cluster", config.folder, "--json")
+    rows = {Path(row["file"]).name: row for row in json.loads(out)}
+    assert code == 0
+    assert rows[kept.name]["culprit"] == 0
+    assert "not an evidence file" in rows[f"odd-{2**62}.json"]["error"]
+    assert rows["odd-253402300799000000.json"]["seen"].startswith("9999-12-31")
+    for path in kept.parent.glob("odd-*"):
+        path.unlink()
 
 
 def test_what_a_file_says_does_not_get_hold_of_the_terminal(

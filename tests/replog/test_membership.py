@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +35,6 @@ from replog.membership import (
     changed,
     encode_membership,
     follow,
-    follow_all,
     genesis,
     removable,
     signed,
@@ -271,6 +272,11 @@ def cluster_state(keys: int) -> Executor:
 
 STATES = {keys: cluster_state(keys) for keys in (0, 1_000, 30_000)}
 CERTIFICATES: dict[bytes, tuple[int, bytes, int]] = {}
+
+
+def follow_all(known: Configuration, links: Iterable[Link], certified: Any) -> Configuration:
+    """The configuration at the end of these links."""
+    return functools.reduce(lambda reached, link: follow(reached, link, certified), links, known)
 
 
 def certified(known: Configuration, certificate: bytes) -> tuple[int, bytes]:

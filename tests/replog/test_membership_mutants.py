@@ -53,9 +53,9 @@ def any_record(known: Configuration, link: Link, certified: membership.Certified
     return following
 
 
-def any_certificate(known: Configuration, link: Link, _certified: Any) -> Configuration:
-    seq, digest, _ = msgspec.msgpack.decode(link.certificate)
-    return membership.follow(known, link, lambda *_: (seq, digest))
+def any_certificate(_self: Any, _known: Configuration, certificate: bytes) -> tuple[int, bytes]:
+    seq, digest, _ = msgspec.msgpack.decode(certificate)
+    return seq, digest
 
 
 def unhashed_children(_digest: bytes, part: bytes, child: int) -> bytes:
@@ -166,8 +166,8 @@ def broken() -> Iterator[Broken]:
     yield Broken(members, "follow", any_record, [CHAIN.test_only_the_boundary_of_the_known_epoch_counts])
     yield Broken(chain, "follow", any_record, [lambda: PROOF.test_a_forged_link_leads_nowhere(chains.link(0, seq=23))])
     yield Broken(
-        chain,
-        "follow",
+        chain.Chain,
+        "_certified",
         any_certificate,
         [
             lambda: PROOF.test_a_forged_link_leads_nowhere(chains.link(0, [0, 1])),

@@ -56,6 +56,8 @@ FILES = {
     "co": "replog/test_codec",
     "ke": "replog/test_keys",
     "so": "replog/test_storage",
+    "ef": "replog/test_evidence",
+    "fr": "replog/test_frames",
     "rs": "replog/test_request",
     "qu": "replog/test_quorum",
 }

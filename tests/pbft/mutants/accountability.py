@@ -6,7 +6,11 @@ import copy
 from typing import Any
 
 from pbft import messages as m
+from pbft.memory import ODD_MAX
 from pbft.statements import TWO
+from pbft.witness import VIEWS_MAX
+from replog import certificates
+from replog.codec import Domain
 from replog.types import Message
 from tests.pbft.mutants import mutant, returns
 
@@ -38,12 +42,56 @@ def convicts_by_its_own_options(right: Any, self: Any) -> Any:
     return copy.copy(self)
 
 
+@mutant("Domain.statement", "fr a_word_of_one_side_of_a_fork")
+def signs_the_number_of_an_epoch_alone(right: Any, self: Any, kind: str, fields: Any) -> bytes:
+    return bytes(right(Domain(self.cluster, self.epoch), kind, fields))
+
+
+@mutant("Lineage._domain", "mb what_is_signed_names_the_state")
+def says_nothing_of_the_beginning(right: Any, self: Any, epoch: int) -> Domain:
+    return Domain(right(self, epoch).cluster, epoch)
+
+
+returns("judges_by_the_other_side", True, "Portable.is_of", "fr a_word_of_one_side_of_a_fork")
+returns("begins_with_any_epoch", True, "membership.is_first", "fr a_later_configuration_does_not_pass")
+
+
+@mutant("certificates.identity_of", "ef a_certificate_of_a_strange_kind")
+def believes_that_it_knows_all_kinds(right: Any, pem: str, authority: str, cluster: str) -> Any:
+    certificate, root = (certificates._load_certificate(each) for each in (pem, authority))
+    return certificates._identity_of(certificate, root, cluster)
+
+
 returns("lets_clients_go", [], "Notary.accuse_client", "ev a_client_with_two_requests")
 
 
-@mutant("witness._keep", "ev what_is_remembered_is_bounded")
-def remembers_all_places(right: Any, kept: Any, place: Any, message: Any) -> None:
-    kept.setdefault(place, message)
+returns("remembers_all_places", None, "memory._make_room", "ev what_is_remembered_is_bounded")
+returns("remembers_all_that_is_odd", None, "Memory._bound", "ev what_is_remembered_is_bounded")
+returns("takes_all_for_near", True, "Memory.is_near", "ev junk_between_two_faces")
+
+
+@mutant("Memory._bound", "ev junk_between_two_faces", "far away and signed")
+def forgets_the_oldest_of_all(right: Any, self: Any, signer: int, odd: Any) -> None:
+    if len(odd) > ODD_MAX:
+        for kept in (odd, self.said[signer], self.commits[signer]):
+            del kept[next(iter(kept))]
+
+
+@mutant("Strays._thinned", "ev junk_hides_no_stray")
+def forgets_the_oldest_stray(right: Any, self: Any, signer: int, waiting: Any) -> Any:
+    del waiting[next(iter(waiting))]
+    return waiting
+
+
+@mutant("Strays._in_turn", "ev no_liar_hides_another")
+def shows_one_after_the_other(right: Any, self: Any) -> Any:
+    return sorted(right(self))
+
+
+@mutant("Witness._forget_far", "ev other_view_changes_hide_no_second_one")
+def remembers_the_latest_views(right: Any, self: Any, views: Any) -> None:
+    while len(views) > VIEWS_MAX:
+        del views[min(views)]
 
 
 @mutant("blame._about", "bl a_fork_over_views_names")

@@ -1,0 +1,153 @@
+"""What is remembered of what each replica has said, so bounded that no liar can make it be forgotten.
+
+A place is near if it is of the present view and within some windows of what is proved; all others are odd. While one
+place is near only so many others can come to be, whatever is said there, so the oldest go when there are more. What is
+said at an odd place is kept only if it is signed, and takes the place of what the same replica has said at odd places
+before. So nothing that is not signed, and nothing that another one says, makes anything be forgotten.
+
+Here: which statements are kept. Not here: what they mean beside each other (`pbft.witness`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from pbft.messages import Commit, ViewChange
+from pbft.statements import Place
+from replog.types import Message, NodeId
+
+REACH: Final = 500
+"""Seqs before and behind what is proved that are near."""
+ODD_MAX: Final = 1_024
+PLACES_MAX: Final = 8 * REACH + 2 + ODD_MAX
+"""Places remembered of each replica, odd ones among them: while one is near, 4 * REACH + 1 seqs can come to be near,
+each with a place of the three phases and one of a checkpoint."""
+WAITING_MAX: Final = 128
+"""Statements of each replica that wait for something to be held against."""
+STRAYS_MAX: Final = 16
+"""Of all those shown at one tick."""
+
+
+class Memory:
+    """Invariants:
+    of each replica at most PLACES_MAX places, at most ODD_MAX of them odd, with its first statement and commit there
+    what it says at a near place need not be verified yet; all else was
+    """
+
+    def __init__(self, seq: int) -> None:
+        self.view = 0
+        self.seq = seq
+        self.said: dict[NodeId, dict[Place, Any]] = {}
+        self.commits: dict[NodeId, dict[Place, Commit]] = {}
+        self._odd: dict[NodeId, dict[Place, bool]] = {}
+
+    def moved(self, view: int, seq: int) -> None:
+        """Where this replica is: its view, and the highest checkpoint that it has a proof of."""
+        self.view, self.seq = view, seq
+
+    def is_near(self, place: Place) -> bool:
+        kind, number, seq = place
+        if kind == "phases":
+            return number == self.view and -REACH <= seq - self.seq <= REACH
+        return -REACH <= number - self.seq <= REACH
+
+    def keep(self, signer: NodeId, place: Place, message: Message) -> None:
+        """The first statement at a place stays, and the first commit."""
+        self.keep_near(signer, place, message)
+        if not self.is_near(place):
+            odd = self._odd.setdefault(signer, {})
+            odd[place] = True
+            self._bound(signer, odd)
+
+    def keep_near(self, signer: NodeId, place: Place, message: Message) -> None:
+        """The same at a place that is known to be near."""
+        for memory in (self.said, self.commits) if type(message) is Commit else (self.said,):
+            kept: dict[Place, Any] = memory.get(signer) or memory.setdefault(signer, {})
+            if place not in kept:
+                kept[place] = message
+                if len(kept) > PLACES_MAX:
+                    _make_room(kept, self._odd.get(signer, {}))
+
+    def _bound(self, signer: NodeId, odd: dict[Place, bool]) -> None:
+        if len(odd) > ODD_MAX:
+            oldest = next(iter(odd))
+            for kept in (odd, self.said[signer], self.commits.get(signer, {})):
+                kept.pop(oldest, None)
+
+    def check_invariants(self) -> None:
+        for kept in (*self.said.values(), *self.commits.values()):
+            assert len(kept) <= PLACES_MAX, "statements remembered are bounded"
+        assert all(len(odd) <= ODD_MAX for odd in self._odd.values()), "odd places remembered are bounded"
+
+
+def _make_room(kept: dict[Place, Any], odd: dict[Place, bool]) -> None:
+    """The oldest place that is not odd goes."""
+    while len(kept) > PLACES_MAX:
+        oldest = next(iter(kept))
+        first = kept.pop(oldest)
+        if oldest in odd:
+            kept[oldest] = first
+
+
+class Strays:
+    """Statements that stand alone. Invariant: of each replica at most WAITING_MAX wait, and as many are to be shown."""
+
+    def __init__(self, is_placed: Callable[[Place], bool], is_signed: Callable[[NodeId, Message], bool]) -> None:
+        self._is_placed = is_placed
+        self._is_signed = is_signed
+        self._waiting: dict[NodeId, dict[Place, Any]] = {}
+        self._alone: dict[NodeId, dict[Place, Any]] = {}
+
+    def wait(self, signer: NodeId, place: Place, message: Message) -> None:
+        waiting = self._waiting.setdefault(signer, {})
+        waiting.setdefault(place, message)
+        if len(waiting) > WAITING_MAX:
+            self._waiting[signer] = self._thinned(signer, waiting)
+
+    def _thinned(self, signer: NodeId, waiting: dict[Place, Any]) -> dict[Place, Any]:
+        """Without those that have something beside them by now; without unsigned ones, if that is not enough; and at
+        last without the oldest."""
+        left = {place: said for place, said in waiting.items() if not self._is_placed(place)}
+        if len(left) > WAITING_MAX // 2:
+            left = {place: said for place, said in left.items() if self._is_signed(signer, said)}
+        return dict(itertools.islice(left.items(), max(0, len(left) - WAITING_MAX // 2), None))
+
+    def tick(self) -> tuple[list[Any], list[ViewChange]]:
+        """Those to be shown: what has waited since the tick before the last one and still stands alone, of each replica
+        in turn, so that nobody is hidden behind another."""
+        shown: list[Any] = []
+        views: list[ViewChange] = []
+        for signer, place, said in self._in_turn():
+            if isinstance(said, ViewChange):
+                if views:
+                    continue
+                views.append(said)
+            elif len(shown) == STRAYS_MAX:
+                break
+            elif self._is_signed(signer, said):
+                shown.append(said)
+            del self._alone[signer][place]
+        self._take_up()
+        return shown, views
+
+    def _in_turn(self) -> Iterator[tuple[NodeId, Place, Any]]:
+        alone = {
+            signer: {place: said for place, said in kept.items() if not self._is_placed(place)}
+            for signer, kept in sorted(self._alone.items())
+        }
+        self._alone = {signer: kept for signer, kept in alone.items() if kept}
+        queues = [[(signer, place, said) for place, said in kept.items()] for signer, kept in self._alone.items()]
+        return (one for turn in itertools.zip_longest(*queues) for one in turn if one is not None)
+
+    def _take_up(self) -> None:
+        """What waits becomes what stands alone; what was not shown yet comes first."""
+        waiting, self._waiting = self._waiting, {}
+        for signer, new in waiting.items():
+            kept = self._alone.get(signer, {}) | new
+            self._alone[signer] = dict(itertools.islice(kept.items(), max(0, len(kept) - WAITING_MAX), None))
+
+    def check_invariants(self) -> None:
+        for kept in (*self._waiting.values(), *self._alone.values()):
+            assert len(kept) <= WAITING_MAX, "statements that stand alone are bounded"
