@@ -354,12 +354,6 @@ class Verdict(Message, tag="pX", frozen=True):
 # ------------------------------------------------------------------------------------------------------ membership
 
 
-class EpochBegins(Message, tag="pB", frozen=True):
-    """On disk only: this replica has begun the epoch, in this view. What it said in earlier ones counts no more."""
-
-    view: U63
-
-
 class Links(Message, tag="pN", frozen=True):
     """On disk only: the links from the first configuration on; the last record counts."""
 
@@ -393,7 +387,6 @@ _IN_EPOCH: Final = (
     Voted,
     Leaves,
     Verdict,
-    EpochBegins,
 )
 Inner: Any = functools.reduce(operator.or_, _IN_EPOCH)
 

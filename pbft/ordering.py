@@ -47,8 +47,6 @@ class Ordering:
     def __init__(self, notary: Notary) -> None:
         self._notary = notary
         self.view = 0
-        self.begun_in = 0
-        """The view in which this replica began its epoch, without a NEW-VIEW."""
         self.active = True
         self.boundary: int | None = None
         """The last seq of this configuration, once its end is decided: nothing beyond is proposed or voted on."""
@@ -138,11 +136,6 @@ class Ordering:
         for seq in [seq for seq in self.slots if seq > boundary]:
             del self.slots[seq]
         self.latest, self.promised = self._capped(self.latest), self._capped(self.promised)
-
-    def begin(self, view: int) -> None:
-        """This replica begins its epoch in `view`."""
-        self.view = self.begun_in = view
-        self.active = True
 
     # --------------------------------------------------------------------------------------------------- normal case
 
@@ -485,10 +478,10 @@ class Ordering:
     def rejoin(self, view: int, *, begun: bool, asked: bool) -> int:
         """Wait for the NEW-VIEW of `view`, or a later one, unless the present view can be accounted for: it was begun,
         or asked for, and is not beyond what a correct replica can ask for. 1 if it cannot."""
-        if self.view <= view + 1 and (self.view == self.begun_in or (begun if self.active else asked)):
+        if self.view <= view + 1 and (self.view == 0 or (begun if self.active else asked)):
             return 0
         self.view = min(self.view, view)
-        self.active = self.view == self.begun_in
+        self.active = self.view == 0
         for slot in self.slots.values():
             slot.begin_view()
             if slot.prepared is not None and slot.prepared.view > self.view:

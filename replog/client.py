@@ -197,7 +197,8 @@ class ClientCore:
         self.client = client
         self.leader: NodeId = 0
         """Who is believed to order."""
-        self.view = 0
+        self._reached = (0, 0)
+        """Epoch and view of the leader that is believed in: each epoch begins in view 0."""
         self.low = start - 1
         self._chain = chain
         self._members: tuple[NodeId, ...] = tuple(range(n)) if chain is None else chain.known.ids
@@ -217,7 +218,7 @@ class ClientCore:
         self._queued_bytes = 0
         self._sent: dict[int, _Pending] = {}
         self._ended: set[int] = set()
-        self._claims: dict[NodeId, tuple[int, NodeId]] = {}
+        self._claims: dict[NodeId, tuple[tuple[int, int], NodeId]] = {}
         self._place = -1
         """Among the members, of the last replier."""
         self._lapses = dict.fromkeys(self._members, 0)
@@ -393,7 +394,7 @@ class ClientCore:
         return effects + self._fill(now)
 
     def _become(self, configuration: Configuration) -> None:
-        """Nothing counts any more that former members have said. The view goes on, under another leader perhaps."""
+        """Nothing counts any more that former members have said, and views begin anew."""
         assert self._chain is not None
         self._rules = self._chain.rules
         self._members = configuration.ids
@@ -404,7 +405,9 @@ class ClientCore:
         if self._authenticator is not None:
             self._authenticator.become(self._members)
             self._keys_asked = None
-        if self.leader not in self._lapses:
+        begins = (configuration.epoch, 0)
+        if self._reached < begins or self.leader not in self._lapses:
+            self._reached = max(self._reached, begins)
             self.leader = self._members[self.view % configuration.n]
 
     # ------------------------------------------------------------------------------------------------------------ time
@@ -506,7 +509,7 @@ class ClientCore:
             return self._take_key(now, sender, message.key)
         if type(message) is not Reply:
             return []
-        self._hear(sender, message.view, message.leader)
+        self._hear(sender, (message.epoch, message.view), message.leader)
         pending = self._sent.get(message.timestamp)
         if message.epoch > self.epoch and self._chain is not None and not self._chain.asks(sender):
             return self.ask_members(now, (sender,)) + self._answered(now, sender, message, pending)
@@ -555,16 +558,21 @@ class ClientCore:
         self.leader = pending.asked = leader
         return self._send((leader,), pending)
 
-    def _hear(self, sender: NodeId, view: int, leader: NodeId) -> None:
-        """A claim about who leads: believed when a reply quorum makes it, so one of them is correct. [CL99 4.1]"""
-        if view < self._claims.get(sender, (0, 0))[0]:
+    def _hear(self, sender: NodeId, reached: tuple[int, int], leader: NodeId) -> None:
+        """A claim about who leads in which epoch and view: believed when a reply quorum makes it, so one of them is
+        correct. [CL99 4.1]"""
+        if reached < self._claims.get(sender, ((0, 0), leader))[0]:
             return
-        self._claims[sender] = claim = (view, leader)
-        if view <= self.view and not (view == self.view and self._rules.reply_quorum == 1):
+        self._claims[sender] = claim = (reached, leader)
+        if reached <= self._reached and not (reached == self._reached and self._rules.reply_quorum == 1):
             return
         supporters = sum(said == claim for said in self._claims.values())
         if supporters >= self._rules.reply_quorum and leader in self._lapses:
-            self.view, self.leader = view, leader
+            self._reached, self.leader = reached, leader
+
+    @property
+    def view(self) -> int:
+        return self._reached[1]
 
     def check_invariants(self) -> None:
         timestamps = list(self._sent)

@@ -31,11 +31,6 @@ def counts_with_the_old_f(right: Any, self: Any, configuration: Any, stored: Any
     return replace(right(self, configuration, stored), f=self.configurations[0].f)
 
 
-@mutant("Epochs._anew", "mb the_view_in_which_an_epoch_began_outlives")
-def cuts_take_the_beginning_along(right: Any, self: Any, index: int) -> Any:
-    return (effect for effect in right(self, index) if type(effect.record).__name__ == "Links")
-
-
 @mutant("Epochs._anew", "mb a_restart_long_after_the_turn_finds")
 def cuts_take_the_chain_along(right: Any, self: Any, index: int) -> Any:
     return (effect for effect in right(self, index) if type(effect.record).__name__ != "Links")
@@ -145,4 +140,7 @@ def anybody_may_go(right: Any, held: Any) -> int:
     return len(held.members)
 
 
-returns("meets_nobody", [], "PbftCore._come_together", "mb one_that_began_far_ahead", "signatures")
+@mutant("PbftCore.begin", "pr one_that_asked_alone_in_each_epoch")
+def goes_on_in_the_view_it_asked_for(right: Any, self: Any, now: int, former: Any) -> Any:
+    self.ordering.view = former.view if former is not None else 0
+    return right(self, now, former)
