@@ -258,6 +258,7 @@ class PbftCore:
         stored = self.setup.stored
         records = sound(stored.records)
         self.ordering.discard(self.notary.base.seq)
+        self.ordering.executed(stored.index)
         proofs = [record for record in records if type(record) is CheckpointProof]
         proofs += self._recall_view([record for record in records if isinstance(record, VIEW_RECORDS)])
         for record in records:
@@ -367,20 +368,24 @@ class PbftCore:
         effects: list[Effect] = []
         if not self.execution.was_tentative:
             effects = self.intake.answer(slot.decided.requests, event.results, Answer.DONE)
-        self._look_for_the_end()
+        found = self._look_for_the_end()
         self.requests.executed(slot.decided, event.results)
         self.demands.executed(self._now, slot.decided.operations)
         new = any(result.results is not None for result in event.results)
         if new and slot.committed.view == self.view and self.ordering.active:
             self.patience.progress()
-        return self._go_on(effects)
+        if found:
+            effects += self._make_room() + self._replay()
+        return self._go_on(effects + self.ordering.executed(self.executed))
 
-    def _look_for_the_end(self) -> None:
+    def _look_for_the_end(self) -> bool:
         """Has a change of the members been decided? Asked only when nothing tentative is in the state."""
         boundary = self.setup.sessions.boundary(self._epoch)
-        if boundary is not None and boundary != self.ordering.boundary:
-            self.ordering.end_at(boundary)
-            self.requests.expect_nulls(True)
+        if boundary is None or boundary == self.ordering.boundary:
+            return False
+        self.ordering.end_at(boundary)
+        self.requests.expect_nulls(True)
+        return True
 
     @property
     def ends(self) -> int | None:
@@ -785,7 +790,8 @@ class PbftCore:
         self.checkpoints.restored(proof)
         self.ordering.boundary = None  # what another state said of it
         self._look_for_the_end()
-        effects = self._cut(proof) if self.checkpoints.is_certain(proof) else self._stand()
+        effects = self.ordering.executed(proof.seq)
+        effects += self._cut(proof) if self.checkpoints.is_certain(proof) else self._stand()
         return self._go_on(effects + self.intake.answer_swept())
 
 

@@ -70,7 +70,7 @@ STRANGER: Final = "neither a member, nor one that was or will be"
 class Epochs:
     """Invariants:
     `core` votes only if this replica is a member of the configuration that holds after the state it began with
-    a turn is made from a state at or beyond the boundary that is on this disk; the chain is there before any word
+    a turn is made from a state at or beyond the boundary that is on this disk: none is made twice, and forgotten words
     """
 
     lineage_type: type[Lineage] = Lineage
@@ -93,8 +93,6 @@ class Epochs:
         records = setup.stored.records
         chains = [record for record in records if isinstance(record, Links)]
         self.lineage = self.lineage_type(setup, chains[-1].links if chains else ())
-        self._linked = len(self.lineage.links)
-        """Links that are on this disk."""
         self.core: PbftCore | Outsider = self._recalled()
         self.epoch = self.core.setup.domain.epoch
 
@@ -165,8 +163,8 @@ class Epochs:
             self._append_own(epoch - 1)
         if configuration.member(me) is None or epoch >= len(self.lineage.configurations):
             return self._outsider(self._placed(stored))
-        records = Stored(self._records_of(epoch), stored.index, stored.digest)
-        return self._make(self.lineage.setup_of(configuration, records))
+        known = Stored(self._records_of(epoch), stored.index, stored.digest)
+        return self._make(self.lineage.setup_of(configuration, known))
 
     def _records_of(self, epoch: int) -> list[Message]:
         bare = [record for record in self._setup.stored.records if not isinstance(record, (InEpoch, Links))]
@@ -206,10 +204,7 @@ class Epochs:
         return bool(self._setup.config.auth != "macs")
 
     def _started(self) -> list[Effect]:
-        begun: list[Effect] = []
-        if self._linked < len(self.lineage.links):  # a crash came before they were written
-            begun = [Persist(Links(self.lineage.links), self._setup.stored.index + 1), *self._note_epoch()]
-        return begun + self._do(Started()) + self._members()
+        return (self._note_epoch() if self.epoch else []) + self._do(Started()) + self._members()
 
     # ------------------------------------------------------------------------------------------------------ the turn
 
@@ -234,7 +229,7 @@ class Epochs:
         return self._turn(latest, placed, None) if known else []
 
     def _turn(self, configuration: Configuration, placed: CheckpointProof, former: PbftCore | None) -> list[Effect]:
-        """Exchange the core. `placed`: the state on disk. Nothing of the new epoch leaves before the chain is there."""
+        """Exchange the core. `placed`: the state on disk, from which a restart would make the same turn again."""
         stop: list[Effect] = [CancelTimer(name) for name in TIMERS]
         index = placed.seq + 1
         chain: list[Effect] = [Persist(Links(self.lineage.links), index)]
@@ -253,10 +248,10 @@ class Epochs:
         self, configuration: Configuration, placed: CheckpointProof, former: PbftCore | None
     ) -> list[Message]:
         """What the new epoch begins with: the proof of a state that lies beyond its beginning, leave that was given to
-        be refreshed. No view: all begin in view 0, so that each view beyond was asked for by a quorum of this epoch."""
-        records: list[Message] = []
-        if placed.seq > self.lineage.begins(configuration.epoch)[0]:
-            records.append(placed)
+        be refreshed. Its view is 0, whatever the last one's was: members that began in different views would be beyond
+        what a refresh thinks that a correct replica can be."""
+        begins = self.lineage.begins(configuration.epoch)[0]
+        records: list[Message] = [placed] if placed.seq > begins else []
         return records + (former.recovery.leave.passed_on(configuration.ids) if former is not None else [])
 
     def _replay(self) -> list[Effect]:
@@ -418,14 +413,10 @@ class Epochs:
         elif isinstance(effect, Accuse) and epoch:
             yield msgspec.structs.replace(effect, epoch=epoch)
         elif isinstance(effect, Trim):
-            yield from self._anew(effect.upto + 1)
+            yield Persist(Links(self.lineage.links), effect.upto + 1)  # what the cut must leave (P44)
             yield effect
         else:
             yield effect
-
-    def _anew(self, index: int) -> Iterator[Effect]:
-        """What a cut of the log must leave (P44)."""
-        yield Persist(Links(self.lineage.links), index)
 
     def _members(self) -> list[Effect]:
         """Whom to be linked with, when that changes."""

@@ -197,8 +197,8 @@ class ClientCore:
         self.client = client
         self.leader: NodeId = 0
         """Who is believed to order."""
-        self._reached = (0, 0)
-        """Epoch and view of the leader that is believed in: each epoch begins in view 0."""
+        self._term = (0, 0)
+        """Epoch and view in which it does."""
         self.low = start - 1
         self._chain = chain
         self._members: tuple[NodeId, ...] = tuple(range(n)) if chain is None else chain.known.ids
@@ -359,6 +359,10 @@ class ClientCore:
     # --------------------------------------------------------------------------------------------------------- members
 
     @property
+    def view(self) -> int:
+        return self._term[1]
+
+    @property
     def epoch(self) -> int:
         """Of the configuration whose members count."""
         return 0 if self._chain is None else self._chain.known.epoch
@@ -394,7 +398,7 @@ class ClientCore:
         return effects + self._fill(now)
 
     def _become(self, configuration: Configuration) -> None:
-        """Nothing counts any more that former members have said, and views begin anew."""
+        """Nothing counts any more that former members have said. An epoch begins in view 0."""
         assert self._chain is not None
         self._rules = self._chain.rules
         self._members = configuration.ids
@@ -405,9 +409,9 @@ class ClientCore:
         if self._authenticator is not None:
             self._authenticator.become(self._members)
             self._keys_asked = None
-        begins = (configuration.epoch, 0)
-        if self._reached < begins or self.leader not in self._lapses:
-            self._reached = max(self._reached, begins)
+        if self._term < (configuration.epoch, 0):
+            self._term, self.leader = (configuration.epoch, 0), self._members[0]
+        elif self.leader not in self._lapses:
             self.leader = self._members[self.view % configuration.n]
 
     # ------------------------------------------------------------------------------------------------------------ time
@@ -558,21 +562,17 @@ class ClientCore:
         self.leader = pending.asked = leader
         return self._send((leader,), pending)
 
-    def _hear(self, sender: NodeId, reached: tuple[int, int], leader: NodeId) -> None:
-        """A claim about who leads in which epoch and view: believed when a reply quorum makes it, so one of them is
-        correct. [CL99 4.1]"""
-        if reached < self._claims.get(sender, ((0, 0), leader))[0]:
+    def _hear(self, sender: NodeId, term: tuple[int, int], leader: NodeId) -> None:
+        """A claim about who leads: believed when a reply quorum makes it, so one of them is correct. [CL99 4.1]
+        `term`: epoch and view; each epoch has views of its own."""
+        if sender in self._claims and term < self._claims[sender][0]:
             return
-        self._claims[sender] = claim = (reached, leader)
-        if reached <= self._reached and not (reached == self._reached and self._rules.reply_quorum == 1):
+        self._claims[sender] = claim = (term, leader)
+        if term <= self._term and not (term == self._term and self._rules.reply_quorum == 1):
             return
         supporters = sum(said == claim for said in self._claims.values())
         if supporters >= self._rules.reply_quorum and leader in self._lapses:
-            self._reached, self.leader = reached, leader
-
-    @property
-    def view(self) -> int:
-        return self._reached[1]
+            self._term, self.leader = term, leader
 
     def check_invariants(self) -> None:
         timestamps = list(self._sent)

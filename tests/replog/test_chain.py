@@ -305,20 +305,20 @@ class TestClient:
         assert asked.to == (3,)
         assert not questions(core.on_message(2, 3, later)), "it is asked already"
 
-    def test_views_begin_anew_with_each_configuration(self) -> None:
+    def test_each_epoch_has_views_of_its_own(self) -> None:
         core = client()
         core.submit(0, [b"op"])
         for node in (0, 1):
             core.on_message(1, node, Reply(9, Answer.DONE, b"", 6, 2))
         assert (core.view, core.leader) == (6, 2)
         core.on_message(1, 0, ConfigurationAnswer(0, LINKS[:1]))
-        assert (core.view, core.leader) == (0, 0), "the members are 0 1 3 4"
+        assert (core.view, core.leader) == (0, 0), "2 has left; the members are 0 1 3 4"
         for node in (0, 1):
-            core.on_message(2, node, Reply(9, Answer.DONE, b"", 7, 3))
-        assert (core.view, core.leader) == (0, 0), "said of the epoch before"
+            core.on_message(1, node, Reply(9, Answer.DONE, b"", 7, 1))
+        assert core.leader == 0, "said in the old epoch"
         for node in (0, 1):
-            core.on_message(2, node, Reply(9, Answer.DONE, b"", 2, 3, epoch=1))
-        assert (core.view, core.leader) == (2, 3)
+            core.on_message(1, node, Reply(9, Answer.DONE, b"", 1, 1, epoch=1))
+        assert (core.view, core.leader) == (1, 1)
 
     def test_later_requests_name_members_as_repliers(self) -> None:
         def digests(n: int, f: int) -> ClientRules:

@@ -31,9 +31,9 @@ def counts_with_the_old_f(right: Any, self: Any, configuration: Any, stored: Any
     return replace(right(self, configuration, stored), f=self.configurations[0].f)
 
 
-@mutant("Epochs._anew", "mb a_restart_long_after_the_turn_finds")
-def cuts_take_the_chain_along(right: Any, self: Any, index: int) -> Any:
-    return (effect for effect in right(self, index) if type(effect.record).__name__ != "Links")
+@mutant("Epochs._dress", "mb a_restart_long_after_the_turn_finds")
+def cuts_take_the_chain_along(right: Any, self: Any, effect: Any) -> Any:
+    return (one for one in right(self, effect) if type(getattr(one, "record", None)).__name__ != "Links")
 
 
 @mutant("Epochs._records_of", "mb a_new_view_of_an_old_epoch_begins_none")
@@ -80,6 +80,21 @@ def waits_for_no_boundary(right: Any, self: Any) -> Any:
 def fills_no_epoch_up(right: Any, self: Any) -> Any:
     self.requests.expect_nulls(True)
     return self.proposing.fill(self.recovery.leave.point)
+
+
+@mutant("PbftCore._on_applied", "mb null_requests_that_come_before", "signatures")
+def waits_for_a_tick(right: Any, self: Any, event: Any) -> Any:
+    """Before it fills an epoch up."""
+    make_room, self._make_room = self._make_room, list
+    try:
+        return right(self, event)
+    finally:
+        self._make_room = make_room
+
+
+@mutant("Acceptance.on_pre_prepare", "mb null_requests_that_come_before", "signatures")
+def drops_null_requests_that_come_first(right: Any, self: Any, sender: int, message: Any) -> Any:
+    return [] if not (message.requests or self.requests._nulls) else right(self, sender, message)
 
 
 @mutant("Lineage.hear", "mb forged_links_are_refused", "signatures")
@@ -140,7 +155,30 @@ def anybody_may_go(right: Any, held: Any) -> int:
     return len(held.members)
 
 
-@mutant("PbftCore.begin", "pr one_that_asked_alone_in_each_epoch")
-def goes_on_in_the_view_it_asked_for(right: Any, self: Any, now: int, former: Any) -> Any:
-    self.ordering.view = former.view if former is not None else 0
-    return right(self, now, former)
+@mutant("Ordering.executed", "mb nothing_is_committed_a_window_beyond")
+def commits_whatever_is_prepared(right: Any, self: Any, seq: int) -> Any:
+    self.reach = 2**62
+    return []
+
+
+@mutant("Ordering.executed", "mb nothing_is_committed_a_window_beyond")
+def forgets_what_waits_for_the_state(right: Any, self: Any, seq: int) -> Any:
+    right(self, seq)
+    return []
+
+
+@mutant("Epochs._turn", "mb what_was_promised_in_an_epoch_outlives_a_refresh")
+def takes_its_view_along(right: Any, self: Any, configuration: Any, placed: Any, former: Any) -> Any:
+    """Into the next epoch, however alone it was in it."""
+    make, view = self._make, former.view if former is not None else 0
+
+    def ahead(setup: Any) -> Any:
+        core = make(setup)
+        core.ordering.view = view
+        return core
+
+    self._make = ahead
+    try:
+        return right(self, configuration, placed, former)
+    finally:
+        self._make = make
