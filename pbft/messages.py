@@ -432,6 +432,7 @@ RECORDS: Final[Codec[Any]] = Codec(
     CommitProof,
     Committed,
     BatchData,
+    Checkpoint,
     CheckpointProof,
     ViewChange,
     NewView,

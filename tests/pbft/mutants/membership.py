@@ -155,18 +155,6 @@ def anybody_may_go(right: Any, held: Any) -> int:
     return len(held.members)
 
 
-@mutant("Ordering.executed", "mb nothing_is_committed_a_window_beyond")
-def commits_whatever_is_prepared(right: Any, self: Any, seq: int) -> Any:
-    self.reach = 2**62
-    return []
-
-
-@mutant("Ordering.executed", "mb nothing_is_committed_a_window_beyond")
-def forgets_what_waits_for_the_state(right: Any, self: Any, seq: int) -> Any:
-    right(self, seq)
-    return []
-
-
 @mutant("Epochs._turn", "mb what_was_promised_in_an_epoch_outlives_a_refresh")
 def takes_its_view_along(right: Any, self: Any, configuration: Any, placed: Any, former: Any) -> Any:
     """Into the next epoch, however alone it was in it."""
