@@ -59,6 +59,7 @@ FILES = {
     "so": "replog/test_storage",
     "rs": "replog/test_request",
     "qu": "replog/test_quorum",
+    "ti": "replog/test_timestamps",
 }
 """What the map calls a file of tests."""
 
