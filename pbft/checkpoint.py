@@ -10,14 +10,15 @@ from pbft.claims import Claims
 from pbft.messages import Checkpoint, CheckpointProof, Claim, Vote
 from pbft.notary import Notary
 from pbft.slots import Tally
-from replog.core import Effect, Send
+from replog.core import Effect, Note, Persist, Send
 from replog.types import Digest, Message, NodeId
 
 
 class Checkpoints:
     """Invariants:
     stable.seq <= certified.seq <= proven.seq; each was verified, and this replica has executed up to `stable`
-    `own` and `votes` hold multiples of checkpoint_interval above the stable one, within the log window
+    `own`, `said` and `votes` hold multiples of checkpoint_interval above the stable one, within the log window
+    of one seq this replica signs one digest, whatever becomes of its state: the first one is on disk before it leaves
     """
 
     def __init__(self, notary: Notary) -> None:
@@ -29,17 +30,29 @@ class Checkpoints:
         self.certified: CheckpointProof = notary.base
         """The highest one that a quorum vouches for: once this replica has that state, the log may be cut there."""
         self.own: dict[int, Digest] = {}
+        """Of this replica's state."""
+        self.said: dict[int, Digest] = {}
+        """What it has signed: another one if its state was replaced since."""
         self.votes: dict[int, Tally] = {}
 
     def on_own(self, seq: int, digest: Digest) -> list[Effect]:
-        """This replica's state after `seq`: say it, and count it."""
+        """This replica's state after `seq`: say it, and count it. Not if it has said otherwise: either its state was
+        wrong then, or more than f lie, and nobody can tell which. (P16)"""
         self.own[seq] = digest
+        anew = seq not in self.said
+        if self.said.setdefault(seq, digest) != digest:
+            return [Note("diverged", {"index": seq})]
         signature = self._notary.sign("checkpoint", (seq, digest, self._notary.me))
         message = Checkpoint(seq, digest, self._notary.me, signature)
         if seq > self.proven.seq:
             self.votes.setdefault(seq, Tally()).good.add(self._notary.me, digest, signature)
             self._prove(seq, digest)
-        return [Send(self._notary.others, message), *self._notary.witness.stated(message)]
+        kept: list[Effect] = [Persist(message, seq)] if anew else []
+        return [*kept, Send(self._notary.others, message), *self._notary.witness.stated(message)]
+
+    def recall(self, record: Checkpoint) -> None:
+        """From this replica's own disk."""
+        self.said.setdefault(record.seq, record.digest)
 
     def on_vote(self, message: Checkpoint) -> list[Effect]:
         """A vote within the window. Nobody is believed to be further than a quorum says (P42, P43)."""
@@ -92,8 +105,9 @@ class Checkpoints:
     def _drop(self) -> None:
         for seq in [seq for seq in self.votes if seq <= self.proven.seq]:
             del self.votes[seq]
-        for seq in [seq for seq in self.own if seq < self.stable.seq]:
-            del self.own[seq]
+        for digests in (self.own, self.said):
+            for seq in [seq for seq in digests if seq < self.stable.seq]:
+                del digests[seq]
 
     def reached(self, executed: int) -> CheckpointProof | None:
         """The proved checkpoint that this replica can now stand on, if there is one beyond the stable one."""
@@ -125,6 +139,14 @@ class Checkpoints:
         """The state became the one of `proof`: that digest is the own one now, later ones were of another state."""
         self.own = {seq: digest for seq, digest in self.own.items() if seq < proof.seq}
         self.own[proof.seq] = proof.digest
+
+    def signed(self) -> int:
+        """The highest seq of a proof that proves something to anybody, checked anew. [CL02 estimation]"""
+        held = [proof.seq for proof in (self.proven, self.certified, self.stable) if self._proves(proof)]
+        return max(held, default=0)
+
+    def _proves(self, proof: CheckpointProof) -> bool:
+        return self._notary.transferable and not self._notary.flaw_in_checkpoint(proof)
 
     def distrust(self, highest: int) -> int:
         """Keep the proofs that stand: none beyond `highest`, and, where certificates prove anything, none with a flaw.
@@ -159,7 +181,8 @@ class Checkpoints:
         window = self._notary.log_window
         assert self.stable.seq <= self.certified.seq <= self.proven.seq, "stable <= certified <= proven"
         assert all(self.proven.seq < seq <= self.proven.seq + window for seq in self.votes), "votes within the window"
-        assert len(self.own) <= 2 + window // self._notary.checkpoint_interval, "own checkpoints are bounded"
+        most = 2 + window // self._notary.checkpoint_interval
+        assert max(len(self.own), len(self.said)) <= most, "own checkpoints are bounded"
 
 
 class ClaimedCheckpoints(Checkpoints):

@@ -258,12 +258,13 @@ class PbftCore:
         stored = self.setup.stored
         records = sound(stored.records)
         self.ordering.discard(self.notary.base.seq)
-        self.ordering.executed(stored.index)
         proofs = [record for record in records if type(record) is CheckpointProof]
         proofs += self._recall_view([record for record in records if isinstance(record, VIEW_RECORDS)])
         for record in records:
             if type(record) is Leaves:
                 self.recovery.leave.recall(record)
+            if type(record) is Checkpoint:
+                self.checkpoints.recall(record)
             self.ordering.recall(record)
         self.view_changes.recall_votes(self.ordering)
         for proof in sorted(proofs, key=lambda proof: proof.seq):
@@ -376,7 +377,7 @@ class PbftCore:
             self.patience.progress()
         if found:
             effects += self._make_room() + self._replay()
-        return self._go_on(effects + self.ordering.executed(self.executed))
+        return self._go_on(effects)
 
     def _look_for_the_end(self) -> bool:
         """Has a change of the members been decided? Asked only when nothing tentative is in the state."""
@@ -408,7 +409,7 @@ class PbftCore:
         if target is not None and (event.index, event.digest) == (target.seq, target.digest):
             return self._on_restored(target)
         self.execution.checkpointed()
-        # What the vote says must outlive a power cut: the state may not be saved yet, the way to it is on disk first.
+        # What the vote says must outlive a power cut: the state may not be saved yet; the way to it is on disk first.
         effects = [*self.ordering.save(), *self.checkpoints.on_own(event.index, event.digest)]
         return self._go_on(effects + self._stand())
 
@@ -788,10 +789,9 @@ class PbftCore:
         self.transfer.stop()
         self.execution.jump(proof.seq)
         self.checkpoints.restored(proof)
-        self.ordering.boundary = None  # what another state said of it
+        self.ordering.reopen()
         self._look_for_the_end()
-        effects = self.ordering.executed(proof.seq)
-        effects += self._cut(proof) if self.checkpoints.is_certain(proof) else self._stand()
+        effects = self._cut(proof) if self.checkpoints.is_certain(proof) else self._stand()
         return self._go_on(effects + self.intake.answer_swept())
 
 

@@ -69,7 +69,7 @@ class Execution:
         """What is to be carried out now. [CL99 4.2] (P26)"""
         if self._busy or self._transfer.running or self.is_void:
             return []
-        slot = self._ordering.slots.get(self.executed + 1)
+        slot = self._ordering.due(self.executed + 1)
         undone: list[Effect] = []
         if self.tentative is not None:
             if self._stands(slot):

@@ -400,6 +400,7 @@ RECORDS: Final[Codec[Any]] = Codec(
     CommitProof,
     Committed,
     BatchData,
+    Checkpoint,
     CheckpointProof,
     ViewChange,
     NewView,

@@ -40,7 +40,7 @@ class Ordering:
 
     Invariants:
       `active`: this replica votes in `view`; not active: it has asked for `view` and votes in none
-      low < seq <= high for every slot                                                         [CL99 4.2]
+      low < seq <= high for every slot but those beyond the boundary, which nobody goes on with [CL99 4.2]
       `next_seq`, at the primary, is above every seq that this replica has proposed in this view
     """
 
@@ -50,9 +50,6 @@ class Ordering:
         self.active = True
         self.boundary: int | None = None
         """The last seq of this configuration, once its end is decided: nothing beyond is proposed or voted on."""
-        self.reach = notary.base.seq + notary.log_window
-        """COMMIT is sent for nothing beyond: a whole window beyond what this replica has executed. A change that it has
-        still to execute ends the epoch no earlier, so what it commits is never dropped."""
         self.low = 0
         self.floor = 0
         """min-s of the NEW-VIEW that began this view: what lies at or below it is decided, whoever proposes there."""
@@ -132,13 +129,20 @@ class Ordering:
         return high if self.boundary is None else min(high, self.boundary)
 
     def end_at(self, boundary: int) -> None:
-        """A change of the members is decided. Nobody who has executed it has voted for anything beyond, see
-        `docs/membership.md`; what a replica that lagged has voted for there is executed by nobody."""
+        """A change of the members is decided: nobody votes for anything beyond any more, nor executes it. What was
+        voted for there stays, and is shown in VIEW-CHANGEs: more than f liars can have brought it about (P16)."""
         self.boundary = boundary
         self.high = self._capped(self.high)
-        for seq in [seq for seq in self.slots if seq > boundary]:
-            del self.slots[seq]
         self.latest, self.promised = self._capped(self.latest), self._capped(self.promised)
+
+    def reopen(self) -> None:
+        """Another state has taken the place of the one that said where the epoch ends."""
+        self.boundary = None
+        self.high = max(self.high, max(self.slots, default=0))
+
+    def due(self, seq: int) -> Slot | None:
+        """The slot of `seq`, if it is for this epoch to execute."""
+        return self.slots.get(seq) if self.boundary is None or seq <= self.boundary else None
 
     # --------------------------------------------------------------------------------------------------- normal case
 
@@ -215,19 +219,12 @@ class Ordering:
         effects: list[Effect] = []
         if slot.prepared is None or slot.prepared.view < self.view:
             effects += self._settle(slot, slot.prepares, "prepare", slot.digest, self._notary.quorum - 1)
-            if self.is_prepared(slot) and slot.seq <= self.reach:
+            if self.is_prepared(slot):
                 effects += self._send_commit(slot)
         if slot.committed is None:
             effects += self._settle(slot, slot.commits, "commit", slot.digest, self._notary.quorum)
             self._decide(slot, slot.digest)
         return effects
-
-    def executed(self, seq: int) -> list[Effect]:
-        """This replica has the state of `seq`: what was prepared beyond its reach may be committed."""
-        before, self.reach = self.reach, max(self.reach, seq + self._notary.log_window)
-        if self.latest <= before:
-            return []
-        return [effect for slot in self.above(before) for effect in self._advance(slot)]
 
     def _send_commit(self, slot: Slot) -> list[Effect]:
         """Prepared: the certificate is on disk before COMMIT leaves, for the next view's sake. [CL99 4.2] (P16)"""
@@ -286,14 +283,15 @@ class Ordering:
             return []
         slot.keep(batch)
         effects: list[Effect] = [Persist(BatchData(seq, batch.time, batch.raws), seq)]
-        if self.active and batch.digest == slot.digest:
+        if self.active and batch.digest == slot.digest and seq <= self.high:
             effects += self._send_prepare(slot) + self._advance(slot)
         return effects
 
     def complete(self) -> bool:
         """Whether the body of everything that this view began with is here; what came later came with its body."""
         if not self._complete:
-            self._complete = all(slot.body is not None for slot in self.slots.values() if slot.digest is not None)
+            accepted = [slot for slot in self.slots.values() if slot.digest is not None and slot.seq <= self.high]
+            self._complete = all(slot.body is not None for slot in accepted)
         return self._complete
 
     # ---------------------------------------------------------------------------------------------------------- views
@@ -356,7 +354,7 @@ class Ordering:
 
     def flags(self, executed: int) -> bytes:
         """A byte a slot from `executed + 1` to the last that is not empty, within two windows: what there is."""
-        last = min(max(self.slots, default=executed), executed + 2 * self._notary.log_window)
+        last = min(self._capped(max(self.slots, default=executed)), executed + 2 * self._notary.log_window)
         return bytes(self._flag(self.slots.get(seq)) for seq in range(executed + 1, last + 1))
 
     def _flag(self, slot: Slot | None) -> int:
@@ -503,7 +501,9 @@ class Ordering:
     def check_invariants(self) -> None:
         assert self.boundary is None or self.high <= self.boundary, "nothing beyond the boundary is voted on"
         for seq, slot in self.slots.items():
-            assert self.low < seq <= self.high, f"slot {seq} lies within ({self.low}, {self.high}]"
+            beyond = self.boundary is not None and seq > self.boundary
+            assert self.low < seq, f"slot {seq} lies above {self.low}"
+            assert seq <= self.high or beyond, f"slot {seq} lies below {self.high}, or beyond the boundary"
             assert seq > self.useless, f"slot {seq} lies beyond what is kept no more, {self.useless}"
             if slot.prepared is not None:
                 assert slot.prepared.view <= self.view, f"slot {seq} prepared in a view to come"

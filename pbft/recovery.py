@@ -392,14 +392,16 @@ class Recovery:
         is one above a quorum's at most, since only a quorum's wish lets it go on. [CL02 estimation]
 
         One that held nothing of the kind when it asked keeps all that nobody's signature speaks against: what came
-        since may lie beyond the estimate, and promises rest on it.
+        since may lie beyond the estimate, and promises rest on it. Nor are words believed against what a quorum has
+        signed: then more than f lie, and a correct replica forgets nothing for their sake.
         """
+        self._notary.forget()
+        base, view = max(base, self._checkpoints.signed()), max(view, self._view_changes.signed())
         self.phase, self.limit = Phase.CHECKING, base + self._notary.log_window
         note = {"limit": self.limit, "dropped": 0}
         verdict: list[Effect] = [Persist(Verdict(self.limit, base, view + 1), 0)]
         if self._before.is_within(self.limit, base, view + 1):
             self.limit, base, view, verdict = SEQ_MAX, SEQ_MAX, SEQ_MAX, []
-        self._notary.forget()
         self._dropped = self._checkpoints.distrust(base)
         if self._checkpoints.stable.seq < self._ordering.low or self._execution.executed > self.limit:
             self._execution.void(self._checkpoints.stable.seq)

@@ -87,6 +87,11 @@ class Asking(Generic[Asks, Begins]):
         """Why the NEW-VIEW at hand cannot have begun a view."""
         return ""
 
+    def signed(self) -> int:
+        """The view that a quorum has asked for with its signatures, checked anew. [CL02 estimation]"""
+        proves = self.new_view is not None and self._notary.transferable and not self.flaw_in_begun()
+        return self.new_view.view if proves and self.new_view is not None else 0
+
     def distrust(self, highest: int) -> int:
         """Forget the own view-change, or the NEW-VIEW, if it is for a view beyond `highest` or has a flaw. How many.
         [CL02 proactive recovery]"""

@@ -45,6 +45,7 @@ from replog.live.locks import FolderLock, Held
 from replog.membership import Configuration, ConfigurationAnswer, Link
 from replog.roster import Roster
 from replog.statemachine import StateMachine, decode_outcome
+from replog.timestamps import Timestamps
 from replog.types import (
     MEMBERSHIP,
     LogEntry,
@@ -76,8 +77,6 @@ FOLLOW_S = 0.1
 LOG_COUNT = 256
 LOG_WAIT_S = 0.5
 LOG_POLL_S = 0.1
-TIMESTAMP_DIGITS_MAX = 17
-"""Of a timestamp that was noted: the present has 16, and a message has room for 18."""
 SETTLED_S = 1.0
 """After this long without a link a replica is not waited for."""
 
@@ -166,11 +165,12 @@ class LogClient:
         self._lock = await self._take_lock(folder)
         limits = ClientLimits(give_up_us=int(2e6 * self.timeout))
         try:
-            start = first_timestamp(folder)
+            self._timestamps = Timestamps(folder)
         except BaseException:
             self._lock.release()
             raise
         chain = self._roster.chain() if self._roster.changing else None
+        start = self._timestamps.first
         self._core = ClientCore(self.name, config.n, self._rules, signer, config.domain, limits, start, chain=chain)
         self._closed = False
         self._opened = time.monotonic()
@@ -215,6 +215,7 @@ class LogClient:
         self._waiting.clear()
         self._under_way.clear()
         await self._links.close()
+        self._timestamps.end()
         self._lock.release()
 
     @property
@@ -366,6 +367,12 @@ class LogClient:
         while self._waiting and len(self._under_way) < UNDER_WAY_MAX:
             calls = self._next_pack()
             operations = [operation for call in calls for operation in call.operations]
+            try:
+                self._timestamps.take()
+            except OSError as error:
+                for call in calls:
+                    _fail(call, NotCommitted(f"not sent: its timestamp cannot be noted: {error}"))
+                continue
             now = monotonic()
             timestamp, effects = self._core.submit(now, operations, calls[0].read_only, calls[0].flags)
             for call in calls:
@@ -547,20 +554,6 @@ class LogClient:
     def _of_members(self, answers: Mapping[NodeId, Any]) -> list[Any]:
         """Who is to join is linked too, and counts for nothing yet."""
         return [answer for node, answer in answers.items() if self.members.member(node) is not None]
-
-
-def first_timestamp(folder: Path) -> int:
-    """A timestamp beyond all that this client used before: the time of day in microseconds, or what the last life noted
-    if the clock was set back. A life uses fewer timestamps than it has microseconds. Raises ConfigError for a file that
-    holds no such number."""
-    path = folder / "timestamp"
-    text = path.read_text(errors="replace").strip() if path.is_file() else ""
-    if text and not (text.isascii() and text.isdigit() and len(text) <= TIMESTAMP_DIGITS_MAX):
-        rule = f"must be a number of at most {TIMESTAMP_DIGITS_MAX} digits, microseconds since 1970; remove the file"
-        raise ConfigError(f"{path}: {text[:40]!r}: {rule}")
-    start = max(time.time_ns() // 1000, int(text) + 1 if text else 0)
-    path.write_text(str(start))
-    return start
 
 
 def agreed_entries(answers: Iterable[LogReply], first: int, need: int) -> list[LogEntry]:

@@ -1,9 +1,9 @@
 """What a replica says of a folder that it cannot start from: a named error, and everything is let go."""
 
 import asyncio
+import errno
 import logging
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -11,12 +11,13 @@ import pytest
 from replog import create_cluster
 from replog.apps.kv import KeyValue
 from replog.config import ClusterConfig, storage_owner
-from replog.errors import ConfigError
+from replog.errors import ConfigError, NotCommitted, OutcomeUnknown
 from replog.executor import Executor
-from replog.live.client import LogClient, first_timestamp
+from replog.live.client import LogClient
 from replog.live.locks import FolderLock
 from replog.live.node import Node
 from replog.storage import Storage, StorageFailed
+from replog.timestamps import Timestamps
 from tests.live.test_crash import free_ports
 
 pytestmark = pytest.mark.live
@@ -99,13 +100,32 @@ async def test_a_noted_timestamp_that_none_can_be_is_named(tmp_path: Path, text:
     FolderLock(path.parent).release()
 
 
-@pytest.mark.parametrize("noted", ["", "7\n", "99999999999999999"])
-def test_a_life_begins_beyond_what_was_noted(tmp_path: Path, noted: str) -> None:
-    (tmp_path / "timestamp").write_text(noted)
-    now = time.time_ns() // 1000
-    start = first_timestamp(tmp_path)
-    assert start >= max(now, int(noted or 0) + 1)
-    assert (tmp_path / "timestamp").read_text() == str(start)
+async def test_a_client_whose_clock_is_set_back_uses_no_timestamp_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody runs: what the first life has sent and nobody has answered counts as used."""
+    config, used = make(tmp_path), []
+    for second in (1_700_000_000, 1_699_999_000):
+        monkeypatch.setattr("time.time_ns", lambda second=second: second * 10**9)
+        async with LogClient(config, connect_timeout=None) as client:
+            calls = [asyncio.create_task(client.call("put", key, "1")) for key in "abc"]
+            for _ in range(10):
+                await asyncio.sleep(0)
+            used.append(set(client._under_way))
+        assert all(isinstance(end, OutcomeUnknown) for end in await asyncio.gather(*calls, return_exceptions=True))
+    assert len(used[0]) > 0
+    assert min(used[1]) > max(used[0])
+
+
+async def test_what_cannot_be_noted_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Timestamps) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with LogClient(make(tmp_path), connect_timeout=None) as client:
+        monkeypatch.setattr(Timestamps, "take", full)
+        with pytest.raises(NotCommitted, match=r"its timestamp cannot be noted: .*No space left"):
+            await client.call("put", "k", "1")
+        assert not client._under_way
 
 
 async def test_a_torn_end_of_the_log_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -33,16 +33,22 @@ class Liar:
 
     def __init__(self, cluster: Cluster, node: int, rng: random.Random, rate: float = 0.3) -> None:
         self.cluster, self.node, self.rng, self.rate = cluster, node, rng, rate
-        self.notary: Notary = cluster.core(node).notary
         self.old: list[Any] = []
         self.acts = 0
+
+    @property
+    def notary(self) -> Notary:
+        return self.cluster.core(self.node).notary
+
+    def read(self, packet: Packet) -> Any:
+        return packet.message
 
     def speak(self, packet: Packet) -> list[Packet]:
         """What leaves in place of `packet`."""
         if self.rng.random() > self.rate:
             return [packet]
         self.acts += 1
-        message = packet.message
+        message = self.read(packet)
         self.old.append(message)
         act = self.rng.randrange(5)
         if act == 0:
@@ -116,6 +122,8 @@ class Liar:
 class Chance:
     """A cluster under one random schedule."""
 
+    liar_type: type[Liar] = Liar
+
     def __init__(
         self,
         seed: int,
@@ -129,10 +137,10 @@ class Chance:
         signatures: str = "hash",
     ) -> None:
         self.rng = random.Random(seed)
-        self.cluster = Cluster(n, options if options is not None else SMALL, cores, signatures, core)
+        self.cluster = self.make(n, options if options is not None else SMALL, cores, signatures, core)
         nodes = list(range(n))
         self.rng.shuffle(nodes)
-        self.liars = {node: Liar(self.cluster, node, self.rng) for node in nodes[:liars]}
+        self.liars = {node: self.liar_type(self.cluster, node, self.rng) for node in nodes[:liars]}
         self.crashes = crashes
         self.refreshes = refreshes
         self.lost = 0
@@ -143,6 +151,9 @@ class Chance:
         self._plain_send = self.cluster.send
         self.cluster.send = self._send  # type: ignore[method-assign]
 
+    def make(self, n: int, options: dict[str, Any], cores: Any, signatures: str, core: Any) -> Cluster:
+        return Cluster(n, options, cores, signatures, core)
+
     def _send(self, packet: Packet) -> None:
         liar = self.liars.get(packet.sender) if isinstance(packet.sender, int) else None
         for said in liar.speak(packet) if liar is not None else [packet]:
@@ -151,7 +162,18 @@ class Chance:
     # ----------------------------------------------------------------------------------------------------- the bad time
 
     def trouble(self, steps: int) -> None:
-        acts: list[tuple[Callable[[], None], float]] = [
+        acts = self.acts()
+        weights = [weight for _, weight in acts]
+        for _ in range(steps):
+            self.rng.choices(acts, weights)[0][0]()
+        self.disks_are(sync=True, save=True)
+        for node in range(self.cluster.n):
+            if node not in self.cluster.servers:
+                self.cluster.start(node)
+
+    def acts(self) -> list[tuple[Callable[[], None], float]]:
+        """What may happen, and how often."""
+        return [
             (self.deliver, 60),
             (self.drop, 3),
             (self.duplicate, 3),
@@ -164,13 +186,6 @@ class Chance:
             (self.sync, 3 if self.crashes else 0),
             (self.refresh, 0.5 if self.refreshes else 0),
         ]
-        weights = [weight for _, weight in acts]
-        for _ in range(steps):
-            self.rng.choices(acts, weights)[0][0]()
-        self.disks_are(sync=True, save=True)
-        for node in range(self.cluster.n):
-            if node not in self.cluster.servers:
-                self.cluster.start(node)
 
     def _pick(self) -> Packet | None:
         network = self.cluster.network

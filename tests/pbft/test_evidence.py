@@ -17,7 +17,7 @@ from pbft.notary import ACCUSATIONS_MAX
 from pbft.statements import HIDES
 from pbft.witness import VIEWS_MAX
 from replog import evidence
-from replog.core import Accuse, Received, Setup
+from replog.core import Accuse, Effect, Received, Setup
 from replog.evidence import Pin
 from replog.types import Submit
 from tests.pbft import forge
@@ -25,6 +25,7 @@ from tests.pbft.chance import Chance, NotLive
 from tests.pbft.harness import DOMAIN, SECOND, SMALL, Cluster, replace
 from tests.pbft.proofs import charges, convictions, statements, verdict
 from tests.pbft.test_checkpoint import Amnesiac
+from tests.pbft.turning import Turning
 
 
 def hear(cluster: Cluster, node: int, sender: int, message: Any) -> None:
@@ -58,6 +59,48 @@ def test_nothing_that_a_correct_replica_said_convicts_it(setting: str, seed: int
     proved, tried = convictions(chance.cluster, chance.correct)
     assert not proved
     assert tried > 30, "vacuous"
+
+
+class TakesItsViewAlong(PbftCore):
+    """Begins an epoch in the view that it alone may have asked for in the last one."""
+
+    def begin(self, now: int, former: PbftCore | None) -> list[Effect]:
+        self.ordering.view = former.view if former is not None else 0
+        return super().begin(now, former)
+
+
+def turns(seed: int, steps: int, **how: Any) -> Turning:
+    turning = Turning(seed, **how)
+    turning.trouble(steps)
+    turning.cluster.heal()
+    turning.cluster.run(5 * SECOND)
+    return turning
+
+
+TURNS: list[Any] = [
+    *[(seed, 40, {"quiet": True}) for seed in (4, 6, 8)],
+    *[(seed, 40, {"quiet": True, "liars": 2}) for seed in (109, 110, 111)],
+    (1, 3000, {"liars": 1}),
+    *[pytest.param((seed, 3000, {"liars": seed % 3}), marks=pytest.mark.slow) for seed in range(2, 10)],
+]
+"""Seed, steps, and how. More than f lie where two do."""
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_nothing_that_a_correct_replica_said_convicts_it_in_any_epoch(turn: tuple[int, int, dict[str, Any]]) -> None:
+    """Changes of the members, refreshes, time-outs of one alone, crashes and plots."""
+    seed, steps, how = turn
+    turning = turns(seed, steps, **how)
+    proved, tried = convictions(turning.cluster, turning.correct)
+    assert not proved
+    assert not [said for _, said in turning.cluster.accusations if said.culprit in turning.correct]
+    assert tried > 30, "vacuous"
+    assert turning.epochs > 0 or not how.get("quiet"), "vacuous"
+
+
+def test_p16_a_core_that_takes_its_view_along_is_convicted() -> None:
+    turning = turns(4, 40, quiet=True, core=TakesItsViewAlong)
+    assert convictions(turning.cluster, turning.correct)[0]
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -195,29 +195,6 @@ def test_a_second_change_waits_for_the_first() -> None:
         cluster.outcome(second)
 
 
-def test_nothing_is_committed_a_window_beyond_what_was_executed() -> None:
-    """P16: a change that is still to be executed may end the epoch there, and COMMIT would be forgotten. A proof of
-    later seqs opens the window, not more; once the state is here, what was prepared meanwhile is committed."""
-    cluster = Changing(4)
-    cluster.isolate(3)
-    cluster.work(8)
-    cluster.heal()
-    cluster.holds = lambda packet: packet.to == 3 and isinstance(cluster.decode(packet), (m.PartData, m.Committed))
-    cluster.run(SECOND)
-    cluster.work(1)
-    assert (cluster.core(3).executed, cluster.core(3).ordering.high) == (0, 16)
-    assert cluster.core(3).ordering.is_prepared(cluster.core(3).ordering.slots[9])
-
-    def committed() -> list[int]:
-        said = [sent.message for sent in cluster.sent if sent.node == 3]
-        return [message.seq for message in said if isinstance(message, m.Commit)]
-
-    assert not committed()
-    cluster.blocked = lambda packet: isinstance(cluster.decode(packet), (m.PrePrepare, m.Prepare, m.Commit, m.Status))
-    cluster.release()
-    assert cluster.run(SECOND, until=lambda: 9 in committed()), "it votes as soon as it may"
-
-
 # --------------------------------------------------------------------------------------------------- crash at any step
 
 

@@ -47,6 +47,7 @@ FILES = {
     "ho": "pbft/test_hostile",
     "ch": "pbft/test_chance",
     "mb": "pbft/test_membership",
+    "pr": "pbft/test_promises",
     "mm": "replog/test_membership",
     "cn": "replog/test_chain",
     "cl": "replog/test_client",
@@ -60,6 +61,7 @@ FILES = {
     "fr": "replog/test_frames",
     "rs": "replog/test_request",
     "qu": "replog/test_quorum",
+    "ti": "replog/test_timestamps",
 }
 """What the map calls a file of tests."""
 

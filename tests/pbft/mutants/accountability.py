@@ -98,3 +98,29 @@ def remembers_the_latest_views(right: Any, self: Any, views: Any) -> None:
 def looks_at_commits_alone(right: Any, seq: int, shown: Any, n: int) -> Any:
     found = right(seq, shown, n)
     return {node: [said for said in parts if type(said) is m.Commit] for node, parts in found.items()}
+
+
+# -------------------------------------------------------------------------------------- what a correct replica promised
+
+
+@mutant("Ordering.end_at", "pr a_laggard_that_is_shown_a_proof")
+def drops_what_lies_beyond(right: Any, self: Any, boundary: int) -> None:
+    right(self, boundary)
+    for seq in [seq for seq in self.slots if seq > boundary]:
+        del self.slots[seq]
+
+
+@mutant("Ordering.due", "pr nobody_executes_beyond_the_boundary")
+def executes_what_lies_beyond(right: Any, self: Any, seq: int) -> Any:
+    return self.slots.get(seq)
+
+
+@mutant("Checkpoints.on_own", "pr whose_state_is_replaced_signs_no_second_one", "0")
+def says_whatever_its_state_is(right: Any, self: Any, seq: int, digest: bytes) -> Any:
+    self.said.pop(seq, None)
+    return right(self, seq, digest)
+
+
+returns("forgets_what_states_it_signed", None, "Checkpoints.recall", "pr whose_state_is_replaced_signs_no", "1")
+returns("believes_words_against_a_new_view", 0, "Asking.signed", "pr a_refresh_keeps_the_view", "0")
+returns("believes_words_against_signatures", 0, "Checkpoints.signed", "pr a_refresh_forgets_nothing_that_a_quorum", "0")

@@ -340,3 +340,24 @@ def rolls_back_by_halves(right: Any, self: Any, index: int) -> None:
     later = {held: root for held, root in self._held.items() if held > index}
     right(self, index)
     self._held |= later
+
+
+@mutant("Timestamps.end", "ti no_life_uses_what_an_earlier_one")
+def notes_where_it_began(right: Any, self: Any) -> None:
+    self._note(self.first)
+
+
+@mutant("Timestamps.take", "ti a_long_life_notes_anew")
+def notes_once(right: Any, self: Any) -> None:
+    self._last += 1
+
+
+@mutant("Timestamps.take", "ti what_cannot_be_noted_is_not_used")
+def uses_what_it_could_not_note(right: Any, self: Any) -> None:
+    import contextlib
+
+    with contextlib.suppress(OSError):
+        right(self)
+
+
+returns("believes_the_clock", 0, "Timestamps._noted", "ti no_life_uses_what_an_earlier_one")

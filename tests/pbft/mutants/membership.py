@@ -169,18 +169,6 @@ def begins_with_the_first_members(right: Any, self: Any) -> Any:
         self._setup = known
 
 
-@mutant("Ordering.executed", "mb nothing_is_committed_a_window_beyond")
-def commits_whatever_is_prepared(right: Any, self: Any, seq: int) -> Any:
-    self.reach = 2**62
-    return []
-
-
-@mutant("Ordering.executed", "mb nothing_is_committed_a_window_beyond")
-def forgets_what_waits_for_the_state(right: Any, self: Any, seq: int) -> Any:
-    right(self, seq)
-    return []
-
-
 @mutant("Epochs._do", "mb nothing_is_said_in_an_epoch_before")
 def turns_before_the_state_is_saved(right: Any, self: Any, event: Any) -> Any:
     from replog.core import Saved
