@@ -53,6 +53,7 @@ class Charge:
     place: str
     raw: tuple[str, ...]
     time: Micros = 0
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ class Decisions:
             self.decided.append(Decided(line["t"], effect["index"], tuple(map(_entry, effect["requests"]))))
         elif effect.get("kind") == "Accuse":
             which = (effect["culprit"], effect["rule"], effect["place"])
-            self.charges.append(Charge(*which, tuple(effect["raw"]), line["t"]))
+            self.charges.append(Charge(*which, tuple(effect["raw"]), line["t"], effect.get("epoch", 0)))
         elif effect.get("note") == "checkpoint":
             self.digests.append(Digested(line["t"], effect["detail"]["index"], effect["detail"]["digest"]))
 

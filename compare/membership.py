@@ -270,17 +270,17 @@ class ChangingTrial(Trial):
         return observed
 
     def _flaw(self, charge: Charge) -> str:
-        """An accusation convicts if it does in one epoch: the signatures name it."""
+        """An accusation has to convict in the epoch that it names: in that alone its file proves anything."""
         first, *rest = (self.spec.messages.decode(bytes.fromhex(raw)) for raw in charge.raw)
-        accusation, flaw = Accuse(charge.culprit, charge.kind, first, *rest[:1]), ""
-        for domain, electorate in self._electorates():
-            try:
-                SPEC.convict(accusation, domain, self.cluster.verifier(), electorate)  # type: ignore[attr-defined]
-            except ValueError as reason:
-                flaw = str(reason)
-            else:
-                return ""
-        return flaw
+        accusation = Accuse(charge.culprit, charge.kind, first, *rest[:1])
+        known = [pair for pair in self._electorates() if pair[0].epoch == charge.epoch]
+        if not known:
+            return f"nobody knows of epoch {charge.epoch}"
+        try:
+            SPEC.convict(accusation, known[0][0], self.cluster.verifier(), known[0][1])  # type: ignore[attr-defined]
+        except ValueError as reason:
+            return str(reason)
+        return ""
 
     def _electorates(self) -> Iterator[tuple[Domain, Electorate]]:
         plugs = [self.cluster.replica(node).core for node in range(self.cluster.n) if node not in self.liars]

@@ -11,7 +11,8 @@ A line has "t" (microseconds of the world's clock), "node" (the replica) and one
     Apply     {"kind", "index", "time", "requests": [{"client", "timestamp", "digest", "count"}]}, "tentative" if it is
               not decided yet; it is told again without when it is (a Confirm)
     Note      {"kind", "note", "detail"}             "note" is the Note's own kind
-    Accuse    {"kind", "rule", "culprit", "place", "first", "second", "raw"}    "raw": the statements as encoded
+    Accuse    {"kind", "rule", "culprit", "place", "first", "second", "raw"}    "raw": the statements as encoded;
+              "epoch" of the members, beyond the first
     Save      {"kind", "index", "digest"}
 
     start     {"kind", "index", "digest"}            a world line: a life begins with this saved state; 0 and "": none
@@ -168,7 +169,8 @@ def _accuse(effect: Accuse) -> Line:
     said = {"first": plain(effect.first), "second": plain(effect.second)}
     raw = [_encode(message).hex() for message in (effect.first, effect.second) if message is not None]
     which = {"rule": effect.kind, "culprit": effect.culprit, "place": effect.place}
-    return {"kind": "Accuse", **which, **said, "raw": raw}
+    epoch = {"epoch": effect.epoch} if effect.epoch else {}
+    return {"kind": "Accuse", **which, **said, **epoch, "raw": raw}
 
 
 def _save(effect: Save) -> Line:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from compare.membership import SPEC, play
 from compare.mutants.base import MutantSpec
@@ -12,6 +13,7 @@ from compare.results import Verdict
 from pbft.core import PbftCore
 from pbft.epochs import Epochs
 from pbft.macs import MacCore
+from replog.core import Accuse
 
 
 @pytest.mark.parametrize("seed", range(1, 7))
@@ -40,13 +42,25 @@ class ForgetsWhatItPromised(Epochs):
         return [] if epoch else super()._records_of(epoch)
 
 
+class NamesAnotherEpoch(Epochs):
+    """In its accusations: a file of them proves nothing."""
+
+    def _dressed(self, effects: Any) -> Any:
+        named = super()._dressed(effects)
+        return [replace(one, epoch=one.epoch + 1) if isinstance(one, Accuse) else one for one in named]
+
+
 def spec(kind: type[Epochs]) -> Any:
     return MutantSpec(SPEC, lambda setup: kind(setup, MacCore if setup.config.auth == "macs" else PbftCore))
 
 
 @pytest.mark.parametrize(
     ("kind", "seed", "verdict"),
-    [(ForgetsWhatItPromised, 2, Verdict.UNSAFE), (HearsAnyEpoch, 1, Verdict.STALLED)],
+    [
+        (ForgetsWhatItPromised, 4, Verdict.UNSAFE),
+        (HearsAnyEpoch, 1, Verdict.STALLED),
+        (NamesAnotherEpoch, 4, Verdict.UNSAFE),
+    ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_a_broken_core_is_found(kind: type[Epochs], seed: int, verdict: Verdict) -> None:
