@@ -22,9 +22,11 @@ def stamps_stand_still(right: Any, self: Any, now: int, operations: Any, read_on
 
 
 @mutant("ClientCore._hear", "cl one_liar_leads_pbft_nowhere")
-def believes_one_replica_about_the_leader(right: Any, self: Any, sender: int, view: int, leader: int) -> None:
-    if view > self.view:
-        self.view, self.leader = view, leader
+def believes_one_replica_about_the_leader(
+    right: Any, self: Any, sender: int, term: tuple[int, int], leader: int
+) -> None:
+    if term > self._term:
+        self._term, self.leader = term, leader
 
 
 @mutant("Counts.of", "cl a_result_needs_a_quorum_of_equal_replies")

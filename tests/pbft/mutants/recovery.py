@@ -29,7 +29,7 @@ def believes_the_highest_word(right: Any, lows: Any, highs: Any, quorum: int, we
     return max(lows)
 
 
-@mutant("Held.is_within", "re p16_what_was_promised_while_the_answers_were_under_way", "signatures")
+@mutant("Held.is_within", "re p16_what_was_promised_while_the_answers_were_under_way", "macs")
 def drops_what_came_since(right: Any, self: Any, limit: int, base: int, view: int) -> bool:
     return False
 
