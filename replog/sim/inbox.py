@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from replog.sim.network import Frame
-from replog.turns import Shares, Turns
+from replog.turns import Shares, Turns, units_of
 from replog.types import Micros, Principal
 
 SHARES: Final = Shares(replica=32, clients=64, client=2, throttled=1)
@@ -23,14 +23,14 @@ Item = tuple[Principal | None, Any]
 
 
 class FairInbox:
-    """Invariant: `turns` knows of each sender how many messages of it wait."""
+    """Invariant: `turns` knows of each sender how much of it waits."""
 
     def __init__(self, turns: Turns, now: Callable[[], Micros]) -> None:
         self.turns = turns
         self._now = now
         self._own: deque[Item] = deque()
         self._queues: dict[Principal, deque[Frame]] = {}
-        self._messages: dict[Principal, int] = {}
+        self._units: dict[Principal, int] = {}
         self._clients = 0
         self._size = 0
 
@@ -67,6 +67,7 @@ class FairInbox:
                 frame = self._take(sender)
                 left -= _weight(frame)
                 yield sender, frame
+            self.turns.owes(sender, -left)
         for _ in range(len(self._own)):
             self._size -= 1
             yield self._own.popleft()
@@ -81,19 +82,19 @@ class FairInbox:
         self._count(sender, -_weight(frame))
         return frame
 
-    def _count(self, sender: Principal, messages: int) -> None:
-        left = self._messages[sender] = self._messages.get(sender, 0) + messages
+    def _count(self, sender: Principal, units: int) -> None:
+        left = self._units[sender] = self._units.get(sender, 0) + units
         if not left:
-            del self._messages[sender]
+            del self._units[sender]
         self.turns.waits(sender, left)
 
     def clear(self) -> None:
         self._own.clear()
         self._queues.clear()
-        self._messages.clear()
+        self._units.clear()
         self.turns.clear()
         self._size = self._clients = 0
 
 
 def _weight(frame: Frame) -> int:
-    return max(1, len(frame))
+    return units_of(len(frame), sum(map(len, frame)))

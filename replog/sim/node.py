@@ -38,7 +38,7 @@ from replog.sim.inbox import FairInbox
 from replog.sim.network import Frame
 from replog.sim.process import Process
 from replog.trace import TOLD_LATE, Recorder
-from replog.turns import Shunned, Turns
+from replog.turns import Shunned, Turns, is_nothing
 from replog.types import Message, Micros, NodeId, Principal
 
 Build = Callable[["SimNode"], Plug]
@@ -153,7 +153,19 @@ class SimNode(Process):
             self._effects += effects
 
     def on_message(self, sender: Principal, message: Message) -> None:
+        turns = self.turns
+        if turns is None or isinstance(sender, str):
+            self.step(Received(sender, message))
+            return
+        done, verified = len(self._effects), self.meter.verified
         self.step(Received(sender, message))
+        if len(self._effects) == done or is_nothing(self._effects[done:]):
+            turns.wasted(sender, self._price(self.meter.verified - verified))
+
+    def _price(self, verified: int) -> Micros:
+        """About what the message in hand takes of a core."""
+        costs = self._costs
+        return costs.message_us + verified * costs.verify_us + self.handling * costs.byte_ns // 1000
 
     def on_timer(self, name: str) -> None:
         self.step(Timeout(name))
