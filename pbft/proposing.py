@@ -61,7 +61,14 @@ class Proposing:
             if in_flight and not self._requests.full() and self._options.batch_delay_us:
                 return effects + self._delay()
             effects += self._propose_one()
+        if self._is_idle():
+            effects += self._delay()
         return effects + self._fill()
+
+    def _is_idle(self) -> bool:
+        """Only what is held back waits, and nothing is under way that would set it free."""
+        requests, ordering = self._requests, self._ordering
+        return requests.holds and not requests.queued and ordering.next_seq - 1 <= self._execution.executed
 
     def fill(self, upto: int) -> list[Effect]:
         """While nobody asks for anything: null requests up to `upto`, for one that is refreshed. [CL02 recovery]"""
@@ -77,7 +84,10 @@ class Proposing:
     def on_timeout(self) -> list[Effect]:
         """Whatever waits has waited long enough."""
         self._waiting = False
-        return self._propose_one() + self.propose() if self._requests.queued and self._has_room() else []
+        if self._is_idle():
+            self._requests.pass_time()
+        effects = self._propose_one() if self._requests.queued and self._has_room() else []
+        return effects + self.propose()
 
     def _propose_one(self) -> list[Effect]:
         chosen = self._requests.next_batch()

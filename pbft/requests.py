@@ -22,6 +22,8 @@ Identity = tuple[ClientId, int]
 
 QUANTUM: Final = 512
 """Operations of one client in one batch, while others wait who have had less; what goes beyond is owed."""
+AWAY: Final = 64
+"""Batches: who was in debt within so many owes often."""
 OPERATION_BYTES: Final = 64
 """Bytes of a request that count as one operation: as many as make a batch full by either."""
 
@@ -71,6 +73,10 @@ class Requests:
         self._queues: OrderedDict[ClientId, deque[Request]] = OrderedDict()
         self._held: dict[ClientId, deque[Request]] = {}
         self._debts: dict[ClientId, int] = {}
+        self._owed_at: dict[ClientId, int] = {}
+        self._batches = 0
+        self._others_at = -AWAY
+        """The last executed batch with a request of somebody who does not often owe."""
         self.queued = 0
         """Requests in the queues, not those that are held."""
         self._queued_operations = 0
@@ -199,6 +205,9 @@ class Requests:
                 for timestamp in sorted(share.timestamps):
                     if timestamp <= request.low:
                         self.remove(request.client, timestamp)
+        self._batches += 1
+        if not all(self._owes_often(request.client) for request in batch.requests):
+            self._others_at = self._batches
         if self._debts:
             self._settle(QUANTUM)
             self._release()
@@ -248,20 +257,33 @@ class Requests:
             self._count(request, 1)
 
     # What a client gets beyond its QUANTUM in a batch it owes, and what it has waiting is held while it does. Each
-    # batch that is executed pays a QUANTUM off; where nobody waits who owes nothing, debts are compared, not waited for.
+    # batch that is executed pays a QUANTUM off, as does time when nothing is in flight.
 
     def _owe(self, client: ClientId, operations: int) -> None:
         self._debts[client] = operations
+        self._owed_at[client] = self._batches
         queue = self._queues.pop(client, None)
         for request in queue or ():
             self._count(request, -1)
         if queue:
             self._held[client] = queue
 
+    def _owes_often(self, client: ClientId) -> bool:
+        return self._batches - self._owed_at.get(client, -AWAY) < AWAY
+
     def _release(self) -> None:
-        """Whoever owes least is next, if nobody is kept waiting by that."""
-        while self._held and not self._queues and (not self.proposed or self._shares.keys() <= self._debts.keys()):
+        """Whoever owes least is next, if all that lately had anything waiting owe as often."""
+        alone = self._held and self._batches - self._others_at >= AWAY
+        if alone and not self._queues and all(self._owes_often(client) for client in self._shares):
             self._settle(min(self._debts[client] for client in self._held))
+
+    def pass_time(self) -> None:
+        """Nothing is in flight, nor waits but what is held: time pays debts off then."""
+        self._settle(QUANTUM)
+
+    @property
+    def holds(self) -> bool:
+        return bool(self._held)
 
     def _settle(self, operations: int) -> None:
         paid = [client for client, debt in self._debts.items() if debt <= operations]

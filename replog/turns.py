@@ -36,6 +36,8 @@ COSTLY: Final = 16
 """A flood is also what takes more than one part in so many of the time, for nothing,"""
 COSTLIER: Final = 4
 """and so many times as much as that of the others, of whom the f that cost most do not count."""
+REST_US: Final = 20_000
+"""How long a throttled replica is not served for each unit beyond its share, whatever else waits."""
 EVERY: Final = 16
 """Rounds, of which a throttled replica is served in one."""
 SHUNNED_MAX: Final = 4_096
@@ -69,7 +71,7 @@ def is_nothing(effects: Iterable[Effect]) -> bool:
 class Turns:
     """Invariants:
     every replica that waits and is not throttled is in every round, a throttled one in one of EVERY or in the next
-    a round is not empty while anything waits
+    a round is not empty while anything waits, but for throttled replicas that rest
     who is in debt owes more than nothing, and is passed by while others wait
     """
 
@@ -88,6 +90,8 @@ class Turns:
         self._counts_from: Micros = 0
         self._loud_since: dict[NodeId, Micros] = {}
         self._throttled: dict[NodeId, Micros] = {}
+        self._rests: dict[NodeId, Micros] = {}
+        self._now: Micros = 0
         self._sentences: dict[NodeId, tuple[Micros, Micros]] = {}
         """Of each replica that was ever throttled: until when the last time, and for how long."""
         self._passed_by: Counter[NodeId] = Counter()
@@ -110,9 +114,13 @@ class Turns:
 
     def owes(self, sender: Principal, units: int) -> None:
         """It was served so much beyond its share: a frame, or a message, is served whole. [Shreedhar95: deficit round
-        robin] Of replicas only a flood is held against them."""
-        if units > 0 and isinstance(sender, str):
+        robin] Of replicas it is held against those only that are throttled."""
+        if units <= 0:
+            return
+        if isinstance(sender, str):
             self._debts[sender] = self._debts.get(sender, 0) + units
+        elif sender in self._throttled:
+            self._rests[sender] = self._now + units * REST_US
 
     def wasted(self, node: NodeId, time: Micros) -> None:
         """Its messages took so long and brought nothing about."""
@@ -128,6 +136,7 @@ class Turns:
 
     def round(self, now: Micros) -> list[tuple[Principal, int]]:
         """Who is served next, in order, each with the most messages."""
+        self._now = now
         if self._throttles:
             self._watch(now)
         # What a round brings about leaves when it is over, so the order within it keeps nobody waiting; but requests
@@ -138,6 +147,11 @@ class Turns:
             if node in self._replicas and self._is_due(node, not plan):
                 plan.append((node, self._shares.throttled))
         return plan
+
+    def rest(self) -> Micros:
+        """How long to wait after a round that was empty."""
+        waits = [self._rests[node] - self._now for node in self._replicas if node in self._rests]
+        return max(1, min(waits, default=1))
 
     def _of_clients(self) -> list[tuple[Principal, int]]:
         shares, plan = self._shares, list[tuple[Principal, int]]()
@@ -164,6 +178,8 @@ class Turns:
         self._debts = {client: debt - share for client, debt in self._debts.items() if debt > share}
 
     def _is_due(self, node: NodeId, idle: bool) -> bool:
+        if self._rests.get(node, 0) > self._now:
+            return False
         self._passed_by[node] += 1
         due = idle or self._passed_by[node] >= EVERY
         if due:

@@ -33,9 +33,14 @@ class FairInbox:
         self._units: dict[Principal, int] = {}
         self._clients = 0
         self._size = 0
+        self.resting: Micros = 0
+        """How long nothing of what waits may be taken, if the last turn was empty."""
 
     def __len__(self) -> int:
-        return self._size
+        return 0 if self.resting else self._size
+
+    def rouse(self) -> None:
+        self.resting = 0
 
     def full(self, sender: Principal) -> bool:
         queue = self._queues.get(sender)
@@ -47,6 +52,7 @@ class FairInbox:
 
     def append(self, item: Item) -> None:
         self._size += 1
+        self.resting = 0
         sender, load = item
         if sender is None:
             self._own.append(item)
@@ -61,7 +67,10 @@ class FairInbox:
     def turn(self) -> Iterator[Item]:
         """One round of the senders, then the process's own: requests that are there get into the batch whose time has
         come, as with real processes. A longer turn would keep back what answers the first."""
-        for sender, share in self.turns.round(self._now()):
+        plan = self.turns.round(self._now())
+        if not plan and not self._own and self._size:
+            self.resting = self.turns.rest()
+        for sender, share in plan:
             left = share
             while left > 0 and sender in self._queues:
                 frame = self._take(sender)
@@ -93,7 +102,7 @@ class FairInbox:
         self._queues.clear()
         self._units.clear()
         self.turns.clear()
-        self._size = self._clients = 0
+        self._size = self._clients = self.resting = 0
 
 
 def _weight(frame: Frame) -> int:

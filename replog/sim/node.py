@@ -115,8 +115,16 @@ class SimNode(Process):
             yield item
             if self.lives != life:
                 return
+        if self._fair.resting:
+            self.world.at(self.world.now + self._fair.resting, self._rouse)
         for node in self.turns.take_news() if self.turns is not None else ():
             self._note("flood", {"sender": node})
+
+    def _rouse(self, _: Any = None) -> None:
+        if self._fair is not None:
+            self._fair.rouse()
+            if len(self._fair):
+                self.wake()
 
     def _shun(self, effect: Shun) -> None:
         if self.shunned.add(self.world.now, effect.client, effect.for_us, effect.rule):

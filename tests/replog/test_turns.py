@@ -123,6 +123,68 @@ def test_p36_who_goes_on_flooding_is_throttled_for_longer_each_time() -> None:
     assert policy.floods[1] == len(begun) + 2, "for five seconds again"
 
 
+def test_p36_who_was_served_more_than_its_share_is_passed_by_until_others_had_as_much() -> None:
+    """A frame is served whole, however large."""
+    policy = turns()
+    served: Counter[Any] = Counter()
+    for _ in range(100):
+        for client, units in (("c0", 20), ("c1", 1), ("c2", 1)):
+            policy.waits(client, units)
+        for client, share in policy.round(0):
+            units = 20 if client == "c0" else 1
+            served[client] += units
+            policy.owes(client, units - share)
+        policy.check_invariants()
+    assert served["c1"] == served["c2"] == 100
+    assert 160 <= served["c0"] <= 300, "a share of two units, or of three"
+
+
+def test_p36_where_all_are_in_debt_the_one_that_owes_least_is_served() -> None:
+    policy = turns()
+    policy.waits("c0", 5)
+    policy.owes("c0", 100)
+    policy.waits("c1", 5)
+    policy.owes("c1", 50)
+    assert [client for client, _ in policy.round(0)] == ["c1"]
+    policy.waits("c1", 0)
+    assert [client for client, _ in policy.round(0)] == ["c0"], "nobody else waits"
+
+
+def wasteful(policy: Turns, until: int, *costs: int) -> Counter[Any]:
+    """Messages of nodes 1, 2, 3 take so many microseconds in each 10 000, and bring nothing about."""
+    for now in range(0, until, 10_000):
+        for node, cost in zip(PEERS, costs, strict=True):
+            policy.waits(node, 1)
+            policy.wasted(node, cost)
+        policy.round(now)
+    return policy.floods
+
+
+def test_p36_who_takes_far_more_time_than_others_for_nothing_is_throttled_however_little_waits() -> None:
+    assert wasteful(turns(), 2 * BURST_US, 4_000, 200, 0) == {1: 1}
+    assert wasteful(turns(), 2 * BURST_US, 500, 0, 0) == {}, "not worth it"
+    assert wasteful(turns(), 2 * BURST_US, 3_000, 1_000, 0) == {}, "another, of whom one may lie, costs not much less"
+    assert wasteful(turns(throttles=False), 2 * BURST_US, 4_000, 200, 0) == {}
+
+
+def test_p36_a_throttled_replica_rests_after_a_large_message_even_if_nothing_else_waits() -> None:
+    policy = turns()
+    wasteful(policy, 2 * BURST_US, 4_000, 0, 0)
+    for node in (2, 3):
+        policy.waits(node, 0)
+    now = 2 * BURST_US
+    assert policy.round(now) == [(1, SHARES.throttled)]
+    policy.owes(1, 33)
+    assert policy.round(now) == []
+    assert policy.rest() == 33 * module.REST_US
+    assert policy.round(now + policy.rest()) == [(1, SHARES.throttled)]
+
+
+def test_bytes_count_as_messages_do() -> None:
+    assert module.units_of(0, 0) == module.units_of(1, 1_000) == 1
+    assert module.units_of(1, 1024 * 1024) == 33
+
+
 def test_who_is_shunned_is_told_why_and_heard_again_in_time() -> None:
     shunned = Shunned()
     assert shunned.add(0, "ann", 60_000_000, "bad signature")
