@@ -82,7 +82,7 @@ class Reads:
         self._repeated: Allowance[ClientId] = Allowance(REPEATED_MAX, period)
         self._operations: Allowance[ClientId] = Allowance(OPERATIONS, period)
         self._executed = 0
-        self._moved_at: Micros = 0
+        self._moved_at: Micros = -period
 
     def from_client(self, now: Micros, sender: ClientId, message: Read) -> list[Effect]:
         """A client asks all replicas. What cannot be read this way is refused: it may still be ordered."""
