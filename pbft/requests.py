@@ -74,6 +74,7 @@ class Requests:
         self._held: dict[ClientId, deque[Request]] = {}
         self._debts: dict[ClientId, int] = {}
         self._owed_at: dict[ClientId, int] = {}
+        self._leads = False
         self._batches = 0
         self._others_at = -AWAY
         """The last executed batch with a request of somebody who does not often owe."""
@@ -208,9 +209,22 @@ class Requests:
         self._batches += 1
         if not all(self._owes_often(request.client) for request in batch.requests):
             self._others_at = self._batches
+        if not self._leads:
+            self._learn_debts(batch)
         if self._debts:
             self._settle(QUANTUM)
             self._release()
+
+    def _learn_debts(self, batch: Batch) -> None:
+        """What the primary counts when it proposes: who leads next goes on from there."""
+        if not self._turns or sum(map(cost_of, batch.requests)) <= QUANTUM:
+            return
+        spent: Counter[ClientId] = Counter()
+        for request in batch.requests:
+            spent[request.client] += cost_of(request)
+        for client, cost in spent.items():
+            if cost > QUANTUM:
+                self._owe(client, self._debts.get(client, 0) + cost - QUANTUM)
 
     def remove(self, client: ClientId, timestamp: int) -> None:
         request = self.pending.pop((client, timestamp), None)
@@ -239,7 +253,7 @@ class Requests:
         self.proposed = {request.identity for batch in bodies for request in batch.requests}
         self._queues.clear()
         self._held.clear()
-        self._debts.clear()
+        self._leads = leads
         self.queued = self._queued_operations = self._queued_size = 0
         for request in self.pending.values() if leads else ():
             self.queue(request)

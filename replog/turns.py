@@ -32,7 +32,7 @@ BURST_US: Final = 500_000
 THROTTLE_US: Final = 5_000_000
 THROTTLE_MAX_US: Final = 60_000_000
 """How long a replica is throttled: twice as long each time, if it floods again before as much time has passed."""
-COSTLY: Final = 16
+COSTLY: Final = 8
 """A flood is also what takes more than one part in so many of the time, for nothing,"""
 COSTLIER: Final = 4
 """and so many times as much as that of the others, of whom the f that cost most do not count."""
@@ -88,6 +88,8 @@ class Turns:
         self._wasted: Counter[NodeId] = Counter()
         """Microseconds, since `_counts_from`, that messages of each replica took that brought nothing about."""
         self._counts_from: Micros = 0
+        self._costly: set[NodeId] = set()
+        """Who took too much time in the last BURST_US. In the next one too, and it is no burst."""
         self._loud_since: dict[NodeId, Micros] = {}
         self._throttled: dict[NodeId, Micros] = {}
         self._rests: dict[NodeId, Micros] = {}
@@ -198,8 +200,10 @@ class Turns:
             if now - since >= BURST_US:
                 self._throttle(now, node)
         if now - self._counts_from >= BURST_US:
-            for node in [node for node in self._wasted if self._is_costly(node, now - self._counts_from)]:
+            costly = {node for node in self._wasted if self._is_costly(node, now - self._counts_from)}
+            for node in sorted(costly & self._costly):
                 self._throttle(now, node)
+            self._costly = costly
             self._wasted.clear()
             self._counts_from = now
 

@@ -161,18 +161,19 @@ def wasteful(policy: Turns, until: int, *costs: int) -> Counter[Any]:
 
 
 def test_p36_who_takes_far_more_time_than_others_for_nothing_is_throttled_however_little_waits() -> None:
-    assert wasteful(turns(), 2 * BURST_US, 4_000, 200, 0) == {1: 1}
-    assert wasteful(turns(), 2 * BURST_US, 500, 0, 0) == {}, "not worth it"
-    assert wasteful(turns(), 2 * BURST_US, 3_000, 1_000, 0) == {}, "another, of whom one may lie, costs not much less"
-    assert wasteful(turns(throttles=False), 2 * BURST_US, 4_000, 200, 0) == {}
+    assert wasteful(turns(), 3 * BURST_US, 4_000, 200, 0) == {1: 1}
+    assert wasteful(turns(), BURST_US + 20_000, 4_000, 200, 0) == {}, "a burst"
+    assert wasteful(turns(), 3 * BURST_US, 1_000, 0, 0) == {}, "not worth it"
+    assert wasteful(turns(), 3 * BURST_US, 3_000, 1_000, 0) == {}, "another, of whom one may lie, costs not much less"
+    assert wasteful(turns(throttles=False), 3 * BURST_US, 4_000, 200, 0) == {}
 
 
 def test_p36_a_throttled_replica_rests_after_a_large_message_even_if_nothing_else_waits() -> None:
     policy = turns()
-    wasteful(policy, 2 * BURST_US, 4_000, 0, 0)
+    wasteful(policy, 3 * BURST_US, 4_000, 0, 0)
     for node in (2, 3):
         policy.waits(node, 0)
-    now = 2 * BURST_US
+    now = 3 * BURST_US
     assert policy.round(now) == [(1, SHARES.throttled)]
     policy.owes(1, 33)
     assert policy.round(now) == []
