@@ -27,7 +27,7 @@ def usual(auth: str) -> float:
 
 def under(name: str, *without: str) -> tuple[float, Outcome]:
     """What is left of the throughput under the attack, or how many times as long the censored client waits."""
-    case = next(case for case in reversed(CASES) if case.name == name)
+    case = next(case for case in reversed(CASES) if name in (case.name, case.label))
     found = Run(case, [measure for measure in MEASURES if measure not in without], usual(case.auth))
     outcome = found.measure(2 * SECONDS if name == "censor" else SECONDS, WARM_UP)
     assert outcome.acts > 0, "vacuous"
@@ -42,6 +42,9 @@ def under(name: str, *without: str) -> tuple[float, Outcome]:
         ("retransmission-storm", ["blacklist"], 0.7, 0.6),
         ("big-mac", ["vouching"], 0.75, 0.2),
         ("flood", ["throttle"], 0.8, 0.7),
+        ("flood rate_s=20 size=1e+06", ["throttle"], 0.75, 0.6),
+        ("read-storm", ["turns"], 0.85, 0.5),
+        ("large-reads", ["turns"], 0.85, 0.7),
     ],
 )
 def test_p36_what_is_left_of_the_throughput(name: str, measures: list[str], least: float, most: float) -> None:
