@@ -33,8 +33,8 @@ class Slowness(Options):
 
 
 class Flood(Options):
-    rate_s: int = Field(default=20_000, ge=200, le=1_000_000, description="messages a second to each other replica")
-    size_kb: int = Field(default=0, ge=0, le=32_768, description="of each, of no use to anybody; 0: small bad votes")
+    rate_s: int = Field(default=20_000, ge=1, le=1_000_000, description="messages a second to each other replica")
+    size: int = Field(default=0, ge=0, le=16_777_216, description="bytes of each; 0: small ones, to be verified")
 
 
 class Censorship(Options):

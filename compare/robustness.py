@@ -91,6 +91,12 @@ def _slow(delay_ms: int, auth: str = "signatures") -> Case:
     return Case("slow-primary", auth, target=0, options={"delay_ms": delay_ms}, least=0.80)
 
 
+def _flood(rate_s: int, size: int = 0) -> Case:
+    """From below what was noticed by counting messages; of small ones, and of few large ones."""
+    options = {"rate_s": rate_s, "size": size} if size else {"rate_s": rate_s}
+    return Case("flood", target=3, options=options, least=0.85)
+
+
 def _censor(delay_ms: int, auth: str = "signatures") -> Case:
     """0: for good."""
     return Case("censor", auth, target=0, options={"delay_ms": delay_ms, "client": "c0"}, least=3)
@@ -109,8 +115,12 @@ CASES: Final = (
     Case("retransmission-storm", rate=10, least=0.95),
     Case("big-mac", "macs", rate=20, least=0.95),
     *(_slow(delay_ms) for delay_ms in (50, 200, 500, 1000, 2000, 3500)),
-    Case("flood", target=3, options={"rate_s": 4_000}, least=0.85),
-    Case("flood", target=3, options={"rate_s": 800, "size_kb": 1024}, least=0.85),
+    Case("read-storm", rate=1, least=0.85),
+    Case("read-storm", rate=10, least=0.85),
+    Case("large-reads", rate=0.002, least=0.85),
+    Case("large-requests", rate=1, least=0.85),
+    *(_flood(rate_s, size) for rate_s, size in ((800, 1_000_000), (45, 1_000_000), (100, 250_000), (20, 1_000_000))),
+    *(_flood(rate_s) for rate_s in (500, 1_000, 2_000, 4_000)),
     Case("flood", target=3, options={"rate_s": 4_000}, colluders=(5,), least=0.85),
     *(_censor(delay_ms) for delay_ms in (0, 150, 200, 300, 1000, 3000)),
     *(_censor(delay_ms, "macs") for delay_ms in (40, 60, 100)),

@@ -19,7 +19,8 @@ Bytes = Annotated[int, Field(ge=1, le=32 * 1024 * 1024)]
 Measure = Literal["heartbeat", "floor", "fairness", "rotation", "turns", "blacklist", "queues", "throttle", "vouching"]
 MEASURES: Final[tuple[Measure, ...]] = get_args(Measure)
 """heartbeat, floor, fairness, rotation: what backups demand of the primary (`pbft.demands`). turns: each client's
-requests in turn (`pbft.requests`). blacklist: who sends bad signatures is not heard for a while (`pbft.intake`).
+requests in turn, by operations and bytes (`pbft.requests`), and an allowance of reads (`pbft.reads`). blacklist: who
+sends bad signatures, or the same again and again, is not heard for a while (`pbft.intake`).
 queues: what comes in waits in one queue a sender, replicas before clients, each in its turn; throttle: of a replica
 that floods, little is taken (both `replog.turns`). vouching: under MACs, requests of a client whose MACs were good for
 some replicas only are proposed when f + 1 replicas vouch for them (`pbft.macs`)."""

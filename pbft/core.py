@@ -177,7 +177,7 @@ class PbftCore:
         }
         self._from_clients: dict[type[Any], Callable[[ClientId, Any], list[Effect]]] = {
             Submit: self._on_client_submit,
-            Read: self.reads.from_client,
+            Read: lambda sender, message: self.reads.from_client(self._now, sender, message),
         }
         self._recall()
 
