@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pbft.messages import NULL, Batch
 from replog.client import WINDOW
@@ -19,6 +19,9 @@ if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
     from pbft.config import Options
 
 Identity = tuple[ClientId, int]
+
+OUTRAN_MAX: Final = 4_096
+"""Executed requests of which the client's own word is still to come, remembered; at most."""
 
 
 class Share:
@@ -63,6 +66,8 @@ class Requests:
         self._queued_operations = 0
         self._queued_size = 0
         self._nulls = False
+        self._all_come = bool(self._options.measures)
+        self._outran: dict[Identity, None] = {}
 
     # -------------------------------------------------------------------------------------------------------- arrival
 
@@ -164,9 +169,14 @@ class Requests:
         """A batch was executed. Whatever became of a request, the wait for its identity is over, and for those that its
         client has given up by its word about `low` (P32)."""
         for result in results:
-            self.proposed.discard((result.client, result.timestamp))
-            if self.pending:
-                self.remove(result.client, result.timestamp)
+            identity = result.client, result.timestamp
+            self.proposed.discard(identity)
+            if identity in self.pending:
+                self.remove(*identity)
+            elif self._all_come:
+                self._outran[identity] = None
+                if len(self._outran) > OUTRAN_MAX:
+                    del self._outran[next(iter(self._outran))]
         for request in batch.requests if self._shares else ():
             share = self._shares.get(request.client)
             if share is not None and min(share.timestamps) <= request.low:
@@ -185,6 +195,11 @@ class Requests:
         share.timestamps.discard(timestamp)
         if not share.timestamps:
             del self._shares[client]
+
+    def outran(self, request: Request) -> bool:
+        """Whether it was executed, and answered, before its client's own word came here, which this is: no repetition.
+        Asked once. Whoever lacks the answer asks again."""
+        return self._outran.pop(request.identity, True) is None
 
     def sweep(self) -> list[Request]:
         """The state has jumped: take out what can never execute any more."""
@@ -259,3 +274,4 @@ class Requests:
         )
         assert self.queued == sum(map(len, self._queues.values())), "requests in the queues"
         assert len(self.pending) <= options.pending_requests_max, "requests that wait are bounded"
+        assert len(self._outran) <= OUTRAN_MAX, "requests whose clients are still to be heard are bounded"
