@@ -189,7 +189,7 @@ class PbftCore:
         if self.recovery.checking:
             effects += self._recover()
         effects += self._watch()
-        return effects + self.demands.wake()
+        return effects + self.demands.wake(self._now)
 
     @property
     def view(self) -> int:
@@ -376,8 +376,10 @@ class PbftCore:
         if not self.execution.was_tentative:
             effects = self.intake.answer(slot.decided.requests, event.results, Answer.DONE)
         self._look_for_the_end()
+        waiting, operations = len(self.requests.pending), self.requests.operations
         self.requests.executed(slot.decided, event.results)
-        self.demands.executed(self._now, slot.decided.operations)
+        ended = waiting - len(self.requests.pending), operations - self.requests.operations
+        self.demands.executed(self._now, slot.decided.operations, ended)
         new = any(result.results is not None for result in event.results)
         if new and slot.committed.view == self.view and self.ordering.active:
             self.patience.progress()
@@ -663,11 +665,18 @@ class PbftCore:
 
     def _on_look(self) -> list[Effect]:
         """What the primary keeps waiting is sent to it again, and then held against it. [Clement09]"""
-        excused = self.transfer.running or self._cut_off or self.executed < self.checkpoints.proven.seq or self.is_over
-        effects = self.demands.on_timeout(self._now, self.patience.failures, excused)
+        effects = self.demands.on_timeout(self._now, self.patience.failures, self._is_excused())
         for request in self.demands.late():
             effects += self.intake.forward(request)
         return effects + self._give_up()
+
+    def _is_excused(self) -> bool:
+        """Whether this replica itself is behind, or hears too few to say anything of others."""
+        if self.transfer.running or self._cut_off or self.executed < self.checkpoints.proven.seq or self.is_over:
+            return True
+        since = self._now - max(self.options.heartbeat, 2 * self.options.status_interval_us)
+        behind = self.hearing.reached() - self.executed
+        return behind > self.options.in_flight_max or not self.hearing.connected(since)
 
     def _on_complaint(self, sender: NodeId, message: Complaint) -> list[Effect]:
         return self.demands.on_complaint(sender, message) + self._give_up()

@@ -451,7 +451,7 @@ class ClientRules:
     digest_replies: bool = False
     """Whether replicas other than the replier that a request names answer with a digest."""
     to_all: bool = False
-    """Each request is sent to all at once, and not to the one that is believed to lead: so backups see how long that one
+    """Each request goes to all at once, and not to the one that is believed to lead: so backups see how long that one
     lets it wait, and it cannot tell which requests they see."""
     macs: bool = False
     """Requests carry MACs under session keys, which each replica tells its client over their link, not signatures."""

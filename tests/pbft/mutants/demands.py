@@ -17,9 +17,9 @@ returns("shuns_nobody", [], "Intake.shun", "de p36_a_client_that_signs_badly_is_
 
 
 @mutant("Demands.wake", "de an_idle_cluster_looks_at_nothing")
-def looks_for_ever(right: Any, self: Any) -> list[Any]:
+def looks_for_ever(right: Any, self: Any, now: int) -> list[Any]:
     self._operations += 1
-    return list(right(self))
+    return list(right(self, now))
 
 
 @mutant("Demands.on_complaint", "de clement09_no_f_replicas_depose_a_primary", "PbftCore")
@@ -46,9 +46,23 @@ def queues_all_as_one(right: Any, self: Any, request: Any) -> None:
     self._turns = turns
 
 
-@mutant("Throughput.add", "de throughput_comes_near_what_is_shown")
-def believes_the_last_moment(right: Any, self: Any, operations: int, time: int) -> None:
-    self.rate = operations * 1e6 / time
+@mutant("Flow.end", "fl the_mean_wait_is_what_waits_over_what_ends")
+def counts_no_end(right: Any, self: Any, requests: int, operations: int) -> None: ...
+
+
+@mutant("Records.better", "fl clement09_one_view_alone_shows_nothing")
+def believes_one_view(right: Any, self: Any, *what: Any) -> Any:
+    self._weak_quorum = 1
+    return right(self, *what)
+
+
+returns(
+    "judges_while_cut_off",
+    False,
+    "PbftCore._is_excused",
+    "de clement09_who_hears_nobody_complains_of_nobody",
+    "PbftCore",
+)
 
 
 @mutant("MacRequests.queue", "ma p31_one_client_costs_one_view_change", "1")
