@@ -492,7 +492,10 @@ class PbftCore:
             return self.view_changes.on_repeated(message)
         if not self._view_changes.take(self._now, sender):
             return []
-        effects = self.view_changes.on_view_change(message)
+        effects: list[Effect] = []
+        if self.options.measures and self.ordering.active:
+            effects = self.demands.on_complaint(self._now, sender, self.view) + self._give_up()
+        effects += self.view_changes.on_view_change(message)
         view = self.view_changes.wanted(self.view)
         if view is not None:
             return effects + self._ask_for(
@@ -679,7 +682,7 @@ class PbftCore:
         return behind > self.options.in_flight_max or not self.hearing.connected(since)
 
     def _on_complaint(self, sender: NodeId, message: Complaint) -> list[Effect]:
-        return self.demands.on_complaint(sender, message) + self._give_up()
+        return self.demands.on_complaint(self._now, sender, message.view) + self._give_up()
 
     def _give_up(self) -> list[Effect]:
         """Leave a primary of which a quorum complains."""
@@ -704,7 +707,7 @@ class PbftCore:
         waits = waits or self.recovery.phase is not Phase.NONE or self.ends is not None
         interval = self.options.status_interval_us if waits else self.options.idle_interval_us
         effects: list[Effect] = [SetTimer("status", interval), Send(self.notary.others, status), *self.ordering.save()]
-        effects += self._repeat_view_change() + self.view_changes.tick() + self.demands.repeat()
+        effects += self._repeat_view_change() + self.view_changes.tick() + self.demands.repeat(self._now)
         effects += self.notary.witness.tick()
         if self.transfer.running:
             effects += self._push_transfer()

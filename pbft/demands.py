@@ -51,6 +51,8 @@ ENOUGH: Final = 16
 """Waits that make a median."""
 RISE: Final = 0.01
 """A second: the floor rises until it is what the best have done. [Clement09 4.1]"""
+REPEATED: Final = 3
+"""So many times the longest that a status takes to come, a complaint stands without being repeated."""
 NAMED_MAX: Final = 64
 """Clients that a complaint names."""
 SHORT_US: Final = 500_000
@@ -178,7 +180,7 @@ class Demands:
         self._hasty = 0
         """Views in a row, up to the present one, that ended within the time that a new primary is left alone."""
         self._running = self._urgent = False
-        self._looked_at: Micros = 0
+        self._looked_at = self._now = 0
         self._begin(0)
 
     def _begin(self, now: Micros) -> None:
@@ -189,7 +191,10 @@ class Demands:
         """How long it has been too slow, less how long it has not."""
         self._better: Pace | None = None
         self._measure_anew(now)
-        self._complaints: set[NodeId] = set()
+        self._complaints: dict[NodeId, Micros] = {}
+        """Who complains, and when it last said so."""
+        self._found_at: Micros = 0
+        """When there last was a reason of its own, or others' complaints."""
         self.complaint = ""
         """Why this replica complains of the present view, "" while it does not."""
         self._clients: list[ClientId] = []
@@ -231,6 +236,7 @@ class Demands:
     def wake(self, now: Micros) -> list[Effect]:
         """After every step: count what waits, begin to look when there is something to look at, and look again when
         that is urgent."""
+        self._now = now
         self._flow.count(now, len(self._requests.pending))
         if self._urgent and self._running:
             self._urgent = False
@@ -258,47 +264,64 @@ class Demands:
         self._measure(min(since, 2 * self._look_us), now)
         if self._ordering.leads:
             return effects
-        if not self.complaint:
-            self.complaint = self._fault(now, patience, moves=operations > 0)
-            return effects + (self._complain() if self.complaint else [])
-        return effects
+        fault = self._fault(now, patience, moves=operations > 0)
+        return effects + self._find(now, fault) if fault else effects
 
-    def on_complaint(self, sender: NodeId, message: Complaint) -> list[Effect]:
-        """Another's. Those of a weak quorum have a correct one among them: then this replica complains too."""
-        if message.view != self._ordering.view or not self._ordering.active:
+    def _find(self, now: Micros, reason: str) -> list[Effect]:
+        """There is a reason to complain, still or anew."""
+        self._found_at = now
+        if self.complaint:
             return []
-        self._complaints.add(sender)
-        if not self.complaint and len(self._complaints) >= self._notary.weak_quorum:
-            self.complaint = f"{len(self._complaints)} replicas complain of it"
-            return self._complain()
-        return []
+        self.complaint = reason
+        return self._complain(now)
 
-    def complain(self, reason: str, clients: Sequence[ClientId]) -> list[Effect]:
+    def on_complaint(self, now: Micros, sender: NodeId, view: int) -> list[Effect]:
+        """Another's, or its VIEW-CHANGE for a later view, in case the complaint was lost. Those of a weak quorum have a
+        correct one among them: then this replica complains too."""
+        if view != self._ordering.view or not self._ordering.active:
+            return []
+        self._complaints[sender] = now
+        others = self._standing(now) - {self._notary.me}
+        if len(others) < self._notary.weak_quorum:
+            return []
+        return self._find(now, f"{len(others)} replicas complain of it")
+
+    def _standing(self, now: Micros) -> set[NodeId]:
+        """Whose complaints stand: they are repeated with every status, as long as there is a reason."""
+        since = now - REPEATED * self._options.idle_interval_us
+        return {node for node, said_at in self._complaints.items() if said_at >= since}
+
+    def complain(self, now: Micros, reason: str, clients: Sequence[ClientId]) -> list[Effect]:
         """For a reason that shows elsewhere, in requests of these clients. Said of the view, not of who leads it."""
         if not self._ordering.active or self._ordering.leads:
             return []
-        self.complaint = self.complaint or reason
+        self._found_at, self.complaint = now, self.complaint or reason
         self._clients = sorted({*self._clients, *clients})[:NAMED_MAX]
-        return self._complain()
+        return self._complain(now)
 
-    def _complain(self) -> list[Effect]:
-        self._complaints.add(self._notary.me)
+    def _complain(self, now: Micros) -> list[Effect]:
         view = self._ordering.view
         return [
             Note("complaint", {"view": view, "primary": self._ordering.primary, "reason": self.complaint}),
-            *self.repeat(),
+            *self.repeat(now),
         ]
 
-    def repeat(self) -> list[Effect]:
-        """Said again with every status: the first may have been lost."""
+    def repeat(self, now: Micros) -> list[Effect]:
+        """Said again with every status: the first may have been lost. Without a reason for a whole time-out it is said
+        no more."""
         if not self.complaint or not self._ordering.active:
             return []
+        if now - self._found_at > self._options.view_timeout_us:
+            self.complaint = ""
+            self._complaints.pop(self._notary.me, None)
+            return []
+        self._complaints[self._notary.me] = now
         return [Send(self._notary.others, Complaint(self._ordering.view, self._clients))]
 
     @property
     def given_up(self) -> bool:
         """Whether a quorum complains of the present primary."""
-        return len(self._complaints) >= self._notary.quorum
+        return len(self._standing(self._now)) >= self._notary.quorum
 
     def late(self) -> list[Request]:
         """What has waited for two looks: its client may have sent it to backups only (P35)."""

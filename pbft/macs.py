@@ -380,7 +380,7 @@ class MacCore(PbftCore):
             return []
         self._suspect([client for client in clients if self.requests.suspects.add(self._now, client)])
         reason = f"nobody vouches for requests of {', '.join(clients[:3])} in its batches"
-        return self.demands.complain(reason, clients) + self._give_up()
+        return self.demands.complain(self._now, reason, clients) + self._give_up()
 
     def _suspect(self, clients: list[ClientId]) -> None:
         for client in clients:

@@ -20,6 +20,8 @@ from tests.plug import DOMAIN, MS, Packet
 TIMEOUT = SECOND
 ROBUST = {**SMALL, "robust": True, "view_timeout_us": TIMEOUT}
 
+BODIES = (m.PrePrepare, m.Committed, m.BatchData)
+
 
 def without(*measures: str) -> dict[str, Any]:
     every = ["heartbeat", "floor", "fairness", "rotation", "turns", "blacklist"]
@@ -91,7 +93,7 @@ class LeavesAtOnce(PbftCore):
     class demands_type(Demands):  # noqa: N801
         @property
         def given_up(self) -> bool:
-            return len(self._complaints) >= 1
+            return len(self._standing(self._now)) >= 1
 
 
 @pytest.mark.parametrize(("core", "stays"), [(PbftCore, True), (LeavesAtOnce, False)])
@@ -109,8 +111,7 @@ def test_clement09_no_f_replicas_depose_a_primary(core: type[PbftCore], stays: b
 def test_clement09_a_replica_that_alone_is_kept_waiting_stays_in_its_view(core: type[PbftCore], stays: bool) -> None:
     """It complains; had it left, the others could not have gone on without node 3."""
     cluster = Cluster(options=ROBUST, core=core)
-    bodies = (m.PrePrepare, m.Committed, m.BatchData)
-    cluster.blocked = lambda packet: packet.to == 1 and isinstance(packet.message, bodies)
+    cluster.blocked = lambda packet: packet.to == 1 and isinstance(packet.message, BODIES)
     cluster.submit("ann", 1, to=range(4))
     cluster.run(TIMEOUT // 2)
     cluster.crash(3)
@@ -146,6 +147,34 @@ def test_clement09_where_one_correct_replica_leaves_all_do() -> None:
     cluster.inject(2, (0, 1), m.Complaint(0))
     cluster.run(TIMEOUT // 8)
     assert cluster.views() == [1] * 4
+
+
+@pytest.mark.parametrize(("options", "all_leave"), [(ROBUST, True), (without(*without()["robust"]), False)])
+def test_clement09_whoever_leaves_complains_even_if_the_complaint_is_lost(
+    options: dict[str, Any], all_leave: bool
+) -> None:
+    """Node 1 has heard enough complaints to leave, and its own is lost: it must not be left alone in the next view."""
+    cluster = Cluster(options=options)
+    cluster.blocked = lambda packet: packet.sender == 1 and isinstance(packet.message, m.Complaint)
+    cluster.inject(3, 1, m.Complaint(0))
+    cluster.inject(2, (0, 1), m.Complaint(0))
+    cluster.run(TIMEOUT // 8)
+    assert cluster.core(1).view == 1
+    assert (cluster.views() == [1] * 4) is all_leave
+
+
+def test_clement09_a_complaint_is_withdrawn_when_its_reason_has_gone() -> None:
+    cluster = Cluster(options=ROBUST)
+    cluster.blocked = lambda packet: packet.to == 1 and isinstance(packet.message, BODIES)
+    cluster.submit("ann", 1, to=range(4))
+    cluster.run(TIMEOUT // 2)
+    assert list(complaints(cluster)) == [1]
+    cluster.blocked = lambda _: False
+    busy(cluster, "ann", 2, 40, 50 * MS)
+    assert cluster.core(1).demands.complaint == ""
+    cluster.inject(2, (0, 3), m.Complaint(0))
+    cluster.run(TIMEOUT // 8)
+    assert cluster.views() == [0] * 4
 
 
 def test_complaints_of_another_view_count_for_nothing() -> None:

@@ -23,18 +23,17 @@ def looks_for_ever(right: Any, self: Any, now: int) -> list[Any]:
 
 
 @mutant("Demands.on_complaint", "de clement09_no_f_replicas_depose_a_primary", "PbftCore")
-def complains_with_anybody(right: Any, self: Any, sender: int, message: Any) -> list[Any]:
-    effects = right(self, sender, message)
-    if message.view == self._ordering.view and not self.complaint:
-        self.complaint = "so does another"
-        return [*effects, *self._complain()]
+def complains_with_anybody(right: Any, self: Any, now: int, sender: int, view: int) -> list[Any]:
+    effects = right(self, now, sender, view)
+    if view == self._ordering.view:
+        return [*effects, *self._find(now, "so does another")]
     return list(effects)
 
 
 @mutant("Demands.on_complaint", "de clement09_where_one_correct_replica_leaves_all_do")
-def complains_for_itself_alone(right: Any, self: Any, sender: int, message: Any) -> list[Any]:
+def complains_for_itself_alone(right: Any, self: Any, now: int, sender: int, view: int) -> list[Any]:
     complaint, self.complaint = self.complaint, self.complaint or "none of mine"
-    right(self, sender, message)
+    right(self, now, sender, view)
     self.complaint = complaint
     return []
 
@@ -89,3 +88,9 @@ returns(
     "ma p31_what_nobody_vouches_for_ends_the_view_after_a_moment",
     "True",
 )
+
+
+@mutant("Demands.repeat", "de clement09_a_complaint_is_withdrawn")
+def complains_for_ever(right: Any, self: Any, now: int) -> list[Any]:
+    self._found_at = now
+    return list(right(self, now))
