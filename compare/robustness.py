@@ -52,7 +52,7 @@ WARM_UP_US: Final = 6 * SECOND
 @dataclass(frozen=True)
 class Case:
     """One attack. `target`: the replica that lies. `rate`: of Byzantine clients together, as a multiple of what correct
-    ones get done without them; of big-mac, requests a second."""
+    ones get done without them; under MACs, requests a second."""
 
     name: str
     auth: str = "signatures"
@@ -112,6 +112,8 @@ CASES: Final = (
     Case("garbage-signatures", rate=10, least=0.95),
     Case("retransmission-storm", rate=10, least=0.95),
     Case("big-mac", "macs", rate=20, least=0.95),
+    Case("wrong-for-primary", "macs", rate=20, least=0.95),
+    Case("framing", "macs", target=0, rate=4, least=0.80),
     *(_slow(delay_ms) for delay_ms in (50, 200, 500, 1000, 2000, 3500)),
     *(_slow(delay_ms, outstanding) for outstanding in (1, 2) for delay_ms in (20, 40, 60, 100, 180)),
     *(_slow(delay_ms, auth="macs") for delay_ms in (20, 60)),

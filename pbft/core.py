@@ -628,7 +628,7 @@ class PbftCore:
 
         A request may be past its time without an execution of its own: its client's session is closed.
         """
-        for identity, request in list(self.requests.pending.items()):
+        for identity, request in list(self.requests.counted()):
             if not self.requests.is_over(request):
                 return identity
             self.requests.remove(*identity)
@@ -670,6 +670,7 @@ class PbftCore:
         """What the primary keeps waiting is sent to it again, and then held against it. [Clement09]"""
         effects = self.demands.on_timeout(self._now, self.patience.failures, self._is_excused())
         for request in self.demands.late():
+            self.requests.question(self._now, request.identity)
             effects += self.intake.forward(request)
         return effects + self._give_up()
 

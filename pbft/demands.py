@@ -17,7 +17,7 @@ from __future__ import annotations
 import statistics
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -73,11 +73,12 @@ class Waits:
     """How long the oldest requests wait, and how long others have waited until they were executed: in time, and in
     batches that were executed meanwhile. Batches say who is passed by, whatever keeps all of them waiting.
 
-    Invariant: `_since` has at most WATCHED requests, each of which waited at the last look.
+    Invariant: `_since` has at most WATCHED requests that count, and as many that do not; each waited at the last look.
     """
 
     def __init__(self) -> None:
         self._since: dict[Identity, Wait] = {}
+        self._counts: Callable[[Identity], bool] = bool
         self._ended: deque[tuple[Micros, int]] = deque(maxlen=WATCHED)
         self._batches = 0
         self._usual: Micros = 0
@@ -99,10 +100,13 @@ class Waits:
         pending = requests.pending
         ended = [wait for identity, wait in self._since.items() if identity not in pending]
         self._ended.extend((now - wait.began, self._batches - wait.batch) for wait in ended)
-        self._since = {
+        doubtful = [one for one in self._since if one in pending and not requests.counts(one)][:WATCHED]
+        told = {one: self._since[one]._replace(sent_on=self._batches) for one in doubtful}  # not before it counts
+        self._since = told | {
             identity: self._since.get(identity) or Wait(now, self._batches, requests.before(request))
-            for identity, request in islice(pending.items(), WATCHED)
+            for identity, request in islice(requests.counted(), WATCHED)
         }
+        self._counts = requests.counts
 
     def learn(self) -> None:
         """What is usual by now: at each look of the timer, since medians cost more than a batch is worth."""
@@ -124,7 +128,7 @@ class Waits:
 
     def oldest(self, now: Micros) -> tuple[Identity, Micros] | None:
         """The one that waits longest, and how long."""
-        first = next(iter(self._since), None)
+        first = next(filter(self._counts, self._since), None)
         return None if first is None else (first, now - self._since[first].began)
 
     def usual(self) -> Micros:
@@ -149,7 +153,8 @@ class Waits:
         """One that waits far longer than others do, its client's own requests before it allowed for (P37)."""
         limit = FAIR * max(self._usual, least // FAIR)
         for identity, wait in self._since.items():
-            if now - wait.began > limit * wait.turns or self._is_passed_by(now, wait):
+            unfair = now - wait.began > limit * wait.turns or self._is_passed_by(now, wait)
+            if unfair and self._counts(identity):
                 return identity, now - wait.began
         return None
 
@@ -210,7 +215,7 @@ class Demands:
     def _measure_anew(self, now: Micros) -> None:
         """What was measured while this replica itself was behind says nothing of others."""
         self._flow, self._measured_from = Flow(now), now
-        self._flow.count(now, len(self._requests.pending))
+        self._flow.count(now, self._requests.waiting)
         self._pace = Pace(0, 0, 0)
 
     @property
@@ -237,7 +242,7 @@ class Demands:
         """After every step: count what waits, begin to look when there is something to look at, and look again when
         that is urgent."""
         self._now = now
-        self._flow.count(now, len(self._requests.pending))
+        self._flow.count(now, self._requests.waiting)
         if self._urgent and self._running:
             self._urgent = False
             return [SetTimer(self.TIMER, 1)]

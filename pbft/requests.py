@@ -201,6 +201,22 @@ class Requests:
         Asked once. Whoever lacks the answer asks again."""
         return self._outran.pop(request.identity, True) is None
 
+    def counted(self) -> Iterable[tuple[Identity, Request]]:
+        """What the primary has to get executed, in order of arrival."""
+        return self.pending.items()
+
+    def counts(self, identity: Identity) -> bool:
+        """Whether one that waits is counted."""
+        return True
+
+    def question(self, now: Micros, identity: Identity) -> None:
+        """It begins to be late."""
+
+    @property
+    def waiting(self) -> int:
+        """How many wait and are counted."""
+        return len(self.pending)
+
     def sweep(self) -> list[Request]:
         """The state has jumped: take out what can never execute any more."""
         gone = [request for request in self.pending.values() if self.is_over(request)]

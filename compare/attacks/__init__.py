@@ -12,6 +12,7 @@ from compare.attacks.choosy_primary import BurstingPrimary, WatchedOnly
 from compare.attacks.equivocating_pbft import EquivocatingPrimary
 from compare.attacks.equivocating_raft import EquivocatingRaftLeader
 from compare.attacks.flood import Flooding
+from compare.attacks.framing_primary import FramingPrimary
 from compare.attacks.random_pbft import RandomPbftLiar
 from compare.attacks.slow_primary import SlowPrimary
 from compare.faults import Engine
@@ -62,6 +63,11 @@ ATTACKS: Final[Mapping[str, AttackKind]] = {
             "a primary that serves all, but in bursts, ever farther apart",
             {"pbft": BurstingPrimary},
             Bursts,
+        ),
+        AttackKind(
+            "framing",
+            "under MACs: a primary that makes correct clients suspect by what it proposes, and serves none later",
+            {"pbft": FramingPrimary},
         ),
         AttackKind(
             "flood",

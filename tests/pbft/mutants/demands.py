@@ -72,6 +72,16 @@ def proposes_what_suspects_ask_for(right: Any, self: Any, request: Any) -> None:
 returns("asks_nobody_when_careful", [], "MacRequests.to_back", "ma p31_a_careful_primary_asks", "MacCore")
 
 
+returns("believes_no_backups", None, "MacRequests._believe", "ma p31_a_primary_takes_in_what_all", "MacCore")
+returns("blames_for_what_it_alone_has", None, "MacRequests.question", "ma p31_what_too_few_vouch_for", "MacCore")
+
+
+@mutant("MacRequests.back", "ma p31_a_mute_primary_is_given_up_for_a_suspects_request", "MacCore")
+def hears_no_other_backup(right: Any, self: Any, request: Any, backup: int, leads: bool = True) -> None:
+    if leads:
+        right(self, request, backup)
+
+
 @mutant("Suspects.name", "ma p31_no_f_replicas_make_a_client_suspect", "MacCore")
 def one_replica_makes_a_suspect(right: Any, self: Any, now: int, sender: int, clients: Any) -> list[str]:
     return [client for client in clients if self.add(now, client)]
