@@ -322,7 +322,7 @@ class Forgives(PbftCore):
             return []
 
 
-def shunned(cluster: Cluster, sender: int | str, messages: list[Any]) -> list[str]:
+def shunned(cluster: Cluster, sender: int | str, messages: list[Any], at: int = 0) -> list[str]:
     found: list[str] = []
     carry_out = cluster.carry_out
     cluster.carry_out = lambda node, effects: (  # type: ignore[method-assign]
@@ -330,8 +330,9 @@ def shunned(cluster: Cluster, sender: int | str, messages: list[Any]) -> list[st
         carry_out(node, effects),
     )[1]
     for message in messages:
-        cluster.inject(sender, 0, message)
+        cluster.inject(sender, at, message)
     cluster.settle()
+    cluster.carry_out = carry_out  # type: ignore[method-assign]
     return found
 
 
@@ -353,3 +354,24 @@ def test_p36_a_storm_of_repetitions_is_shunned_and_a_patient_client_is_not() -> 
     again = [Submit(request.raw)] * 64
     assert shunned(cluster, "ann", again) == []
     assert set(shunned(cluster, "ann", again * 10)) == {"ann"}
+
+
+class CountsWhatCameLate(PbftCore):
+    class requests_type(Requests):  # noqa: N801
+        def outran(self, request: Request) -> bool:
+            return False
+
+
+@pytest.mark.parametrize(("core", "heard_no_more"), [(PbftCore, set()), (CountsWhatCameLate, {"ann"})])
+def test_p36_a_backup_that_executes_before_it_hears_the_client_blames_no_client(
+    core: type[PbftCore], heard_no_more: set[str]
+) -> None:
+    """Each request goes to all; on a slow link it comes after the batch that it is in."""
+    cluster = Cluster(options=ROBUST, core=core)
+    found: set[str] = set()
+    for timestamp in range(1, 301):
+        request = cluster.submit("ann", timestamp, to=[0], low=timestamp - 1)
+        cluster.settle()
+        found |= set(shunned(cluster, "ann", [Submit(request.raw)], at=1))
+    assert cluster.done("ann", 300)
+    assert found == heard_no_more

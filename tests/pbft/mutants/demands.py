@@ -104,3 +104,14 @@ returns(
 def complains_for_ever(right: Any, self: Any, now: int) -> list[Any]:
     self._found_at = now
     return list(right(self, now))
+
+
+returns("counts_what_came_late", False, "Requests.outran", "de p36_a_backup_that_executes_before_it_hears", "PbftCore")
+
+
+@mutant("PbftCore._on_view_change", "de clement09_whoever_leaves_complains", "True")
+def hears_no_complaint_in_it(right: Any, self: Any, sender: int, message: Any) -> list[Any]:
+    complain, self.demands.on_complaint = self.demands.on_complaint, lambda *_: []
+    effects = right(self, sender, message)
+    self.demands.on_complaint = complain
+    return list(effects)
