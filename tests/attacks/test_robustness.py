@@ -43,6 +43,8 @@ def under(name: str, *without: str) -> tuple[float, Outcome]:
         ("retransmission-storm", ["blacklist"], 0.7, 0.6),
         ("big-mac", ["vouching"], 0.75, 0.2),
         ("flood", ["throttle"], 0.8, 0.7),
+        ("watched-only", ["floor", "heartbeat", "fairness"], 0.7, 0.4),
+        ("bursts", ["floor"], 0.7, 0.6),
     ],
 )
 def test_p36_what_is_left_of_the_throughput(name: str, measures: list[str], least: float, most: float) -> None:
