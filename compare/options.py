@@ -32,6 +32,10 @@ class Slowness(Options):
     delay_ms: float = Field(gt=0, le=60_000, description="how much later each proposal leaves")
 
 
+class Bursts(Options):
+    period_ms: float = Field(gt=0, le=60_000, description="between bursts, in the end")
+
+
 class Flood(Options):
     rate_s: int = Field(default=20_000, ge=1, le=1_000_000, description="messages a second to each other replica")
     size: int = Field(default=0, ge=0, le=16_777_216, description="bytes of each; 0: small ones, to be verified")

@@ -59,6 +59,8 @@ class Workload(Part):
     byzantine_as: Literal[
         "random",
         "big-mac",
+        "wrong-for-primary",
+        "framing",
         "garbage-signatures",
         "retransmission-storm",
         "read-storm",

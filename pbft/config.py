@@ -71,8 +71,8 @@ class Options(BaseModel):
     heartbeat_us: Annotated[int, Field(ge=0, le=86_400_000_000)] = 0
     """Measure "heartbeat": how long a primary may propose nothing while a request waits; 0: view_timeout_us / 8."""
     floor_share: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """Measure "floor": the share of the throughput of the last views that a primary must keep while requests wait. It
-    rises by 1 % a second; what ends every view is "rotation"."""
+    """Measure "floor": the share of the throughput of the last views that a primary must keep, unless requests wait no
+    longer than they did there. It rises by 1 % a second, to all of it. What ends every view is "rotation"."""
     grace_us: Micros = 2_000_000
     """Measure "floor": how long a new primary is left alone."""
     blacklist_us: Micros = 60_000_000

@@ -189,7 +189,7 @@ class PbftCore:
         if self.recovery.checking:
             effects += self._recover()
         effects += self._watch()
-        return effects + self.demands.wake()
+        return effects + self.demands.wake(self._now)
 
     @property
     def view(self) -> int:
@@ -376,8 +376,10 @@ class PbftCore:
         if not self.execution.was_tentative:
             effects = self.intake.answer(slot.decided.requests, event.results, Answer.DONE)
         self._look_for_the_end()
+        waiting, operations = len(self.requests.pending), self.requests.operations
         self.requests.executed(slot.decided, event.results)
-        self.demands.executed(self._now, slot.decided.operations)
+        ended = waiting - len(self.requests.pending), operations - self.requests.operations
+        self.demands.executed(self._now, slot.decided.operations, ended)
         new = any(result.results is not None for result in event.results)
         if new and slot.committed.view == self.view and self.ordering.active:
             self.patience.progress()
@@ -490,7 +492,10 @@ class PbftCore:
             return self.view_changes.on_repeated(message)
         if not self._view_changes.take(self._now, sender):
             return []
-        effects = self.view_changes.on_view_change(message)
+        effects: list[Effect] = []
+        if self.options.measures and self.ordering.active:
+            effects = self.demands.on_complaint(self._now, sender, self.view) + self._give_up()
+        effects += self.view_changes.on_view_change(message)
         view = self.view_changes.wanted(self.view)
         if view is not None:
             return effects + self._ask_for(
@@ -623,7 +628,7 @@ class PbftCore:
 
         A request may be past its time without an execution of its own: its client's session is closed.
         """
-        for identity, request in list(self.requests.pending.items()):
+        for identity, request in list(self.requests.counted()):
             if not self.requests.is_over(request):
                 return identity
             self.requests.remove(*identity)
@@ -663,14 +668,22 @@ class PbftCore:
 
     def _on_look(self) -> list[Effect]:
         """What the primary keeps waiting is sent to it again, and then held against it. [Clement09]"""
-        excused = self.transfer.running or self._cut_off or self.executed < self.checkpoints.proven.seq or self.is_over
-        effects = self.demands.on_timeout(self._now, self.patience.failures, excused)
+        effects = self.demands.on_timeout(self._now, self.patience.failures, self._is_excused())
         for request in self.demands.late():
+            self.requests.question(self._now, request.identity)
             effects += self.intake.forward(request)
         return effects + self._give_up()
 
+    def _is_excused(self) -> bool:
+        """Whether this replica itself is behind, or hears too few to say anything of others."""
+        if self.transfer.running or self._cut_off or self.executed < self.checkpoints.proven.seq or self.is_over:
+            return True
+        since = self._now - max(self.options.heartbeat, 2 * self.options.status_interval_us)
+        behind = self.hearing.reached() - self.executed
+        return behind > self.options.in_flight_max or not self.hearing.connected(since)
+
     def _on_complaint(self, sender: NodeId, message: Complaint) -> list[Effect]:
-        return self.demands.on_complaint(sender, message) + self._give_up()
+        return self.demands.on_complaint(self._now, sender, message.view) + self._give_up()
 
     def _give_up(self) -> list[Effect]:
         """Leave a primary of which a quorum complains."""
@@ -695,7 +708,7 @@ class PbftCore:
         waits = waits or self.recovery.phase is not Phase.NONE or self.ends is not None
         interval = self.options.status_interval_us if waits else self.options.idle_interval_us
         effects: list[Effect] = [SetTimer("status", interval), Send(self.notary.others, status), *self.ordering.save()]
-        effects += self._repeat_view_change() + self.view_changes.tick() + self.demands.repeat()
+        effects += self._repeat_view_change() + self.view_changes.tick() + self.demands.repeat(self._now)
         effects += self.notary.witness.tick()
         if self.transfer.running:
             effects += self._push_transfer()

@@ -54,6 +54,8 @@ class Intake:
         if request is None or request.client != sender:
             return self.notary.refuse(sender, "a request of its own is what a client sends")
         done = self._sessions.results(sender, request.timestamp)
+        if done is not None and self.requests.outran(request):
+            return []
         repeated = done is not None or request.identity in self.requests.pending
         if self._blacklists and repeated and not self._repeated.take(now, sender):
             return self.shun(sender, "a storm of repetitions")

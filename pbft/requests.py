@@ -26,6 +26,8 @@ AWAY: Final = 64
 """Batches: who was in debt within so many owes often."""
 OPERATION_BYTES: Final = 64
 """Bytes of a request that count as one operation: as many as make a batch full by either."""
+OUTRAN_MAX: Final = 4_096
+"""Executed requests of which the client's own word is still to come, remembered; at most."""
 
 
 def cost_of(request: Request) -> int:
@@ -83,6 +85,8 @@ class Requests:
         self._queued_operations = 0
         self._queued_size = 0
         self._nulls = False
+        self._all_come = bool(self._options.measures)
+        self._outran: dict[Identity, None] = {}
 
     # -------------------------------------------------------------------------------------------------------- arrival
 
@@ -203,9 +207,14 @@ class Requests:
         """A batch was executed. Whatever became of a request, the wait for its identity is over, and for those that its
         client has given up by its word about `low` (P32)."""
         for result in results:
-            self.proposed.discard((result.client, result.timestamp))
-            if self.pending:
-                self.remove(result.client, result.timestamp)
+            identity = result.client, result.timestamp
+            self.proposed.discard(identity)
+            if identity in self.pending:
+                self.remove(*identity)
+            elif self._all_come:
+                self._outran[identity] = None
+                if len(self._outran) > OUTRAN_MAX:
+                    del self._outran[next(iter(self._outran))]
         for request in batch.requests if self._shares else ():
             share = self._shares.get(request.client)
             if share is not None and min(share.timestamps) <= request.low:
@@ -244,6 +253,27 @@ class Requests:
         share.timestamps.discard(timestamp)
         if not share.timestamps:
             del self._shares[client]
+
+    def outran(self, request: Request) -> bool:
+        """Whether it was executed, and answered, before its client's own word came here, which this is: no repetition.
+        Asked once. Whoever lacks the answer asks again."""
+        return self._outran.pop(request.identity, True) is None
+
+    def counted(self) -> Iterable[tuple[Identity, Request]]:
+        """What the primary has to get executed, in order of arrival."""
+        return self.pending.items()
+
+    def counts(self, identity: Identity) -> bool:
+        """Whether one that waits is counted."""
+        return True
+
+    def question(self, now: Micros, identity: Identity) -> None:
+        """It begins to be late."""
+
+    @property
+    def waiting(self) -> int:
+        """How many wait and are counted."""
+        return len(self.pending)
 
     def sweep(self) -> list[Request]:
         """The state has jumped: take out what can never execute any more."""
@@ -371,3 +401,4 @@ class Requests:
         assert self._held.keys() <= self._debts.keys(), "what is held is of clients in debt"
         assert not self._queues.keys() & self._debts.keys(), "what clients in debt have waiting is held"
         assert len(self.pending) <= options.pending_requests_max, "requests that wait are bounded"
+        assert len(self._outran) <= OUTRAN_MAX, "requests whose clients are still to be heard are bounded"

@@ -16,7 +16,7 @@ import msgspec
 
 from replog.authenticators import Authenticator, Mac, mac
 from replog.chain import ASK_US, Chain
-from replog.codec import Domain, digest_of
+from replog.codec import Domain
 from replog.core import ClientRules
 from replog.errors import Overloaded, RequestTooLarge
 from replog.keys import Signer
@@ -205,8 +205,6 @@ class ClientCore:
         self._counts = Counts.of(rules, n)
         self._authenticator = Authenticator(self._members, mac) if rules.macs else None
         self._signer = self._authenticator or signer
-        # What only this client can say: replicas cannot tell which requests others have seen.
-        self._secret = signer.sign(b"witness") if rules.witness_every else b""
         self._keys_asked: Micros | None = None
         self._keys_due: Micros = 0
         """When to go on with the keys that are here."""
@@ -320,12 +318,7 @@ class ClientCore:
         pending.asked = self.leader
         pending.due = now + self._rules.retry_us
         self._sent[pending.timestamp] = pending
-        return ToReplica(self._members if reads or self._is_witnessed(pending) else (self.leader,), message)
-
-    def _is_witnessed(self, pending: _Pending) -> bool:
-        every = self._rules.witness_every
-        draw = digest_of(self._secret + pending.timestamp.to_bytes(8, "big"))
-        return every > 0 and int.from_bytes(draw[:4], "big") % every == 0
+        return ToReplica(self._members if reads or self._rules.to_all else (self.leader,), message)
 
     def _sign(self, pending: _Pending) -> Request:
         return Request.make(
@@ -457,7 +450,7 @@ class ClientCore:
         return self._members[(self._members.index(self.leader) + 1) % len(self._members)]
 
     def _went_to_all(self, pending: _Pending) -> bool:
-        return type(pending.message) is Read or bool(self._rules.retry_all and pending.tries)
+        return type(pending.message) is Read or self._rules.to_all or bool(self._rules.retry_all and pending.tries)
 
     def _note_lapses(self, due: Sequence[_Pending]) -> None:
         """Whom the results were waited for in vain: once, however many requests had named it."""

@@ -42,6 +42,20 @@ class BigMac(ByzantineClient):
             self._send((primary,), Submit(self._sign(self._body(), wrong=others)))
 
 
+class WrongForThePrimary(ByzantineClient):
+    """Requests whose MAC is wrong for the primary alone, sent to the others alone. (P31)"""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._ways = (self._for_the_others,)
+
+    def _for_the_others(self) -> None:
+        primary = self._cluster.leader()
+        if primary is not None:
+            others = tuple(node for node in self._all if node != primary)
+            self._send(others, Submit(self._sign(self._body(), wrong=(primary,))))
+
+
 class GarbageSignatures(ByzantineClient):
     """Requests in good form whose signature is none: each replica has to check it to know. (P36)"""
 
@@ -119,6 +133,8 @@ class LargeRequests(ByzantineClient):
 CLIENT_ATTACKS: Final[Mapping[str, type[ByzantineClient]]] = {
     "random": ByzantineClient,
     "big-mac": BigMac,
+    "wrong-for-primary": WrongForThePrimary,
+    "framing": WrongForThePrimary,
     "garbage-signatures": GarbageSignatures,
     "retransmission-storm": RetransmissionStorm,
     "read-storm": ReadStorm,

@@ -46,6 +46,8 @@ def under(name: str, *without: str) -> tuple[float, Outcome]:
         ("flood rate_s=20 size=1e+06", ["throttle"], 0.75, 0.6),
         ("read-storm", ["turns"], 0.85, 0.5),
         ("large-reads", ["turns"], 0.85, 0.7),
+        ("watched-only", ["floor", "heartbeat", "fairness"], 0.7, 0.4),
+        ("bursts", ["floor"], 0.7, 0.6),
     ],
 )
 def test_p36_what_is_left_of_the_throughput(name: str, measures: list[str], least: float, most: float) -> None:
