@@ -36,6 +36,11 @@ class Bursts(Options):
     period_ms: float = Field(gt=0, le=60_000, description="between bursts, in the end")
 
 
+class Watching(Options):
+    client: str = Field(default="", description="whose requests alone are held back; empty: everybody's")
+    tells: bool = Field(default=False, description="liars that are backups send on at once what they were sent")
+
+
 class Flood(Options):
     rate_s: int = Field(default=20_000, ge=1, le=1_000_000, description="messages a second to each other replica")
     size: int = Field(default=0, ge=0, le=16_777_216, description="bytes of each; 0: small ones, to be verified")

@@ -345,7 +345,7 @@ class PbftCore:
         return self.intake.from_client(self._now, sender, message) + self.proposing.propose()
 
     def _on_submit(self, sender: NodeId, message: Submit) -> list[Effect]:
-        return self.intake.from_replica(sender, message) + self.proposing.propose()
+        return self.intake.from_replica(self._now, sender, message) + self.proposing.propose()
 
     def _on_pre_prepare(self, sender: NodeId, message: PrePrepare) -> list[Effect]:
         return self._go_on(self.acceptance.on_pre_prepare(sender, message))
@@ -376,12 +376,15 @@ class PbftCore:
         if not self.execution.was_tentative:
             effects = self.intake.answer(slot.decided.requests, event.results, Answer.DONE)
         self._look_for_the_end()
-        waiting, operations = len(self.requests.pending), self.requests.operations
-        self.requests.executed(slot.decided, event.results)
-        ended = waiting - len(self.requests.pending), operations - self.requests.operations
-        self.demands.executed(self._now, slot.decided.operations, ended)
-        new = any(result.results is not None for result in event.results)
-        if new and slot.committed.view == self.view and self.ordering.active:
+        batch, waiting = slot.decided, len(self.requests.pending)
+        self.requests.executed(self._now, batch, event.results)
+        done = [
+            request.count
+            for request, result in zip(batch.requests, event.results, strict=True)
+            if result.results is not None
+        ]
+        self.demands.executed(self._now, done, waiting - len(self.requests.pending))
+        if done and slot.committed.view == self.view and self.ordering.active:
             self.patience.progress()
         return self._go_on(effects)
 

@@ -224,10 +224,12 @@ class Demands:
         demands, the machines or links cannot."""
         return self._hasty // self._notary.weak_quorum
 
-    def executed(self, now: Micros, operations: int, waited: tuple[int, int]) -> None:
-        """A batch. `waited`: requests and operations whose wait here it has ended."""
+    def executed(self, now: Micros, done: Sequence[int], ended: int) -> None:
+        """A batch. `done`: how many operations each of its requests has that was executed for the first time. `ended`:
+        requests whose wait here it has ended."""
+        operations = sum(done)
         self._operations += operations
-        self._flow.end(*waited)
+        self._flow.end(len(done), operations, ended)
         if "fairness" not in self._measures or self._ordering.leads:
             return
         self._waits.pass_by(now, self._requests)
@@ -338,7 +340,8 @@ class Demands:
     def _measure(self, time: Micros, now: Micros) -> None:
         """Is the primary slower than others were, by now? A moment in which it is not takes away no more than a moment
         in which it is adds."""
-        self._pace = pace = self._flow.look(now)
+        sample = 1.0 if self._ordering.leads else self._options.sample_share
+        self._pace = pace = self._flow.look(now, sample)
         if now - self._measured_from >= STEADY_US:
             self._records.learn(now, pace)
         if self._ordering.latest > self._latest:

@@ -5,7 +5,9 @@ had done at once: it is slow if it gets less done than another did while request
 less to do they wait no longer, with more to do more is done; neither is anybody's fault.
 
 The mean wait is how many wait, on average, over how many end a second (Little's law): nothing has to be remembered of
-a single request, and neither bursts nor the choice of who is served change it.
+a single request, and neither bursts nor the choice of who is served change it. A backup sees the wait of a sample, and
+all that is done. Where the two do not fit each other, clients send backups more or less than their share, to make waits
+look shorter or hide them: then whichever is worse is believed.
 """
 
 from __future__ import annotations
@@ -26,8 +28,12 @@ SLOWER: Final = 1.2
 """So many times as long as elsewhere, and more: then requests wait for the primary."""
 
 
+CHANCE: Final = 1.5
+"""So many times its share, or that part of it, may be in a sample by chance."""
+
+
 class Pace(NamedTuple):
-    """Requests and operations that end a second, after having waited here, and how long one waits, in microseconds."""
+    """Requests and operations that are done a second, and how long one waits, in microseconds."""
 
     requests: float
     operations: float
@@ -46,8 +52,8 @@ class Flow:
         self._constant = constant
         self._counted_at = self._looked_at = now
         self._waiting, self._area = 0, 0
-        self._requests = self._operations = 0
-        self._averages = [0.0, 0.0, 0.0]
+        self._requests = self._operations = self._ended = 0
+        self._averages = [0.0, 0.0, 0.0, 0.0]
         self._weight = 0.0
 
     def count(self, now: Micros, waiting: int) -> None:
@@ -55,23 +61,28 @@ class Flow:
         self._area += self._waiting * (now - self._counted_at)
         self._counted_at, self._waiting = now, waiting
 
-    def end(self, requests: int, operations: int) -> None:
+    def end(self, requests: int, operations: int, ended: int) -> None:
+        """So much was done; so many of those had waited here."""
         self._requests += requests
         self._operations += operations
+        self._ended += ended
 
-    def look(self, now: Micros) -> Pace:
-        """What it comes to by now. One more is counted than has ended: where there are next to none, the wait for the
-        next one says nothing."""
+    def look(self, now: Micros, sample: float = 1.0) -> Pace:
+        """What it comes to by now. `sample`: the share of requests that clients send here. One more is counted than has
+        ended: where there are next to none, the wait for the next one says nothing."""
         self.count(now, self._waiting)
         if now > self._looked_at:
             time = now - self._looked_at
             share = -math.expm1(-time / self._constant)
-            shown = (self._requests * 1e6 / time, self._operations * 1e6 / time, self._area / time)
+            counts = (self._requests, self._operations, self._ended, self._area / 1e6)
+            shown = [count * 1e6 / time for count in counts]
             self._averages = [old + (new - old) * share for old, new in zip(self._averages, shown, strict=True)]
             self._weight += (1 - self._weight) * share
-            self._looked_at, self._area, self._requests, self._operations = now, 0, 0, 0
-        requests, operations, waiting = (value / (self._weight or 1.0) for value in self._averages)
-        return Pace(requests, operations, waiting * 1e6 / (requests + 1e6 / self._constant))
+            self._looked_at, self._area, self._requests, self._operations, self._ended = now, 0, 0, 0, 0
+        requests, operations, ended, waiting = (value / (self._weight or 1.0) for value in self._averages)
+        known = min(1.0, CHANCE * ended / (sample * requests)) if requests else 0.0
+        ended = min(ended, CHANCE * sample * requests)
+        return Pace(known * requests, known * operations, waiting * 1e6 / (ended + 1e6 / self._constant))
 
 
 class Records:

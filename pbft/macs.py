@@ -52,6 +52,8 @@ DOUBTS: Final = 4
 """A heartbeat: how soon what nobody vouches for ends a view."""
 WORDS_MAX: Final = 1_024
 """Requests of which one replica's word is remembered before they come here."""
+ECHOES_MAX: Final = 64
+"""Requests that this replica vouches for because another did, for each of them in a status interval."""
 ASKED_MAX: Final = 64
 """Clients about whose requests a careful primary asks when its view begins; of the rest they remind it."""
 TOLD_MAX: Final = 100_000
@@ -64,6 +66,7 @@ class MacRequests(Requests):
     `_asked` has those of `pending` that their own clients brought, or brought again, since the view began
     `_backers` has the replicas that sent on what is pending, and so vouch for it
     `_questioned` has what of `pending` is late or of a suspect and lacks backing: held against nobody
+    `_echoed` has the last requests that others were told of because another told this replica: once each
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -73,6 +76,7 @@ class MacRequests(Requests):
         self._words: Claims[Identity, bytes] = Claims(WORDS_MAX)
         """What others sent on before it came here."""
         self._questioned: dict[Identity, Micros] = {}
+        self._echoed: dict[Identity, None] = {}
         self._enough = byzantine_quorum(setup.n, setup.f) - 1
         self._questions = "vouching" in setup.config.measures
         self.careful = False
@@ -173,6 +177,16 @@ class MacRequests(Requests):
         if self._questions and request is not None and not self._is_backed(request):
             self._questioned.setdefault(identity, now)
 
+    def echoes(self, request: Request) -> bool:
+        """Whether all are to be told that this replica vouches for what another has told it of."""
+        identity = request.identity
+        if identity in self._questioned or identity in self._echoed or not self.vouches(request):
+            return False
+        self._echoed[identity] = None
+        if len(self._echoed) > WORDS_MAX:
+            del self._echoed[next(iter(self._echoed))]
+        return True
+
     def give_up(self, before: Micros) -> None:
         """What too few have vouched for in time came to too few, or with wrong MACs. Its client may ask again."""
         for identity in [one for one, since in self._questioned.items() if since < before]:
@@ -240,6 +254,7 @@ class MacIntake(Intake):
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self._vouches = "vouching" in self.options.measures
+        self._echoes: Allowance[NodeId] = Allowance(ECHOES_MAX, self.options.status_interval_us)
         self._now: Micros = 0
 
     def unvouched(self, request: Request, sender: Principal) -> list[Effect]:
@@ -300,18 +315,23 @@ class MacIntake(Intake):
     def forward_waiting(self) -> list[Effect]:
         return super().forward_waiting() + self.ask_again()
 
-    def from_replica(self, sender: NodeId, message: Submit) -> list[Effect]:
-        """Also: the primary asks whether this replica vouches for a request. The same request is a yes."""
+    def from_replica(self, now: Micros, sender: NodeId, message: Submit) -> list[Effect]:
+        """Also: the primary asks whether this replica vouches for a request. The same request is a yes. And a backup
+        tells of what is late: few others were sent it, whose word it needs all the same."""
         if not self._vouches or self.ordering.leads:
-            return super().from_replica(sender, message)
+            return super().from_replica(now, sender, message)
         request = read(message)
         if request is None or self.requests.refusal(request):
             return self.notary.refuse(sender, "a replica forwards proper requests only")
-        if self.requests.admits(request):
+        waits = self.requests.admits(request)
+        if waits:
             self.requests.back(request, sender, leads=False)
-        if not self.ordering.active or sender != self.ordering.primary:
+        if not self.ordering.active:
             return []
-        return [Send((sender,), Submit(request.raw))] if self.requests.vouches(request) else []
+        if sender == self.ordering.primary:
+            return [Send((sender,), Submit(request.raw))] if self.requests.vouches(request) else []
+        echoes = waits and self._echoes.take(now, sender) and self.requests.echoes(request)
+        return [Send(self.notary.others, Submit(request.raw))] if echoes else []
 
 
 class MacAcceptance(Acceptance):

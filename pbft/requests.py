@@ -85,8 +85,8 @@ class Requests:
         self._queued_operations = 0
         self._queued_size = 0
         self._nulls = False
-        self._all_come = bool(self._options.measures)
-        self._outran: dict[Identity, None] = {}
+        self._samples = bool(self._options.measures)
+        self._outran: dict[Identity, Micros] = {}
 
     # -------------------------------------------------------------------------------------------------------- arrival
 
@@ -203,7 +203,7 @@ class Requests:
 
     # -------------------------------------------------------------------------------------------------------- the end
 
-    def executed(self, batch: Batch, results: Iterable[Result]) -> None:
+    def executed(self, now: Micros, batch: Batch, results: Iterable[Result]) -> None:
         """A batch was executed. Whatever became of a request, the wait for its identity is over, and for those that its
         client has given up by its word about `low` (P32)."""
         for result in results:
@@ -211,8 +211,8 @@ class Requests:
             self.proposed.discard(identity)
             if identity in self.pending:
                 self.remove(*identity)
-            elif self._all_come:
-                self._outran[identity] = None
+            elif self._samples:
+                self._outran[identity] = now
                 if len(self._outran) > OUTRAN_MAX:
                     del self._outran[next(iter(self._outran))]
         for request in batch.requests if self._shares else ():
@@ -254,10 +254,11 @@ class Requests:
         if not share.timestamps:
             del self._shares[client]
 
-    def outran(self, request: Request) -> bool:
-        """Whether it was executed, and answered, before its client's own word came here, which this is: no repetition.
-        Asked once. Whoever lacks the answer asks again."""
-        return self._outran.pop(request.identity, True) is None
+    def outran(self, now: Micros, request: Request) -> bool:
+        """Whether it was executed, and answered, just before its client's own word came here, which this is: no
+        repetition. Asked once. Whoever lacks the answer asks again, after a while."""
+        executed_at = self._outran.pop(request.identity, None)
+        return executed_at is not None and now - executed_at < self._options.client_retry_us // 2
 
     def counted(self) -> Iterable[tuple[Identity, Request]]:
         """What the primary has to get executed, in order of arrival."""

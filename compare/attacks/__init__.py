@@ -16,7 +16,7 @@ from compare.attacks.framing_primary import FramingPrimary
 from compare.attacks.random_pbft import RandomPbftLiar
 from compare.attacks.slow_primary import SlowPrimary
 from compare.faults import Engine
-from compare.options import Bursts, Censorship, Equivocation, Flood, Options, Slowness
+from compare.options import Bursts, Censorship, Equivocation, Flood, Options, Slowness, Watching
 from replog.replica import Replica
 from replog.types import NodeId
 
@@ -57,6 +57,7 @@ ATTACKS: Final[Mapping[str, AttackKind]] = {
             "watched-only",
             "a primary that serves only what backups have sent on or clients have sent again",
             {"pbft": WatchedOnly},
+            Watching,
         ),
         AttackKind(
             "bursts",

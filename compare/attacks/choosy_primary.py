@@ -1,7 +1,8 @@
 """watched-only and bursts against PBFT: primaries that know what their backups measure. [Clement09; HAZARDS P38]
 
-One serves what it knows to be watched: what a backup has sent on, or its client has sent again. The other serves all,
-but in bursts, so that a moment comes again and again in which nothing waits.
+One serves what it knows to be watched: what a backup has sent on, or its client has sent again; backups that lie too
+tell it what they were sent. The other serves all, but in bursts, so that a moment comes again and again in which
+nothing waits.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from collections import deque
 from typing import Final
 
 from compare.attacks.base import Attack, Power, voting
-from compare.options import Bursts
+from compare.options import Bursts, Watching
 from replog.codec import BadMessage
-from replog.core import Effect, Event, Received, SetTimer, Timeout
+from replog.core import Effect, Event, Received, Send, SetTimer, Timeout
 from replog.replica import Replica
 from replog.types import Micros, NodeId, Request, Submit
 
@@ -26,18 +27,28 @@ class WatchedOnly(Attack):
 
     def __init__(self, me: NodeId, inner: Replica, power: Power) -> None:
         super().__init__(me, inner, power)
+        options = Watching.model_validate(power.options)
+        self._client, self._tells = options.client, options.tells
+        self._liars = set(power.members)
         self._held: set[tuple[str, int]] = set()
+        self._told: list[Effect] = []
 
     def hear(self, now: Micros, event: Event) -> list[Event]:
-        if not voting(self.inner).ordering.leads:
+        request, ordering = _request(event, from_clients=True), voting(self.inner).ordering
+        if not ordering.leads:
             self._held.clear()
+            if request is not None and self._tells and ordering.primary in self._liars:
+                self._told.append(Send((ordering.primary,), Submit(request.raw)))
             return [event]
-        request = _request(event, from_clients=True)
-        if request is None or request.identity in self._held:
+        if request is None or request.identity in self._held or self._client not in ("", request.client):
             return [event]
         self._held.add(request.identity)
         self.actions += 1
         return []
+
+    def speak(self, now: Micros, effects: list[Effect]) -> list[Effect]:
+        told, self._told = self._told, []
+        return [*effects, *told]
 
 
 class BurstingPrimary(Attack):
