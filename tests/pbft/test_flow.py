@@ -22,7 +22,7 @@ def closed_loop(clients: int, wait: int, seconds: float = 8, held: Callable[[int
         ended = [place for place in range(clients) if due[place] <= held(now)]
         for place in ended:
             due[place] = now + wait
-        flow.end(len(ended), len(ended))
+        flow.end(len(ended), len(ended), len(ended))
         flow.count(now, clients)
         flow.look(now)
     return flow
@@ -76,6 +76,33 @@ def test_p38_heavy_requests_are_not_held_against_anybody() -> None:
     light, heavy = Pace(900, 900, 100 * MS), Pace(30, 30_000, 400 * MS)
     assert not judged(heavy, light)
     assert not judged(light, heavy)
+
+
+def sampled(done: int, ended: int, waiting: int, sample: float = 0.25) -> Pace:
+    """So many requests are done a second, so many of those had waited at a backup, where so many wait at any time."""
+    flow = Flow(0)
+    flow.count(0, waiting)
+    for second in range(1, 11):
+        flow.end(done, done, ended)
+        found = flow.look(second * SECOND, sample)
+    return found
+
+
+def test_p38_a_backup_sees_the_wait_of_its_sample_and_all_that_is_done() -> None:
+    assert sampled(900, 225, 24) == pytest.approx((900, 900, 24 * SECOND / 225), rel=0.01)
+    assert sampled(900, 180, 19) == pytest.approx((900, 900, 19 * SECOND / 180), rel=0.01), "as chance has it"
+
+
+def test_p38_what_no_backup_was_sent_does_not_count_as_done() -> None:
+    """Clients that collude ask the primary alone, which serves them in place of others."""
+    assert sampled(900, 25, 24).requests < 200
+    assert judged(sampled(900, 25, 24), sampled(900, 225, 24))
+
+
+def test_p38_more_than_a_sample_makes_no_wait_shorter() -> None:
+    """Clients that collude send all they ask for to all backups."""
+    assert judged(sampled(300, 225, 24), sampled(900, 225, 24))
+    assert not judged(sampled(900, 900, 96), sampled(900, 225, 24)), "but all are told of what is late"
 
 
 def records(*views: Pace) -> Records:

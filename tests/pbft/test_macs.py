@@ -403,6 +403,23 @@ def test_p31_a_mute_primary_is_given_up_for_a_suspects_request_too(core: type[Ma
     assert all(view == int(done) for view in cluster.views())
 
 
+class EchoesNothing(MacCore):
+    class requests_type(MacRequests):  # noqa: N801
+        def echoes(self, request: Request) -> bool:
+            return False
+
+
+@pytest.mark.parametrize(("core", "counted"), [(MacCore, 1), (EchoesNothing, 0)])
+def test_p31_others_vouch_for_what_one_backup_alone_was_sent(core: type[MacCore], counted: int) -> None:
+    """Clients send each backup a part of their requests: what is late there counts all the same."""
+    cluster = Cluster(options=ROBUST, core=core)
+    cluster.blocked = lambda packet: packet.sender == 0 and isinstance(packet.message, m.PrePrepare)
+    cluster.submit("ann", 1, to=[1])
+    cluster.run(SECOND // 16)
+    requests = cluster.core(1).requests
+    assert (len(requests.pending), requests.waiting) == (1, counted)
+
+
 class BelievesItselfAlone(MacCore):
     class requests_type(MacRequests):  # noqa: N801
         def _believe(self, *_: Any) -> None: ...

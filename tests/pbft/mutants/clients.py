@@ -267,7 +267,7 @@ def reads_from_half_a_state(right: Any, self: Any) -> list[Any]:
 
 
 @mutant("Reads.from_client", "rd a_read_must_be_read_only_and_its_clients_own")
-def reads_what_writes(right: Any, self: Any, sender: str, message: Any) -> list[Any]:
+def reads_what_writes(right: Any, self: Any, now: int, sender: str, message: Any) -> list[Any]:
     self._waiting.append((0, Request(message.request)))
     client = Request(message.request).client
     self._share[client] = self._share.get(client, 0) + 1

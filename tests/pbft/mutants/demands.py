@@ -46,7 +46,29 @@ def queues_all_as_one(right: Any, self: Any, request: Any) -> None:
 
 
 @mutant("Flow.end", "fl the_mean_wait_is_what_waits_over_what_ends")
-def counts_no_end(right: Any, self: Any, requests: int, operations: int) -> None: ...
+def counts_no_end(right: Any, self: Any, requests: int, operations: int, ended: int) -> None: ...
+
+
+@mutant("Flow.look", "fl p38_what_no_backup_was_sent_does_not_count")
+def counts_all_that_is_done(right: Any, self: Any, now: int, sample: float = 1.0) -> Any:
+    self._ended = max(self._ended, round(sample * self._requests))
+    return right(self, now, sample)
+
+
+@mutant("Flow.look", "fl p38_more_than_a_sample_makes_no_wait_shorter")
+def takes_all_for_a_sample(right: Any, self: Any, now: int, sample: float = 1.0) -> Any:
+    pace, shown = right(self, now, sample), self._averages
+    return pace._replace(wait=shown[3] / shown[2] * 1e6)
+
+
+@mutant("Sample.left_out", "cl p38_nobody_can_tell_whom_a_client_tells")
+def samples_by_the_timestamp(right: Any, self: Any, timestamp: int, members: Any, leader: int) -> Any:
+    self._secret = b"known to all"
+    return right(self, timestamp, members, leader)
+
+
+returns("echoes_nothing", False, "MacRequests.echoes", "ma p31_others_vouch_for_what_one_backup", "MacCore")
+returns("tells_nobody_of_what_is_late", [], "ClientCore._tell_others", "cl p38_all_are_told_of_what_is_late")
 
 
 @mutant("Records.better", "fl clement09_one_view_alone_shows_nothing")
