@@ -26,6 +26,10 @@ that floods, little is taken (both `replog.turns`). vouching: under MACs, reques
 some replicas only are proposed when f + 1 replicas vouch for them (`pbft.macs`)."""
 
 
+TURN_OPERATIONS: Final = 1_024
+"""A request is executed as a whole: while it is, all others wait, whoever's turn is next."""
+
+
 class Options(BaseModel):
     """Every replica of a cluster runs with the same options. Times in microseconds, sizes in bytes."""
 
@@ -92,6 +96,8 @@ class Options(BaseModel):
     """How long a refresh may take, the wait for leave and the fetching of state included."""
 
     request_bytes_max: Bytes = REQUEST_BYTES_MAX
+    request_operations_max: Annotated[int, Field(ge=0, le=65_536)] = 0
+    """0: batch_operations_max; with measure "turns" at most TURN_OPERATIONS. Clients split what they pack by it."""
     pending_requests_max: Annotated[int, Field(ge=1, le=1_000_000)] = 16_384
     pending_operations_max: Annotated[int, Field(ge=1, le=10_000_000)] = 262_144
     pending_bytes_max: Annotated[int, Field(ge=1, le=1024 * 1024 * 1024)] = 64 * 1024 * 1024
@@ -106,6 +112,10 @@ class Options(BaseModel):
             (self.log_window >= 2 * self.checkpoint_interval, "log_window must be at least 2 * checkpoint_interval"),
             (self.in_flight_max <= self.log_window, "in_flight_max must not exceed log_window"),
             (self.request_bytes_max <= self.batch_bytes_max, "request_bytes_max must not exceed batch_bytes_max"),
+            (
+                self.request_operations_max <= self.batch_operations_max,
+                "request_operations_max must not exceed batch_operations_max",
+            ),
             (self.request_bytes_max <= self.pending_bytes_max, "request_bytes_max must not exceed pending_bytes_max"),
             (
                 self.client_requests_max <= self.pending_requests_max,
@@ -140,6 +150,12 @@ class Options(BaseModel):
     @property
     def heartbeat(self) -> int:
         return self.heartbeat_us or self.view_timeout_us // 8
+
+    @property
+    def request_operations(self) -> int:
+        """The most that one request may have."""
+        most = min(TURN_OPERATIONS, self.batch_operations_max) if "turns" in self.measures else 0
+        return self.request_operations_max or most or self.batch_operations_max
 
     @property
     def measures(self) -> frozenset[Measure]:

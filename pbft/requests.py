@@ -72,6 +72,7 @@ class Requests:
         self.size = 0
         self._shares: dict[ClientId, Share] = {}
         self._turns = "turns" in self._options.measures
+        self._operations_max = self._options.request_operations
         self._queues: OrderedDict[ClientId, deque[Request]] = OrderedDict()
         self._held: dict[ClientId, deque[Request]] = {}
         self._debts: dict[ClientId, int] = {}
@@ -95,8 +96,8 @@ class Requests:
         options = self._options
         if request.size > options.request_bytes_max:
             return f"request of {request.size} bytes, request_bytes_max is {options.request_bytes_max}"
-        if request.count > options.batch_operations_max:
-            return f"request of {request.count} operations, batch_operations_max is {options.batch_operations_max}"
+        if request.count > self._operations_max:
+            return f"request of {request.count} operations, request_operations_max is {self._operations_max}"
         if not self._verifier.knows(request.client):
             return f"unknown client {request.client}"
         return ""

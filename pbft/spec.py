@@ -72,7 +72,7 @@ class Pbft:
             digest_replies=options.digest_replies,
             sample=options.sample_share if options.measures else 0.0,
             request_bytes_max=options.request_bytes_max - (MAC_BYTES * n if macs else 0),
-            request_operations_max=options.batch_operations_max,
+            request_operations_max=options.request_operations,
         )
 
     def convict(self, accusation: Accuse, domain: Domain, verifier: Verifier, members: Given | None = None) -> str:

@@ -9,6 +9,7 @@ import msgspec
 
 from compare.attacks.byzantine_client import ByzantineClient
 from replog.apps.kv import KeyValue
+from replog.client import WINDOW
 from replog.types import (
     READ_ONLY,
     Answer,
@@ -23,7 +24,7 @@ from replog.types import (
 GET: Final = KeyValue.operation("get", "k")
 PUT: Final = KeyValue.operation("put", "byzantine/k", "v")
 MUCH: Final = 16_384
-"""Operations of a large request: as many as a batch may hold."""
+"""Operations of a large request, unless fewer are allowed: as many as a batch may hold."""
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -108,19 +109,22 @@ class LargeReads(ByzantineClient):
 
 
 class LargeRequests(ByzantineClient):
-    """A few proper requests outstanding, each of as many operations as one may have. (P36, P37)"""
+    """As many operations outstanding as a client may have, in requests as large as they may be. (P36, P37)"""
 
     OUTSTANDING: Final = 4
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        cluster = self._cluster
+        rules = cluster.spec.client_rules(cluster.n, cluster.f, cluster.options)
+        self._much = min(MUCH, rules.request_operations_max)
         self._ways = (self._top_up,)
-        self._operations = _encode([PUT] * MUCH)
+        self._operations = _encode([PUT] * self._much)
         self._done = 0
 
     def _top_up(self) -> None:
-        while self._timestamp < self._done + self.OUTSTANDING:
-            body = self._body(count=MUCH, operations=self._operations)
+        while self._timestamp < self._done + min(WINDOW, self.OUTSTANDING * MUCH // self._much):
+            body = self._body(count=self._much, operations=self._operations)
             self._send(self._all, Submit(self._sign(msgspec.structs.replace(body, low=self._done))))
 
     def on_message(self, now: Micros, sender: NodeId, message: Message) -> list[Any]:

@@ -72,7 +72,7 @@ def test_a_client_speaks_for_itself_only() -> None:
 
 @pytest.mark.parametrize(
     ("what", "text"),
-    [("signature", b"bad signature"), ("bytes", b"request_bytes_max"), ("operations", b"batch_operations_max")],
+    [("signature", b"bad signature"), ("bytes", b"request_bytes_max"), ("operations", b"request_operations_max is 20")],
 )
 def test_what_can_never_be_ordered_is_refused_with_a_reason(what: str, text: bytes) -> None:
     cluster = Cluster(options={"request_bytes_max": 400, "batch_operations_max": 20})
@@ -180,9 +180,12 @@ def test_p36_clients_that_fill_the_pool_leave_room_for_another(client_first: tup
     cluster.replicas[1].check_invariants()
 
 
+LARGE: dict[str, Any] = {"batch_delay_us": 0, "robust": True, "request_operations_max": 16_384}
+
+
 def large_and_small(**options: Any) -> tuple[Cluster, list[list[tuple[str, int]]]]:
     """ann's four large requests come between bob's small ones, which come one at a time; what is in each batch."""
-    cluster = Cluster(options={"batch_delay_us": 0, "in_flight_max": 1, "robust": True, **options})
+    cluster = Cluster(options={**LARGE, "in_flight_max": 1, **options})
     cluster.submit("bob", 1, range(4))
     cluster.settle()
     for timestamp in range(1, 5):
@@ -208,7 +211,7 @@ def test_p36_a_large_request_waits_until_others_had_as_many_turns() -> None:
 
 
 def test_p36_who_is_alone_waits_for_nobody() -> None:
-    cluster = Cluster(options={"batch_delay_us": 0, "robust": True})
+    cluster = Cluster(options=LARGE)
     for timestamp in range(1, 7):
         cluster.submit("ann", timestamp, range(4), count=9_000)
     cluster.settle()
