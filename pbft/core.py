@@ -44,7 +44,7 @@ from pbft.patience import Patience
 from pbft.proposing import Proposing
 from pbft.reads import Reads
 from pbft.recovery import Phase, Recovery, sound
-from pbft.requests import Requests
+from pbft.requests import Identity, Requests
 from pbft.state_transfer import StateTransfer
 from pbft.view_change import VIEW_RECORDS, ViewChanges
 from replog import types
@@ -384,6 +384,7 @@ class PbftCore:
             if result.results is not None
         ]
         self.demands.executed(self._now, done, waiting - len(self.requests.pending))
+        effects += self._send_on()
         if done and slot.committed.view == self.view and self.ordering.active:
             self.patience.progress()
         return self._go_on(effects)
@@ -631,10 +632,17 @@ class PbftCore:
 
         A request may be past its time without an execution of its own: its client's session is closed.
         """
-        for identity, request in list(self.requests.counted()):
+        gone: list[Identity] = []
+        oldest: Identity | None = None
+        for identity, request in self.requests.counted():
             if not self.requests.is_over(request):
-                return identity
-            self.requests.remove(*identity)
+                oldest = identity
+                break
+            gone.append(identity)
+        for over in gone:
+            self.requests.remove(*over)
+        if oldest is not None:
+            return oldest
         due = self.ordering.latest if self.ends is None else self.ends
         return self.executed + 1 if due > self.executed else None
 
@@ -672,10 +680,14 @@ class PbftCore:
     def _on_look(self) -> list[Effect]:
         """What the primary keeps waiting is sent to it again, and then held against it. [Clement09]"""
         effects = self.demands.on_timeout(self._now, self.patience.failures, self._is_excused())
-        for request in self.demands.late():
+        return effects + self._send_on() + self._give_up()
+
+    def _send_on(self) -> list[Effect]:
+        effects: list[Effect] = []
+        for request in self.demands.late(self._now) if not self.ordering.leads else ():
             self.requests.question(self._now, request.identity)
             effects += self.intake.forward(request)
-        return effects + self._give_up()
+        return effects
 
     def _is_excused(self) -> bool:
         """Whether this replica itself is behind, or hears too few to say anything of others."""

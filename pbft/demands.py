@@ -14,7 +14,6 @@ Here: the measures and the complaints. Not here: leaving the view (`pbft.core`),
 
 from __future__ import annotations
 
-import statistics
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -32,8 +31,8 @@ from replog.types import ClientId, Micros, NodeId, Request
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
     from pbft.config import Options
 
-LOOKS: Final = 8
-"""A heartbeat."""
+LOOKS: Final = 4
+"""A heartbeat: how often a backup looks while something waits. The primary, who judges nobody, looks once."""
 WATCHED: Final = 64
 """The oldest requests that wait, and the last waits remembered."""
 FIRST: Final = 2
@@ -43,6 +42,10 @@ FAIR: Final = 3
 LATE: Final = 1.25
 """So many times as many batches as usual may pass a request until it is sent to the primary again, and then as many
 until it counts as passed by: within FAIR, in time."""
+RARE: Final = 10
+"""Of those that ended, one in so many may have waited longer until others count as late, ..."""
+LATEST: Final = 2
+"""... but no more than so many times as long as usual."""
 PASSES_MIN: Final = 2
 """Batches that any request may have to let pass: its primary hears of it later than its backups do."""
 SLACK: Final = 64
@@ -81,13 +84,16 @@ class Waits:
         self._counts: Callable[[Identity], bool] = bool
         self._ended: deque[tuple[Micros, int]] = deque(maxlen=WATCHED)
         self._batches = 0
-        self._usual: Micros = 0
-        self._passes = sys.maxsize
-        """How many batches are usually executed until a request is; without enough of them to say, more than ever."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self._usual, self._passes = 0, sys.maxsize
+        """How long, and how many batches, it usually takes; without enough of them to say, more batches than ever."""
+        self._late_us, self._late_batches = 0.0, float(sys.maxsize)
 
     def begin_view(self, now: Micros) -> None:
         """Nobody is blamed for what another let wait."""
-        self._usual, self._passes = 0, sys.maxsize
+        self._forget()
         self._since = {one: Wait(now, self._batches, wait.turns) for one, wait in self._since.items()}
         self._ended.clear()
 
@@ -110,15 +116,23 @@ class Waits:
 
     def learn(self) -> None:
         """What is usual by now: at each look of the timer, since medians cost more than a batch is worth."""
-        self._usual = int(statistics.median_low(self._ended)[0]) if self._ended else 0
+        if not self._ended:
+            return
+        self._usual, rare = _usual(sorted(wait for wait, _ in self._ended))
+        self._late_us = max(LATE * self._usual, min(rare, LATEST * self._usual))
         if self.enough:
-            self._passes = max(PASSES_MIN, int(statistics.median_low(batches for _, batches in self._ended)))
+            passes, rare = _usual(sorted(batches for _, batches in self._ended))
+            self._passes = max(PASSES_MIN, passes)
+            self._late_batches = max(LATE * self._passes, min(rare + 1, LATEST * self._passes))
 
     def late(self, now: Micros, limit: Micros) -> list[Identity]:
         """Those that begin to be late, each once a view."""
-        limit = max(limit, int(LATE * self._usual))
-        late = [one for one, wait in self._since.items() if now - wait.began >= limit or self._is_late(wait)]
-        late = [one for one in late if self._since[one].sent_on is None]
+        before, passed = now - max(limit, int(self._late_us)), self._batches - self._late_batches
+        late = [
+            one
+            for one, wait in self._since.items()
+            if wait.sent_on is None and (wait.began <= before or wait.batch <= passed)
+        ]
         self._since |= {one: self._since[one]._replace(sent_on=self._batches) for one in late}
         return late
 
@@ -139,9 +153,6 @@ class Waits:
     def enough(self) -> bool:
         return len(self._ended) >= ENOUGH
 
-    def _is_late(self, wait: Wait) -> bool:
-        return self._batches - wait.batch >= LATE * self._passes
-
     def _is_passed_by(self, now: Micros, wait: Wait) -> bool:
         """Also after it was sent to the primary again, there was time for it (P35)."""
         if wait.sent_on is None or self._batches - wait.sent_on < LATE * self._passes:
@@ -158,10 +169,10 @@ class Waits:
                 return identity, now - wait.began
         return None
 
-    def is_urgent(self, now: Micros, least: Micros) -> bool:
-        """Whether one is late, or passed by, before the next look comes."""
-        late = any(wait.sent_on is None and self._is_late(wait) for wait in self._since.values())
-        return late or self.unfair(now, least) is not None
+
+def _usual(ended: Sequence[int]) -> tuple[int, int]:
+    """The median of these, in order, and what one in RARE of them goes beyond."""
+    return ended[(len(ended) - 1) // 2], ended[len(ended) - 1 - len(ended) // RARE]
 
 
 class Demands:
@@ -211,6 +222,7 @@ class Demands:
         self._hasty = self._hasty + 1 if now - self._began < self._options.grace_us else 0
         self._waits.begin_view(now)
         self._begin(now)
+        self._urgent = True  # the last look may have been that of a primary
 
     def _measure_anew(self, now: Micros) -> None:
         """What was measured while this replica itself was behind says nothing of others."""
@@ -233,7 +245,7 @@ class Demands:
         if "fairness" not in self._measures or self._ordering.leads:
             return
         self._waits.pass_by(now, self._requests)
-        self._urgent = not self.complaint and self._waits.is_urgent(now, self._least)
+        self._urgent = not self.complaint and self._waits.unfair(now, self._least) is not None
 
     @property
     def _least(self) -> Micros:
@@ -251,6 +263,8 @@ class Demands:
         if self._running or not self._measures or not (self._requests.pending or self._operations):
             return []
         self._running = True
+        if not self._ordering.leads:
+            self._waits.look(now, self._requests)
         return [SetTimer(self.TIMER, self._look_us)]
 
     def on_timeout(self, now: Micros, patience: int, excused: bool) -> list[Effect]:
@@ -259,6 +273,8 @@ class Demands:
         since, self._looked_at = max(1, now - self._looked_at), now
         operations, self._operations = self._operations, 0
         self._executed += operations
+        if self._ordering.leads:
+            return self._look_at_itself(now, operations, excused)
         self._waits.look(now, self._requests)
         self._waits.learn()
         if not self._waits.any and not operations:
@@ -269,10 +285,19 @@ class Demands:
             self._measure_anew(now)
             return effects
         self._measure(min(since, 2 * self._look_us), now)
-        if self._ordering.leads:
-            return effects
         fault = self._fault(now, patience, moves=operations > 0)
         return effects + self._find(now, fault) if fault else effects
+
+    def _look_at_itself(self, now: Micros, operations: int, excused: bool) -> list[Effect]:
+        """A primary learns what can be done."""
+        if not operations and not self._requests.pending:
+            self._running = False
+            return []
+        if excused:
+            self._measure_anew(now)
+        else:
+            self._measure(0, now)
+        return [SetTimer(self.TIMER, LOOKS * self._look_us)]
 
     def _find(self, now: Micros, reason: str) -> list[Effect]:
         """There is a reason to complain, still or anew."""
@@ -330,10 +355,10 @@ class Demands:
         """Whether a quorum complains of the present primary."""
         return len(self._standing(self._now)) >= self._notary.quorum
 
-    def late(self) -> list[Request]:
-        """What has waited for two looks: its client may have sent it to backups only (P35)."""
+    def late(self, now: Micros) -> list[Request]:
+        """What has waited for a look or far longer than usual: its client may have sent it to backups only (P35)."""
         pending = self._requests.pending
-        return [pending[one] for one in self._waits.late(self._looked_at, 2 * self._look_us) if one in pending]
+        return [pending[one] for one in self._waits.late(now, self._look_us) if one in pending]
 
     # ------------------------------------------------------------------------------------------------------- measures
 

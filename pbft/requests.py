@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
 
 Identity = tuple[ClientId, int]
 
-QUANTUM: Final = 512
+QUANTUM: Final = 64
 """Operations of one client in one batch, while others wait who have had less; what goes beyond is owed."""
 AWAY: Final = 64
 """Batches: who was in debt within so many owes often."""

@@ -50,7 +50,7 @@ LAGGARD_SHARE: Final = 8
 """A replier is waited for this part of the wait once enough others have sent a digest."""
 LATE: Final = 2
 """Times as long as half of its requests take, a client waits until it tells those that its sample left out, ..."""
-LATE_SHARE: Final = 16
+LATE_SHARE: Final = 32
 """... and at least this part of the wait before a retransmission."""
 LEARNT: Final = 16
 """One part in so many, the time that half of the requests take is corrected by with each of them."""

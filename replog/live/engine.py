@@ -69,6 +69,7 @@ INLINE_COMMIT_S = 0.001
 MEDIAN_OF = 15
 _LEVELS = {
     "view": logging.INFO,
+    "complaint": logging.INFO,
     "term": logging.INFO,
     "refresh": logging.INFO,
     "refreshed": logging.INFO,

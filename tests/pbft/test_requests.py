@@ -189,7 +189,7 @@ def large_and_small(**options: Any) -> tuple[Cluster, list[list[tuple[str, int]]
     cluster.submit("bob", 1, range(4))
     cluster.settle()
     for timestamp in range(1, 5):
-        cluster.submit("ann", timestamp, range(4), count=5_000)
+        cluster.submit("ann", timestamp, range(4), count=1_000)
     for timestamp in range(2, 31):
         cluster.submit("bob", timestamp, range(4))
         while not cluster.done("bob", timestamp):
@@ -205,7 +205,7 @@ def test_p36_a_large_request_waits_until_others_had_as_many_turns() -> None:
     """Turns are of operations: after each large one its client is passed by, and nobody is blamed for it."""
     cluster, batches = large_and_small()
     at = [place for place, batch in enumerate(batches) if ("ann", 1) in batch or ("ann", 2) in batch]
-    assert at[1] - at[0] >= 5_000 // QUANTUM
+    assert at[1] - at[0] >= 1_000 // QUANTUM
     assert all(cluster.done("ann", timestamp) for timestamp in range(1, 5)), "when nobody else waits, at once"
     assert set(cluster.views()) == {0}
 
