@@ -97,6 +97,15 @@ class FairInbox:
             del self._units[sender]
         self.turns.waits(sender, left)
 
+    def forget(self, sender: Principal) -> None:
+        """Its links have ended: what waits of it is lost, at no cost."""
+        queue = self._queues.pop(sender, None)
+        if queue is None:
+            return
+        self._size -= len(queue)
+        self._clients -= isinstance(sender, str)
+        self._count(sender, -self._units[sender])
+
     def clear(self) -> None:
         self._own.clear()
         self._queues.clear()

@@ -131,6 +131,8 @@ class SimNode(Process):
     def _shun(self, effect: Shun) -> None:
         if self.shunned.add(self.world.now, effect.client, effect.for_us, effect.rule):
             self._note("shunned", {"client": effect.client, "rule": effect.rule})
+        if self._fair is not None:
+            self._fair.forget(effect.client)
 
     def _members(self, effect: Members) -> None:
         """Links to all of them are there already; they take turns."""

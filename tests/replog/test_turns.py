@@ -163,6 +163,20 @@ def test_p36_an_inbox_that_rests_asks_for_no_turn_and_loses_nothing() -> None:
     assert list(live.waiting()) == []
 
 
+def test_p36_what_waits_of_one_that_is_shunned_is_lost_at_no_cost() -> None:
+    inbox = FairInbox(turns(), lambda: 0)
+    for number in range(12):
+        inbox.append(("c0" if number % 3 else "c1", [b"%d" % number]))
+    turn = inbox.turn()
+    next(turn)
+    inbox.forget("c0")
+    inbox.forget("c9")
+    assert {sender for sender, _ in turn} <= {"c1"}
+    while len(inbox):
+        assert {sender for sender, _ in inbox.turn()} == {"c1"}
+    inbox.turns.check_invariants()
+
+
 def test_p36_who_was_served_more_than_its_share_is_passed_by_until_others_had_as_much() -> None:
     """A frame is served whole, however large."""
     policy = turns()
