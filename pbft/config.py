@@ -73,7 +73,10 @@ class Options(BaseModel):
     robust: bool | list[Measure] = False
     """What keeps the service useful under attack [Clement09]: all of it, nothing, or these measures."""
     sample_share: Annotated[float, Field(ge=1 / 64, le=1)] = 0.25
-    """With any measure: the share of requests that each backup is sent at once, drawn by each client in secret."""
+    """With any measure: the share of requests that each backup is sent at once, drawn by each client in secret. With a
+    quarter, of four replicas, a backup sees more than half of any client's requests at once, so that a primary that
+    serves only what is late keeps back less than half; all of them cost 25 % more CPU under MACs, an eighth saves 1 to
+    5 %."""
     heartbeat_us: Annotated[int, Field(ge=0, le=86_400_000_000)] = 0
     """Measure "heartbeat": how long a primary may propose nothing while a request waits; 0: view_timeout_us / 8."""
     floor_share: Annotated[float, Field(gt=0, le=1)] = 0.8

@@ -15,8 +15,8 @@ Here: the measures and the complaints. Not here: leaving the view (`pbft.core`),
 from __future__ import annotations
 
 import sys
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -34,7 +34,11 @@ if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
 LOOKS: Final = 4
 """A heartbeat: how often a backup looks while something waits. The primary, who judges nobody, looks once."""
 WATCHED: Final = 64
-"""The oldest requests that wait, and the last waits remembered."""
+"""The oldest requests that wait, and the last waits remembered, ..."""
+WATCHED_OF_ONE: Final = 4
+"""... of one client, so that none takes the place of all others, ..."""
+SEARCHED: Final = 1_024
+"""... among so many of the oldest."""
 FIRST: Final = 2
 """Heartbeats until the first proposal of a view: it has to be put together."""
 FAIR: Final = 3
@@ -87,8 +91,8 @@ class Waits:
         self._forget()
 
     def _forget(self) -> None:
+        # Without enough waits to say how many batches are usual, it takes more of them than there ever are.
         self._usual, self._passes = 0, sys.maxsize
-        """How long, and how many batches, it usually takes; without enough of them to say, more batches than ever."""
         self._late_us, self._late_batches = 0.0, float(sys.maxsize)
 
     def begin_view(self, now: Micros) -> None:
@@ -110,7 +114,7 @@ class Waits:
         told = {one: self._since[one]._replace(sent_on=self._batches) for one in doubtful}  # not before it counts
         self._since = told | {
             identity: self._since.get(identity) or Wait(now, self._batches, requests.before(request))
-            for identity, request in islice(requests.counted(), WATCHED)
+            for identity, request in _oldest(requests)
         }
         self._counts = requests.counts
 
@@ -168,6 +172,16 @@ class Waits:
             if unfair and self._counts(identity):
                 return identity, now - wait.began
         return None
+
+
+def _oldest(requests: Requests) -> Iterator[tuple[Identity, Request]]:
+    watched: Counter[ClientId] = Counter()
+    for identity, request in islice(requests.counted(), SEARCHED):
+        if watched[identity[0]] < WATCHED_OF_ONE:
+            watched[identity[0]] += 1
+            yield identity, request
+            if watched.total() >= WATCHED:
+                return
 
 
 def _usual(ended: Sequence[int]) -> tuple[int, int]:

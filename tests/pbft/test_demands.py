@@ -266,6 +266,18 @@ def test_p37_who_has_none_before_is_soon_passed_by() -> None:
     assert [step(0) for _ in range(4)] == [False, False, False, True]
 
 
+def test_p37_a_client_with_much_before_it_keeps_nobody_from_being_watched() -> None:
+    cluster = Cluster(options={**ROBUST, "client_requests_max": 128})
+    waits, requests = Waits(), Requests(cluster.core(1).setup)
+    for timestamp in range(1, 65):
+        requests.add(cluster.request("eve", timestamp))
+    requests.add(cluster.request("bob", 1))
+    waits.look(0, requests)
+    assert ("bob", 1) in waits._since
+    assert ("eve", 1) in waits._since
+    assert len(waits._since) == 1 + 4
+
+
 class BlamesAStandstill(PbftCore):
     class demands_type(Demands):  # noqa: N801
         def _fault(self, now: int, patience: int, moves: bool) -> str:

@@ -68,6 +68,13 @@ def samples_by_the_timestamp(right: Any, self: Any, timestamp: int, members: Any
 
 
 returns("echoes_nothing", False, "MacRequests.echoes", "ma p31_others_vouch_for_what_one_backup", "MacCore")
+
+
+@mutant("demands._oldest", "de p37_a_client_with_much_before_it")
+def watches_the_oldest_whosever(right: Any, requests: Any) -> Any:
+    return list(requests.counted())[:64]
+
+
 returns("tells_nobody_of_what_is_late", [], "ClientCore._tell_others", "cl p38_all_are_told_of_what_is_late")
 
 
