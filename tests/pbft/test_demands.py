@@ -254,9 +254,9 @@ def waiting(
 
 
 def test_p37_requests_before_its_own_are_allowed_for() -> None:
-    """Sixteen at once, each in its turn: the last one waits sixteen times as long as usual, and that is fair."""
+    """Sixteen at once, each in its turn: the last one waits far longer than usual, and that is fair."""
     _, requests, step = waiting(Cluster(options=ROBUST), "bob", range(1, 17), 10 * MS)
-    assert [timestamp for timestamp in range(1, 17) if step(timestamp)] == []
+    assert [timestamp for timestamp in range(1, 17) if step(0) or step(timestamp)] == []
     assert not requests.pending
 
 
