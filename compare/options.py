@@ -32,9 +32,18 @@ class Slowness(Options):
     delay_ms: float = Field(gt=0, le=60_000, description="how much later each proposal leaves")
 
 
+class Bursts(Options):
+    period_ms: float = Field(gt=0, le=60_000, description="between bursts, in the end")
+
+
+class Watching(Options):
+    client: str = Field(default="", description="whose requests alone are held back; empty: everybody's")
+    tells: bool = Field(default=False, description="liars that are backups send on at once what they were sent")
+
+
 class Flood(Options):
-    rate_s: int = Field(default=20_000, ge=200, le=1_000_000, description="messages a second to each other replica")
-    size_kb: int = Field(default=0, ge=0, le=32_768, description="of each, of no use to anybody; 0: small bad votes")
+    rate_s: int = Field(default=20_000, ge=1, le=1_000_000, description="messages a second to each other replica")
+    size: int = Field(default=0, ge=0, le=16_777_216, description="bytes of each; 0: small ones, to be verified")
 
 
 class Junk(Options):

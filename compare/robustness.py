@@ -52,7 +52,7 @@ WARM_UP_US: Final = 6 * SECOND
 @dataclass(frozen=True)
 class Case:
     """One attack. `target`: the replica that lies. `rate`: of Byzantine clients together, as a multiple of what correct
-    ones get done without them; of big-mac, requests a second."""
+    ones get done without them; under MACs, requests a second."""
 
     name: str
     auth: str = "signatures"
@@ -61,12 +61,16 @@ class Case:
     rate: float = 0
     colluders: tuple[NodeId, ...] = ()
     """More replicas that lie, in a cluster that stands as many."""
+    outstanding: int = OUTSTANDING
+    """Operations of each client at a time. With few of them it is the primary that sets the pace, not the machines."""
     least: float = 0
     """The bar: of throughput, what is left at least; of latency, how much longer it is at most."""
 
     @property
     def label(self) -> str:
         named = [self.name] if self.auth == "signatures" else [self.name, self.auth]
+        named += [f"{self.outstanding} a client"] if self.outstanding != OUTSTANDING else []
+        named += ["of one client"] if self.censors and self.name != "censor" else []
         named += [f"by {len(self.liars)} of {3 * self.f + 1}"] if self.colluders else []
         return " ".join([*named, *(f"{name}={value:g}" for name, value in self.options.items() if name != "client")])
 
@@ -80,15 +84,25 @@ class Case:
 
     @property
     def cluster(self) -> str:
-        return f"{self.auth}, {3 * self.f + 1} replicas"
+        return f"{self.auth}, {3 * self.f + 1} replicas, {self.outstanding} a client"
+
+    @property
+    def censors(self) -> bool:
+        return "client" in self.options
 
     @property
     def by_clients(self) -> bool:
         return self.name in CLIENT_ATTACKS
 
 
-def _slow(delay_ms: int, auth: str = "signatures") -> Case:
-    return Case("slow-primary", auth, target=0, options={"delay_ms": delay_ms}, least=0.80)
+def _slow(delay_ms: int, outstanding: int = OUTSTANDING, auth: str = "signatures") -> Case:
+    return Case("slow-primary", auth, 0, {"delay_ms": delay_ms}, outstanding=outstanding, least=0.80)
+
+
+def _flood(rate_s: int, size: int = 0) -> Case:
+    """From below what was noticed by counting messages; of small ones, and of few large ones."""
+    options = {"rate_s": rate_s, "size": size} if size else {"rate_s": rate_s}
+    return Case("flood", target=3, options=options, least=0.85)
 
 
 def _censor(delay_ms: int, auth: str = "signatures") -> Case:
@@ -96,21 +110,39 @@ def _censor(delay_ms: int, auth: str = "signatures") -> Case:
     return Case("censor", auth, target=0, options={"delay_ms": delay_ms, "client": "c0"}, least=3)
 
 
+def _choosy(outstanding: int = OUTSTANDING, auth: str = "signatures", **more: Any) -> Case:
+    return Case("watched-only", auth, target=0, outstanding=outstanding, **{"least": 0.80, **more})
+
+
 FAULT_FREE: Final = {auth: Case("none", auth) for auth in ("signatures", "macs")}
 
 
 def fault_free(case: Case) -> Case:
     """The same cluster without an attack: liars that are told nothing are honest."""
-    return Case("none", case.auth, colluders=case.colluders, target=case.target if case.colluders else None)
+    target = case.target if case.colluders else None
+    return Case("none", case.auth, colluders=case.colluders, target=target, outstanding=case.outstanding)
 
 
 CASES: Final = (
     Case("garbage-signatures", rate=10, least=0.95),
     Case("retransmission-storm", rate=10, least=0.95),
     Case("big-mac", "macs", rate=20, least=0.95),
+    Case("wrong-for-primary", "macs", rate=20, least=0.95),
+    Case("framing", "macs", target=0, rate=4, least=0.80),
     *(_slow(delay_ms) for delay_ms in (50, 200, 500, 1000, 2000, 3500)),
-    Case("flood", target=3, options={"rate_s": 4_000}, least=0.85),
-    Case("flood", target=3, options={"rate_s": 800, "size_kb": 1024}, least=0.85),
+    Case("read-storm", rate=1, least=0.85),
+    Case("read-storm", rate=10, least=0.85),
+    Case("large-reads", rate=0.002, least=0.85),
+    Case("large-requests", rate=1, least=0.85),
+    *(_flood(rate_s, size) for rate_s, size in ((800, 1_000_000), (45, 1_000_000), (100, 250_000), (20, 1_000_000))),
+    *(_flood(rate_s) for rate_s in (500, 1_000, 2_000, 4_000)),
+    *(_slow(delay_ms, outstanding) for outstanding in (1, 2) for delay_ms in (20, 40, 60, 100, 180)),
+    *(_slow(delay_ms, auth="macs") for delay_ms in (20, 60)),
+    *(_choosy(outstanding, auth) for auth in ("signatures", "macs") for outstanding in (4, 1)),
+    *(_choosy(auth=auth, options={"tells": True}, colluders=(3,)) for auth in ("signatures", "macs")),
+    *(_choosy(outstanding, options={"client": "c0"}, least=3) for outstanding in (4, 1)),
+    _choosy(auth="macs", options={"client": "c0"}, least=3),
+    *(Case("bursts", target=0, options={"period_ms": period_ms}, least=0.80) for period_ms in (300, 400, 470)),
     Case("flood", target=3, options={"rate_s": 4_000}, colluders=(5,), least=0.85),
     *(_censor(delay_ms) for delay_ms in (0, 150, 200, 300, 1000, 3000)),
     *(_censor(delay_ms, "macs") for delay_ms in (40, 60, 100)),
@@ -156,7 +188,7 @@ class Run:
         self._waits: dict[ClientId, list[Micros]] = {name: [] for name in self._names}
         for place, name in enumerate(self._names):
             load = self.cluster.client(name).load
-            load(puts(name), OUTSTANDING, on_done=self._timed(name), pause_us=place * PAUSE_US)
+            load(puts(name), case.outstanding, on_done=self._timed(name), pause_us=place * PAUSE_US)
 
     def _wrap(self, node: NodeId, replica: Replica) -> Any:
         kind = ATTACKS.get(self._case.name)
@@ -224,13 +256,13 @@ def run(case: Case, robust: bool, usual: float, seconds: float) -> Outcome:
 
 def figure(case: Case, outcome: Outcome, usual: float) -> float:
     """Of throughput, what is left; of censorship, how many times as long the censored client waits."""
-    if case.name == "censor":
+    if case.censors:
         return outcome.censored_ms / max(outcome.others_ms, 0.001)
     return outcome.operations_s / usual
 
 
 def meets(case: Case, value: float) -> bool:
-    return value <= case.least if case.name == "censor" else value >= case.least
+    return value <= case.least if case.censors else value >= case.least
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -288,7 +320,7 @@ def _table(pool: ProcessPoolExecutor, cases: Sequence[Case], seconds: float) -> 
         value = figure(case, found, usual[fault_free(case), robust])
         verdict = ("ok" if meets(case, value) else "MISSED") if robust else ""
         missed += verdict == "MISSED"
-        sign = "<=" if case.name == "censor" else ">="
+        sign = "<=" if case.censors else ">="
         _say(
             f"{case.label:34} {'on' if robust else 'off':7} {value:8.2f} {sign}{case.least:5.2f}  "
             f"{found.views} {found.acts} {found.shunned} {found.floods} {verdict}"

@@ -56,7 +56,17 @@ class Workload(Part):
     byzantine: int = Field(
         default=0, ge=0, le=100, description="clients beside them that lie, until faults or work end"
     )
-    byzantine_as: Literal["random", "big-mac", "garbage-signatures", "retransmission-storm"] = "random"
+    byzantine_as: Literal[
+        "random",
+        "big-mac",
+        "wrong-for-primary",
+        "framing",
+        "garbage-signatures",
+        "retransmission-storm",
+        "read-storm",
+        "large-reads",
+        "large-requests",
+    ] = "random"
     byzantine_per_s: float | None = Field(
         default=None, gt=0, le=1_000_000, description="acts of each of them; left out: by pause_ms"
     )

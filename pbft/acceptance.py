@@ -51,8 +51,8 @@ class Acceptance:
         this replica can vouch for. [CL99 4.2]"""
         if sender != self.notary.primary(message.view):
             return self.notary.refuse(sender, "only the primary sends a pre-prepare")
-        if len(message.requests) > self.options.batch_requests_max:
-            return self.notary.refuse(sender, "pre-prepare: more requests than a batch may hold")
+        if self._is_too_large(message):
+            return self.notary.refuse(sender, "pre-prepare: more requests or bytes than a batch may hold")
         if self._is_early(sender, message):
             return []
         slot = self.ordering.slot(message.seq)
@@ -115,15 +115,22 @@ class Acceptance:
         lowest = max(self._execution.executed, self.ordering.useless)
         if not lowest < seq <= self.ordering.high or (slot is not None and slot.decided is not None):
             return []
+        if self._is_too_large(message):
+            return self.notary.refuse(sender, "committed: more requests or bytes than a batch may hold")
+        if self.notary.transferable and (flaw := self.notary.flaw_in_commit(message.proof)):
+            return self.notary.refuse(sender, f"committed: {flaw}")
         batch = _batch(message)
         if batch is None or batch.digest != message.proof.digest:
             return self.notary.refuse(sender, "committed: the digest is not the body's")
         return self.decide(sender, message, batch)
 
+    def _is_too_large(self, message: PrePrepare | Committed | BatchData) -> bool:
+        """Cheap: no request is read. Every body that can be decided is small enough, on every replica. (P36, X6)"""
+        options, raws = self.options, message.requests
+        return len(raws) > options.batch_requests_max or sum(map(len, raws)) > options.batch_bytes_max
+
     def decide(self, sender: NodeId, message: Committed, batch: Batch) -> list[Effect]:
-        """What its certificate proves is decided. [deviates: see CommitProof] (P25, P27)"""
-        if flaw := self.notary.flaw_in_commit(message.proof):
-            return self.notary.refuse(sender, f"committed: {flaw}")
+        """What its certificate, which was checked, proves is decided. [deviates: see CommitProof] (P25, P27)"""
         self.ordering.decide_by(message, batch)
         return self.notary.witness.proven(message.proof)
 
@@ -131,9 +138,9 @@ class Acceptance:
         slot = self.ordering.slots.get(message.seq)
         if slot is None or not slot.lacking():
             return []
-        batch = _batch(message)
+        batch = None if self._is_too_large(message) else _batch(message)
         if batch is None:
-            return self.notary.refuse(sender, "batch: not made of requests")
+            return self.notary.refuse(sender, "batch: not made of requests, or more than a batch may hold")
         return self.ordering.supply(message.seq, batch)
 
     def check_invariants(self) -> None:

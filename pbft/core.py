@@ -43,7 +43,7 @@ from pbft.patience import Patience
 from pbft.proposing import Proposing
 from pbft.reads import Reads
 from pbft.recovery import Phase, Recovery, sound
-from pbft.requests import Requests
+from pbft.requests import Identity, Requests
 from pbft.state_transfer import StateTransfer
 from pbft.view_change import VIEW_RECORDS, ViewChanges
 from replog import types
@@ -172,7 +172,7 @@ class PbftCore:
         }
         self._from_clients: dict[type[Any], Callable[[ClientId, Any], list[Effect]]] = {
             Submit: self._on_client_submit,
-            Read: self.reads.from_client,
+            Read: lambda sender, message: self.reads.from_client(self._now, sender, message),
         }
         self._recall()
 
@@ -184,7 +184,7 @@ class PbftCore:
         if self.recovery.checking:
             effects += self._recover()
         effects += self._watch()
-        return effects + self.demands.wake()
+        return effects + self.demands.wake(self._now)
 
     @property
     def view(self) -> int:
@@ -339,7 +339,7 @@ class PbftCore:
         return self.intake.from_client(self._now, sender, message) + self.proposing.propose()
 
     def _on_submit(self, sender: NodeId, message: Submit) -> list[Effect]:
-        return self.intake.from_replica(sender, message) + self.proposing.propose()
+        return self.intake.from_replica(self._now, sender, message) + self.proposing.propose()
 
     def _on_pre_prepare(self, sender: NodeId, message: PrePrepare) -> list[Effect]:
         return self._go_on(self.acceptance.on_pre_prepare(sender, message))
@@ -370,10 +370,16 @@ class PbftCore:
         if not self.execution.was_tentative:
             effects = self.intake.answer(slot.decided.requests, event.results, Answer.DONE)
         found = self._look_for_the_end()
-        self.requests.executed(slot.decided, event.results)
-        self.demands.executed(self._now, slot.decided.operations)
-        new = any(result.results is not None for result in event.results)
-        if new and slot.committed.view == self.view and self.ordering.active:
+        batch, waiting = slot.decided, len(self.requests.pending)
+        self.requests.executed(self._now, batch, event.results)
+        done = [
+            request.count
+            for request, result in zip(batch.requests, event.results, strict=True)
+            if result.results is not None
+        ]
+        self.demands.executed(self._now, done, waiting - len(self.requests.pending))
+        effects += self._send_on()
+        if done and slot.committed.view == self.view and self.ordering.active:
             self.patience.progress()
         if found:
             effects += self._make_room() + self._replay()
@@ -486,7 +492,10 @@ class PbftCore:
             return self.view_changes.on_repeated(message)
         if not self._view_changes.take(self._now, sender):
             return []
-        effects = self.view_changes.on_view_change(message)
+        effects: list[Effect] = []
+        if self.options.measures and self.ordering.active:
+            effects = self.demands.on_complaint(self._now, sender, self.view) + self._give_up()
+        effects += self.view_changes.on_view_change(message)
         view = self.view_changes.wanted(self.view)
         if view is not None:
             return effects + self._ask_for(
@@ -596,10 +605,17 @@ class PbftCore:
 
         A request may be past its time without an execution of its own: its client's session is closed.
         """
-        for identity, request in list(self.requests.pending.items()):
+        gone: list[Identity] = []
+        oldest: Identity | None = None
+        for identity, request in self.requests.counted():
             if not self.requests.is_over(request):
-                return identity
-            self.requests.remove(*identity)
+                oldest = identity
+                break
+            gone.append(identity)
+        for over in gone:
+            self.requests.remove(*over)
+        if oldest is not None:
+            return oldest
         due = self.ordering.latest if self.ends is None else self.ends
         return self.executed + 1 if due > self.executed else None
 
@@ -636,14 +652,26 @@ class PbftCore:
 
     def _on_look(self) -> list[Effect]:
         """What the primary keeps waiting is sent to it again, and then held against it. [Clement09]"""
-        excused = self.transfer.running or self._cut_off or self.executed < self.checkpoints.proven.seq or self.is_over
-        effects = self.demands.on_timeout(self._now, self.patience.failures, excused)
-        for request in self.demands.late():
+        effects = self.demands.on_timeout(self._now, self.patience.failures, self._is_excused())
+        return effects + self._send_on() + self._give_up()
+
+    def _send_on(self) -> list[Effect]:
+        effects: list[Effect] = []
+        for request in self.demands.late(self._now) if not self.ordering.leads else ():
+            self.requests.question(self._now, request.identity)
             effects += self.intake.forward(request)
-        return effects + self._give_up()
+        return effects
+
+    def _is_excused(self) -> bool:
+        """Whether this replica itself is behind, or hears too few to say anything of others."""
+        if self.transfer.running or self._cut_off or self.executed < self.checkpoints.proven.seq or self.is_over:
+            return True
+        since = self._now - max(self.options.heartbeat, 2 * self.options.status_interval_us)
+        behind = self.hearing.reached() - self.executed
+        return behind > self.options.in_flight_max or not self.hearing.connected(since)
 
     def _on_complaint(self, sender: NodeId, message: Complaint) -> list[Effect]:
-        return self.demands.on_complaint(sender, message) + self._give_up()
+        return self.demands.on_complaint(self._now, sender, message.view) + self._give_up()
 
     def _give_up(self) -> list[Effect]:
         """Leave a primary of which a quorum complains."""
@@ -668,7 +696,7 @@ class PbftCore:
         waits = waits or self.recovery.phase is not Phase.NONE or self.ends is not None
         interval = self.options.status_interval_us if waits else self.options.idle_interval_us
         effects: list[Effect] = [SetTimer("status", interval), Send(self.notary.others, status), *self.ordering.save()]
-        effects += self._repeat_view_change() + self.view_changes.tick() + self.demands.repeat()
+        effects += self._repeat_view_change() + self.view_changes.tick() + self.demands.repeat(self._now)
         effects += self.notary.witness.tick(self.view, proven.seq)
         if self.transfer.running:
             effects += self._push_transfer()

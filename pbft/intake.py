@@ -54,6 +54,8 @@ class Intake:
         if request is None or request.client != sender:
             return self.notary.refuse(sender, "a request of its own is what a client sends")
         done = self._sessions.results(sender, request.timestamp)
+        if done is not None and self.requests.outran(now, request):
+            return []
         repeated = done is not None or request.identity in self.requests.pending
         if self._blacklists and repeated and not self._repeated.take(now, sender):
             return self.shun(sender, "a storm of repetitions")
@@ -66,7 +68,7 @@ class Intake:
             return self.notary.refuse(sender, "executed and forgotten, or beyond the session's window")
         return self._take(request, sender)
 
-    def from_replica(self, sender: NodeId, message: Submit) -> list[Effect]:
+    def from_replica(self, now: Micros, sender: NodeId, message: Submit) -> list[Effect]:
         """A backup sends on what a client gave it. Only the primary has a use for it: the word of one replica starts no
         timer here (P35)."""
         request = read(message)

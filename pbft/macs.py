@@ -9,7 +9,7 @@ after a whole time-out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from pbft.acceptance import Acceptance
@@ -43,13 +43,17 @@ from replog import core
 from replog.authenticators import KEY_BYTES, SessionKeys
 from replog.core import Effect, Send, SetTimer, Setup, Started, Timeout
 from replog.quorum import byzantine_quorum, weak_quorum
-from replog.types import ClientId, Digest, KeyRequest, NodeId, Principal, Request, SessionKey, Submit
+from replog.types import ClientId, Digest, KeyRequest, Micros, NodeId, Principal, Request, SessionKey, Submit
 
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
     from pbft.config import Options
 
 DOUBTS: Final = 4
 """A heartbeat: how soon what nobody vouches for ends a view."""
+WORDS_MAX: Final = 1_024
+"""Requests of which one replica's word is remembered before they come here."""
+ECHOES_MAX: Final = 64
+"""Requests that this replica vouches for because another did, for each of them in a status interval."""
 ASKED_MAX: Final = 64
 """Clients about whose requests a careful primary asks when its view begins; of the rest they remind it."""
 TOLD_MAX: Final = 100_000
@@ -60,14 +64,21 @@ class MacRequests(Requests):
     """Invariants:
     a client whose MAC is wrong or old is told its present key once a lifetime, whoever brings the MAC
     `_asked` has those of `pending` that their own clients brought, or brought again, since the view began
-    `_backers`, at the primary, has the backups that sent on what is pending, and so vouch for it
+    `_backers` has the replicas that sent on what is pending, and so vouch for it
+    `_questioned` has what of `pending` is late or of a suspect and lacks backing: held against nobody
+    `_echoed` has the last requests that others were told of because another told this replica: once each
     """
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self._asked: set[Identity] = set()
         self._backers: dict[Identity, set[NodeId]] = {}
+        self._words: Claims[Identity, bytes] = Claims(WORDS_MAX)
+        """What others sent on before it came here."""
+        self._questioned: dict[Identity, Micros] = {}
+        self._echoed: dict[Identity, None] = {}
         self._enough = byzantine_quorum(setup.n, setup.f) - 1
+        self._questions = "vouching" in setup.config.measures
         self.careful = False
         """Nothing was executed in this view yet, and the one before failed: only what a quorum vouches for is proposed.
         Else a client whose MACs are right for one primary after the other keeps all of them from all requests. (P31)"""
@@ -118,16 +129,68 @@ class MacRequests(Requests):
         if request.identity in self.pending:
             self._asked.add(request.identity)
 
-    def back(self, request: Request, backup: NodeId) -> None:
+    def back(self, request: Request, backup: NodeId, leads: bool = True) -> None:
         """`backup` has found its own MAC right: it has sent the request on."""
-        known = self.pending.get(request.identity)
-        if known is None or known.body != request.body:
-            return
-        backers = self._backers.setdefault(request.identity, set())
-        if backup not in backers:
-            backers.add(backup)
-            if len(backers) == self._enough:
-                self.queue(known)
+        identity = request.identity
+        supporters = self._words.add(backup, identity, request.body)
+        known = self.pending.get(identity)
+        if known is None:
+            self._believe(request, supporters, leads)
+        elif known.body == request.body:
+            backers = self._backers.setdefault(identity, set())
+            had = len(backers)
+            backers.update(supporters)
+            if had < self._enough <= len(backers):
+                self._questioned.pop(identity, None)
+                if leads:
+                    self.queue(known)
+
+    def _believe(self, request: Request, supporters: Sequence[NodeId], leads: bool) -> None:
+        """A primary for which the client's MAC is wrong takes in what a quorum of others vouches for: f + 1 of them are
+        correct, whose votes are enough for everybody. [CL02]"""
+        unknown = request.identity not in self.proposed and self.admits(request) and not self.crowded(request)
+        if leads and unknown and self._questions and len(supporters) > self._enough:
+            self.add(request)
+            self._backers[request.identity] = set(supporters)
+            self.queue(request)
+
+    def add(self, request: Request) -> None:
+        super().add(request)
+        words = [node for node, body in self._words.of(request.identity) if body == request.body]
+        if words:
+            self._backers.setdefault(request.identity, set()).update(words)
+
+    def counted(self) -> Iterable[tuple[Identity, Request]]:
+        """What is late is held against the primary once a quorum vouches for it: it has been told of it then, and may
+        believe them."""
+        return ((one, request) for one, request in self.pending.items() if one not in self._questioned)
+
+    def counts(self, identity: Identity) -> bool:
+        return identity not in self._questioned
+
+    @property
+    def waiting(self) -> int:
+        return len(self.pending) - len(self._questioned)
+
+    def question(self, now: Micros, identity: Identity) -> None:
+        request = self.pending.get(identity)
+        if self._questions and request is not None and not self._is_backed(request):
+            self._questioned.setdefault(identity, now)
+
+    def echoes(self, request: Request) -> bool:
+        """Whether all are to be told that this replica vouches for what another has told it of."""
+        identity = request.identity
+        if identity in self._questioned or identity in self._echoed or not self.vouches(request):
+            return False
+        self._echoed[identity] = None
+        if len(self._echoed) > WORDS_MAX:
+            del self._echoed[next(iter(self._echoed))]
+        return True
+
+    def give_up(self, before: Micros) -> None:
+        """What too few have vouched for in time came to too few, or with wrong MACs. Its client may ask again."""
+        for identity in [one for one, since in self._questioned.items() if since < before]:
+            self.remove(*identity)
 
     def _is_backed(self, request: Request) -> bool:
         """With the primary these are a quorum: f + 1 of them are correct, whose votes are enough for everybody."""
@@ -160,6 +223,8 @@ class MacRequests(Requests):
 
     def remove(self, client: ClientId, timestamp: int) -> None:
         self._backers.pop((client, timestamp), None)
+        self._questioned.pop((client, timestamp), None)
+        self._words.drop((client, timestamp))
         self._asked.discard((client, timestamp))
         super().remove(client, timestamp)
 
@@ -178,17 +243,6 @@ class MacRequests(Requests):
             self._asked = {identity for identity in former._asked if identity in self.pending}
             self.suspects.take_over(former.suspects)
 
-    def suspect(self, client: ClientId) -> None:
-        """From now on its requests need a quorum; those that wait here may have come to no other replica."""
-        for identity in [identity for identity in self.pending if identity[0] == client]:
-            self.remove(*identity)
-
-    def begin_view(self, bodies: Iterable[Batch], leads: bool) -> None:
-        """A backup waits for no suspect's requests."""
-        for identity in [one for one in self.pending if not leads and one[0] in self.suspects]:
-            self.remove(*identity)
-        super().begin_view(bodies, leads)
-
     def replace(self, known: Request, request: Request) -> None:
         """The same request under other keys, as long: from now on this one is sent on and proposed."""
         self.pending[known.identity] = request
@@ -200,6 +254,8 @@ class MacIntake(Intake):
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self._vouches = "vouching" in self.options.measures
+        self._echoes: Allowance[NodeId] = Allowance(ECHOES_MAX, self.options.status_interval_us)
+        self._now: Micros = 0
 
     def unvouched(self, request: Request, sender: Principal) -> list[Effect]:
         """Not refused: it may be genuine under a key that this replica has forgotten. The client is told the key."""
@@ -215,22 +271,37 @@ class MacIntake(Intake):
         return []
 
     def _take(self, request: Request, sender: Principal) -> list[Effect]:
-        """What is not proposed before a quorum vouches for it, the primary asks the others about."""
+        """What is not proposed before a quorum vouches for it, the primary asks the others about, and a backup tells
+        all of it."""
         requests, suspect = self.requests, request.client in self.requests.suspects
-        if suspect and not self.ordering.leads:
-            return self._pass_on(request, sender)
-        effects = super()._take(request, sender)
         if isinstance(sender, int):
+            effects = super()._take(request, sender)
             requests.back(request, sender)
             return effects
-        if not suspect:
-            requests.asked(request)
+        new = request.identity not in requests.pending
+        effects = super()._take(request, sender)
+        requests.asked(request)
+        if not self.ordering.leads:
+            return effects + (self._vouch(request) if suspect and new else [])
         waits = request.identity in requests.pending and request.identity not in requests.proposed
         return effects + self._ask([request] if waits and requests.lacks_backing(request) else [])
 
-    def _pass_on(self, request: Request, sender: Principal) -> list[Effect]:
-        """A backup sends a suspect's request on, and waits for nothing."""
-        return self.forward(request) if self.requests.verify(request) else self.unvouched(request, sender)
+    def _vouch(self, request: Request) -> list[Effect]:
+        """A suspect's request is held against the primary as soon as a quorum vouches for it, and no sooner."""
+        if request.identity not in self.requests.pending:
+            return []
+        self.requests.question(self._now, request.identity)
+        return self.forward(request)
+
+    def from_client(self, now: Micros, sender: ClientId, message: Submit) -> list[Effect]:
+        self._now = now
+        return super().from_client(now, sender, message)
+
+    def forward(self, request: Request) -> list[Effect]:
+        """Until a quorum vouches for it, all are told that this replica does."""
+        if not self.ordering.active or self.ordering.leads or self.requests.counts(request.identity):
+            return super().forward(request)
+        return [Send(self.notary.others, Submit(request.raw))]
 
     def _ask(self, requests: Iterable[Request]) -> list[Effect]:
         """Whoever vouches for it sends it back."""
@@ -244,15 +315,23 @@ class MacIntake(Intake):
     def forward_waiting(self) -> list[Effect]:
         return super().forward_waiting() + self.ask_again()
 
-    def from_replica(self, sender: NodeId, message: Submit) -> list[Effect]:
-        """Also: the primary asks whether this replica vouches for a request. The same request is a yes."""
-        asked = self._vouches and self.ordering.active and sender == self.ordering.primary
-        if not asked or self.ordering.leads:
-            return super().from_replica(sender, message)
+    def from_replica(self, now: Micros, sender: NodeId, message: Submit) -> list[Effect]:
+        """Also: the primary asks whether this replica vouches for a request. The same request is a yes. And a backup
+        tells of what is late: few others were sent it, whose word it needs all the same."""
+        if not self._vouches or self.ordering.leads:
+            return super().from_replica(now, sender, message)
         request = read(message)
         if request is None or self.requests.refusal(request):
             return self.notary.refuse(sender, "a replica forwards proper requests only")
-        return [Send((sender,), Submit(request.raw))] if self.requests.vouches(request) else []
+        waits = self.requests.admits(request)
+        if waits:
+            self.requests.back(request, sender, leads=False)
+        if not self.ordering.active:
+            return []
+        if sender == self.ordering.primary:
+            return [Send((sender,), Submit(request.raw))] if self.requests.vouches(request) else []
+        echoes = waits and self._echoes.take(now, sender) and self.requests.echoes(request)
+        return [Send(self.notary.others, Submit(request.raw))] if echoes else []
 
 
 class MacAcceptance(Acceptance):
@@ -378,19 +457,20 @@ class MacCore(PbftCore):
         clients = sorted(set().union(*doubts.values()))
         if not clients or not before & doubts.keys():
             return []
-        self._suspect([client for client in clients if self.requests.suspects.add(self._now, client)])
-        reason = f"nobody vouches for requests of {', '.join(clients[:3])} in its batches"
-        return self.demands.complain(reason, clients) + self._give_up()
-
-    def _suspect(self, clients: list[ClientId]) -> None:
         for client in clients:
-            self.requests.suspect(client)
+            self.requests.suspects.add(self._now, client)
+        reason = f"nobody vouches for requests of {', '.join(clients[:3])} in its batches"
+        return self.demands.complain(self._now, reason, clients) + self._give_up()
+
+    def _on_look(self) -> list[Effect]:
+        self.requests.give_up(self._now - self.options.heartbeat)
+        return super()._on_look()
 
     def _on_complaint(self, sender: NodeId, message: Complaint) -> list[Effect]:
         """Also of a view that is over: its primary learns here whom it should not have believed."""
         known = [client for client in message.clients if self.setup.verifier.knows(client)]
         if "vouching" in self.options.measures:
-            self._suspect(self.requests.suspects.name(self._now, sender, known))
+            self.requests.suspects.name(self._now, sender, known)
         return super()._on_complaint(sender, message)
 
     def _ask_for(self, view: int, reason: str) -> list[Effect]:

@@ -15,6 +15,7 @@ from pbft.ordering import Ordering
 from pbft.requests import Requests
 from pbft.state_transfer import StateTransfer
 from replog.core import Effect, SetTimer, Setup
+from replog.types import Micros
 
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
     from pbft.config import Options
@@ -22,6 +23,10 @@ if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
 NULLS: Final = 64
 """Null requests in flight: each costs little, and less where many share a frame and a write. Not a whole window, since
 requests that come meanwhile wait behind them."""
+
+
+PACE_US: Final = 1_000
+"""While nothing is in flight, each client in debt is given a turn after so long, at least."""
 
 
 class Proposing:
@@ -63,9 +68,16 @@ class Proposing:
         while self._requests.queued and self._has_room():
             in_flight = self._ordering.next_seq - 1 - self._execution.executed
             if in_flight and not self._requests.full() and self._options.batch_delay_us:
-                return effects + self._delay()
+                return effects + self._delay(self._options.batch_delay_us)
             effects += self._propose_one()
+        if self._is_idle():
+            effects += self._delay(max(PACE_US, self._options.batch_delay_us))
         return effects + self._fill()
+
+    def _is_idle(self) -> bool:
+        """Only what is held back waits, and nothing is under way that would set it free."""
+        requests, ordering = self._requests, self._ordering
+        return requests.holds and not requests.queued and ordering.next_seq - 1 <= self._execution.executed
 
     def fill(self, upto: int) -> list[Effect]:
         """While nobody asks for anything: null requests up to `upto`, for one that is refreshed [CL02 recovery], or to
@@ -82,7 +94,10 @@ class Proposing:
     def on_timeout(self) -> list[Effect]:
         """Whatever waits has waited long enough."""
         self._waiting = False
-        return self._propose_one() + self.propose() if self._requests.queued and self._has_room() else []
+        if self._is_idle():
+            self._requests.pass_time()
+        effects = self._propose_one() if self._requests.queued and self._has_room() else []
+        return effects + self.propose()
 
     def _propose_one(self) -> list[Effect]:
         chosen = self._requests.next_batch()
@@ -91,11 +106,11 @@ class Proposing:
         # A single replica has decided at once.
         return self._ordering.propose(Batch(self._wall(), chosen)) + self._execution.next()
 
-    def _delay(self) -> list[Effect]:
+    def _delay(self, time: Micros) -> list[Effect]:
         if self._waiting:
             return []
         self._waiting = True
-        return [SetTimer(self.TIMER, self._options.batch_delay_us)]
+        return [SetTimer(self.TIMER, time)]
 
     def _has_room(self, in_flight: int = 0) -> bool:
         """The primary proposes within its own window, knows all that its view began with, and has the state that says

@@ -6,9 +6,9 @@ Not here: what is answered (`pbft.intake`), when a batch is proposed (`pbft.prop
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pbft.messages import NULL, Batch
 from replog.client import WINDOW
@@ -20,15 +20,29 @@ if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
 
 Identity = tuple[ClientId, int]
 
+QUANTUM: Final = 64
+"""Operations of one client in one batch, while others wait who have had less; what goes beyond is owed."""
+AWAY: Final = 64
+"""Batches: who was in debt within so many owes often."""
+OPERATION_BYTES: Final = 64
+"""Bytes of a request that count as one operation: as many as make a batch full by either."""
+OUTRAN_MAX: Final = 4_096
+"""Executed requests of which the client's own word is still to come, remembered; at most."""
+
+
+def cost_of(request: Request) -> int:
+    return request.count + request.size // OPERATION_BYTES
+
 
 class Share:
     """What one client has waiting."""
 
-    __slots__ = ("timestamps", "operations")
+    __slots__ = ("timestamps", "operations", "size")
 
     def __init__(self) -> None:
         self.timestamps: set[int] = set()
         self.operations = 0
+        self.size = 0
 
 
 _NOTHING = Share()
@@ -44,6 +58,7 @@ class Requests:
       every request in `pending` was verified; none of them is known to be executed
       the totals and each client's share are what `pending` holds, and within their limits
       `proposed` holds the identities that this view has given a number and that are not executed
+      requests of clients in debt are in `_held`, those of all others in `_queues`
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -57,12 +72,22 @@ class Requests:
         self.size = 0
         self._shares: dict[ClientId, Share] = {}
         self._turns = "turns" in self._options.measures
+        self._operations_max = self._options.request_operations
         self._queues: OrderedDict[ClientId, deque[Request]] = OrderedDict()
+        self._held: dict[ClientId, deque[Request]] = {}
+        self._debts: dict[ClientId, int] = {}
+        self._owed_at: dict[ClientId, int] = {}
+        self._leads = False
+        self._batches = 0
+        self._others_at = -AWAY
+        """The last executed batch with a request of somebody who does not often owe."""
         self.queued = 0
-        """Requests in the queues."""
+        """Requests in the queues, not those that are held."""
         self._queued_operations = 0
         self._queued_size = 0
         self._nulls = False
+        self._samples = bool(self._options.measures)
+        self._outran: dict[Identity, Micros] = {}
 
     # -------------------------------------------------------------------------------------------------------- arrival
 
@@ -71,8 +96,8 @@ class Requests:
         options = self._options
         if request.size > options.request_bytes_max:
             return f"request of {request.size} bytes, request_bytes_max is {options.request_bytes_max}"
-        if request.count > options.batch_operations_max:
-            return f"request of {request.count} operations, batch_operations_max is {options.batch_operations_max}"
+        if request.count > self._operations_max:
+            return f"request of {request.count} operations, request_operations_max is {self._operations_max}"
         if not self._verifier.knows(request.client):
             return f"unknown client {request.client}"
         return ""
@@ -86,20 +111,38 @@ class Requests:
         return not self._sessions.admits(request.client, request.timestamp)
 
     def before(self, request: Request) -> int:
-        """How many of its client's requests may have to be executed first, itself counted."""
+        """How many turns of its client may come first, its own counted: a large request takes several."""
         client, first = request.client, max(request.low, request.timestamp - WINDOW) + 1
-        return 1 + sum(self._sessions.admits(client, timestamp) for timestamp in range(first, request.timestamp))
+        turns = 1 + cost_of(request) // QUANTUM
+        for timestamp in range(first, request.timestamp):
+            known = self.pending.get((client, timestamp))
+            if known is not None:
+                turns += 1 + cost_of(known) // QUANTUM
+            else:
+                turns += self._sessions.admits(client, timestamp)
+        return turns
 
     def crowded(self, request: Request) -> bool:
         """Whether its client, or all together, have as much waiting as is allowed (P36)."""
         options = self._options
         share = self._shares.get(request.client, _NOTHING)
+        if self._turns and share.timestamps and self._takes_others_room(request, share):
+            return True
         return (
             len(self.pending) >= options.pending_requests_max
             or self.operations + request.count > options.pending_operations_max
             or self.size + request.size > options.pending_bytes_max
             or len(share.timestamps) >= options.client_requests_max
             or share.operations + request.count > options.client_operations_max
+        )
+
+    def _takes_others_room(self, request: Request, share: Share) -> bool:
+        """A client may have as much waiting as is still free, so that k of them leave one part in k + 1 to others."""
+        options = self._options
+        return (
+            len(share.timestamps) >= options.pending_requests_max - len(self.pending)
+            or share.operations + request.count > options.pending_operations_max - self.operations
+            or share.size + request.size > options.pending_bytes_max - self.size
         )
 
     def vouches(self, request: Request) -> bool:
@@ -124,6 +167,7 @@ class Requests:
             share = self._shares[request.client] = Share()
         share.timestamps.add(request.timestamp)
         share.operations += request.count
+        share.size += request.size
         self.operations += request.count
         self.size += request.size
 
@@ -160,19 +204,43 @@ class Requests:
 
     # -------------------------------------------------------------------------------------------------------- the end
 
-    def executed(self, batch: Batch, results: Iterable[Result]) -> None:
+    def executed(self, now: Micros, batch: Batch, results: Iterable[Result]) -> None:
         """A batch was executed. Whatever became of a request, the wait for its identity is over, and for those that its
         client has given up by its word about `low` (P32)."""
         for result in results:
-            self.proposed.discard((result.client, result.timestamp))
-            if self.pending:
-                self.remove(result.client, result.timestamp)
+            identity = result.client, result.timestamp
+            self.proposed.discard(identity)
+            if identity in self.pending:
+                self.remove(*identity)
+            elif self._samples:
+                self._outran[identity] = now
+                if len(self._outran) > OUTRAN_MAX:
+                    del self._outran[next(iter(self._outran))]
         for request in batch.requests if self._shares else ():
             share = self._shares.get(request.client)
             if share is not None and min(share.timestamps) <= request.low:
                 for timestamp in sorted(share.timestamps):
                     if timestamp <= request.low:
                         self.remove(request.client, timestamp)
+        self._batches += 1
+        if not all(self._owes_often(request.client) for request in batch.requests):
+            self._others_at = self._batches
+        if not self._leads:
+            self._learn_debts(batch)
+        if self._debts:
+            self._settle(QUANTUM)
+            self._release()
+
+    def _learn_debts(self, batch: Batch) -> None:
+        """What the primary counts when it proposes: who leads next goes on from there."""
+        if not self._turns or sum(map(cost_of, batch.requests)) <= QUANTUM:
+            return
+        spent: Counter[ClientId] = Counter()
+        for request in batch.requests:
+            spent[request.client] += cost_of(request)
+        for client, cost in spent.items():
+            if cost > QUANTUM:
+                self._owe(client, self._debts.get(client, 0) + cost - QUANTUM)
 
     def remove(self, client: ClientId, timestamp: int) -> None:
         request = self.pending.pop((client, timestamp), None)
@@ -182,9 +250,32 @@ class Requests:
         self.size -= request.size
         share = self._shares[client]
         share.operations -= request.count
+        share.size -= request.size
         share.timestamps.discard(timestamp)
         if not share.timestamps:
             del self._shares[client]
+
+    def outran(self, now: Micros, request: Request) -> bool:
+        """Whether it was executed, and answered, just before its client's own word came here, which this is: no
+        repetition. Asked once. Whoever lacks the answer asks again, after a while."""
+        executed_at = self._outran.pop(request.identity, None)
+        return executed_at is not None and now - executed_at < self._options.client_retry_us // 2
+
+    def counted(self) -> Iterable[tuple[Identity, Request]]:
+        """What the primary has to get executed, in order of arrival."""
+        return self.pending.items()
+
+    def counts(self, identity: Identity) -> bool:
+        """Whether one that waits is counted."""
+        return True
+
+    def question(self, now: Micros, identity: Identity) -> None:
+        """It begins to be late."""
+
+    @property
+    def waiting(self) -> int:
+        """How many wait and are counted."""
+        return len(self.pending)
 
     def sweep(self) -> list[Request]:
         """The state has jumped: take out what can never execute any more."""
@@ -199,15 +290,60 @@ class Requests:
         """`bodies` have their numbers in the new view; its primary queues all else that waits, in order of arrival."""
         self.proposed = {request.identity for batch in bodies for request in batch.requests}
         self._queues.clear()
+        self._held.clear()
+        self._leads = leads
         self.queued = self._queued_operations = self._queued_size = 0
         for request in self.pending.values() if leads else ():
             self.queue(request)
 
     def queue(self, request: Request) -> None:
         """To be proposed when there is room [CL99 4.2], each client in its turn, or all in one queue (P37)."""
-        if request.identity not in self.proposed:
-            self._queues.setdefault(request.client if self._turns else "", deque()).append(request)
+        if request.identity in self.proposed:
+            return
+        client = request.client if self._turns else ""
+        if client in self._debts:
+            self._held.setdefault(client, deque()).append(request)
+            self._release()
+        else:
+            self._queues.setdefault(client, deque()).append(request)
             self._count(request, 1)
+
+    # What a client gets beyond its QUANTUM in a batch it owes, and what it has waiting is held while it does. Each
+    # batch that is executed pays a QUANTUM off, as does time when nothing is in flight.
+
+    def _owe(self, client: ClientId, operations: int) -> None:
+        self._debts[client] = operations
+        self._owed_at[client] = self._batches
+        queue = self._queues.pop(client, None)
+        for request in queue or ():
+            self._count(request, -1)
+        if queue:
+            self._held[client] = queue
+
+    def _owes_often(self, client: ClientId) -> bool:
+        return self._batches - self._owed_at.get(client, -AWAY) < AWAY
+
+    def _release(self) -> None:
+        """Whoever owes least is next, if all that lately had anything waiting owe as often."""
+        alone = self._held and self._batches - self._others_at >= AWAY
+        if alone and not self._queues and all(self._owes_often(client) for client in self._shares):
+            self._settle(min(self._debts[client] for client in self._held))
+
+    def pass_time(self) -> None:
+        """Nothing is in flight, nor waits but what is held: time pays debts off then."""
+        self._settle(QUANTUM)
+
+    @property
+    def holds(self) -> bool:
+        return bool(self._held)
+
+    def _settle(self, operations: int) -> None:
+        paid = [client for client, debt in self._debts.items() if debt <= operations]
+        self._debts = {client: debt - operations for client, debt in self._debts.items() if debt > operations}
+        for client in paid:
+            for request in self._held.pop(client, ()):
+                self._queues.setdefault(client, deque()).append(request)
+                self._count(request, 1)
 
     def _count(self, request: Request, sign: int) -> None:
         self.queued += sign
@@ -228,6 +364,7 @@ class Requests:
         are passed by (P33)."""
         options, operations, size = self._options, 0, 0
         chosen: list[Request] = []
+        spent: Counter[ClientId] = Counter()
         while self._queues and len(chosen) < options.batch_requests_max:
             client, queue = next(iter(self._queues.items()))
             request = queue[0]
@@ -248,6 +385,11 @@ class Requests:
                 chosen.append(waiting)
                 operations += request.count
                 size += request.size
+                spent[client] += cost_of(request)
+                if self._turns and spent[client] > QUANTUM:
+                    self._owe(client, spent[client] - QUANTUM)
+                    spent[client] = QUANTUM
+                    self._release()
         return chosen
 
     def check_invariants(self) -> None:
@@ -258,4 +400,7 @@ class Requests:
             "each request is in its client's share"
         )
         assert self.queued == sum(map(len, self._queues.values())), "requests in the queues"
+        assert self._held.keys() <= self._debts.keys(), "what is held is of clients in debt"
+        assert not self._queues.keys() & self._debts.keys(), "what clients in debt have waiting is held"
         assert len(self.pending) <= options.pending_requests_max, "requests that wait are bounded"
+        assert len(self._outran) <= OUTRAN_MAX, "requests whose clients are still to be heard are bounded"

@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from pbft.config import Options
     from pbft.evidence import Given
 
-WITNESS_EVERY: Final = {"signatures": 16, "macs": 32}
-"""Requests, of which one is sent to all, where backups hold demands against their primary. Under MACs there are more of
-them, and each costs less, so that the same share would cost more."""
-
 
 class Pbft:
     """`replog.core.ProtocolSpec`."""
@@ -74,9 +70,9 @@ class Pbft:
             read_quorum=byzantine_quorum(n, f) if options.fast_reads else 0,
             tentative_quorum=byzantine_quorum(n, f) if options.tentative else 0,
             digest_replies=options.digest_replies,
-            witness_every=WITNESS_EVERY[options.auth] if options.measures else 0,
+            sample=options.sample_share if options.measures else 0.0,
             request_bytes_max=options.request_bytes_max - (MAC_BYTES * n if macs else 0),
-            request_operations_max=options.batch_operations_max,
+            request_operations_max=options.request_operations,
         )
 
     def convict(self, accusation: Accuse, domain: Domain, verifier: Verifier, members: Given | None = None) -> str:

@@ -2,7 +2,7 @@
 
 It knows of a client by itself, or by a weak quorum that names it: no f liars can make a client suspect. What follows is
 mild and ends by itself: the primary proposes such a client's requests once a quorum vouches for them, which costs a
-round trip, and backups do not wait for them.
+round trip, and backups hold them against the primary once a quorum vouches for them.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ their `ClientRules` alone.
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import msgspec
 
 from replog.authenticators import Authenticator, Mac, mac
 from replog.chain import ASK_US, Chain
-from replog.codec import Domain, digest_of
+from replog.codec import Domain
 from replog.core import ClientRules
 from replog.errors import Overloaded, RequestTooLarge
 from replog.keys import Signer
@@ -47,6 +48,12 @@ ELECTION_SHARE: Final = 8
 """An unknown leader is asked for again after this part of the wait."""
 LAGGARD_SHARE: Final = 8
 """A replier is waited for this part of the wait once enough others have sent a digest."""
+LATE: Final = 2
+"""Times as long as half of its requests take, a client waits until it tells those that its sample left out, ..."""
+LATE_SHARE: Final = 32
+"""... and at least this part of the wait before a retransmission."""
+LEARNT: Final = 16
+"""One part in so many, the time that half of the requests take is corrected by with each of them."""
 HEAD_BYTES: Final = 256
 """What a client's name, its signature and the encoding add to the operations of a request, at most ..."""
 _OPERATION_HEAD_BYTES: Final = 5
@@ -130,7 +137,8 @@ def check_size(operations: Sequence[bytes], rules: ClientRules) -> None:
 
 class _Pending:
     """A request between submission and its end. `message`: what is sent; a Read becomes the Submit of the same bytes.
-    `asked`: the one it went to last, where it goes to one at a time."""
+    `asked`: the one it went to last, where it goes to one at a time. `began`: when it was first sent. `others`: those
+    that were left out then, and `tell_at`: when they are told."""
 
     __slots__ = (
         "timestamp",
@@ -145,6 +153,9 @@ class _Pending:
         "due",
         "follows",
         "asked",
+        "began",
+        "others",
+        "tell_at",
     )
 
     def __init__(
@@ -162,12 +173,33 @@ class _Pending:
         self.due: Micros = 0
         self.follows = 0
         self.asked: NodeId = NOBODY
+        self.began: Micros = 0
+        self.others: tuple[NodeId, ...] = ()
+        self.tell_at: Micros = 0
+
+
+class Sample:
+    """Which replicas see which request at once: independent of each other, and known to this client alone. A replica
+    knows whether it was sent a request itself, and nothing of the others, so that none can tell the leader."""
+
+    def __init__(self, signer: Signer, domain: Domain, share: float) -> None:
+        """The secret comes of a signature that nobody else ever sees."""
+        self._secret = hashlib.blake2b(signer.sign(domain.statement("sample", ()))).digest()
+        self._below = round(256 * share)
+
+    def left_out(self, timestamp: int, members: Sequence[NodeId], leader: NodeId) -> tuple[NodeId, ...]:
+        """Of the members but the leader, those that this request does not go to at once."""
+        chance = hashlib.blake2b(timestamp.to_bytes(8, "big"), key=self._secret).digest()
+        return tuple(
+            node for place, node in enumerate(members) if node != leader and chance[place % len(chance)] >= self._below
+        )
 
 
 class ClientCore:
     """Invariants:
     a request's body never changes once sent, nor do its bytes but for MACs; its timestamp belongs to no other request
     low is the largest timestamp up to which all requests have ended
+    what is late has gone to all, once and before it is sent again: to whom it did not go at first
     requests that were sent and have not ended are at most WINDOW, all in (low, low + WINDOW]
     a change of leader rests on reply_quorum distinct replicas, a result or refusal on those that `replies` asks for
                                                                                                 (HAZARDS P39, P43)
@@ -204,12 +236,13 @@ class ClientCore:
         self._counts = Counts.of(rules, n)
         self._authenticator = Authenticator(self._members, mac) if rules.macs else None
         self._signer = self._authenticator or signer
-        # What only this client can say: replicas cannot tell which requests others have seen.
-        self._secret = signer.sign(b"witness") if rules.witness_every else b""
         self._keys_asked: Micros | None = None
         self._keys_due: Micros = 0
         """When to go on with the keys that are here."""
         self._domain = domain
+        self._sample = Sample(signer, domain, rules.sample) if rules.sample else None
+        self._usual: Micros = rules.retry_us // (2 * LATE)
+        """Half of the requests take no longer, about."""
         self._limits = limits or ClientLimits()
         self._next = start
         self._queue: deque[_Pending] = deque()
@@ -275,7 +308,7 @@ class ClientCore:
             pending = self._queue.popleft()
             self._queued_bytes -= pending.size
             effects.append(self._first(now, pending))
-        times = [now + self._rules.retry_us] if effects or not self._has_keys(now) else []
+        times = [now + self._late] if effects or not self._has_keys(now) else []
         for at in times + self._first_deadline():
             effects += self._wake_at(at)
         return effects
@@ -307,6 +340,7 @@ class ClientCore:
             if pending.message is not None:
                 request = Request(pending.message.request).signed_anew(self._authenticator.sign, self._domain)
                 pending.message = type(pending.message)(request.raw)
+                pending.others = tuple(node for node in pending.others if node != sender)
                 effects += self._send((sender,), pending)
         return effects + self._fill(now)
 
@@ -319,12 +353,34 @@ class ClientCore:
         pending.asked = self.leader
         pending.due = now + self._rules.retry_us
         self._sent[pending.timestamp] = pending
-        return ToReplica(self._members if reads or self._is_witnessed(pending) else (self.leader,), message)
+        return ToReplica(self._members if reads else self._some(now, pending), message)
 
-    def _is_witnessed(self, pending: _Pending) -> bool:
-        every = self._rules.witness_every
-        draw = digest_of(self._secret + pending.timestamp.to_bytes(8, "big"))
-        return every > 0 and int.from_bytes(draw[:4], "big") % every == 0
+    def _some(self, now: Micros, pending: _Pending) -> tuple[NodeId, ...]:
+        """Whom a request to be ordered goes to at first: the leader, and a sample of the others."""
+        if self._sample is None:
+            return (self.leader,)
+        pending.began, pending.tell_at = now, now + self._late
+        pending.others = self._sample.left_out(pending.timestamp, self._members, self.leader)
+        return tuple(node for node in self._members if node not in pending.others)
+
+    @property
+    def _late(self) -> Micros:
+        """How long a request may take until all others are told of it; without a sample, until it is sent again."""
+        retry_us = self._rules.retry_us
+        return min(retry_us, max(retry_us // LATE_SHARE, LATE * self._usual)) if self._sample is not None else retry_us
+
+    def _tell_others(self, now: Micros) -> list[ClientEffect]:
+        """Of what is late: no repetition, for each of them it is the first time."""
+        effects: list[ClientEffect] = []
+        for pending in self._sent.values():
+            if pending.others and pending.tell_at <= now < pending.due:
+                effects += self._send(pending.others, pending)
+                pending.others = ()
+        return effects
+
+    def _learn(self, took: Micros) -> None:
+        step = max(1, self._usual // LEARNT)
+        self._usual = min(self._rules.retry_us, max(1, self._usual + (step if took > self._usual else -step)))
 
     def _sign(self, pending: _Pending) -> Request:
         return Request.make(
@@ -389,7 +445,7 @@ class ClientCore:
             effects.append(ToReplica(self._authenticator.missing(), KeyRequest()))
         for pending in self._sent.values():
             pending.replies = Replies(self._counts)
-            pending.asked = self.leader
+            pending.asked, pending.others = self.leader, ()
             pending.due = now + self._rules.retry_us
             effects += self._send(self._members, pending)
         return effects + self._fill(now)
@@ -416,7 +472,7 @@ class ClientCore:
     def on_timeout(self, now: Micros) -> list[ClientEffect]:
         """Send again what has waited long enough: the same bytes, to all or to the next replica. [CL99 4.1]"""
         self._wake = None
-        effects = self._give_up(now)
+        effects = [*self._give_up(now), *self._tell_others(now)]
         due = [pending for pending in self._sent.values() if pending.due <= now]
         if not self._rules.retry_all and any(pending.asked == self.leader for pending in due):
             # Silence says something about the one that was asked, not about one that was found meanwhile.
@@ -430,10 +486,12 @@ class ClientCore:
             pending.tries += not pending.follows  # it backs off from silence, not from an election
             pending.follows = 0
             pending.asked = self.leader
+            pending.others = ()
             pending.due = now + self._rules.retry_us * min(2**pending.tries, BACK_OFF_MAX)
             effects += self._send(to, pending)
         effects += self._fill(now)
         times = [pending.due for pending in self._sent.values()] + self._first_deadline()
+        times += [pending.tell_at for pending in self._sent.values() if pending.others]
         return effects + (self._wake_at(max(now + 1, min(times))) if times else [])
 
     def on_unreachable(self, now: Micros, node: NodeId) -> list[ClientEffect]:
@@ -453,6 +511,7 @@ class ClientCore:
         to = self._members if self._rules.retry_all else (self.leader,)
         for pending in moved:
             pending.follows = len(self._members) if self._rules.retry_all else pending.follows + 1
+            pending.others = ()
             pending.asked = self.leader
             effects += self._send(to, pending)
         return effects
@@ -461,7 +520,8 @@ class ClientCore:
         return self._members[(self._members.index(self.leader) + 1) % len(self._members)]
 
     def _went_to_all(self, pending: _Pending) -> bool:
-        return type(pending.message) is Read or bool(self._rules.retry_all and pending.tries)
+        told = self._sample is not None and not pending.others
+        return type(pending.message) is Read or told or bool(self._rules.retry_all and pending.tries)
 
     def _note_lapses(self, due: Sequence[_Pending]) -> None:
         """Whom the results were waited for in vain: once, however many requests had named it."""
@@ -530,6 +590,8 @@ class ClientCore:
             pending.replies.forget(sender)
             return []
         self._end(message.timestamp)
+        if pending.began:
+            self._learn(now - pending.began)
         return [end, *self._fill(now)]
 
     def _without_result(self, now: Micros, pending: _Pending) -> list[ClientEffect]:
@@ -540,7 +602,7 @@ class ClientCore:
             _order(pending)
             pending.asked = self.leader
             pending.due = now + self._rules.retry_us
-            return self._send((self.leader,), pending) + self._wake_at(pending.due)
+            return self._send(self._some(now, pending), pending) + self._wake_at(now + self._late)
         if pending.replier == NOBODY or pending.tries or not pending.replies.lacks_results:
             return []
         pending.due = min(pending.due, now + self._rules.retry_us // LAGGARD_SHARE)

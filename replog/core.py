@@ -454,9 +454,9 @@ class ClientRules:
     """Matching TENTATIVE or DONE answers that make a result; 0: nobody answers tentatively."""
     digest_replies: bool = False
     """Whether replicas other than the replier that a request names answer with a digest."""
-    witness_every: int = 0
-    """About every so manyth request is sent to all at once, and nobody can tell which: so backups see how long the
-    primary lets requests wait. 0: none."""
+    sample: float = 0.0
+    """Besides the one that is believed to lead, each other replica is sent a request at once with this probability, and
+    all are when it is late: so they see how long that one lets it wait, and it cannot tell which requests they see."""
     macs: bool = False
     """Requests carry MACs under session keys, which each replica tells its client over their link, not signatures."""
     certified: Callable[[Domain, Verifier, Configuration, bytes], tuple[int, Digest]] | None = None

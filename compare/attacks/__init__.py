@@ -8,14 +8,16 @@ from typing import Final
 
 from compare.attacks.base import Attack, Byzantine, Power
 from compare.attacks.censor import Censor
+from compare.attacks.choosy_primary import BurstingPrimary, WatchedOnly
 from compare.attacks.equivocating_pbft import EquivocatingPrimary
 from compare.attacks.equivocating_raft import EquivocatingRaftLeader
 from compare.attacks.flood import Flooding
+from compare.attacks.framing_primary import FramingPrimary
 from compare.attacks.junk_votes import JunkVotes
 from compare.attacks.random_pbft import RandomPbftLiar
 from compare.attacks.slow_primary import SlowPrimary
 from compare.faults import Engine
-from compare.options import Censorship, Equivocation, Flood, Junk, Options, Slowness
+from compare.options import Bursts, Censorship, Equivocation, Flood, Junk, Options, Slowness, Watching
 from replog.replica import Replica
 from replog.types import NodeId
 
@@ -51,6 +53,23 @@ ATTACKS: Final[Mapping[str, AttackKind]] = {
             "a primary whose proposals leave late, each by a delay below the time-out after which it would be deposed",
             {"pbft": SlowPrimary},
             Slowness,
+        ),
+        AttackKind(
+            "watched-only",
+            "a primary that serves only what backups have sent on or clients have sent again",
+            {"pbft": WatchedOnly},
+            Watching,
+        ),
+        AttackKind(
+            "bursts",
+            "a primary that serves all, but in bursts, ever farther apart",
+            {"pbft": BurstingPrimary},
+            Bursts,
+        ),
+        AttackKind(
+            "framing",
+            "under MACs: a primary that makes correct clients suspect by what it proposes, and serves none later",
+            {"pbft": FramingPrimary},
         ),
         AttackKind(
             "flood",

@@ -48,7 +48,7 @@ from replog.node import Plug
 from replog.outbox import Outbox
 from replog.storage import Storage
 from replog.trace import TOLD_LATE, Recorder
-from replog.turns import Shunned, Turns
+from replog.turns import Shunned, Turns, is_nothing, units_of
 from replog.types import (
     LogReply,
     LogRequest,
@@ -69,6 +69,7 @@ INLINE_COMMIT_S = 0.001
 MEDIAN_OF = 15
 _LEVELS = {
     "view": logging.INFO,
+    "complaint": logging.INFO,
     "term": logging.INFO,
     "refresh": logging.INFO,
     "refreshed": logging.INFO,
@@ -82,6 +83,9 @@ _LEVELS = {
 """Notes that an operator should see."""
 ANSWERS_BYTES = 1024 * 1024
 """A client's questions for this replica's own word wait while answers of more than this are on their way to it."""
+MESSAGE_NS, BYTE_NS, VERIFY_NS = 4_000, 4, 41_000
+"""What a message takes, and each byte of it and each signature, about (`replog.sim.costs`): clocks would count what
+other processes take too."""
 QUESTIONS = frozenset({LogRequest, StatusRequest, ConfigurationQuestion})
 ANSWERS = frozenset({LogReply, StatusReply, ConfigurationAnswer})
 
@@ -308,6 +312,7 @@ class Engine:
         self._owed: Counter[str] = Counter()
         self._awake = asyncio.Event()
         self._on_turn: list[Callable[[], None]] = []
+        self._paused: list[asyncio.Future[None]] = []
         self._keep = keep
         self._archive = archive
         self._keeper = ThreadPoolExecutor(1, thread_name_prefix="evidence")
@@ -322,6 +327,22 @@ class Engine:
             self.counts["frames not taken"] += 1
             handled(len(frame))
         self._awake.set()
+
+    def full(self, sender: Principal) -> bool:
+        """Whether so much of `sender` waits that its links are to be read no further."""
+        return self._inbox.full(sender)
+
+    async def room(self, sender: Principal) -> None:
+        """Until there is room for what `sender` sends."""
+        while self._inbox.full(sender):
+            self._paused.append(asyncio.get_running_loop().create_future())
+            await self._paused[-1]
+
+    def _resume(self) -> None:
+        paused, self._paused = self._paused, []
+        for future in paused:
+            if not future.done():
+                future.set_result(None)
 
     def wake(self) -> None:
         self._awake.set()
@@ -369,9 +390,12 @@ class Engine:
         self._finish()
         while self._ended:
             self._inbox.forget(self._ended.pop())
+        self._resume()
         for call in tuple(self._on_turn):
             call()
-        if any(isinstance(sender, int) or self._may_ask(sender) for sender in self._inbox.waiting()):
+        if self._inbox.resting:
+            asyncio.get_running_loop().call_later(self._inbox.resting / 1e6, self.wake)
+        elif any(isinstance(sender, int) or self._may_ask(sender) for sender in self._inbox.waiting()):
             self._awake.set()
 
     def _take(self, sender: Principal, queue: Queue, left: int) -> None:
@@ -383,21 +407,20 @@ class Engine:
                 messages = [decode(raw) for raw in raws]
             except BadMessage as error:
                 self.counts["bad frames"] += 1
-                left -= max(1, queue.drop())
+                queue.drop()
+                left -= 1
                 self._transport.refuse(sender, str(error))
                 continue
             handled = self._handle(sender, messages, raws)
-            left -= max(1, queue.done(handled))
+            queue.done(handled)
             if handled < len(raws):
                 return
+            left -= units_of(handled, sum(map(len, raws)))
 
     def _handle(self, sender: Principal, messages: list[Message], raws: list[bytes]) -> int:
         """How many of them, in order: the rest waits behind a question that may not be asked yet."""
         if isinstance(sender, int):
-            received = self.counters.received
-            for message, raw in zip(messages, raws, strict=True):
-                received.add(message, len(raw))
-                self._step(Received(sender, message))
+            self._handle_of_replica(sender, messages, raws)
             return len(messages)
         for place, message in enumerate(messages):
             if self.shunned and self.shunned.rule(monotonic(), sender) is not None:
@@ -410,6 +433,17 @@ class Engine:
             if question:
                 self._owed[sender] += sum(_answer_bytes(effect) for effect in effects)
         return len(messages)
+
+    def _handle_of_replica(self, sender: NodeId, messages: list[Message], raws: list[bytes]) -> None:
+        """What each took of the processor is held against the sender if it brought nothing about."""
+        received, meter, wasted = self.counters.received, self.counters.meter, 0
+        for message, raw in zip(messages, raws, strict=True):
+            received.add(message, len(raw))
+            verified = meter.verified
+            if is_nothing(self._step(Received(sender, message))):
+                wasted += MESSAGE_NS + len(raw) * BYTE_NS + (meter.verified - verified) * VERIFY_NS
+        if self._turns is not None:
+            self._turns.wasted(sender, wasted // 1000)
 
     def _may_ask(self, client: str) -> bool:
         """Answers are built only while those before them are nearly gone: a few bytes ask for megabytes."""

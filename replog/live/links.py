@@ -6,7 +6,8 @@ ends compare the name in the other's certificate with whom they expect, before a
 Bounds: a frame by `FRAME_BYTES_MAX`, one of a client by what a request may need; a connection that is no link yet by
 `HANDSHAKE_S` from the end of its TLS handshake, and `UNLINKED_MAX` of them a peer; what waits to go out by
 `out_bytes_max` a link (more is refused, the sender of it decides what follows); what came in and is not handled yet by
-`IN_BYTES_MAX` a link (then reading stops). A link on which nothing is heard for 1.5 times `HEARTBEAT_S` is closed.
+`IN_BYTES_MAX` a link, FRAME_OVERHEAD for each frame counted (then reading stops). A link on which nothing is heard for
+1.5 times `HEARTBEAT_S` is closed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from aiohttp import web
 from replog.certificates import peer_of
 from replog.codec import FRAME_BYTES_MAX
 from replog.errors import ConfigError
+from replog.live.inbox import FRAME_OVERHEAD
 from replog.types import NodeId, Principal
 
 log = logging.getLogger("replog.links")
@@ -52,7 +54,7 @@ class Link:
     """One connection whose other end is proved to be `peer`.
 
     Invariants: frames leave in the order of `send`, each whole; `waiting` <= out_bytes_max, or one frame; `unread`
-    counts the bytes handed out by `frames` for which `handled` was not called yet.
+    counts the bytes handed out by `frames` for which `handled` was not called yet, and FRAME_OVERHEAD for each.
     """
 
     def __init__(
@@ -107,14 +109,14 @@ class Link:
         async for message in self._connection:
             if message.type is not aiohttp.WSMsgType.BINARY:
                 raise Refused(f"{self.peer}: a frame is binary, not {message.type.name}")
-            self.unread += len(message.data)
+            self.unread += len(message.data) + FRAME_OVERHEAD
             yield message.data
             if self.unread > IN_BYTES_MAX:
                 self._read.clear()
                 await self._read.wait()
 
     def handled(self, size: int) -> None:
-        self.unread -= size
+        self.unread -= size + FRAME_OVERHEAD
         if self.unread <= IN_BYTES_MAX:
             self._read.set()
 

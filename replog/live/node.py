@@ -302,6 +302,8 @@ class Node:
         try:
             async for frame in link.frames():
                 self.engine.receive(link.peer, frame, link.handled)
+                if self.engine.full(link.peer):
+                    await self.engine.room(link.peer)
         finally:
             self._leave(link)
 

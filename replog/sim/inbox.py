@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from replog.sim.network import Frame
-from replog.turns import Shares, Turns, weight
+from replog.turns import Shares, Turns, units_of
 from replog.types import Micros, Principal
 
 SHARES: Final = Shares(replica=32, clients=64, client=2, throttled=1)
@@ -23,19 +23,24 @@ Item = tuple[Principal | None, Any]
 
 
 class FairInbox:
-    """Invariant: `turns` knows of each sender how many messages of it wait."""
+    """Invariant: `turns` knows of each sender how much of it waits."""
 
     def __init__(self, turns: Turns, now: Callable[[], Micros]) -> None:
         self.turns = turns
         self._now = now
         self._own: deque[Item] = deque()
         self._queues: dict[Principal, deque[Frame]] = {}
-        self._messages: dict[Principal, int] = {}
+        self._units: dict[Principal, int] = {}
         self._clients = 0
         self._size = 0
+        self.resting: Micros = 0
+        """How long nothing of what waits may be taken, if the last turn was empty."""
 
     def __len__(self) -> int:
-        return 0 if not self._own and self.turns.rests(self._now()) else self._size
+        return 0 if self.resting else self._size
+
+    def rouse(self) -> None:
+        self.resting = 0
 
     def full(self, sender: Principal) -> bool:
         queue = self._queues.get(sender)
@@ -47,6 +52,7 @@ class FairInbox:
 
     def append(self, item: Item) -> None:
         self._size += 1
+        self.resting = 0
         sender, load = item
         if sender is None:
             self._own.append(item)
@@ -61,12 +67,16 @@ class FairInbox:
     def turn(self) -> Iterator[Item]:
         """One round of the senders, then the process's own: requests that are there get into the batch whose time has
         come, as with real processes. A longer turn would keep back what answers the first."""
-        for sender, share in self.turns.round(self._now()):
+        plan = self.turns.round(self._now())
+        if not plan and not self._own and self._size:
+            self.resting = self.turns.rest()
+        for sender, share in plan:
             left = share
             while left > 0 and sender in self._queues:
                 frame = self._take(sender)
                 left -= _weight(frame)
                 yield sender, frame
+            self.turns.owes(sender, -left)
         for _ in range(len(self._own)):
             self._size -= 1
             yield self._own.popleft()
@@ -81,20 +91,28 @@ class FairInbox:
         self._count(sender, -_weight(frame))
         return frame
 
-    def _count(self, sender: Principal, messages: int) -> None:
-        left = self._messages[sender] = self._messages.get(sender, 0) + messages
+    def _count(self, sender: Principal, units: int) -> None:
+        left = self._units[sender] = self._units.get(sender, 0) + units
         if not left:
-            del self._messages[sender]
-        queue = self._queues.get(sender)
-        self.turns.waits(sender, left, _weight(queue[0]) if queue else 0)
+            del self._units[sender]
+        self.turns.waits(sender, left)
+
+    def forget(self, sender: Principal) -> None:
+        """Its links have ended: what waits of it is lost, at no cost."""
+        queue = self._queues.pop(sender, None)
+        if queue is None:
+            return
+        self._size -= len(queue)
+        self._clients -= isinstance(sender, str)
+        self._count(sender, -self._units[sender])
 
     def clear(self) -> None:
         self._own.clear()
         self._queues.clear()
-        self._messages.clear()
+        self._units.clear()
         self.turns.clear()
-        self._size = self._clients = 0
+        self._size = self._clients = self.resting = 0
 
 
 def _weight(frame: Frame) -> int:
-    return weight(len(frame), sum(map(len, frame)))
+    return units_of(len(frame), sum(map(len, frame)))

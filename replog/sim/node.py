@@ -39,7 +39,7 @@ from replog.sim.inbox import FairInbox
 from replog.sim.network import Frame
 from replog.sim.process import Process
 from replog.trace import TOLD_LATE, Recorder
-from replog.turns import Shunned, Turns
+from replog.turns import Shunned, Turns, is_nothing
 from replog.types import Message, Micros, NodeId, Principal
 
 Build = Callable[["SimNode"], Plug]
@@ -117,12 +117,22 @@ class SimNode(Process):
             yield item
             if self.lives != life:
                 return
+        if self._fair.resting:
+            self.world.at(self.world.now + self._fair.resting, self._rouse)
         for node in self.turns.take_news() if self.turns is not None else ():
             self._note("flood", {"sender": node})
+
+    def _rouse(self, _: Any = None) -> None:
+        if self._fair is not None:
+            self._fair.rouse()
+            if len(self._fair):
+                self.wake()
 
     def _shun(self, effect: Shun) -> None:
         if self.shunned.add(self.world.now, effect.client, effect.for_us, effect.rule):
             self._note("shunned", {"client": effect.client, "rule": effect.rule})
+        if self._fair is not None:
+            self._fair.forget(effect.client)
 
     def _members(self, effect: Members) -> None:
         """Links to all of them are there already; they take turns."""
@@ -161,7 +171,19 @@ class SimNode(Process):
             self._effects += effects
 
     def on_message(self, sender: Principal, message: Message) -> None:
+        turns = self.turns
+        if turns is None or isinstance(sender, str):
+            self.step(Received(sender, message))
+            return
+        done, verified = len(self._effects), self.meter.verified
         self.step(Received(sender, message))
+        if len(self._effects) == done or is_nothing(self._effects[done:]):
+            turns.wasted(sender, self._price(self.meter.verified - verified))
+
+    def _price(self, verified: int) -> Micros:
+        """About what the message in hand takes of a core."""
+        costs = self._costs
+        return costs.message_us + verified * costs.verify_us + self.handling * costs.byte_ns // 1000
 
     def on_timer(self, name: str) -> None:
         self.step(Timeout(name))

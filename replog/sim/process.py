@@ -104,6 +104,8 @@ class Process:
         self.sent_bytes = 0
         self.sent_kinds: Counter[type[Message]] = Counter()
         self.busy_us = 0
+        self.handling = 0
+        """Bytes of the message that is being handled."""
         self._cores = cores
         self._costs = costs
         self._decode = codec.decode
@@ -178,7 +180,8 @@ class Process:
             frames += 1
             messages += len(load)
             for raw in load:
-                size += len(raw)
+                self.handling = len(raw)
+                size += self.handling
                 try:
                     message = decode(raw)
                 except BadMessage as error:

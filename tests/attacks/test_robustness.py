@@ -27,7 +27,7 @@ def usual(auth: str) -> float:
 
 def under(name: str, *without: str) -> tuple[float, Outcome]:
     """What is left of the throughput under the attack, or how many times as long the censored client waits."""
-    cases = [case for case in CASES if case.name == name and not case.colluders]
+    cases = [case for case in reversed(CASES) if name in (case.name, case.label) and not case.colluders]
     case = max(cases, key=lambda case: float(case.options.get("delay_ms", 0)))
     found = Run(case, [measure for measure in MEASURES if measure not in without], usual(case.auth))
     outcome = found.measure(2 * SECONDS if name == "censor" else SECONDS, WARM_UP)
@@ -43,6 +43,11 @@ def under(name: str, *without: str) -> tuple[float, Outcome]:
         ("retransmission-storm", ["blacklist"], 0.7, 0.6),
         ("big-mac", ["vouching"], 0.75, 0.2),
         ("flood", ["throttle"], 0.8, 0.7),
+        ("flood rate_s=20 size=1e+06", ["throttle"], 0.75, 0.6),
+        ("read-storm", ["turns"], 0.85, 0.5),
+        ("large-reads", ["turns"], 0.85, 0.7),
+        ("watched-only", ["floor", "heartbeat", "fairness"], 0.7, 0.4),
+        ("bursts", ["floor"], 0.7, 0.6),
     ],
 )
 def test_p36_what_is_left_of_the_throughput(name: str, measures: list[str], least: float, most: float) -> None:
@@ -64,7 +69,7 @@ def test_p37_a_censored_client_waits_no_longer_than_others() -> None:
 @pytest.mark.slow
 def test_p36_a_flood_of_huge_frames_is_throttled_too() -> None:
     """800 a second of a megabyte for each other replica: each keeps a replica of that speed from all else for 42 ms."""
-    case = next(case for case in CASES if "size_kb" in case.options)
+    case = next(case for case in CASES if case.options.get("rate_s") == 800)
     found = Run(case, robust=True).measure(SECONDS, WARM_UP)
     assert found.acts > 0, "vacuous"
     assert found.floods >= 3

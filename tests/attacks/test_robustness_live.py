@@ -40,8 +40,8 @@ def test_p36_clients_that_sign_badly_lose_their_links() -> None:
     assert on.refused < 100 < off.refused
 
 
-def test_each_attack_runs_in_both_worlds_and_has_a_bar() -> None:
-    assert {case.name for case in CASES} == {case.name for case in SIMULATED}
+def test_each_attack_on_real_processes_runs_in_both_worlds() -> None:
+    assert {case.name for case in CASES} <= {case.name for case in SIMULATED}
     assert {case.name for case in CASES if case.rate} == set(LIVE_CLIENTS)
 
 

@@ -19,6 +19,27 @@ def test_defaults_are_the_papers_and_fit_together() -> None:
     assert 4 * rules.retry_us <= options.view_timeout_us
 
 
+@pytest.mark.parametrize(
+    ("given", "most"),
+    [
+        ({}, 16_384),
+        ({"robust": True}, 1_024),
+        ({"robust": ["turns"]}, 1_024),
+        ({"robust": ["floor"]}, 16_384),
+        ({"robust": True, "batch_operations_max": 512}, 512),
+        ({"robust": True, "request_operations_max": 4_096}, 4_096),
+    ],
+)
+def test_p36_clients_know_how_many_operations_a_request_may_have(given: dict[str, Any], most: int) -> None:
+    """One request is executed as a whole, however long all others wait."""
+    assert SPEC.client_rules(4, 1, SPEC.options(given)).request_operations_max == most
+
+
+def test_p38_where_anything_is_measured_backups_are_sent_a_sample() -> None:
+    assert SPEC.client_rules(4, 1, SPEC.options({})).sample == 0
+    assert SPEC.client_rules(4, 1, SPEC.options({"robust": ["floor"]})).sample == 0.25
+
+
 @pytest.mark.parametrize(("n", "f", "weak", "quorum"), [(4, 1, 2, 3), (6, 1, 2, 4), (7, 2, 3, 5), (10, 3, 4, 7)])
 def test_p39_clients_want_a_weak_quorum_and_a_quorum_for_what_is_not_decided(
     n: int, f: int, weak: int, quorum: int
@@ -40,6 +61,10 @@ def test_p39_clients_want_a_weak_quorum_and_a_quorum_for_what_is_not_decided(
         ({"view_timeout_us": 0}, ["view_timeout_us", "greater than or equal to 1"]),
         ({"view_timeout_us": 2_000_000, "view_timeout_cap_us": 1_000_000}, ["view_timeout_cap_us = 1000000"]),
         ({"status_interval_us": 500_000}, ["status_interval_us = 500000", "view_timeout_us"]),
+        (
+            {"request_operations_max": 20_000},
+            ["request_operations_max = 20000", "batch_operations_max = 16384"],
+        ),
         ({"request_bytes_max": 2**21}, ["request_bytes_max = 2097152", "batch_bytes_max = 1048576"]),
         ({"robust": "yes"}, ["robust\n", "must be true, false, or a list of measures, each once: heartbeat, floor"]),
         ({"robust": ["hearbeat"]}, ["robust\n", "['hearbeat']", "a list of measures, each once: heartbeat, floor"]),

@@ -30,7 +30,7 @@ SIGNATURES = st.binary(max_size=16)
 def values(kind: Any) -> st.SearchStrategy[Any]:
     """Values of a field by its type, as the decoder would let them through."""
     if isinstance(kind, msgspec.inspect.IntType):
-        low, high = kind.ge or 0, kind.le if kind.le is not None else 2**62
+        low, high = kind.ge or 0, kind.le if kind.le is not None else 2**62 if kind.lt is None else kind.lt - 1
         return SMALL_INTS.filter(lambda number: low <= number <= high)
     if isinstance(kind, msgspec.inspect.BytesType):
         return DIGESTS if kind.min_length == 32 else SIGNATURES

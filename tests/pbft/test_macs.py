@@ -338,7 +338,7 @@ class AsksNobody(MacCore):
     """Answers of other replicas do not count."""
 
     class requests_type(MacRequests):  # noqa: N801
-        def back(self, request: Request, backup: int) -> None: ...
+        def back(self, request: Request, backup: int, leads: bool = True) -> None: ...
 
 
 @pytest.mark.parametrize(("core", "done"), [(MacCore, True), (AsksNobody, False)])
@@ -389,6 +389,70 @@ def test_p31_suspects_are_forgiven_in_time() -> None:
     assert all(suspects(cluster, "eve"))
     cluster.run(3 * SECOND)
     assert not any(suspects(cluster, "eve"))
+
+
+@pytest.mark.parametrize(("core", "done"), [(MacCore, True), (AsksNobody, False)])
+def test_p31_a_mute_primary_is_given_up_for_a_suspects_request_too(core: type[MacCore], done: bool) -> None:
+    """Else a primary that spoils the MACs of correct clients in its batches would rid itself of all demands."""
+    cluster = Cluster(options=ROBUST, core=core)
+    for node in range(4):
+        cluster.core(node).requests.suspects.add(cluster.now, "ann")  # type: ignore[attr-defined]
+    cluster.blocked = lambda packet: packet.sender == 0 and isinstance(packet.message, m.PrePrepare)
+    cluster.submit("ann", 1, to=range(4))
+    assert cluster.run(SECOND, until=lambda: cluster.done("ann", 1)) is done
+    assert all(view == int(done) for view in cluster.views())
+
+
+class EchoesNothing(MacCore):
+    class requests_type(MacRequests):  # noqa: N801
+        def echoes(self, request: Request) -> bool:
+            return False
+
+
+@pytest.mark.parametrize(("core", "counted"), [(MacCore, 1), (EchoesNothing, 0)])
+def test_p31_others_vouch_for_what_one_backup_alone_was_sent(core: type[MacCore], counted: int) -> None:
+    """Clients send each backup a part of their requests: what is late there counts all the same."""
+    cluster = Cluster(options=ROBUST, core=core)
+    cluster.blocked = lambda packet: packet.sender == 0 and isinstance(packet.message, m.PrePrepare)
+    cluster.submit("ann", 1, to=[1])
+    cluster.run(SECOND // 16)
+    requests = cluster.core(1).requests
+    assert (len(requests.pending), requests.waiting) == (1, counted)
+
+
+class BelievesItselfAlone(MacCore):
+    class requests_type(MacRequests):  # noqa: N801
+        def _believe(self, *_: Any) -> None: ...
+
+
+class BlamesAtOnce(MacCore):
+    """What a backup has verified it holds against the primary, whoever else has it."""
+
+    class requests_type(MacRequests):  # noqa: N801
+        def question(self, now: int, identity: Any) -> None: ...
+
+
+@pytest.mark.parametrize(("core", "done"), [(MacCore, True), (BelievesItselfAlone, False)])
+def test_p31_a_primary_takes_in_what_all_backups_vouch_for(core: type[MacCore], done: bool) -> None:
+    """Its own entry is wrong: that deposes nobody."""
+    cluster = Cluster(options=ROBUST, core=core)
+    for timestamp in range(1, 6):
+        cluster.inject("eve", (1, 2, 3), Submit(spoiled(cluster.request("eve", timestamp), 0).raw))
+        cluster.submit("ann", timestamp, to=range(4))
+        assert cluster.run(SECOND, until=lambda t=timestamp: cluster.done("ann", t))  # type: ignore[misc]
+        cluster.run(SECOND // 4)
+    assert (cluster.done("eve", 5) and cluster.views() == [0] * 4) is done
+
+
+@pytest.mark.parametrize(("core", "stays"), [(MacCore, True), (BlamesAtOnce, False)])
+def test_p31_what_too_few_vouch_for_is_held_against_nobody(core: type[MacCore], stays: bool) -> None:
+    """Two backups have it, and one of them would be enough with the complaint of a liar."""
+    cluster = Cluster(options=ROBUST, core=core)
+    cluster.inject("eve", (1, 2), Submit(spoiled(cluster.request("eve", 1), 0, 3).raw))
+    cluster.inject(3, (0, 1, 2), m.Complaint(0))
+    cluster.run(SECOND // 2)
+    assert (cluster.views() == [0] * 4) is stays
+    assert not stays or not any(cluster.core(node).requests.pending for node in range(4)), "and is not kept"
 
 
 class BelievesOne(MacCore):

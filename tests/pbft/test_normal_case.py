@@ -474,6 +474,24 @@ def test_nobody_decides_without_a_certificate(spoil: Any) -> None:
     assert cluster.rules(1)
 
 
+def test_p36_a_body_is_read_only_after_its_size_and_its_certificate() -> None:
+    """Else a few large messages without any signature take all of a replica's time (X6)."""
+    cluster, digest = accepted()
+    nonsense, short = [b"nonsense"], cluster.options.batch_bytes_max // 8
+    proof = forge.committed(cluster, 0, 1, digest, [0, 2, 3])
+    spoilt = replace(proof, votes=[replace(vote, signature=bytes(16)) for vote in proof.votes])
+    hear(cluster, 1, 2, Committed(spoilt, 0, nonsense))
+    assert "bad signature" in cluster.rules(1)[-1]
+    verified = cluster.verified
+    hear(cluster, 1, 2, Committed(proof, 0, [bytes(short)] * 9))
+    assert "more requests or bytes" in cluster.rules(1)[-1]
+    hear(cluster, 1, 0, PrePrepare(0, 2, digest, 0, bytes(64), [bytes(short)] * 9))
+    assert "more requests or bytes" in cluster.rules(1)[-1]
+    assert cluster.verified == verified
+    hear(cluster, 1, 2, Committed(proof, 0, nonsense))
+    assert "not the body's" in cluster.rules(1)[-1]
+
+
 def test_4_4_the_bodies_of_a_slot_are_bounded_and_what_is_needed_stays() -> None:
     """Those of the last views: a later one may choose any of them again."""
     cluster = Cluster()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from pbft import PbftCore
 from pbft import messages as m
-from pbft.reads import Reads
+from pbft.reads import OPERATIONS, REPEATED_MAX, Reads
 from replog.apps.counter import Counter
 from replog.codec import digest_of
-from replog.core import Received
+from replog.core import Received, Shun
 from replog.statemachine import decode_outcome
 from replog.types import READ_ONLY, Answer, Read, Request, Submit, decode_results
 from tests.pbft.harness import PHASES, SECOND, SMALL, Cluster
@@ -161,6 +163,47 @@ def test_p36_reads_that_wait_are_bounded() -> None:
             cluster.settle()
     said = {key: replies[1].answer for key, replies in cluster.replies.items() if key[1] > 10}
     assert said == dict.fromkeys([("ann", 13), ("bob", 12), ("bob", 13)], Answer.OVERLOADED)
+
+
+def many(cluster: Cluster, client: str, timestamp: int, count: int) -> Request:
+    operations = [Counter.operation("value")] * count
+    return Request.make(cluster.signers[client].sign, DOMAIN, client, timestamp, 0, operations, READ_ONLY)
+
+
+def test_p36_the_same_read_again_is_not_answered_and_a_storm_of_it_is_shunned() -> None:
+    """No correct client sends a read twice: it has it ordered."""
+    cluster = Cluster(options={"robust": True})
+    read = read_of(cluster, "eve", 7)
+    said = [cluster.step(1, Received("eve", Read(read.raw))) for _ in range(REPEATED_MAX + 2)]
+    assert [type(effect).__name__ for effect in said[0]][-1:] == ["Reply"]
+    verified = cluster.verified
+    assert said[1:-1] == [[]] * REPEATED_MAX
+    assert [type(effect) for effect in said[-1]] == [Shun]
+    cluster.now += SECOND
+    assert cluster.step(1, Received("eve", Read(read_of(cluster, "eve", 500).raw)))
+    assert cluster.step(1, Received("eve", Read(read.raw))) == [], "too old to be told apart"
+    assert cluster.verified == verified + 1
+
+
+@pytest.mark.parametrize("counts", [(OPERATIONS + 1,), (600, 600, 600)])
+def test_p36_what_much_is_read_of_while_others_order_is_ordered_too(counts: tuple[int, ...]) -> None:
+    """The last read is not answered at once: replicas say what no two of them can agree on."""
+    cluster = Cluster(options={"robust": True})
+    for timestamp, count in enumerate(counts, 1):
+        ask(cluster, many(cluster, "bob", timestamp, count))
+    cluster.settle()
+    assert values(cluster, "bob", len(counts)) == dict.fromkeys(range(4), 0), "nothing is ordered: nobody waits"
+    cluster.submit("ann", 1)
+    cluster.settle()
+    for timestamp, count in enumerate(counts, 11):
+        ask(cluster, many(cluster, "bob", timestamp, count))
+    cluster.settle()
+    replies = cluster.replies["bob", 10 + len(counts)]
+    assert all(reply.digested for reply in replies.values())
+    assert len({reply.results for reply in replies.values()}) == 4
+    cluster.inject("bob", 0, Submit(many(cluster, "bob", 10 + len(counts), counts[-1]).raw))
+    cluster.settle()
+    assert cluster.done("bob", 10 + len(counts))
 
 
 # ------------------------------------------------------------------------------------------------------- digest replies

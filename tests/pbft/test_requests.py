@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pbft import messages as m
+from pbft.requests import QUANTUM
 from replog.core import Received
 from replog.types import Answer, LogRequest, Request, Submit
 from replog.types import Reply as ReplyMessage
@@ -71,7 +72,7 @@ def test_a_client_speaks_for_itself_only() -> None:
 
 @pytest.mark.parametrize(
     ("what", "text"),
-    [("signature", b"bad signature"), ("bytes", b"request_bytes_max"), ("operations", b"batch_operations_max")],
+    [("signature", b"bad signature"), ("bytes", b"request_bytes_max"), ("operations", b"request_operations_max is 20")],
 )
 def test_what_can_never_be_ordered_is_refused_with_a_reason(what: str, text: bytes) -> None:
     cluster = Cluster(options={"request_bytes_max": 400, "batch_operations_max": 20})
@@ -156,6 +157,65 @@ def test_all_that_waits_is_bounded_by_requests_operations_and_bytes(limit: dict[
     assert [("OVERLOADED", "ann")] in said
     assert said[0] == []
     cluster.replicas[0].check_invariants()
+
+
+POOL = {"pending_operations_max": 120, "client_operations_max": 60, "batch_operations_max": 60}
+
+
+@pytest.mark.parametrize("client_first", [("ann", "bob")])
+def test_p36_clients_that_fill_the_pool_leave_room_for_another(client_first: tuple[str, ...]) -> None:
+    """Two of them, each within its own bound, could take all of it; the third has as much as they."""
+    cluster = Cluster(options={**BOUNDS, **POOL, "robust": True})
+    cluster.blocked = lambda packet: isinstance(packet.sender, int)
+    taken = dict.fromkeys(("ann", "bob", "eve"), 0)
+    for timestamp in range(1, 13):
+        for client in client_first:
+            said = answers(hear(cluster, 1, client, Submit(cluster.request(client, timestamp, count=5).raw)))
+            taken[client] += 0 if said else 5
+    for timestamp in range(1, 9):
+        said = answers(hear(cluster, 1, "eve", Submit(cluster.request("eve", timestamp, count=5).raw)))
+        taken["eve"] += 0 if said else 5
+    assert taken["ann"] == taken["bob"] == 40
+    assert taken["eve"] >= 20
+    cluster.replicas[1].check_invariants()
+
+
+LARGE: dict[str, Any] = {"batch_delay_us": 0, "robust": True, "request_operations_max": 16_384}
+
+
+def large_and_small(**options: Any) -> tuple[Cluster, list[list[tuple[str, int]]]]:
+    """ann's four large requests come between bob's small ones, which come one at a time; what is in each batch."""
+    cluster = Cluster(options={**LARGE, "in_flight_max": 1, **options})
+    cluster.submit("bob", 1, range(4))
+    cluster.settle()
+    for timestamp in range(1, 5):
+        cluster.submit("ann", timestamp, range(4), count=1_000)
+    for timestamp in range(2, 31):
+        cluster.submit("bob", timestamp, range(4))
+        while not cluster.done("bob", timestamp):
+            cluster.deliver()
+            cluster.replicas[0].check_invariants()
+    cluster.run(SECOND)
+    proposed = [message for node, _, message in cluster.sent if node == 0 and isinstance(message, m.PrePrepare)]
+    batches = {message.seq: [Request(raw).identity for raw in message.requests] for message in proposed}
+    return cluster, [batches[seq] for seq in sorted(batches)]
+
+
+def test_p36_a_large_request_waits_until_others_had_as_many_turns() -> None:
+    """Turns are of operations: after each large one its client is passed by, and nobody is blamed for it."""
+    cluster, batches = large_and_small()
+    at = [place for place, batch in enumerate(batches) if ("ann", 1) in batch or ("ann", 2) in batch]
+    assert at[1] - at[0] >= 1_000 // QUANTUM
+    assert all(cluster.done("ann", timestamp) for timestamp in range(1, 5)), "when nobody else waits, at once"
+    assert set(cluster.views()) == {0}
+
+
+def test_p36_who_is_alone_waits_for_nobody() -> None:
+    cluster = Cluster(options=LARGE)
+    for timestamp in range(1, 7):
+        cluster.submit("ann", timestamp, range(4), count=9_000)
+    cluster.settle()
+    assert all(cluster.done("ann", timestamp) for timestamp in range(1, 7)), "no time has passed"
 
 
 def test_after_overload_there_is_room_again() -> None:

@@ -49,7 +49,9 @@ TENTATIVE = replace(PBFT, tentative_quorum=3)
 READS = replace(PBFT, read_quorum=3)
 ALL = replace(PBFT, digest_replies=True, tentative_quorum=3, read_quorum=3)
 SEVEN = ClientRules(3, True, 500, read_quorum=5, tentative_quorum=5, digest_replies=True)
+SAMPLES = replace(PBFT, sample=0.25, retry_us=64_000)
 RAFT = ClientRules(reply_quorum=1, retry_all=False, retry_us=1_000)
+KINDS = [(PBFT, 4, 1), (ALL, 4, 1), (SEVEN, 7, 2), (replace(SEVEN, sample=0.5), 7, 2), (RAFT, 3, 0)]
 DOMAIN = Domain("test")
 SECRET = b"c" * 32
 quick = settings(deadline=None, max_examples=30)
@@ -806,8 +808,79 @@ def test_whatever_is_said_a_result_is_what_enough_have_said(
         client.check_invariants()
 
 
+def asked(secret: bytes = SECRET, count: int = 2_000, leader: int = 0) -> list[set[int]]:
+    """Which backups each of so many requests went to at once. They are answered at once."""
+    client, found = ClientCore("c", 4, SAMPLES, HashSigner(secret), DOMAIN), list[set[int]]()
+    client.leader = leader
+    for now in range(count):
+        timestamp, effects = client.submit(now, [b"op"])
+        (to, _), *_ = sends(effects)
+        assert leader in to
+        found.append(set(to) - {leader})
+        client.on_message(now, 2, done(timestamp, leader=leader))
+        assert ends(client.on_message(now, 3, done(timestamp, leader=leader)))
+    return found
+
+
+def test_p38_each_backup_sees_its_share_whatever_the_others_see() -> None:
+    found = asked()
+    for node in (1, 2, 3):
+        seen = [to for to in found if node in to]
+        assert 400 < len(seen) < 600
+        for other in {1, 2, 3} - {node}:
+            assert 70 < sum(other in to for to in seen) < 180, "what one backup sees says nothing of another"
+    assert all(0 not in to for to in found)
+    assert {1, 3} & set().union(*asked(count=50, leader=2)), "whoever leads"
+
+
+def test_p38_nobody_can_tell_whom_a_client_tells() -> None:
+    """It is the same each time, which makes runs repeatable, and another for each client's key."""
+    assert asked(count=50) == asked(count=50)
+    assert asked(count=50) != asked(b"d" * 32, count=50)
+
+
+def unseen(client: ClientCore, now: int) -> int:
+    """A request that went to the leader alone."""
+    while True:
+        timestamp, effects = client.submit(now, [b"op"])
+        (to, _), *_ = sends(effects)
+        if to == (0,):
+            return timestamp
+        client.on_message(now, 2, done(timestamp))
+        client.on_message(now, 3, done(timestamp))
+
+
+def test_p38_all_are_told_of_what_is_late() -> None:
+    """Those that were not yet: for each it is the first time. What is sent again goes to all."""
+    client = client_of(SAMPLES)
+    for now in range(100):
+        timestamp, _ = client.submit(now * 10_000, [b"op"])
+        client.on_message(now * 10_000 + 8_000, 2, done(timestamp))
+        client.on_message(now * 10_000 + 8_000, 3, done(timestamp))
+        client.on_timeout(now * 10_000 + 8_000)
+    start = 2_000_000
+    client.on_timeout(start)
+    timestamp = unseen(client, start)
+    told = {}
+    for now in range(start, start + 70_000, 500):
+        for to, request in sends(client.on_timeout(now)):
+            assert request.timestamp == timestamp
+            told[to] = now - start
+    assert list(told) == [(1, 2, 3), (0, 1, 2, 3)]
+    assert 15_000 < told[1, 2, 3] < 18_000, "twice as long as usual"
+    assert told[0, 1, 2, 3] == 64_000
+
+
+def test_p38_without_a_link_to_the_leader_all_others_are_told_at_once() -> None:
+    client = client_of(SAMPLES)
+    timestamp = unseen(client, 0)
+    effects = client.on_unreachable(0, 0)
+    assert [(to, request.timestamp) for to, request in sends(effects)] == [((0, 1, 2, 3), timestamp)]
+    assert sends(client.on_timeout(40_000)) == []
+
+
 @quick
-@given(st.integers(0, 2**32), st.sampled_from([(PBFT, 4, 1), (ALL, 4, 1), (SEVEN, 7, 2), (RAFT, 3, 0)]))
+@given(st.integers(0, 2**32), st.sampled_from(KINDS))
 def test_liars_neither_forge_nor_stop_a_result(seed: int, kind: tuple[ClientRules, int, int]) -> None:
     """Correct replicas answer every request they get; `f` others say anything to anything, at any time."""
     rules, n, f = kind

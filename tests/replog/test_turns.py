@@ -13,7 +13,7 @@ from replog import turns as module
 from replog.codec import messages_in, pack_frame
 from replog.live.inbox import Inbox
 from replog.sim.inbox import FairInbox
-from replog.turns import BURST_US, EVERY, FLOOD, HEAVY_US, THROTTLE_US, Shares, Shunned, Turns
+from replog.turns import BURST_US, EVERY, FLOOD, REST_US, THROTTLE_US, Shares, Shunned, Turns
 
 SHARES = Shares(replica=8, clients=6, client=2, throttled=1)
 PEERS = (1, 2, 3)
@@ -125,36 +125,18 @@ def test_p36_who_goes_on_flooding_is_throttled_for_longer_each_time() -> None:
 
 
 def test_p36_few_huge_frames_are_a_flood_too() -> None:
-    """Eight megabytes wait of one replica, in eight messages, on real links and simulated ones."""
+    """Sixteen megabytes wait of one replica, in as many messages, on real links and simulated ones."""
     frame = bytes(1024 * 1024)
     live, simulated = Inbox(turns()), FairInbox(turns(), lambda: now)
     packed = pack_frame([frame])
     for now in (0, BURST_US):
-        for _ in range(8):
+        for _ in range(16):
             live.put(1, packed, lambda _: None)
             simulated.append((1, [frame]))
         list(zip(live.turn(now), range(1), strict=False))
         list(zip(simulated.turn(), range(1), strict=False))
     assert live._turns is not None
     assert live._turns.take_news() == simulated.turns.take_news() == [1]
-
-
-def test_p36_a_heavy_frame_of_a_throttled_replica_waits_even_if_nothing_else_does() -> None:
-    """It would keep everybody waiting who comes meanwhile. What is small is served then."""
-    policy = turns()
-    flooded(policy, 2 * BURST_US)
-    policy.waits("c0", 0)
-    now, heavy = 2 * BURST_US, 64
-    policy.waits(1, 10 * heavy, heavy)
-    assert policy.round(now) == [(1, SHARES.throttled)]
-    assert policy.round(now + 1) == []
-    assert policy.rests(now + 1)
-    policy.waits("c0", 1)
-    assert not policy.rests(now + 1)
-    policy.waits("c0", 0)
-    assert policy.round(now + heavy * HEAVY_US) == [(1, SHARES.throttled)]
-    policy.waits(1, 3, 1)
-    assert policy.round(now + heavy * HEAVY_US + 1) == [(1, SHARES.throttled)]
 
 
 def test_p36_an_inbox_that_rests_asks_for_no_turn_and_loses_nothing() -> None:
@@ -165,16 +147,97 @@ def test_p36_an_inbox_that_rests_asks_for_no_turn_and_loses_nothing() -> None:
         live.put(1, pack_frame([frame]), lambda _: None)
     for box in (inbox.turns, live._turns):
         assert box is not None
-        box._throttled[1] = 10 * THROTTLE_US
-    taken = 0
-    while clock[0] < 12 * 64 * HEAVY_US:
+        box._throttled[1] = 100 * THROTTLE_US
+    taken = rested = 0
+    for _ in range(2 * 12):
         taken += len(list(inbox.turn()))
         for _, queue, share in live.turn(clock[0]):
             queue.done(len(queue.some(share)))
-        assert not len(inbox)
-        assert list(live.waiting()) == []
-        clock[0] += 64 * HEAVY_US
-    assert taken == 12
+        assert inbox.resting == live.resting
+        rested += inbox.resting > 0
+        assert bool(len(inbox)) is (taken < 12 and not inbox.resting)
+        clock[0] += inbox.resting
+        inbox.rouse()
+    assert (taken, rested) == (12, 11)
+    assert clock[0] == 11 * 32 * REST_US
+    assert list(live.waiting()) == []
+
+
+def test_p36_what_waits_of_one_that_is_shunned_is_lost_at_no_cost() -> None:
+    inbox = FairInbox(turns(), lambda: 0)
+    for number in range(12):
+        inbox.append(("c0" if number % 3 else "c1", [b"%d" % number]))
+    turn = inbox.turn()
+    next(turn)
+    inbox.forget("c0")
+    inbox.forget("c9")
+    assert {sender for sender, _ in turn} <= {"c1"}
+    while len(inbox):
+        assert {sender for sender, _ in inbox.turn()} == {"c1"}
+    inbox.turns.check_invariants()
+
+
+def test_p36_who_was_served_more_than_its_share_is_passed_by_until_others_had_as_much() -> None:
+    """A frame is served whole, however large."""
+    policy = turns()
+    served: Counter[Any] = Counter()
+    for _ in range(100):
+        for client, units in (("c0", 20), ("c1", 1), ("c2", 1)):
+            policy.waits(client, units)
+        for client, share in policy.round(0):
+            units = 20 if client == "c0" else 1
+            served[client] += units
+            policy.owes(client, units - share)
+        policy.check_invariants()
+    assert served["c1"] == served["c2"] == 100
+    assert 160 <= served["c0"] <= 300, "a share of two units, or of three"
+
+
+def test_p36_where_all_are_in_debt_the_one_that_owes_least_is_served() -> None:
+    policy = turns()
+    policy.waits("c0", 5)
+    policy.owes("c0", 100)
+    policy.waits("c1", 5)
+    policy.owes("c1", 50)
+    assert [client for client, _ in policy.round(0)] == ["c1"]
+    policy.waits("c1", 0)
+    assert [client for client, _ in policy.round(0)] == ["c0"], "nobody else waits"
+
+
+def wasteful(policy: Turns, until: int, *costs: int) -> Counter[Any]:
+    """Messages of nodes 1, 2, 3 take so many microseconds in each 10 000, and bring nothing about."""
+    for now in range(0, until, 10_000):
+        for node, cost in zip(PEERS, costs, strict=True):
+            policy.waits(node, 1)
+            policy.wasted(node, cost)
+        policy.round(now)
+    return policy.floods
+
+
+def test_p36_who_takes_far_more_time_than_others_for_nothing_is_throttled_however_little_waits() -> None:
+    assert wasteful(turns(), 3 * BURST_US, 4_000, 200, 0) == {1: 1}
+    assert wasteful(turns(), BURST_US + 20_000, 4_000, 200, 0) == {}, "a burst"
+    assert wasteful(turns(), 3 * BURST_US, 1_000, 0, 0) == {}, "not worth it"
+    assert wasteful(turns(), 3 * BURST_US, 3_000, 1_000, 0) == {}, "another, of whom one may lie, costs not much less"
+    assert wasteful(turns(throttles=False), 3 * BURST_US, 4_000, 200, 0) == {}
+
+
+def test_p36_a_throttled_replica_rests_after_a_large_message_even_if_nothing_else_waits() -> None:
+    policy = turns()
+    wasteful(policy, 3 * BURST_US, 4_000, 0, 0)
+    for node in (2, 3):
+        policy.waits(node, 0)
+    now = 3 * BURST_US
+    assert policy.round(now) == [(1, SHARES.throttled)]
+    policy.owes(1, 33)
+    assert policy.round(now) == []
+    assert policy.rest() == 33 * module.REST_US
+    assert policy.round(now + policy.rest()) == [(1, SHARES.throttled)]
+
+
+def test_bytes_count_as_messages_do() -> None:
+    assert module.units_of(0, 0) == module.units_of(1, 1_000) == 1
+    assert module.units_of(1, 1024 * 1024) == 33
 
 
 def test_who_is_shunned_is_told_why_and_heard_again_in_time() -> None:

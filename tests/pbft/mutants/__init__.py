@@ -43,6 +43,7 @@ FILES = {
     "mv": "pbft/test_mac_view_change",
     "at": "pbft/test_mac_attacks",
     "de": "pbft/test_demands",
+    "fl": "pbft/test_flow",
     "cf": "pbft/test_config",
     "ho": "pbft/test_hostile",
     "ch": "pbft/test_chance",

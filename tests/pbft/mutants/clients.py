@@ -115,6 +115,12 @@ def never_makes_room(right: Any, self: Any, client: str, timestamp: int) -> None
     self.operations += known.count if known is not None else 0
 
 
+returns("lets_clients_fill_the_pool", False, "Requests._takes_others_room", "rq p36_clients_that_fill_the_pool_leave")
+returns("holds_nobody_to_its_turns", None, "Requests._owe", "rq p36_a_large_request_waits_until_others_had")
+returns("compares_no_debts", None, "Requests._release", "rq p36_who_is_alone_waits_for_nobody")
+returns("has_seen_no_read", True, "Seen.add", "rd p36_the_same_read_again_is_not_answered")
+returns("reads_as_much_as_is_asked", False, "Reads._is_much", "rd p36_what_much_is_read_of_while_others_order")
+returns("takes_bodies_of_any_size", False, "Acceptance._is_too_large", "nc p36_a_body_is_read_only_after_its_size")
 returns("reads_never_crowd", False, "Reads._crowded", "rd p36_reads_that_wait_are_bounded")
 
 
@@ -263,7 +269,7 @@ def reads_from_half_a_state(right: Any, self: Any) -> list[Any]:
 
 
 @mutant("Reads.from_client", "rd a_read_must_be_read_only_and_its_clients_own")
-def reads_what_writes(right: Any, self: Any, sender: str, message: Any) -> list[Any]:
+def reads_what_writes(right: Any, self: Any, now: int, sender: str, message: Any) -> list[Any]:
     self._waiting.append((0, Request(message.request)))
     client = Request(message.request).client
     self._share[client] = self._share.get(client, 0) + 1
