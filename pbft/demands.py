@@ -236,7 +236,7 @@ class Demands:
         self._hasty = self._hasty + 1 if now - self._began < self._options.grace_us else 0
         self._waits.begin_view(now)
         self._begin(now)
-        self._urgent = True  # the last look may have been that of a primary
+        self._urgent = self._running  # the last look may have been that of a primary
 
     def _measure_anew(self, now: Micros) -> None:
         """What was measured while this replica itself was behind says nothing of others."""

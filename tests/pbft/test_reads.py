@@ -188,7 +188,7 @@ def test_p36_the_same_read_again_is_not_answered_and_a_storm_of_it_is_shunned() 
 @pytest.mark.parametrize("counts", [(OPERATIONS + 1,), (600, 600, 600)])
 def test_p36_what_much_is_read_of_while_others_order_is_ordered_too(counts: tuple[int, ...]) -> None:
     """The last read is not answered at once: replicas say what no two of them can agree on."""
-    cluster = Cluster(options={"robust": True})
+    cluster = Cluster(options={"robust": True, "request_operations_max": 4_096})
     for timestamp, count in enumerate(counts, 1):
         ask(cluster, many(cluster, "bob", timestamp, count))
     cluster.settle()
