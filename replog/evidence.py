@@ -25,7 +25,7 @@ from replog.codec import DIGEST_BYTES, FRAME_BYTES_MAX, BadMessage, Domain, dige
 from replog.config import IDENTITIES, ClusterConfig
 from replog.core import Accuse
 from replog.enrolment import enrolled
-from replog.errors import ReplogError
+from replog.errors import ConfigError, ReplogError
 from replog.keys import Ed25519Verifier, Verifier
 from replog.membership import EPOCHS_MAX, Configuration, Electorate, Link, is_first
 from replog.roster import Roster
@@ -105,6 +105,33 @@ class Pin:
     authority: str = ""
     config: ClusterConfig | None = None
 
+    def check(self, authority: str) -> None:
+        """Raises NotProven for a file that brings another authority; one that brings none needs none where the keys are
+        known."""
+        pinned = self.authority or authority_of(self.config)
+        needless = self.config is not None and not self.authority and not authority
+        if pinned and pinned.strip() != authority.strip() and not needless:
+            raise NotProven("the file is of another authority than the one that is pinned")
+
+    def keys(self, config: ClusterConfig, certified: Mapping[Principal, bytes]) -> dict[Principal, bytes]:
+        """Those of cluster.toml, and no others: who joined later is known by links alone."""
+        configured = config.public_keys()
+        first = {who: key for who, key in certified.items() if isinstance(who, str) or who < config.n}
+        if any(configured.get(who) != key for who, key in first.items()):
+            raise NotProven("a certificate in the file is of another key than cluster.toml has")
+        return configured
+
+
+def authority_of(config: ClusterConfig | None) -> str:
+    """The certificate of the cluster's own authority; "" where its folder has none."""
+    path = None if config is None else config.folder / "ca.pem"
+    if path is None or not path.is_file():
+        return ""
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
 
 NOTHING: Final = Pin()
 
@@ -164,7 +191,9 @@ def _protocol(name: str) -> _Convicts:
 
 
 def _keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes], Members | None]:
-    """Keys by name, and who the members of the file's epoch are, if the keys of all of them are among them."""
+    """Keys by name, of nodes those of members alone; and who the members of the file's epoch are, if the keys of all of
+    them are among them. The first members' keys are the authority's or cluster.toml's word, all later ones' those that
+    the links prove, wherever there are links."""
     keys, size = _first_keys(file, pin)
     if not file.epoch:
         return keys, size
@@ -185,7 +214,7 @@ def _keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes
         return keys, None
     if any(keys.get(node, key) != key for node, key in members.items()):
         raise NotProven(f"the file has another key of a member of epoch {file.epoch} than the links prove")
-    return keys | members, voters
+    return {who: key for who, key in keys.items() if isinstance(who, str)} | members, voters
 
 
 def _chain(file: Portable | Certificate, pin: Pin) -> tuple[Configuration | None, Sequence[Link]]:
@@ -211,22 +240,16 @@ def _electorate(
 
 def _first_keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes], tuple[int, int] | None]:
     """Keys by name, and n and f of the first members if the keys of all of them are among them."""
-    if pin.authority and pin.authority.strip() != file.authority.strip():
-        raise NotProven("the file is of another authority than the one that is pinned")
+    if pin.config is not None and (pin.config.cluster, pin.config.protocol) != (file.cluster, file.protocol):
+        raise NotProven(f"the file is of cluster {file.cluster}, not of {pin.config.cluster}")
+    pin.check(file.authority)
     known = _identities(file)
     keys = {one.who: one.public_key for one in known}
     if pin.config is not None:
-        config = pin.config
-        if config.cluster != file.cluster or config.protocol != file.protocol:
-            raise NotProven(f"the file is of cluster {file.cluster}, not of {config.cluster}")
-        configured = config.public_keys()
-        later = {who: key for who, key in keys.items() if isinstance(who, int) and who >= config.n}
-        if any(configured.get(who) != key for who, key in keys.items() if who not in later):
-            raise NotProven("a certificate in the file is of another key than cluster.toml has")
-        return configured | later, (config.n, config.f)
+        return pin.keys(pin.config, keys), (pin.config.n, pin.config.f)
     if not known:
         raise NotProven("the file has no certificates; name the cluster that its keys belong to (--cluster DIR)")
-    return keys, _members(known)
+    return {one.who: one.public_key for one in known if file.epoch or one.is_first}, _members(known)
 
 
 def _identities(file: Portable | Certificate) -> list[certificates.Identity]:
@@ -364,16 +387,16 @@ class Origin:
     @classmethod
     def of(cls, config: ClusterConfig) -> Origin:
         """What lies in the cluster's folder; one that was made before there were such certificates has none."""
-        authority, found = config.folder / "ca.pem", config.folder / IDENTITIES
-        if not authority.is_file() or not found.is_file():
+        authority, found = authority_of(config), config.folder / IDENTITIES
+        if not authority or not found.is_file():
             return cls(config.protocol, config.cluster)
         pems = certificates.split(found.read_text())
         names = [*range(config.n), *(client.name for client in config.clients)]
         by_name: dict[Principal, str] = dict(zip(names, pems, strict=False))
         for pem in pems[len(names) :]:  # of replicas that joined later
-            by_name[certificates.identity_of(pem, authority.read_text(), config.cluster).who] = pem
+            by_name[certificates.identity_of(pem, authority, config.cluster).who] = pem
         links = Roster(config).links
-        return cls(config.protocol, config.cluster, authority.read_text(), by_name, config.genesis, links, config)
+        return cls(config.protocol, config.cluster, authority, by_name, config.genesis, links, config)
 
     def make(self, accusation: Accuse, seen_by: NodeId, seen_us: Micros, agreed_us: Micros) -> Portable:
         if accusation.epoch > len(self.links) and self.config is not None:
