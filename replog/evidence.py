@@ -381,8 +381,6 @@ class Origin:
     certificates: Mapping[Principal, str] = field(default_factory=dict)
     genesis: Configuration | None = None
     links: Sequence[Link] = ()
-    config: ClusterConfig | None = None
-    """Where to look again, since members change."""
 
     @classmethod
     def of(cls, config: ClusterConfig) -> Origin:
@@ -396,11 +394,11 @@ class Origin:
         for pem in pems[len(names) :]:  # of replicas that joined later
             by_name[certificates.identity_of(pem, authority, config.cluster).who] = pem
         links = Roster(config).links
-        return cls(config.protocol, config.cluster, authority, by_name, config.genesis, links, config)
+        return cls(config.protocol, config.cluster, authority, by_name, config.genesis, links)
 
     def make(self, accusation: Accuse, seen_by: NodeId, seen_us: Micros, agreed_us: Micros) -> Portable:
-        if accusation.epoch > len(self.links) and self.config is not None:
-            return replace(Origin.of(self.config), config=None).make(accusation, seen_by, seen_us, agreed_us)
+        """Of a later epoch it has all that proves who the members are: the culprit's key may be known by that alone."""
+        chained = accusation.epoch > 0 and isinstance(accusation.culprit, int)
         said = (accusation.first, accusation.second)
         return Portable(
             format="replog-evidence/1",
@@ -416,15 +414,16 @@ class Origin:
             agreed_us=agreed_us,
             authority=self.authority,
             certificates=self._needed(accusation),
-            genesis=self.genesis if accusation.epoch and accusation.second is None else None,
-            links=list(self.links[: accusation.epoch]) if accusation.second is None else [],
+            genesis=self.genesis if chained else None,
+            links=list(self.links[: accusation.epoch]) if chained else [],
             begins=accusation.begins,
         )
 
     def _needed(self, accusation: Accuse) -> list[str]:
-        """The culprit's, and for a message that is wrong in itself those of all nodes."""
+        """The culprit's, and those of all nodes where they prove the members, for a message that is wrong in itself or
+        one of a later epoch."""
         whose = [accusation.culprit]
-        if accusation.second is None:
+        if isinstance(accusation.culprit, int) and (accusation.epoch or accusation.second is None):
             whose = [who for who in self.certificates if isinstance(who, int)]
         return [self.certificates[who] for who in whose if who in self.certificates]
 
@@ -446,6 +445,10 @@ class EvidenceFolder:
         self._folder = folder
         self._origin = origin
         self._node = node
+
+    def follow(self, links: Sequence[Link]) -> None:
+        """What this node itself knows of the members: it has that proved, and rests on no other file."""
+        self._origin = replace(self._origin, links=links)
 
     def add(self, accusation: Accuse, seen_us: Micros, agreed_us: Micros) -> Path | None:
         """The new file; None if there is one for this already, or there are enough. Raises OSError."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import msgspec
+
 from pbft import messages as m
 from pbft.memory import ODD_MAX
 from pbft.statements import TWO
@@ -65,6 +67,17 @@ def believes_certificates_of_later_members(right: Any, self: Any, config: Any, c
 @mutant("Identity.is_first", "ef who_joined_later_is_known_by_no")
 def anybody_was_there_at_first(right: Any, self: Any) -> bool:
     return True
+
+
+returns("rests_on_what_it_was_started_with", None, "EvidenceFolder.follow", "fr a_file_against_who_joined")
+
+
+@mutant("Origin.make", "fr a_file_against_who_joined")
+def files_prove_no_members(right: Any, self: Any, *args: Any) -> Any:
+    return msgspec.structs.replace(right(self, *args), genesis=None, links=[])
+
+
+returns("takes_a_fork_of_what_it_knows", None, "Roster._check_known", "fr a_process_that_runs_takes_no_fork")
 
 
 @mutant("certificates.identity_of", "ef a_certificate_of_a_strange_kind")
