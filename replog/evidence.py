@@ -33,10 +33,12 @@ from replog.types import Message, Micros, NodeId, Principal, WireName
 
 FOLDER: Final = "evidence"
 """Below the folder of a node."""
-FILES_MAX: Final = 1_024
-"""Files that one node keeps."""
 FILES_OF_ONE_MAX: Final = 64
-"""Of them against one culprit: the rest would prove nothing new about it."""
+"""Files against one node that one node keeps: the rest would prove nothing new about it. No other one's take its place,
+and there are at most NODES culprits of that kind."""
+FILES_OF_CLIENT_MAX: Final = 4
+FILES_OF_CLIENTS_MAX: Final = 256
+"""Against one client, and all: any number of them may lie, at no cost, and what they do harms none but themselves."""
 FILE_BYTES_MAX: Final = 2 * FRAME_BYTES_MAX
 CERTIFICATE_BYTES_MAX: Final = 512 * 1024 * 1024
 """A commit certificate comes with all NEW-VIEWs of an archive."""
@@ -437,7 +439,8 @@ class EvidenceFolder:
     """What one node has seen, as files.
 
     Invariants:
-      at most one file for each culprit, kind and place; at most FILES_OF_ONE_MAX a culprit, FILES_MAX in all
+      at most one file for each culprit, kind, epoch and place
+      at most FILES_OF_ONE_MAX a node; FILES_OF_CLIENT_MAX a client, FILES_OF_CLIENTS_MAX of all clients
       a file is whole and on disk, or not there
     """
 
@@ -452,19 +455,35 @@ class EvidenceFolder:
 
     def add(self, accusation: Accuse, seen_us: Micros, agreed_us: Micros) -> Path | None:
         """The new file; None if there is one for this already, or there are enough. Raises OSError."""
-        path = self._folder / _file_name(accusation)
+        path = self._folder / self._file_name(accusation)
         known = [path.name for path in self._folder.glob("*.json")]
-        of_it = [name for name in known if name.startswith(f"{accusation.culprit}-")]
-        if path.name in known or len(of_it) >= FILES_OF_ONE_MAX or len(known) >= FILES_MAX:
+        if path.name in known or self._has_enough(accusation.culprit, known):
             return None
         self._folder.mkdir(mode=0o700, exist_ok=True)
         _write(path, encode(self._origin.make(accusation, self._node, seen_us, agreed_us)))
         return path
 
+    def _has_enough(self, culprit: Principal, known: Sequence[str]) -> bool:
+        """A liar fills its own share, and clients all together theirs."""
+        of_it = sum(name.startswith(_beginning(culprit)) for name in known)
+        if isinstance(culprit, int):
+            return of_it >= FILES_OF_ONE_MAX
+        of_clients = sum(name.startswith(CLIENT) for name in known)
+        return of_it >= FILES_OF_CLIENT_MAX or of_clients >= FILES_OF_CLIENTS_MAX
 
-def _file_name(accusation: Accuse) -> str:
-    what = repr((accusation.culprit, accusation.kind, accusation.place)).encode()
-    return f"{accusation.culprit}-{accusation.kind}-{digest_of(what)[:6].hex()}.json"
+    def _file_name(self, accusation: Accuse) -> str:
+        """Views and checkpoints come again in each epoch."""
+        where = accusation.epoch, accusation.begins, accusation.place
+        what = repr((accusation.culprit, accusation.kind, *where)).encode()
+        return f"{_beginning(accusation.culprit)}{accusation.kind}-{digest_of(what)[:6].hex()}.json"
+
+
+CLIENT: Final = "client-"
+
+
+def _beginning(culprit: Principal) -> str:
+    """Of the names of its files. No client's is another's, nor a node's: its own name may look like any of them."""
+    return f"{culprit}-" if isinstance(culprit, int) else f"{CLIENT}{culprit}."
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -282,6 +282,27 @@ def test_the_folder_is_bounded_and_no_liar_fills_it_for_all(
     assert folder.add(lie(config, 1), 1, 1) is not None
 
 
+def test_clients_fill_their_own_share_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where a client's name looks like that of another's files."""
+    monkeypatch.setattr(evidence, "FILES_OF_CLIENTS_MAX", 6)
+    monkeypatch.setattr(evidence, "FILES_OF_ONE_MAX", 5)
+    folder = EvidenceFolder(tmp_path, Origin("pbft", "c"), 2)
+    vote = Commit(0, 1, ONE, 1, b"")
+
+    def kept(culprit: int | str, kind: str) -> int:
+        lies = [Accuse(culprit, kind, vote, vote, f"{place}.0") for place in range(7)]
+        return sum(folder.add(one, 1, 1) is not None for one in lies)
+
+    assert [kept(name, "two-requests") for name in ("ann", "ann-two", "bob")] == [4, 2, 0]
+    assert [kept(node, "two-commits") for node in (0, 1)] == [5, 5]
+
+
+def test_a_place_of_a_later_epoch_is_another_one(tmp_path: Path) -> None:
+    folder, vote = EvidenceFolder(tmp_path, Origin("pbft", "c"), 2), Commit(0, 1, ONE, 1, b"")
+    lies = [Accuse(1, "two-view-changes", vote, vote, "2.0", epoch, bytes(epoch)) for epoch in (0, 1, 2, 1)]
+    assert [folder.add(one, 1, 1) is not None for one in lies] == [True, True, True, False]
+
+
 # ---------------------------------------------------------------------------------------------------------- commands
 
 

@@ -80,6 +80,16 @@ def files_prove_no_members(right: Any, self: Any, *args: Any) -> Any:
 returns("takes_a_fork_of_what_it_knows", None, "Roster._check_known", "fr a_process_that_runs_takes_no_fork")
 
 
+@mutant("EvidenceFolder._has_enough", "ef clients_fill_their_own_share")
+def clients_count_like_replicas(right: Any, self: Any, culprit: Any, known: Any) -> bool:
+    return len(known) >= 8 or right(self, culprit, known)
+
+
+@mutant("EvidenceFolder._file_name", "ef a_place_of_a_later_epoch")
+def names_no_epoch(right: Any, self: Any, accusation: Any) -> str:
+    return str(right(self, msgspec.structs.replace(accusation, epoch=0, begins=b"")))
+
+
 @mutant("certificates.identity_of", "ef a_certificate_of_a_strange_kind")
 def believes_that_it_knows_all_kinds(right: Any, pem: str, authority: str, cluster: str) -> Any:
     certificate, root = (certificates._load_certificate(each) for each in (pem, authority))
