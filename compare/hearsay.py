@@ -46,7 +46,7 @@ class Hearsay:
             known = [message for life, message in said.values() if life == self._life(hearer)]
             doubtful = hearer in present and len({what_of(message) for message in known}) > 1
             if doubtful and len({what_of(message) for message in self._signed(signer, known)}) > 1:
-                yield Conflict((hearer,), signer, f"{place[1]}.{place[2]}", place[0])
+                yield Conflict((hearer,), signer, f"{place[1]}.{place[2]}", place[0], self._domain.epoch)
 
     def _split(self, present: Container[NodeId]) -> Iterator[Conflict]:
         faces: dict[tuple[Principal, Place], dict[bytes, set[NodeId]]] = {}
@@ -58,7 +58,7 @@ class Hearsay:
         for (signer, place), hearers in faces.items():
             told = tuple(sorted(set().union(*hearers.values())))
             if len(hearers) > 1 and len(told) > 1:
-                yield Conflict(told, signer, f"{place[1]}.{place[2]}", place[0])
+                yield Conflict(told, signer, f"{place[1]}.{place[2]}", place[0], self._domain.epoch)
 
     def _signed(self, signer: Principal, messages: list[Message]) -> Iterator[Message]:
         for message in messages:

@@ -423,7 +423,8 @@ class Epochs:
         following = self._setup.sessions.configuration_at(END) if self._ends is not None else None
         present = self.lineage.configurations[self.epoch]
         linked = _distinct([present, self.lineage.latest, *([following] if following is not None else [])])
-        return [Members(linked, tuple(self.lineage.configurations[max(0, self.epoch - FORMER) : self.epoch]))]
+        former = self.lineage.configurations[max(0, self.epoch - FORMER) : self.epoch]
+        return [Members(linked, tuple(former), tuple(self.lineage.links))]
 
 
 def _distinct(configurations: Sequence[Configuration]) -> tuple[Configuration, ...]:

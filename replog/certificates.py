@@ -150,6 +150,11 @@ class Identity:
     n: int
     f: int
 
+    @property
+    def is_first(self) -> bool:
+        """Whether it can have said anything in epoch 0: a client, or one of the first members."""
+        return isinstance(self.who, str) or self.who < self.n
+
 
 def identity_of(pem: str, authority: str, cluster: str) -> Identity:
     """What the certificate `pem` says, which must be the authority's and for this cluster. Raises ValueError."""

@@ -291,10 +291,12 @@ class CancelTimer(_Value, frozen=True):
 
 class Members(_Value, frozen=True):
     """Whom to be linked with: the replicas of these configurations, the present one and, once it is decided, the next.
-    `former`: earlier ones, some of whose replicas may still have to be told. Listed at the start and at each change."""
+    `former`: earlier ones, some of whose replicas may still have to be told. `links`: what proves all of them, from the
+    first configuration on. Listed at the start and at each change."""
 
     configurations: tuple[Configuration, ...]
     former: tuple[Configuration, ...] = ()
+    links: tuple[Link, ...] = ()
 
 
 class Note(_Value, frozen=True):

@@ -25,7 +25,7 @@ from replog.codec import DIGEST_BYTES, FRAME_BYTES_MAX, BadMessage, Domain, dige
 from replog.config import IDENTITIES, ClusterConfig
 from replog.core import Accuse
 from replog.enrolment import enrolled
-from replog.errors import ReplogError
+from replog.errors import ConfigError, ReplogError
 from replog.keys import Ed25519Verifier, Verifier
 from replog.membership import EPOCHS_MAX, Configuration, Electorate, Link, is_first
 from replog.roster import Roster
@@ -33,10 +33,12 @@ from replog.types import Message, Micros, NodeId, Principal, WireName
 
 FOLDER: Final = "evidence"
 """Below the folder of a node."""
-FILES_MAX: Final = 1_024
-"""Files that one node keeps."""
 FILES_OF_ONE_MAX: Final = 64
-"""Of them against one culprit: the rest would prove nothing new about it."""
+"""Files against one node that one node keeps: the rest would prove nothing new about it. No other one's take its place,
+and there are at most NODES culprits of that kind."""
+FILES_OF_CLIENT_MAX: Final = 4
+FILES_OF_CLIENTS_MAX: Final = 256
+"""Against one client, and all: any number of them may lie, at no cost, and what they do harms none but themselves."""
 FILE_BYTES_MAX: Final = 2 * FRAME_BYTES_MAX
 CERTIFICATE_BYTES_MAX: Final = 512 * 1024 * 1024
 """A commit certificate comes with all NEW-VIEWs of an archive."""
@@ -105,6 +107,33 @@ class Pin:
     authority: str = ""
     config: ClusterConfig | None = None
 
+    def check(self, authority: str) -> None:
+        """Raises NotProven for a file that brings another authority; one that brings none needs none where the keys are
+        known."""
+        pinned = self.authority or authority_of(self.config)
+        needless = self.config is not None and not self.authority and not authority
+        if pinned and pinned.strip() != authority.strip() and not needless:
+            raise NotProven("the file is of another authority than the one that is pinned")
+
+    def keys(self, config: ClusterConfig, certified: Mapping[Principal, bytes]) -> dict[Principal, bytes]:
+        """Those of cluster.toml, and no others: who joined later is known by links alone."""
+        configured = config.public_keys()
+        first = {who: key for who, key in certified.items() if isinstance(who, str) or who < config.n}
+        if any(configured.get(who) != key for who, key in first.items()):
+            raise NotProven("a certificate in the file is of another key than cluster.toml has")
+        return configured
+
+
+def authority_of(config: ClusterConfig | None) -> str:
+    """The certificate of the cluster's own authority; "" where its folder has none."""
+    path = None if config is None else config.folder / "ca.pem"
+    if path is None or not path.is_file():
+        return ""
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
 
 NOTHING: Final = Pin()
 
@@ -164,7 +193,9 @@ def _protocol(name: str) -> _Convicts:
 
 
 def _keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes], Members | None]:
-    """Keys by name, and who the members of the file's epoch are, if the keys of all of them are among them."""
+    """Keys by name, of nodes those of members alone; and who the members of the file's epoch are, if the keys of all of
+    them are among them. The first members' keys are the authority's or cluster.toml's word, all later ones' those that
+    the links prove, wherever there are links."""
     keys, size = _first_keys(file, pin)
     if not file.epoch:
         return keys, size
@@ -185,7 +216,7 @@ def _keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes
         return keys, None
     if any(keys.get(node, key) != key for node, key in members.items()):
         raise NotProven(f"the file has another key of a member of epoch {file.epoch} than the links prove")
-    return keys | members, voters
+    return {who: key for who, key in keys.items() if isinstance(who, str)} | members, voters
 
 
 def _chain(file: Portable | Certificate, pin: Pin) -> tuple[Configuration | None, Sequence[Link]]:
@@ -211,22 +242,16 @@ def _electorate(
 
 def _first_keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes], tuple[int, int] | None]:
     """Keys by name, and n and f of the first members if the keys of all of them are among them."""
-    if pin.authority and pin.authority.strip() != file.authority.strip():
-        raise NotProven("the file is of another authority than the one that is pinned")
+    if pin.config is not None and (pin.config.cluster, pin.config.protocol) != (file.cluster, file.protocol):
+        raise NotProven(f"the file is of cluster {file.cluster}, not of {pin.config.cluster}")
+    pin.check(file.authority)
     known = _identities(file)
     keys = {one.who: one.public_key for one in known}
     if pin.config is not None:
-        config = pin.config
-        if config.cluster != file.cluster or config.protocol != file.protocol:
-            raise NotProven(f"the file is of cluster {file.cluster}, not of {config.cluster}")
-        configured = config.public_keys()
-        later = {who: key for who, key in keys.items() if isinstance(who, int) and who >= config.n}
-        if any(configured.get(who) != key for who, key in keys.items() if who not in later):
-            raise NotProven("a certificate in the file is of another key than cluster.toml has")
-        return configured | later, (config.n, config.f)
+        return pin.keys(pin.config, keys), (pin.config.n, pin.config.f)
     if not known:
         raise NotProven("the file has no certificates; name the cluster that its keys belong to (--cluster DIR)")
-    return keys, _members(known)
+    return {one.who: one.public_key for one in known if file.epoch or one.is_first}, _members(known)
 
 
 def _identities(file: Portable | Certificate) -> list[certificates.Identity]:
@@ -358,26 +383,24 @@ class Origin:
     certificates: Mapping[Principal, str] = field(default_factory=dict)
     genesis: Configuration | None = None
     links: Sequence[Link] = ()
-    config: ClusterConfig | None = None
-    """Where to look again, since members change."""
 
     @classmethod
     def of(cls, config: ClusterConfig) -> Origin:
         """What lies in the cluster's folder; one that was made before there were such certificates has none."""
-        authority, found = config.folder / "ca.pem", config.folder / IDENTITIES
-        if not authority.is_file() or not found.is_file():
+        authority, found = authority_of(config), config.folder / IDENTITIES
+        if not authority or not found.is_file():
             return cls(config.protocol, config.cluster)
         pems = certificates.split(found.read_text())
         names = [*range(config.n), *(client.name for client in config.clients)]
         by_name: dict[Principal, str] = dict(zip(names, pems, strict=False))
         for pem in pems[len(names) :]:  # of replicas that joined later
-            by_name[certificates.identity_of(pem, authority.read_text(), config.cluster).who] = pem
+            by_name[certificates.identity_of(pem, authority, config.cluster).who] = pem
         links = Roster(config).links
-        return cls(config.protocol, config.cluster, authority.read_text(), by_name, config.genesis, links, config)
+        return cls(config.protocol, config.cluster, authority, by_name, config.genesis, links)
 
     def make(self, accusation: Accuse, seen_by: NodeId, seen_us: Micros, agreed_us: Micros) -> Portable:
-        if accusation.epoch > len(self.links) and self.config is not None:
-            return replace(Origin.of(self.config), config=None).make(accusation, seen_by, seen_us, agreed_us)
+        """Of a later epoch it has all that proves who the members are: the culprit's key may be known by that alone."""
+        chained = accusation.epoch > 0 and isinstance(accusation.culprit, int)
         said = (accusation.first, accusation.second)
         return Portable(
             format="replog-evidence/1",
@@ -393,15 +416,16 @@ class Origin:
             agreed_us=agreed_us,
             authority=self.authority,
             certificates=self._needed(accusation),
-            genesis=self.genesis if accusation.epoch and accusation.second is None else None,
-            links=list(self.links[: accusation.epoch]) if accusation.second is None else [],
+            genesis=self.genesis if chained else None,
+            links=list(self.links[: accusation.epoch]) if chained else [],
             begins=accusation.begins,
         )
 
     def _needed(self, accusation: Accuse) -> list[str]:
-        """The culprit's, and for a message that is wrong in itself those of all nodes."""
+        """The culprit's, and those of all nodes where they prove the members, for a message that is wrong in itself or
+        one of a later epoch."""
         whose = [accusation.culprit]
-        if accusation.second is None:
+        if isinstance(accusation.culprit, int) and (accusation.epoch or accusation.second is None):
             whose = [who for who in self.certificates if isinstance(who, int)]
         return [self.certificates[who] for who in whose if who in self.certificates]
 
@@ -415,7 +439,8 @@ class EvidenceFolder:
     """What one node has seen, as files.
 
     Invariants:
-      at most one file for each culprit, kind and place; at most FILES_OF_ONE_MAX a culprit, FILES_MAX in all
+      at most one file for each culprit, kind, epoch and place
+      at most FILES_OF_ONE_MAX a node; FILES_OF_CLIENT_MAX a client, FILES_OF_CLIENTS_MAX of all clients
       a file is whole and on disk, or not there
     """
 
@@ -424,21 +449,41 @@ class EvidenceFolder:
         self._origin = origin
         self._node = node
 
+    def follow(self, links: Sequence[Link]) -> None:
+        """What this node itself knows of the members: it has that proved, and rests on no other file."""
+        self._origin = replace(self._origin, links=links)
+
     def add(self, accusation: Accuse, seen_us: Micros, agreed_us: Micros) -> Path | None:
         """The new file; None if there is one for this already, or there are enough. Raises OSError."""
-        path = self._folder / _file_name(accusation)
+        path = self._folder / self._file_name(accusation)
         known = [path.name for path in self._folder.glob("*.json")]
-        of_it = [name for name in known if name.startswith(f"{accusation.culprit}-")]
-        if path.name in known or len(of_it) >= FILES_OF_ONE_MAX or len(known) >= FILES_MAX:
+        if path.name in known or self._has_enough(accusation.culprit, known):
             return None
         self._folder.mkdir(mode=0o700, exist_ok=True)
         _write(path, encode(self._origin.make(accusation, self._node, seen_us, agreed_us)))
         return path
 
+    def _has_enough(self, culprit: Principal, known: Sequence[str]) -> bool:
+        """A liar fills its own share, and clients all together theirs."""
+        of_it = sum(name.startswith(_beginning(culprit)) for name in known)
+        if isinstance(culprit, int):
+            return of_it >= FILES_OF_ONE_MAX
+        of_clients = sum(name.startswith(CLIENT) for name in known)
+        return of_it >= FILES_OF_CLIENT_MAX or of_clients >= FILES_OF_CLIENTS_MAX
 
-def _file_name(accusation: Accuse) -> str:
-    what = repr((accusation.culprit, accusation.kind, accusation.place)).encode()
-    return f"{accusation.culprit}-{accusation.kind}-{digest_of(what)[:6].hex()}.json"
+    def _file_name(self, accusation: Accuse) -> str:
+        """Views and checkpoints come again in each epoch."""
+        where = accusation.epoch, accusation.begins, accusation.place
+        what = repr((accusation.culprit, accusation.kind, *where)).encode()
+        return f"{_beginning(accusation.culprit)}{accusation.kind}-{digest_of(what)[:6].hex()}.json"
+
+
+CLIENT: Final = "client-"
+
+
+def _beginning(culprit: Principal) -> str:
+    """Of the names of its files. No client's is another's, nor a node's: its own name may look like any of them."""
+    return f"{culprit}-" if isinstance(culprit, int) else f"{CLIENT}{culprit}."
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -1,7 +1,8 @@
 """Who the members of a cluster are now, as far as its folder knows: `DIR/members.json`, for convenience alone.
 
 The file holds the links from the first configuration (cluster.toml) to the newest that a client of this folder has
-followed, and is proved anew whenever it is read: whoever can write it can hide a change, no more. Where nothing is
+followed, and is proved anew whenever it is read: whoever can write it can hide a change, no more; a process that runs
+goes on from what it knows, and takes no other way, whoever has signed that. Where nothing is
 signed (MACs) it holds what a weak quorum has told, and is as trustworthy as the folder. `next` is
 a change under way, for whoever starts and dials processes: nothing rests on it.
 """
@@ -67,7 +68,8 @@ class Roster:
             self.look()
 
     def look(self) -> bool:
-        """Read the file again; whether there is news."""
+        """Read the file again; whether there is news. Raises ConfigError, and knows what it knew before, for one that
+        proves nothing or leads elsewhere: a fork of what is known, by keys that have leaked since."""
         before = self.known, self.next
         found = self._read()
         chain = self._proved(found)
@@ -89,12 +91,21 @@ class Roster:
             raise ConfigError(f"{self.path}: {error}; {self._advice}") from None
 
     def _proved(self, file: _File) -> Chain:
-        chain = self._chain(self.config.genesis, b"")
+        """What the links in it lead to, by way of what is known."""
+        chain, known = self._chain(self.config.genesis, b""), len(self.links)
         try:
-            chain.follow(file.links)
+            chain.follow(file.links[:known])
+            if len(file.links) >= known:
+                self._check_known(chain)
+            chain.follow(file.links[known:])
         except ValueError as error:
             raise ConfigError(f"{self.path}: {error}; {self._advice}") from None
         return chain
+
+    def _check_known(self, chain: Chain) -> None:
+        """Raises ValueError."""
+        if (chain.known, chain.begins) != (self.known, self._begins):
+            raise ValueError(f"leads to another epoch {self.known.epoch} than the one that is known here")
 
     @property
     def _advice(self) -> str:

@@ -16,6 +16,13 @@ from replog.types import NodeId
 
 ENOUGH: Final = 256
 """Accusations of one culprit after which a replica makes no more."""
+FITTING: Final = {
+    "phases": ("two-pre-prepares", "two-prepares", "two-commits", "two-digests"),
+    "checkpoint": ("two-checkpoints",),
+    "view-change": ("two-view-changes", "hides-prepared", "flawed-view-change"),
+    "new-view": ("two-new-views", "flawed-new-view"),
+}
+"""What a conflict of this kind may be noticed as: of two view-changes one may be wrong in itself as well."""
 
 
 class Accountability:
@@ -55,6 +62,12 @@ def _known(evidence: Evidence, conflict: Conflict) -> bool:
     told = conflict.hearers if len(conflict.hearers) == 1 else tuple(evidence.decisions)
     for node in told:
         own = [charge for charge in evidence.decisions[node].charges if charge.culprit == conflict.culprit]
-        if len(own) >= ENOUGH or any(charge.place == conflict.place for charge in own):
+        if len(own) >= ENOUGH or any(_fits(charge, conflict) for charge in own):
             return True
     return False
+
+
+def _fits(charge: Charge, conflict: Conflict) -> bool:
+    """Views and seqs are numbers alike, and begin anew in each epoch."""
+    where = (charge.epoch, charge.place) == (conflict.epoch, conflict.place)
+    return where and charge.kind in FITTING.get(conflict.kind, ())

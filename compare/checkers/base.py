@@ -33,6 +33,7 @@ class Conflict:
     culprit: Principal
     place: str
     kind: str
+    epoch: int = 0
 
 
 def _unknown(_: Charge) -> str:

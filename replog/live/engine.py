@@ -13,7 +13,7 @@ import statistics
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import msgspec
@@ -532,14 +532,8 @@ class Engine:
         self.counts["accusations"] += 1
         log.warning("%s is a liar: %s", accusation.culprit, accusation.kind)
         if self._keep is not None:
-            self._keeper.submit(self._put_away, accusation, time.time_ns() // 1000, self._agreed)
-
-    def _put_away(self, accusation: Accuse, now: Micros, agreed: Micros) -> None:
-        try:
-            if self._keep is not None:
-                self._keep(accusation, now, agreed)
-        except OSError as error:
-            log.error("evidence of %s against %s is lost: %s", accusation.kind, accusation.culprit, error)
+            kept = self._keeper.submit(self._keep, accusation, time.time_ns() // 1000, self._agreed)
+            kept.add_done_callback(functools.partial(_tell_of_loss, accusation))
 
     def _with_counters(self, effect: Reply) -> Message:
         """What to send: the replica's own word says what its process did; any other message stays as it is."""
@@ -597,3 +591,11 @@ def frames_of(messages: list[bytes]) -> Iterator[bytes]:
 
 
 _HEADS = 10  # what msgpack puts before a frame and before a message in it, at most
+
+
+def _tell_of_loss(accusation: Accuse, kept: Future[object]) -> None:
+    """Whatever went wrong: nobody else would hear of it."""
+    error = kept.exception()
+    if error is not None:
+        what = f"{type(error).__name__}: {error}"
+        log.error("evidence of %s against %s is lost: %s", accusation.kind, accusation.culprit, what)

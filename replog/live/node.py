@@ -122,6 +122,7 @@ class Node:
         self._tasks: list[asyncio.Task[None]] = []
         self._trace: IO[str] | None = None
         self._kept: Archive | None = None
+        self._evidence: EvidenceFolder
         self._stopping = asyncio.Event()
 
     # -------------------------------------------------------------------------------------------------- start and end
@@ -179,9 +180,9 @@ class Node:
             recorder.start(monotonic(), self.me, index, digest)
         peers = [node.id for node in self.config.nodes if node.id != self.me]
         turns = Turns.wanted(self.config.protocol_options(), peers, SHARES)
-        kept = EvidenceFolder(self._folder / FOLDER, Origin.of(self.config), self.me)
+        self._evidence = EvidenceFolder(self._folder / FOLDER, Origin.of(self.config), self.me)
         show = self._archive(records)
-        return Engine(self.me, spec, plug, storage, self, recorder, self._counters, turns, kept.add, show)
+        return Engine(self.me, spec, plug, storage, self, recorder, self._counters, turns, self._evidence.add, show)
 
     def _archive(self, records: Sequence[Any]) -> Callable[[Any], None] | None:
         """What is kept for an inquiry, where the protocol has anything to keep; what the log holds first, since the
@@ -350,6 +351,7 @@ class Node:
     def members(self, members: Members) -> None:
         """For the engine: links to these replicas, and those that former ones keep, are the ones there may be."""
         self._present = members.configurations[0]
+        self._evidence.follow(members.links)
         wanted = {m.id: m for each in (*members.former, *members.configurations) for m in each.members}
         if members.configurations[-1].epoch < self._roster.known.epoch:
             # What the folder tells is not proved to this replica, but where members listen, to be asked for a proof.

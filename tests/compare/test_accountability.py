@@ -192,3 +192,14 @@ def test_the_judge_wants_each_conflict_found_at_its_place() -> None:
     assert not told([LIE], [Conflict((2, 3), 0, "0.8", "phases")])[0]
     for conflict in (Conflict((1,), 0, "0.8", "phases"), Conflict((2,), 0, "0.7", "phases")):
         assert not told([LIE], [conflict])[0]
+
+
+def test_the_judge_takes_no_other_kind_or_epoch_for_it() -> None:
+    """View 8 and the checkpoint at 8 are both 8.0, and views begin anew."""
+    conflict = Conflict((1, 2), 0, "8.0", "view-change", 1)
+    assert told([Charge(0, "two-view-changes", "8.0", (), 0, 1)], [conflict])[0]
+    assert told([Charge(0, "flawed-view-change", "8.0", (), 0, 1)], [conflict])[0]
+    for kind, epoch in (("two-checkpoints", 1), ("two-new-views", 1), ("two-view-changes", 0)):
+        ok, detail = told([Charge(0, kind, "8.0", (), 0, epoch)], [conflict])
+        assert not ok
+        assert "nobody has evidence" in detail

@@ -9,7 +9,7 @@ import pytest
 
 from replog import LocalCluster, protocols
 from replog.codec import FRAME_BYTES_MAX, pack_frame, unpack_frame
-from replog.core import Effect, Event, Members, Persist, Received, Send, Trim
+from replog.core import Accuse, Effect, Event, Members, Persist, Received, Send, Trim
 from replog.live import engine as module
 from replog.live import inbox
 from replog.live.engine import Disk, Engine, Timers, frames_of
@@ -221,3 +221,18 @@ async def test_a_replica_whose_disk_fails_stops_and_the_others_go_on() -> None:
     assert await cluster.call("get", "x") == "1"
     with pytest.raises(StorageFailed, match="disk I/O error"):
         await cluster.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), ValueError("members.json: JSON is malformed")])
+async def test_evidence_that_is_lost_is_told(
+    storage: Gated, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever the writer's fault was: nobody waits for it."""
+
+    def keep(*_: object) -> None:
+        raise error
+
+    engine = Engine(0, protocols.find("pbft"), Listening(), storage, Alone(), keep=keep)
+    engine._accuse(Accuse(3, "two-commits", MESSAGE))
+    await engine.close()
+    assert f"evidence of two-commits against 3 is lost: {type(error).__name__}: {error}" in caplog.text

@@ -17,13 +17,14 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pbft.messages import Commit, CommitProof, NewView, PrePrepare, Vote, new_view_digest
+from pbft.messages import Commit, CommitProof, NewView, Prepare, PrePrepare, Vote, new_view_digest
 from replog import cli, evidence
 from replog.archive import Archive, read, segments
-from replog.certificates import load_signer
+from replog.certificates import Authority, load_signer
 from replog.config import IDENTITIES, ClusterConfig, create_cluster
 from replog.core import Accuse
 from replog.evidence import EvidenceFolder, NotProven, Origin, Pin, Portable, parse, verify
+from replog.keys import Ed25519Signer
 
 ONE, TWO = b"1" * 32, b"2" * 32
 
@@ -151,6 +152,32 @@ def test_a_foreign_authority_certifies_no_key_of_this_cluster(config: ClusterCon
     assert verify(parse(json.dumps(mine).encode())).authority != verify(parse(json.dumps(theirs).encode())).authority
 
 
+def signed_by(key: Ed25519Signer, config: ClusterConfig, node: int) -> Accuse:
+    """Two votes in the name of a node, in epoch 0."""
+    domain = config.domain
+    fields = [(0, 7, digest, node) for digest in (ONE, TWO)]
+    said = [Prepare(0, 7, each[2], node, key.sign(domain.statement("prepare", each))) for each in fields]
+    return Accuse(node, "two-prepares", *said, "0.7")
+
+
+def test_who_joined_later_is_known_by_no_authority_that_a_file_brings(tmp_path: Path) -> None:
+    """An authority of the forger's own, and one who has stolen the cluster's."""
+    config = create_cluster(tmp_path / "c", "pbft", f=1)
+    forger, mine = Authority.make(tmp_path, config.cluster), Ed25519Signer(b"f" * 32)
+    data = made(config, signed_by(mine, config, 4))
+    forged = changed(
+        data,
+        authority=(tmp_path / "ca.pem").read_text(),
+        certificates=[forger.certify(4, mine.public.hex(), config.n, config.f)],
+    )
+    assert "another authority" in why(forged, Pin(config=config))
+    stolen = Authority.load(config.folder, config.cluster).certify(4, mine.public.hex(), config.n, config.f)
+    for epoch in (0, 1):
+        file = changed(data, certificates=[stolen], epoch=epoch)
+        assert "no certificate of node 4" in why(file, Pin(config=config)), "nobody knows this key"
+    assert "no certificate of node 4" in why(changed(data, certificates=[stolen])), "no member in epoch 0"
+
+
 def test_a_link_certificate_is_none_of_an_identity(config: ClusterConfig) -> None:
     link = (config.node_folder(0) / "tls.pem").read_text()
     assert "a certificate" in why(changed(made(config, lie(config)), certificates=[link]))
@@ -184,8 +211,12 @@ def test_a_certificate_of_a_strange_kind_proves_nothing(tmp_path: Path, where: s
     assert isinstance(found.value, NotProven)
 
 
-def test_an_authority_that_cannot_be_read_is_named_where_it_is_not_asked(config: ClusterConfig) -> None:
+def test_an_authority_that_cannot_be_read_is_named_where_it_is_not_asked(
+    config: ClusterConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = changed(made(config, lie(config)), certificates=[], authority="nonsense")
+    assert "another authority" in why(data, Pin(config=config))
+    monkeypatch.setattr(evidence, "authority_of", lambda config: "")  # of an older cluster
     assert "cannot be read" in why(data, Pin(config=config))
 
 
@@ -249,6 +280,27 @@ def test_the_folder_is_bounded_and_no_liar_fills_it_for_all(
     kept = [folder.add(lie(config, 0, seq), 1, 1) is not None for seq in range(1, 6)]
     assert kept == [True] * 3 + [False] * 2
     assert folder.add(lie(config, 1), 1, 1) is not None
+
+
+def test_clients_fill_their_own_share_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where a client's name looks like that of another's files."""
+    monkeypatch.setattr(evidence, "FILES_OF_CLIENTS_MAX", 6)
+    monkeypatch.setattr(evidence, "FILES_OF_ONE_MAX", 5)
+    folder = EvidenceFolder(tmp_path, Origin("pbft", "c"), 2)
+    vote = Commit(0, 1, ONE, 1, b"")
+
+    def kept(culprit: int | str, kind: str) -> int:
+        lies = [Accuse(culprit, kind, vote, vote, f"{place}.0") for place in range(7)]
+        return sum(folder.add(one, 1, 1) is not None for one in lies)
+
+    assert [kept(name, "two-requests") for name in ("ann", "ann-two", "bob")] == [4, 2, 0]
+    assert [kept(node, "two-commits") for node in (0, 1)] == [5, 5]
+
+
+def test_a_place_of_a_later_epoch_is_another_one(tmp_path: Path) -> None:
+    folder, vote = EvidenceFolder(tmp_path, Origin("pbft", "c"), 2), Commit(0, 1, ONE, 1, b"")
+    lies = [Accuse(1, "two-view-changes", vote, vote, "2.0", epoch, bytes(epoch)) for epoch in (0, 1, 2, 1)]
+    assert [folder.add(one, 1, 1) is not None for one in lies] == [True, True, True, False]
 
 
 # ---------------------------------------------------------------------------------------------------------- commands

@@ -6,6 +6,7 @@ fork at the end of epoch 0, where replicas 0 and 1 lie: side A and side B have o
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +15,18 @@ import msgspec
 import pytest
 
 from pbft.lineage import certificate_of
-from pbft.messages import CheckpointProof, PreparedProof, ViewChange, Vote, prepared_digest
+from pbft.messages import CheckpointProof, Prepare, PreparedProof, ViewChange, Vote, prepared_digest
 from replog import merkle
 from replog.certificates import Authority, load_signer
 from replog.codec import Domain
 from replog.config import ClusterConfig, create_cluster
-from replog.evidence import Conviction, NotProven, Origin, Pin, Portable, encode, parse, verify
+from replog.core import Accuse
+from replog.errors import ConfigError
+from replog.evidence import Conviction, EvidenceFolder, NotProven, Origin, Pin, Portable, encode, parse, read, verify
 from replog.membership import RECORD_KEY, Configuration, Link, Member, Membership, encode_membership
 from replog.quorum import byzantine_quorum
+from replog.roster import FILE, Roster
+from replog.types import Principal
 
 END = 384
 """Of epoch 0; each other one is as long."""
@@ -103,6 +108,12 @@ def why_not(file: Portable, pin: Pin) -> str:
     return str(reason.value)
 
 
+def convicted(file: Portable, pin: Pin) -> Principal | None:
+    with contextlib.suppress(NotProven):
+        return proved(file, pin).culprit
+    return None
+
+
 def forged(world: World, node: int, begins: bytes) -> ViewChange:
     """With a certificate that nobody signed."""
     nonsense = PreparedProof(0, END + 1, bytes(32), b"x", [Vote(2, b"y"), Vote(3, b"z"), Vote(4, b"z")])
@@ -168,3 +179,49 @@ def test_a_liar_of_a_later_epoch_is_convicted_by_the_links_of_its_side(tmp_path:
     file = world.file(forged(world, 1, state), state, link)
     for pin in world.pins:
         assert proved(file, pin).culprit == 1
+
+
+def test_a_file_against_who_joined_stands_alone(tmp_path: Path) -> None:
+    """On a machine whose folder is that of the beginning, or has come to harm: the node has all of it itself."""
+    world = World(tmp_path)
+    link, begins = world.link(world.config.genesis, world.configuration(1, 0, 1, 2, 3, 4))
+    fields = [(0, END + 9, digest * 32, 4) for digest in (b"1", b"2")]
+    signed = [world.sign(4, world.domain(1, begins), "prepare", each) for each in fields]
+    said = [Prepare(*each, signature) for each, signature in zip(fields, signed, strict=True)]
+    folder = EvidenceFolder(tmp_path / "evidence", world.origin, 2)
+    folder.follow([link])
+    (world.config.folder / "members.json").write_bytes(b"{ torn")
+    path = folder.add(Accuse(4, "two-prepares", *said, f"0.{END + 9}", 1, begins), 1, 1)
+    (world.config.folder / "members.json").unlink()
+    assert path is not None
+    file = read(path)
+    assert [convicted(file, pin) for pin in world.pins] == [4] * 3
+    assert why_not(msgspec.structs.replace(file, culprit=5), Pin()).startswith("no certificate of node 5")
+    for pin in world.pins:
+        assert why_not(msgspec.structs.replace(file, links=[]), pin).startswith("no certificate of node 4")
+
+
+def test_a_process_that_runs_takes_no_fork_of_what_it_knows(tmp_path: Path) -> None:
+    """By keys of first members, which have leaked long after these were replaced: of the same length, and longer."""
+    world = World(tmp_path)
+    known, other = world.configuration(1, 0, 1, 2, 3, 4), world.configuration(1, 0, 1, 2, 3, 5)
+    (own, begins), (fork, elsewhere) = (world.link(world.config.genesis, to) for to in (known, other))
+    more, _ = world.link(known, world.configuration(2, 1, 2, 3, 4), begins)
+    longer, _ = world.link(other, world.configuration(2, 1, 2, 3, 5), elsewhere)
+    path = world.config.folder / FILE
+
+    def write(*links: Link) -> None:
+        path.write_bytes(msgspec.json.encode({"format": "replog-members/1", "links": links}))
+
+    write(own)
+    roster = Roster(world.config)
+    for links in ((fork,), (fork, longer)):
+        write(*links)
+        with pytest.raises(ConfigError, match="leads to another epoch 1 than the one that is known here"):
+            roster.look()
+        assert (roster.known, roster.links) == (known, [own])
+    write()
+    assert not roster.look(), "one that is behind changes nothing"
+    write(fork)
+    roster.followed(world.configuration(2, 1, 2, 3, 4), [own, more])
+    assert Roster(world.config).known.epoch == 2, "and the right one is written again"

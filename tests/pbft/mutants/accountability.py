@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import msgspec
+
 from pbft import messages as m
 from pbft.memory import ODD_MAX
 from pbft.statements import TWO
@@ -54,6 +56,38 @@ def says_nothing_of_the_beginning(right: Any, self: Any, epoch: int) -> Domain:
 
 returns("judges_by_the_other_side", True, "Portable.is_of", "fr a_word_of_one_side_of_a_fork")
 returns("begins_with_any_epoch", True, "membership.is_first", "fr a_later_configuration_does_not_pass")
+returns("believes_any_authority", None, "Pin.check", "ef who_joined_later_is_known_by_no")
+
+
+@mutant("Pin.keys", "ef who_joined_later_is_known_by_no")
+def believes_certificates_of_later_members(right: Any, self: Any, config: Any, certified: Any) -> Any:
+    return certified | right(self, config, certified)
+
+
+@mutant("Identity.is_first", "ef who_joined_later_is_known_by_no")
+def anybody_was_there_at_first(right: Any, self: Any) -> bool:
+    return True
+
+
+returns("rests_on_what_it_was_started_with", None, "EvidenceFolder.follow", "fr a_file_against_who_joined")
+
+
+@mutant("Origin.make", "fr a_file_against_who_joined")
+def files_prove_no_members(right: Any, self: Any, *args: Any) -> Any:
+    return msgspec.structs.replace(right(self, *args), genesis=None, links=[])
+
+
+returns("takes_a_fork_of_what_it_knows", None, "Roster._check_known", "fr a_process_that_runs_takes_no_fork")
+
+
+@mutant("EvidenceFolder._has_enough", "ef clients_fill_their_own_share")
+def clients_count_like_replicas(right: Any, self: Any, culprit: Any, known: Any) -> bool:
+    return len(known) >= 8 or right(self, culprit, known)
+
+
+@mutant("EvidenceFolder._file_name", "ef a_place_of_a_later_epoch")
+def names_no_epoch(right: Any, self: Any, accusation: Any) -> str:
+    return str(right(self, msgspec.structs.replace(accusation, epoch=0, begins=b"")))
 
 
 @mutant("certificates.identity_of", "ef a_certificate_of_a_strange_kind")
