@@ -11,6 +11,7 @@ import pytest
 from compare.evidence import certified
 from pbft import PbftCore
 from pbft import messages as m
+from pbft.core import TESTIFIED
 from pbft.evidence import NotProven, convict
 from pbft.memory import PLACES_MAX, REACH, STRAYS_MAX, WAITING_MAX
 from pbft.notary import ACCUSATIONS_MAX
@@ -335,11 +336,59 @@ def test_what_others_tell_counts_only_with_its_signature() -> None:
     cluster = Cluster()
     true = forge.commit(cluster, 3, 0, 1, ONE)
     false = replace(forge.commit(cluster, 2, 0, 1, TWO), replica=3)
-    hear(cluster, 1, 2, m.Testimony([false, true]))
+    hear(cluster, 1, 2, m.Testimony([true, false]))
     hear(cluster, 1, 2, m.Testimony([replace(true, digest=TWO), false]))
     assert not cluster.accusations
     hear(cluster, 1, 2, m.Testimony([forge.commit(cluster, 3, 0, 1, TWO)]))
     assert [(said.culprit, said.kind) for _, said in cluster.accusations] == [(3, "two-commits")]
+
+
+def test_p31_a_testimony_with_a_bad_signature_is_refused_and_read_no_further() -> None:
+    cluster = Cluster()
+    false = replace(forge.commit(cluster, 3, 0, 1, ONE), signature=b"nonsense")
+    before = cluster.core(1).notary.refused
+    for parts in ([false, false, forge.commit(cluster, 0, 0, 2, ONE)], [replace(false, replica=77)]):
+        hear(cluster, 1, 2, m.Testimony(parts))
+    hear(cluster, 1, 0, forge.commit(cluster, 0, 0, 2, TWO))
+    assert cluster.core(1).notary.refused == before + 2
+    assert "testimony: a statement that nobody has signed" in cluster.rules(1)
+    assert not cluster.accusations
+
+
+def test_p36_a_testimony_costs_few_signatures() -> None:
+    """Also where a liar signs each statement; what is known costs nothing."""
+    cluster = Cluster()
+    true = [forge.commit(cluster, 2, 7, seq, ONE) for seq in range(1, 3 * TESTIFIED)]
+    before = cluster.verified
+    for start in range(0, len(true), 64):
+        for _ in range(2):
+            hear(cluster, 1, 2, m.Testimony(true[start : start + 64]))
+    assert cluster.verified == before + TESTIFIED
+    cluster.run(SECOND)
+    hear(cluster, 1, 2, m.Testimony(true[-3:]))
+    assert cluster.verified > before + TESTIFIED
+
+
+def test_p31_nobody_makes_a_correct_replica_show_what_is_not_signed() -> None:
+    """A liar's votes with signatures that are none, at places that are doubted: the others' are shown, and taken."""
+    cluster = Cluster()
+    cluster.submit("ann", 1)
+    cluster.settle()
+    junk = [
+        forge.prepare(cluster, 3, 0, 1, ONE),
+        forge.commit(cluster, 3, 0, 2, ONE),
+        forge.commit(cluster, 3, 0, 9, TWO),
+    ]
+    for said in junk:
+        for face in (ONE, TWO, b"3" * 32):
+            hear(cluster, 1, 3, replace(said, digest=face, signature=b"nonsense"))
+    hear(cluster, 1, 2, forge.commit(cluster, 2, 0, 1, TWO))
+    hear(cluster, 1, 3, replace(junk[0], digest=TWO, signature=b"nonsense"))
+    cluster.run(3 * SECOND)
+    shown = [part for sent in cluster.sent if isinstance(sent.message, m.Testimony) for part in sent.message.statements]
+    assert {part.signature for part in shown} != set(), "vacuous"
+    assert not [part for part in shown if part.signature == b"nonsense"]
+    assert not [rule for node in (0, 2, 3) for rule in cluster.rules(node) if "testimony" in rule]
 
 
 def test_an_unsigned_word_hides_nothing_that_is_signed() -> None:

@@ -21,6 +21,20 @@ def any_two_statements_convict(right: Any, first: Message, second: Message) -> s
 
 
 returns("believes_what_others_tell", True, "Witness._is_signed", "ev what_others_tell_counts_only_with_its_signature")
+
+
+@mutant("Witness.told", "ev a_testimony_with_a_bad_signature_is_refused")
+def hears_on_after_a_bad_signature(right: Any, self: Any, sender: int, message: m.Testimony, may_check: Any) -> Any:
+    parts = [m.Testimony([part]) for part in message.statements]
+    return [effect for part in parts for effect in right(self, sender, part, may_check)]
+
+
+@mutant("Witness.told", "ev a_testimony_costs_few_signatures")
+def checks_whatever_it_is_shown(right: Any, self: Any, sender: int, message: m.Testimony, may_check: Any) -> Any:
+    return right(self, sender, message, lambda: True)
+
+
+returns("shows_what_it_was_told", True, "Witness._may_show", "ev nobody_makes_a_correct_replica_show")
 returns("keeps_it_to_itself", [], "Witness._show", "ev two_pre_prepares_at_different_replicas_come_together")
 returns("tells_nobody_of_states", [], "Witness.stated", "ev two_states_at_different_replicas")
 returns("tells_nobody_of_strays", [], "Witness.tick", "ev two_votes_at_a_place_that_nobody_gets_to")
