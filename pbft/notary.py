@@ -179,8 +179,7 @@ class Notary:
 
     def accuse_client(self, known: Request, request: Request) -> list[Effect]:
         """Two requests of one client under one timestamp, both with its signature. (P32)"""
-        place = (request.timestamp, 0)
-        return self.accuse(request.client, "two-requests", place, Submit(known.raw), Submit(request.raw))
+        return self.accuse(*two_requests(request), Submit(known.raw), Submit(request.raw))
 
     def is_convicted(self, culprit: Principal, kind: str, place: tuple[int, int]) -> bool:
         """Whether there is nothing new in accusing it of that."""
@@ -197,6 +196,11 @@ class Notary:
         """Input that breaks a rule: noted and counted, never an exception."""
         self.refused += 1
         return [Note("nonsense", {"sender": sender, "rule": rule})]
+
+
+def two_requests(request: Request) -> tuple[Principal, str, tuple[int, int]]:
+    """What its client is accused of if it signed another request under that timestamp: culprit, kind and place."""
+    return request.client, "two-requests", (request.timestamp, 0)
 
 
 class LinkNotary(Notary):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from pbft.witness import VIEWS_MAX
 from replog import evidence
 from replog.core import Accuse, Effect, Received, Setup
 from replog.evidence import Pin
-from replog.types import Submit
+from replog.types import Request, Submit
 from tests.pbft import forge
 from tests.pbft.chance import Chance, NotLive
 from tests.pbft.harness import DOMAIN, SECOND, SMALL, Cluster, replace
@@ -467,6 +468,29 @@ def test_p32_a_client_with_two_requests_under_one_timestamp_is_convicted() -> No
     found = {(said.culprit, said.kind) for _, said in cluster.accusations}
     assert found == {("eve", "two-requests")}
     assert all("client eve" in verdict(cluster, said) for _, said in cluster.accusations)
+
+
+@pytest.mark.parametrize("to", [[0], [2], range(4)])
+def test_p32_a_client_that_gives_one_replica_two_requests_is_convicted(to: Iterable[int]) -> None:
+    cluster = Cluster()
+    for request in (cluster.request("eve", 1, 10), cluster.request("eve", 1, 20)):
+        cluster.inject("eve", to, Submit(request.raw))
+    cluster.run(SECOND)
+    assert cluster.executed() == [1, 1, 1, 1]
+    assert {(said.culprit, said.kind) for _, said in cluster.accusations} == {("eve", "two-requests")}
+    assert all("client eve" in verdict(cluster, said) for _, said in cluster.accusations)
+
+
+def test_p32_what_a_client_did_not_sign_convicts_it_of_nothing() -> None:
+    """Whoever brings it: a replica can forward what nobody signed, and so can a client under its own name."""
+    cluster = Cluster()
+    cluster.holds = lambda packet: type(packet.message) is m.PrePrepare
+    sign = cluster.signers["bob"].sign
+    forged = Request.make(sign, cluster.domain, "ann", 1, 0, [b"x"])
+    hear(cluster, 0, "ann", Submit(cluster.request("ann", 1, 10).raw))
+    hear(cluster, 0, 2, Submit(forged.raw))
+    assert "request: bad signature" in cluster.rules(0)
+    assert not cluster.accusations
 
 
 def test_a_retransmission_convicts_no_client() -> None:

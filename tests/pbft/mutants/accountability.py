@@ -77,6 +77,12 @@ def believes_that_it_knows_all_kinds(right: Any, pem: str, authority: str, clust
 
 
 returns("lets_clients_go", [], "Notary.accuse_client", "ev a_client_with_two_requests")
+returns("shrugs_at_the_second", [], "Intake.second", "ev a_client_that_gives_one_replica_two_requests", "[2]")
+
+
+@mutant("Intake.second", "ev what_a_client_did_not_sign_convicts")
+def takes_the_second_for_signed(right: Any, self: Any, known: Any, request: Any, sender: Any) -> Any:
+    return self.notary.accuse_client(known, request)
 
 
 returns("remembers_all_places", None, "memory._make_room", "ev what_is_remembered_is_bounded")
