@@ -470,6 +470,21 @@ def test_p32_a_client_with_two_requests_under_one_timestamp_is_convicted() -> No
     assert all("client eve" in verdict(cluster, said) for _, said in cluster.accusations)
 
 
+def test_d6_the_key_of_a_member_under_another_id_convicts_nobody() -> None:
+    """Node 3 leaves and comes back as node 5 with its key: what it signed as node 3 was right."""
+    cluster = Cluster()
+    parts = [forge.view_change(cluster, node, 3) for node in (0, 1, 3)]
+    message = forge.new_view(cluster, 3, parts, [])
+
+    class Returned:
+        def verify(self, signer: Any, statement: bytes, signature: bytes) -> bool:
+            return cluster.verifier.verify(3 if signer == 5 else signer, statement, signature)
+
+    for culprit, why in ((3, "nothing is wrong"), (5, "node 5 is no member of epoch 0")):
+        with pytest.raises(NotProven, match=why):
+            convict(Accuse(culprit, "flawed-new-view", message), DOMAIN, Returned(), (4, 1))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("to", [[0], [2], range(4)])
 def test_p32_a_client_that_gives_one_replica_two_requests_is_convicted(to: Iterable[int]) -> None:
     cluster = Cluster()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 from pbft import messages as m
+from pbft.evidence import electorate
 from pbft.memory import ODD_MAX
 from pbft.statements import TWO
 from pbft.witness import VIEWS_MAX
@@ -112,6 +114,12 @@ def shows_one_after_the_other(right: Any, self: Any) -> Any:
 def remembers_the_latest_views(right: Any, self: Any, views: Any) -> None:
     while len(views) > VIEWS_MAX:
         del views[min(views)]
+
+
+@mutant("evidence.convict", "ev the_key_of_a_member_under_another_id")
+def asks_for_the_key_alone(right: Any, charge: Any, domain: Domain, verifier: Any, members: Any = None) -> Any:
+    known = electorate(members)
+    return right(charge, domain, verifier, dataclasses.replace(known, ids=(*known.ids, charge.culprit)))
 
 
 @mutant("blame._about", "bl a_fork_over_views_names")
