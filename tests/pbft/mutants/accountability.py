@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 from typing import Any
 
 from pbft import messages as m
@@ -152,3 +153,29 @@ def says_whatever_its_state_is(right: Any, self: Any, seq: int, digest: bytes) -
 returns("forgets_what_states_it_signed", None, "Checkpoints.recall", "pr whose_state_is_replaced_signs_no", "1")
 returns("believes_words_against_a_new_view", 0, "Asking.signed", "pr a_refresh_keeps_the_view", "0")
 returns("believes_words_against_signatures", 0, "Checkpoints.signed", "pr a_refresh_forgets_nothing_that_a_quorum", "0")
+
+
+# ------------------------------------------------------------------------------------------------------- after a fork
+
+
+@mutant("blame._signed", "bl what_proves_nothing_is_passed_by")
+def takes_all_for_signed(right: Any, node: int, said: Any, notary: Any) -> Any:
+    return said
+
+
+@mutant("blame._charges", "bl each_statement_is_looked_at_once")
+def tries_each_pair(right: Any, seq: int, said: Any) -> Any:
+    for first, second in itertools.combinations(said, 2):
+        yield from right(seq, [first, second])
+
+
+@mutant("blame._hidings", "bl a_hidden_certificate_is_found_behind_any")
+def looks_at_the_last_one_alone(right: Any, seq: int, said: Any) -> Any:
+    ordered = sorted(said, key=lambda each: each.view)
+    for pair in itertools.pairwise(ordered):
+        yield from right(seq, pair)
+
+
+@mutant("blame._runs", "bl the_window_has_gaps")
+def knows_no_gaps(right: Any, numbers: Any) -> Any:
+    return [(numbers[0], numbers[-1])]
