@@ -13,16 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from pbft.evidence import Given, NotProven, convict, electorate, examiner
+from pbft.evidence import Given, NotProven, convict, examiner
 from pbft.messages import Checkpoint, CheckpointProof, Commit, CommitProof, InEpoch, NewView, ViewChange
-from pbft.statements import PHASES, bare, contradiction, parts_of
+from pbft.notary import Notary
+from pbft.statements import PHASES, bare, contradiction, parts_of, place_of, signed_part
 from replog.codec import Domain
 from replog.core import Accuse
 from replog.keys import Verifier
-from replog.quorum import weak_quorum
 from replog.types import Message, NodeId
+
+RANGES_MAX: Final = 16
+"""Named one by one; a replica that fetches states has gaps."""
 
 
 @dataclass
@@ -55,19 +58,30 @@ class Transcript:
         if not self.commits:
             return "no seq"
         views = f", NEW-VIEWs of views {sorted(self.new_views)}" if self.new_views else ", no NEW-VIEW"
-        return f"seqs {min(self.commits)} .. {max(self.commits)}{views}"
+        runs = _runs(sorted(self.commits))
+        told = [f"{first} .. {last}" for first, last in runs[:RANGES_MAX]]
+        rest = f" and {len(runs) - RANGES_MAX} ranges more" if len(runs) > RANGES_MAX else ""
+        return f"seqs {', '.join(told)}{rest}{views}"
+
+
+def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Growing numbers as ranges without gaps."""
+    starts = [place for place, seq in enumerate(numbers) if place == 0 or numbers[place - 1] != seq - 1]
+    return [(numbers[start], numbers[end - 1]) for start, end in zip(starts, [*starts[1:], len(numbers)], strict=True)]
 
 
 @dataclass(frozen=True)
 class Blame:
     """`culprits`: for each its evidence and what it did. `enough`: at least f+1, as a fork of two certificates must
-    leave where the archive covers the views between them."""
+    leave where the archive covers the views between them. `passed_by`: what is not signed and
+    counts for nothing."""
 
     seq: int
     views: tuple[int, int]
     culprits: dict[NodeId, tuple[Accuse, str]]
     enough: bool
     window: str
+    passed_by: int = 0
 
 
 def blame(
@@ -81,7 +95,8 @@ def blame(
     """`others`: NEW-VIEWs that the other side has shown. Raises NotProven if there is no fork to be seen."""
     if not any(vote.signature for vote in certificate.votes):
         raise NotProven("nothing in it is signed (auth = macs): nobody can be proved to have lied")
-    own = _other_side(transcript, certificate, domain, verifier, members)
+    notary = examiner(members, domain, verifier)
+    own, flawed = _other_side(transcript, certificate, notary)
     lower, higher = sorted((own, certificate), key=lambda proof: proof.view)
     views = [
         message
@@ -91,52 +106,63 @@ def blame(
     ]
     views += [message for message in others if lower.view < message.view <= higher.view]
     shown = [*views, own, certificate, *transcript.checkpoints]
-    culprits = dict(_culprits(_about(certificate.seq, shown, electorate(members).ids), domain, verifier, members))
-    enough = len(culprits) >= weak_quorum(electorate(members).f)
-    return Blame(certificate.seq, (lower.view, higher.view), culprits, enough, transcript.window)
+    said = _about(certificate.seq, shown, notary)
+    signed = {node: _signed(node, said[node], notary) for node in sorted(said) if notary.is_member(node)}
+    unsigned = sum(map(len, said.values())) - sum(map(len, signed.values()))
+    culprits = dict(_culprits(certificate.seq, signed, domain, verifier, members))
+    enough = len(culprits) >= notary.weak_quorum
+    views_between = lower.view, higher.view
+    return Blame(certificate.seq, views_between, culprits, enough, transcript.window, flawed + unsigned)
 
 
-def _other_side(
-    transcript: Transcript, certificate: CommitProof, domain: Domain, verifier: Verifier, members: Given
-) -> CommitProof:
+def _other_side(transcript: Transcript, certificate: CommitProof, notary: Notary) -> tuple[CommitProof, int]:
+    """The archive's certificate for another digest, and how many of that seq are none."""
     known = transcript.commits.get(certificate.seq)
     if not known:
         raise NotProven(
             f"the archive has no commit certificate for seq {certificate.seq}; it covers {transcript.window}"
         )
-    notary = examiner(members, domain, verifier)
-    for proof in (certificate, *known):
-        if flaw := notary.flaw_in_commit(proof):
-            raise NotProven(f"no commit certificate for seq {proof.seq}: {flaw}")
-    other = [proof for proof in known if proof.digest != certificate.digest]
+    if flaw := notary.flaw_in_commit(certificate):
+        raise NotProven(f"no commit certificate for seq {certificate.seq}: {flaw}")
+    flaws = [notary.flaw_in_commit(proof) for proof in known]
+    if all(flaws):
+        raise NotProven(f"the archive has no commit certificate for seq {certificate.seq}: {flaws[0]}")
+    right = [proof for proof, flaw in zip(known, flaws, strict=True) if not flaw]
+    other = [proof for proof in right if proof.digest != certificate.digest]
     if not other:
         raise NotProven(f"both sides have committed the same at seq {certificate.seq}: nobody needs to have lied")
-    return other[0]
+    return other[0], len(known) - len(right)
 
 
-def _about(seq: int, shown: Iterable[Any], ids: Sequence[NodeId]) -> dict[NodeId, list[Message]]:
-    """By signer, what is signed about `seq`: its phases, view-changes, states."""
+def _about(seq: int, shown: Iterable[Any], notary: Notary) -> dict[NodeId, list[Message]]:
+    """By signer, what is said about `seq`: its phases, view-changes, states."""
     found: dict[NodeId, list[Message]] = {}
     for message in shown:
-        for signer, part in _with_itself(message, ids):
+        for signer, part in _with_itself(message, notary):
             about = part.seq == seq if isinstance(part, PHASES) else isinstance(part, (ViewChange, NewView, Checkpoint))
-            said = found.setdefault(signer, [])
-            if about and part not in said:
-                said.append(part)
+            if about:
+                found.setdefault(signer, []).append(part)
     return found
 
 
-def _with_itself(message: Message, ids: Sequence[NodeId]) -> Iterator[tuple[NodeId, Message]]:
+def _with_itself(message: Message, notary: Notary) -> Iterator[tuple[NodeId, Message]]:
     if isinstance(message, NewView):
-        yield ids[message.view % len(ids)], message
-    yield from ((signer, bare(part)) for signer, part in parts_of(message, lambda view: ids[view % len(ids)]))
+        yield notary.primary(message.view), message
+    yield from ((signer, bare(part)) for signer, part in parts_of(message, notary.primary))
+
+
+def _signed(node: NodeId, said: Sequence[Message], notary: Notary) -> list[Message]:
+    """Those of them that `node` signed, each checked by itself."""
+    parts = [(message, signed_part(message, node)) for message in said]
+    return [message for message, part in parts if part and notary.check(node, part[0][0], part[0][1], part[1])]
 
 
 def _culprits(
-    statements: dict[NodeId, list[Message]], domain: Domain, verifier: Verifier, members: Given
+    seq: int, statements: dict[NodeId, list[Message]], domain: Domain, verifier: Verifier, members: Given
 ) -> Iterator[tuple[NodeId, tuple[Accuse, str]]]:
     for node in sorted(statements):
-        for charge in _charges(node, statements[node], domain):
+        for kind, first, second in _charges(seq, statements[node]):
+            charge = Accuse(node, kind, first, second, _place(second), domain.epoch, domain.begins)
             try:
                 text = convict(charge, domain, verifier, members)
             except NotProven:
@@ -145,13 +171,38 @@ def _culprits(
             break
 
 
-def _charges(node: NodeId, said: Sequence[Message], domain: Domain) -> Iterator[Accuse]:
-    for place, first in enumerate(said):
-        for second in said[place + 1 :]:
-            for pair in ((first, second), (second, first)):
-                if kind := contradiction(*pair):
-                    yield Accuse(node, kind, *pair, _place(pair[1]), domain.epoch, domain.begins)
-                    break
+Pair = tuple[str, Message, Message]
+"""Of which kind, and the two statements."""
+
+
+def _charges(seq: int, said: Sequence[Message]) -> Iterator[Pair]:
+    """Pairs of one node's statements that do not fit, in one pass: each beside the first at its place, and each
+    view-change beside the latest certificate for `seq` that came before."""
+    first: dict[Any, Message] = {}
+    for message in said:
+        known = first.setdefault(place_of(message), message)
+        if kind := contradiction(known, message):
+            yield kind, known, message
+    yield from _hidings(seq, said)
+
+
+def _hidings(seq: int, said: Sequence[Message]) -> Iterator[Pair]:
+    """In the order in which a correct replica says them: COMMIT comes after the view-change to its view. What fits the
+    one with the certificate of the latest view fits all before it."""
+    asked = [message for message in said if isinstance(message, (Commit, ViewChange))]
+    latest: tuple[int, Message | None] = (-1, None)
+    for message in sorted(asked, key=lambda each: (each.view, isinstance(each, Commit))):
+        if latest[1] is not None and (kind := contradiction(latest[1], message)):
+            yield kind, latest[1], message
+        view = _prepared_in(message, seq)
+        latest = (view, message) if view > latest[0] else latest
+
+
+def _prepared_in(message: Commit | ViewChange, seq: int) -> int:
+    """The view of its certificate for `seq`; -1: it shows none."""
+    if isinstance(message, Commit):
+        return message.view
+    return next((proof.view for proof in message.prepared if proof.seq == seq), -1)
 
 
 def _place(message: Any) -> str:

@@ -76,8 +76,8 @@ if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
 
 VIEW_CHANGES: Final = 2
 NEW_VIEWS: Final = 2
-TESTIMONIES: Final = 64
-"""What of one peer is checked in one status interval."""
+TESTIFIED: Final = 128
+"""What of one peer is checked in one status interval: of testimonies, statements."""
 REPEATS: Final = 4
 """So many times VIEW-CHANGE is repeated at every tick, then at every so manyth, like a request that still waits."""
 
@@ -136,7 +136,7 @@ class PbftCore:
         self.giving = Giving(period)
         self._view_changes: Allowance[NodeId] = Allowance(VIEW_CHANGES, period)
         self._new_views: Allowance[NodeId] = Allowance(NEW_VIEWS, period)
-        self._testimonies: Allowance[NodeId] = Allowance(TESTIMONIES, period)
+        self._testimonies: Allowance[NodeId] = Allowance(TESTIFIED, period)
         self._events: dict[type[Any], Callable[[Any], list[Effect]]] = {
             Started: self._on_started,
             Received: self._on_received,
@@ -764,7 +764,7 @@ class PbftCore:
 
     def _on_testimony(self, sender: NodeId, message: Testimony) -> list[Effect]:
         """Another replica shows what it has heard of a third one: see `pbft.witness`."""
-        return self.notary.witness.told(message) if self._testimonies.take(self._now, sender) else []
+        return self.notary.witness.told(sender, message, lambda: self._testimonies.take(self._now, sender))
 
     def _on_status(self, sender: NodeId, message: Status) -> list[Effect]:
         self.hearing.claim(sender, message.executed)

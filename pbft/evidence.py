@@ -107,6 +107,10 @@ def convict(accusation: Accuse, domain: Domain, verifier: Verifier, members: Giv
     """What the culprit did, in one sentence. Raises NotProven. `members`: of the epoch, all known to
     the verifier."""
     culprit, kind, first, second = accusation.culprit, accusation.kind, accusation.first, accusation.second
+    if members is not None and isinstance(culprit, int) and culprit not in electorate(members).ids:
+        # What a key signed as one member does not speak for another id that it is given later: PRE-PREPARE and NEW-VIEW
+        # do not say whose they are.
+        raise NotProven(f"{_name(culprit)} is no member of epoch {domain.epoch}")
     for message in (first, second) if second is not None else (first,):
         _check(message, culprit, domain, verifier)
     if second is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from pbft.catch_up import Allowance
 from pbft.execution import Execution
-from pbft.notary import Notary
+from pbft.notary import Notary, two_requests
 from pbft.ordering import Ordering
 from pbft.requests import Identity, Requests
 from replog import core, types
@@ -111,8 +111,14 @@ class Intake:
         return [Shun(sender, self.options.blacklist_us, rule)]
 
     def second(self, known: Request, request: Request, sender: Principal) -> list[Effect]:
-        """Another request under the identity of one that waits. (P32)"""
-        return self.notary.refuse(sender, "a second request under one timestamp")
+        """Another request under the identity of one that waits: evidence, if its client signed that too. (P32) One
+        signature is checked for each timestamp, as for the first, until the client is convicted of it."""
+        again = known.body == request.body or self.notary.is_convicted(*two_requests(request))
+        if again or not self.notary.transferable:
+            return self.notary.refuse(sender, "a second request under one timestamp")
+        if not self.requests.verify(request):
+            return self.unvouched(request, sender)
+        return self.notary.accuse_client(known, request)
 
     def forward(self, request: Request) -> list[Effect]:
         if not self.ordering.active or self.ordering.leads:

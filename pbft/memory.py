@@ -123,7 +123,7 @@ class Strays:
             if isinstance(said, ViewChange):
                 if views:
                     continue
-                views.append(said)
+                views += [said] if self._is_signed(signer, said) else []
             elif len(shown) == STRAYS_MAX:
                 break
             elif self._is_signed(signer, said):

@@ -20,6 +20,7 @@ from pbft.messages import (
     new_view_digest,
     prepared_digest,
 )
+from pbft.statements import TWO_FACES, Place
 from pbft.witness import Witness
 from replog.core import Accuse, Effect, Note, Setup
 from replog.quorum import byzantine_quorum, weak_quorum
@@ -179,13 +180,17 @@ class Notary:
 
     def accuse_client(self, known: Request, request: Request) -> list[Effect]:
         """Two requests of one client under one timestamp, both with its signature. (P32)"""
-        place = (request.timestamp, 0)
-        return self.accuse(request.client, "two-requests", place, Submit(known.raw), Submit(request.raw))
+        return self.accuse(*two_requests(request), Submit(known.raw), Submit(request.raw))
 
     def is_convicted(self, culprit: Principal, kind: str, place: tuple[int, int]) -> bool:
         """Whether there is nothing new in accusing it of that."""
         known = self._accused.get(culprit, ())
         return (kind, place) in known or len(known) >= ACCUSATIONS_MAX
+
+    def is_two_faced(self, culprit: Principal, place: Place) -> bool:
+        """Whether it was accused of two statements for that place, of whatever kinds."""
+        known = self._accused.get(culprit)
+        return known is not None and any((kind, place[1:]) in known for kind in TWO_FACES[place[0]])
 
     def unbounded(self) -> Self:
         """As somebody who knows the members and not the options: what is wrong to it is wrong to everybody."""
@@ -197,6 +202,11 @@ class Notary:
         """Input that breaks a rule: noted and counted, never an exception."""
         self.refused += 1
         return [Note("nonsense", {"sender": sender, "rule": rule})]
+
+
+def two_requests(request: Request) -> tuple[Principal, str, tuple[int, int]]:
+    """What its client is accused of if it signed another request under that timestamp: culprit, kind and place."""
+    return request.client, "two-requests", (request.timestamp, 0)
 
 
 class LinkNotary(Notary):

@@ -12,6 +12,7 @@ has seen both, and noted.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pbft.memory import PLACES_MAX, REACH, Memory, Strays
@@ -48,6 +49,8 @@ VIEWS_MAX: Final = 8
 """View-changes remembered of each replica, and new-views: those nearest to the present view."""
 SHOWINGS_MAX: Final = 4
 """So often one statement is shown, each time it comes: messages get lost."""
+FACES: Final = 2
+"""So often once its signer is convicted of that place here: two faces convict it anywhere."""
 STATEMENTS_MAX: Final = 64
 """In one testimony."""
 _OWN: Final = (Prepare, Commit, Checkpoint, ViewChange)
@@ -184,19 +187,29 @@ class Witness:
                 views = isinstance(part, ViewChange)
                 self._recalled += self._asked(part) if views else self._compare(signer, part)  # type: ignore[arg-type]
 
-    def told(self, message: Testimony) -> list[Effect]:
-        """What another replica has heard: it counts if it is signed."""
+    def told(self, sender: NodeId, message: Testimony, may_check: Callable[[], bool]) -> list[Effect]:
+        """What another replica has heard: it counts if it is signed. A correct one shows nothing else, whatever it was
+        told, so whoever does is refused, and heard no further. `may_check`: whether the sender may cost this replica
+        one more signature."""
         effects: list[Effect] = []
         for part in message.statements if self._notary.transferable else ():
             signer = self._notary.primary(part.view) if isinstance(part, PrePrepare) else part.replica
-            place = place_of(part)
-            known: Any = self._said.get(signer, {}).get(place) if place is not None else None
-            if isinstance(part, ViewChange):
-                known = self._views.get(signer, {}).get(part.view)
-            new = known is None or what_of(known) != what_of(part)
-            if new and self._notary.is_member(signer) and self._is_signed(signer, part):
-                effects += self._asked(part) if isinstance(part, ViewChange) else self._compare(signer, bare(part))
+            if not self._is_new(signer, part):
+                continue
+            if not may_check():
+                return effects
+            if not self._notary.is_member(signer) or not self._is_signed(signer, part):
+                return effects + self._notary.refuse(sender, "testimony: a statement that nobody has signed")
+            effects += self._asked(part) if isinstance(part, ViewChange) else self._compare(signer, bare(part))
         return effects
+
+    def _is_new(self, signer: NodeId, part: Message) -> bool:
+        """Whether it says something else than what this replica knows of its signer."""
+        place = place_of(part)
+        known: Any = self._said.get(signer, {}).get(place) if place is not None else None
+        if isinstance(part, ViewChange):
+            known = self._views.get(signer, {}).get(part.view)
+        return known is None or what_of(known) != what_of(part)
 
     def _compare(self, signer: NodeId, message: Message) -> list[Effect]:
         place = place_of(message)
@@ -312,11 +325,15 @@ class Witness:
         return sorted((told | {node: said[place] for node, said in self._said.items() if place in said}).items())
 
     def _may_show(self, message: Message, place: Place, signer: NodeId) -> bool:
+        """Only what is signed, so that no liar makes this replica show what others refuse it for."""
         key = (signer, type(message), place)
+        most = FACES if self._notary.is_two_faced(signer, place) else SHOWINGS_MAX
+        if self._shown.get(key, 0) >= most or not self._is_signed(signer, message):
+            return False
         self._shown[key] = self._shown.get(key, 0) + 1
         if len(self._shown) > PLACES_MAX:
             del self._shown[next(iter(self._shown))]
-        return self._shown.get(key, 0) <= SHOWINGS_MAX
+        return True
 
     # --------------------------------------------------------------------------------------------------------- strays
 

@@ -305,7 +305,7 @@ def read_certificate(path: Path) -> Certificate:
 
 def certificate_of(origin: Origin, archive: Path, seq: int) -> Certificate:
     """What the archive of a node has for `seq`. Raises NotProven and BadArchive."""
-    archived = [_bare(record) for record in _archived(origin.protocol, archive)]
+    archived = [_bare(record) for record in _readable(origin.protocol, archives.read(archive)[1])]
     proofs = [(epoch, record) for epoch, record in archived if _is(record, "CommitProof")]
     found = [each for each in proofs if getattr(each[1], "seq", None) == seq]
     if not found:
@@ -341,21 +341,29 @@ def blame(archive: Path, certificate: Certificate, pin: Pin = NOTHING) -> Any:
     keys, members = _keys(certificate, pin)
     if members is None:
         raise NotProven("the keys of all members are not known; name the cluster (--cluster DIR)")
-    head, _ = archives.read(archive)
+    head, archived = archives.read(archive)
     if head.get("cluster") != certificate.cluster:
         raise NotProven(f"the archive is of cluster {head.get('cluster')}, not of {certificate.cluster}")
-    said = [_message_or_record(certificate.protocol, raw) for raw in (certificate.proof, *certificate.new_views)]
+    other_side = _message_or_record(certificate.protocol, certificate.proof)
+    shown = _readable(certificate.protocol, certificate.new_views)
     begins = members.begins[1] if isinstance(members, Electorate) else b""
     domain = Domain(certificate.cluster, certificate.epoch, begins)
-    records = _archived(certificate.protocol, archive)
+    records = _readable(certificate.protocol, archived)
     try:
-        return spec.blame(records, said[0], said[1:], domain, Ed25519Verifier(keys), members)
+        found = spec.blame(records, other_side, shown, domain, Ed25519Verifier(keys), members)
     except ValueError as error:
         raise NotProven(str(error)) from None
+    lost = len(archived) - len(records) + len(certificate.new_views) - len(shown)
+    return replace(found, passed_by=found.passed_by + lost)
 
 
-def _archived(protocol: str, archive: Path) -> list[Message]:
-    return [_message_or_record(protocol, raw) for raw in archives.read(archive)[1]]
+def _readable(protocol: str, raws: Sequence[bytes]) -> list[Message]:
+    """Without those that cannot be read: what the others prove does not rest on them."""
+    found = []
+    for raw in raws:
+        with contextlib.suppress(NotProven):
+            found.append(_message_or_record(protocol, raw))
+    return found
 
 
 def _message_or_record(protocol: str, raw: bytes) -> Message:

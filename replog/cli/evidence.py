@@ -232,10 +232,13 @@ def blame(
         _say(json, {"proven": False, "reason": str(error)}, f"not proven: {error}")
         leave(ExitCode.NOT_AS_EXPECTED)
     told = {"proven": found.enough, "seq": found.seq, "views": found.views, "window": found.window}
+    told |= {"passed_by": found.passed_by}
     culprits = [{"culprit": node, "kind": said.kind, "text": text} for node, (said, text) in found.culprits.items()]
     lines = [f"proven: {one['text']}" for one in culprits]
     lines.append(f"two sides at seq {found.seq}, views {found.views}; the archive covers {found.window}")
     lines += [f"the archive is cut short: {file}" for file in torn]
+    if found.passed_by:
+        lines.append(f"passed by, since it cannot be read or is not signed: {found.passed_by} records and statements")
     if not found.enough:
         lines.append("not proven: fewer than f + 1 culprits; the views in between are not in the archive")
     _say(json, {**told, "culprits": culprits}, "\n".join(lines))

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from pbft import SPEC
+from pbft import blame as blames
 from pbft import messages as m
 from pbft.blame import Blame, Transcript, blame
-from pbft.evidence import NotProven
-from replog.core import Persist, Received, Timeout
+from pbft.evidence import NotProven, convict
+from pbft.statements import contradiction
+from replog.core import Accuse, Persist, Received, Timeout
 from tests.pbft import forge
 from tests.pbft.forks import Fork
-from tests.pbft.harness import DOMAIN, Cluster
+from tests.pbft.harness import DOMAIN, Cluster, replace
 from tests.pbft.proofs import verdict
 
 
@@ -116,6 +118,63 @@ def test_the_side_of_the_lower_view_needs_the_new_views_of_the_other() -> None:
     assert not alone.culprits
     shown = [record for record in archived(cluster, 2) if isinstance(record, m.NewView)]
     assert set(inquiry(cluster, 0, other, shown).culprits) == {1, 3}
+
+
+def test_x6_what_proves_nothing_is_passed_by_and_counted() -> None:
+    """The accused write the other side's file; and an archive may hold a certificate that is none."""
+    cluster = fork_over_views()
+    lie = forge.view_change(cluster, 0, 1)
+    junk = m.NewView(1, [replace(lie, signature=b"nonsense")], [], b"nonsense")
+    transcript, other = Transcript.of(archived(cluster, 2)), certificate(cluster, 0)
+    (own,) = transcript.commits[1]
+    transcript.commits[1].insert(0, m.CommitProof(5, 1, b"x" * 32, own.votes))
+    found = blame(transcript, other, DOMAIN, cluster.verifier, (cluster.n, cluster.f), [junk])
+    assert set(found.culprits) == {1, 3}
+    assert found.passed_by == 3, "the certificate, the NEW-VIEW and the VIEW-CHANGE in it"
+
+
+def test_p36_each_statement_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A liar signs many that fit: no pair of them convicts."""
+    cluster, tried = Cluster(), 0
+    said = [forge.view_change(cluster, 3, view) for view in range(1, 200)]
+
+    def counted(first: Any, second: Any) -> str:
+        nonlocal tried
+        tried += 1
+        return contradiction(first, second)
+
+    monkeypatch.setattr(blames, "contradiction", counted)
+    assert not list(blames._charges(1, said))
+    assert len(said) <= tried < 3 * len(said)
+
+
+@pytest.mark.parametrize("shown", [(0, None), (2, 1), (1, None, None), (0, 1, 0), (0, 2, 2, None), (0, "proved", None)])
+def test_4_4_a_hidden_certificate_is_found_behind_any_view_changes(shown: tuple[Any, ...]) -> None:
+    """Each shows a certificate of that view for seq 1, a checkpoint above it, or nothing."""
+    cluster = Cluster()
+    proof = forge.checkpoint_proof(cluster, 4, b"x" * 32, [0, 1, 2])
+    said = [
+        forge.view_change(cluster, 3, view, [], proof)
+        if of == "proved"
+        else forge.view_change(cluster, 3, view, [] if of is None else [certified(cluster, of)])
+        for view, of in enumerate(shown, 5)
+    ]
+    found = list(blames._charges(1, [*reversed(said)]))
+    assert {kind for kind, _, _ in found} == {"hides-prepared"}
+    assert all(convict(Accuse(3, *pair), DOMAIN, cluster.verifier) for pair in found)
+
+
+def certified(cluster: Cluster, view: int) -> m.PreparedProof:
+    return forge.prepared(cluster, view, 1, b"x" * 32, [node for node in range(4) if node != view][:2])
+
+
+@pytest.mark.parametrize(
+    ("seqs", "told"),
+    [([1, 2, 3], "1 .. 3"), ([1, 900], "1 .. 1, 900 .. 900"), (range(1, 41, 2), f"31 .. 31 and {20 - 16} ranges more")],
+)
+def test_d14_the_window_has_gaps(seqs: Iterable[int], told: str) -> None:
+    window = Transcript({seq: [] for seq in seqs}).window
+    assert window.endswith(f"{told}, no NEW-VIEW")
 
 
 def test_without_a_fork_nobody_is_named() -> None:

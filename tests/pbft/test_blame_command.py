@@ -167,6 +167,24 @@ def test_an_archive_that_is_cut_short_is_used_as_far_as_it_goes_and_named(
     assert "its first line is none" in err
 
 
+def test_what_cannot_be_read_is_passed_by_and_counted(
+    over_views: tuple[ClusterConfig, Fork], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One bad record in the archive, and one in the file, which the accused have written."""
+    config, fork = over_views
+    file, archive = shown(config, 0, fork.seq, capsys), config.node_folder(2) / "archive"
+    told = json.loads(file.read_text())
+    file.write_text(json.dumps(told | {"new_views": [*told["new_views"], "AAAA"]}))
+    damaged = Archive(archive, {"protocol": "pbft", "cluster": config.cluster, "node": 2}, 1_000_000)
+    damaged.add(b"\xc7 is no record")
+    damaged.close()
+    code, out, _ = run(capsys, "evidence", "blame", archive, file)
+    assert code == 0
+    assert "passed by, since it cannot be read or is not signed: 2 records and statements" in out.splitlines()
+    file.write_text(json.dumps(told | {"proof": "AAAA"}))
+    assert run(capsys, "evidence", "blame", archive, file)[:1] == (1,)
+
+
 def test_under_macs_it_says_that_none_can_be_proved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = create_cluster(tmp_path / "macs", "pbft", f=1, options={"auth": "macs"})
     asked = ["evidence", "certificate", 1, "--node", 0, "--cluster", config.folder]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -11,15 +12,16 @@ import pytest
 from compare.evidence import certified
 from pbft import PbftCore
 from pbft import messages as m
+from pbft.core import TESTIFIED
 from pbft.evidence import NotProven, convict
 from pbft.memory import PLACES_MAX, REACH, STRAYS_MAX, WAITING_MAX
 from pbft.notary import ACCUSATIONS_MAX
 from pbft.statements import HIDES
-from pbft.witness import VIEWS_MAX
+from pbft.witness import FACES, VIEWS_MAX
 from replog import evidence
 from replog.core import Accuse, Effect, Received, Setup
 from replog.evidence import Pin
-from replog.types import Submit
+from replog.types import Request, Submit
 from tests.pbft import forge
 from tests.pbft.chance import Chance, NotLive
 from tests.pbft.harness import DOMAIN, SECOND, SMALL, Cluster, replace
@@ -335,11 +337,73 @@ def test_what_others_tell_counts_only_with_its_signature() -> None:
     cluster = Cluster()
     true = forge.commit(cluster, 3, 0, 1, ONE)
     false = replace(forge.commit(cluster, 2, 0, 1, TWO), replica=3)
-    hear(cluster, 1, 2, m.Testimony([false, true]))
+    hear(cluster, 1, 2, m.Testimony([true, false]))
     hear(cluster, 1, 2, m.Testimony([replace(true, digest=TWO), false]))
     assert not cluster.accusations
     hear(cluster, 1, 2, m.Testimony([forge.commit(cluster, 3, 0, 1, TWO)]))
     assert [(said.culprit, said.kind) for _, said in cluster.accusations] == [(3, "two-commits")]
+
+
+def test_p31_a_testimony_with_a_bad_signature_is_refused_and_read_no_further() -> None:
+    cluster = Cluster()
+    false = replace(forge.commit(cluster, 3, 0, 1, ONE), signature=b"nonsense")
+    before = cluster.core(1).notary.refused
+    for parts in ([false, false, forge.commit(cluster, 0, 0, 2, ONE)], [replace(false, replica=77)]):
+        hear(cluster, 1, 2, m.Testimony(parts))
+    hear(cluster, 1, 0, forge.commit(cluster, 0, 0, 2, TWO))
+    assert cluster.core(1).notary.refused == before + 2
+    assert "testimony: a statement that nobody has signed" in cluster.rules(1)
+    assert not cluster.accusations
+
+
+def test_p36_a_testimony_costs_few_signatures() -> None:
+    """Also where a liar signs each statement; what is known costs nothing."""
+    cluster = Cluster()
+    true = [forge.commit(cluster, 2, 7, seq, ONE) for seq in range(1, 3 * TESTIFIED)]
+    before = cluster.verified
+    for start in range(0, len(true), 64):
+        for _ in range(2):
+            hear(cluster, 1, 2, m.Testimony(true[start : start + 64]))
+    assert cluster.verified == before + TESTIFIED
+    cluster.run(SECOND)
+    hear(cluster, 1, 2, m.Testimony(true[-3:]))
+    assert cluster.verified > before + TESTIFIED
+
+
+def test_p31_nobody_makes_a_correct_replica_show_what_is_not_signed() -> None:
+    """A liar's votes with signatures that are none, at places that are doubted: the others' are shown, and taken."""
+    cluster = Cluster()
+    cluster.submit("ann", 1)
+    cluster.settle()
+    junk = [
+        forge.prepare(cluster, 3, 0, 1, ONE),
+        forge.commit(cluster, 3, 0, 2, ONE),
+        forge.commit(cluster, 3, 0, 9, TWO),
+    ]
+    for said in junk:
+        for face in (ONE, TWO, b"3" * 32):
+            hear(cluster, 1, 3, replace(said, digest=face, signature=b"nonsense"))
+    hear(cluster, 1, 2, forge.commit(cluster, 2, 0, 1, TWO))
+    hear(cluster, 1, 3, replace(junk[0], digest=TWO, signature=b"nonsense"))
+    cluster.run(3 * SECOND)
+    shown = [part for sent in cluster.sent if isinstance(sent.message, m.Testimony) for part in sent.message.statements]
+    assert {part.signature for part in shown} != set(), "vacuous"
+    assert not [part for part in shown if part.signature == b"nonsense"]
+    assert not [rule for node in (0, 2, 3) for rule in cluster.rules(node) if "testimony" in rule]
+
+
+def test_p36_what_convicts_already_is_shown_no_more() -> None:
+    """Six faces for one place: all others accuse, after two showings by each."""
+    cluster = Cluster()
+    cluster.submit("ann", 1)
+    cluster.settle()
+    for face in range(6):
+        cluster.inject(3, (0, 1, 2), forge.commit(cluster, 3, 0, 1, bytes([face]) * 32))
+    cluster.settle()
+    assert {(accuser, said.culprit) for accuser, said in cluster.accusations} == {(0, 3), (1, 3), (2, 3)}
+    shown = [part for sent in cluster.sent if isinstance(sent.message, m.Testimony) for part in sent.message.statements]
+    lies = [part for part in shown if isinstance(part, m.Commit) and part.replica == 3]
+    assert 0 < len(lies) <= 3 * FACES
 
 
 def test_an_unsigned_word_hides_nothing_that_is_signed() -> None:
@@ -418,6 +482,44 @@ def test_p32_a_client_with_two_requests_under_one_timestamp_is_convicted() -> No
     found = {(said.culprit, said.kind) for _, said in cluster.accusations}
     assert found == {("eve", "two-requests")}
     assert all("client eve" in verdict(cluster, said) for _, said in cluster.accusations)
+
+
+def test_d6_the_key_of_a_member_under_another_id_convicts_nobody() -> None:
+    """Node 3 leaves and comes back as node 5 with its key: what it signed as node 3 was right."""
+    cluster = Cluster()
+    parts = [forge.view_change(cluster, node, 3) for node in (0, 1, 3)]
+    message = forge.new_view(cluster, 3, parts, [])
+
+    class Returned:
+        def verify(self, signer: Any, statement: bytes, signature: bytes) -> bool:
+            return cluster.verifier.verify(3 if signer == 5 else signer, statement, signature)
+
+    for culprit, why in ((3, "nothing is wrong"), (5, "node 5 is no member of epoch 0")):
+        with pytest.raises(NotProven, match=why):
+            convict(Accuse(culprit, "flawed-new-view", message), DOMAIN, Returned(), (4, 1))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("to", [[0], [2], range(4)])
+def test_p32_a_client_that_gives_one_replica_two_requests_is_convicted(to: Iterable[int]) -> None:
+    cluster = Cluster()
+    for request in (cluster.request("eve", 1, 10), cluster.request("eve", 1, 20)):
+        cluster.inject("eve", to, Submit(request.raw))
+    cluster.run(SECOND)
+    assert cluster.executed() == [1, 1, 1, 1]
+    assert {(said.culprit, said.kind) for _, said in cluster.accusations} == {("eve", "two-requests")}
+    assert all("client eve" in verdict(cluster, said) for _, said in cluster.accusations)
+
+
+def test_p32_what_a_client_did_not_sign_convicts_it_of_nothing() -> None:
+    """Whoever brings it: a replica can forward what nobody signed, and so can a client under its own name."""
+    cluster = Cluster()
+    cluster.holds = lambda packet: type(packet.message) is m.PrePrepare
+    sign = cluster.signers["bob"].sign
+    forged = Request.make(sign, cluster.domain, "ann", 1, 0, [b"x"])
+    hear(cluster, 0, "ann", Submit(cluster.request("ann", 1, 10).raw))
+    hear(cluster, 0, 2, Submit(forged.raw))
+    assert "request: bad signature" in cluster.rules(0)
+    assert not cluster.accusations
 
 
 def test_a_retransmission_convicts_no_client() -> None:

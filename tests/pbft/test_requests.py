@@ -92,6 +92,8 @@ def test_p32_a_second_request_under_one_timestamp_changes_nothing() -> None:
     first, second = cluster.request("eve", 1, amount=1), cluster.request("eve", 1, amount=2)
     hear(cluster, 2, "eve", Submit(first.raw))
     assert hear(cluster, 2, "eve", Submit(second.raw))
+    assert "two-requests" in cluster.rules(2)
+    assert hear(cluster, 2, "eve", Submit(second.raw))
     assert "a second request under one timestamp" in cluster.rules(2)
     assert cluster.core(2).requests.pending["eve", 1].raw == first.raw
     assert [message.request for _, _, message in cluster.sent if isinstance(message, Submit)] == [first.raw]
@@ -119,7 +121,8 @@ def test_p33_the_primary_passes_by_what_was_executed() -> None:
 
 
 def test_p36_refusal_is_cheap() -> None:
-    """Nothing is verified for a duplicate, an executed one, one beyond the window, one too many."""
+    """Nothing is verified for a duplicate, an executed one, one beyond the window, one too many; of those with another
+    body one, which convicts the client."""
     cluster = Cluster(options={**BOUNDS, "client_requests_max": 2})
     cluster.blocked = lambda packet: isinstance(packet.sender, int)
     first = cluster.request("ann", 1)
@@ -127,10 +130,12 @@ def test_p36_refusal_is_cheap() -> None:
     hear(cluster, 0, "ann", Submit(cluster.request("ann", 2).raw))
     before = cluster.verified
     hear(cluster, 0, "ann", Submit(first.raw))
-    hear(cluster, 0, "ann", Submit(cluster.request("ann", 1, amount=9).raw))
     assert answers(hear(cluster, 0, "ann", Submit(cluster.request("ann", 3).raw))) == [("OVERLOADED", "ann")]
     hear(cluster, 0, "ann", Submit(cluster.request("ann", 200).raw))
     assert cluster.verified == before
+    for amount in (9, 10, 11):
+        hear(cluster, 0, "ann", Submit(cluster.request("ann", 1, amount=amount).raw))
+    assert cluster.verified == before + 1
 
 
 def test_p36_one_client_cannot_take_the_others_place() -> None:

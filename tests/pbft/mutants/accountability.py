@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import itertools
 from typing import Any
 
 import msgspec
 
 from pbft import messages as m
+from pbft.evidence import electorate
 from pbft.memory import ODD_MAX
 from pbft.statements import TWO
 from pbft.witness import VIEWS_MAX
@@ -23,6 +26,21 @@ def any_two_statements_convict(right: Any, first: Message, second: Message) -> s
 
 
 returns("believes_what_others_tell", True, "Witness._is_signed", "ev what_others_tell_counts_only_with_its_signature")
+
+
+@mutant("Witness.told", "ev a_testimony_with_a_bad_signature_is_refused")
+def hears_on_after_a_bad_signature(right: Any, self: Any, sender: int, message: m.Testimony, may_check: Any) -> Any:
+    parts = [m.Testimony([part]) for part in message.statements]
+    return [effect for part in parts for effect in right(self, sender, part, may_check)]
+
+
+@mutant("Witness.told", "ev a_testimony_costs_few_signatures")
+def checks_whatever_it_is_shown(right: Any, self: Any, sender: int, message: m.Testimony, may_check: Any) -> Any:
+    return right(self, sender, message, lambda: True)
+
+
+returns("shows_what_it_was_told", True, "Witness._may_show", "ev nobody_makes_a_correct_replica_show")
+returns("shows_on_and_on", False, "Notary.is_two_faced", "ev what_convicts_already_is_shown_no_more")
 returns("keeps_it_to_itself", [], "Witness._show", "ev two_pre_prepares_at_different_replicas_come_together")
 returns("tells_nobody_of_states", [], "Witness.stated", "ev two_states_at_different_replicas")
 returns("tells_nobody_of_strays", [], "Witness.tick", "ev two_votes_at_a_place_that_nobody_gets_to")
@@ -97,6 +115,12 @@ def believes_that_it_knows_all_kinds(right: Any, pem: str, authority: str, clust
 
 
 returns("lets_clients_go", [], "Notary.accuse_client", "ev a_client_with_two_requests")
+returns("shrugs_at_the_second", [], "Intake.second", "ev a_client_that_gives_one_replica_two_requests", "[2]")
+
+
+@mutant("Intake.second", "ev what_a_client_did_not_sign_convicts")
+def takes_the_second_for_signed(right: Any, self: Any, known: Any, request: Any, sender: Any) -> Any:
+    return self.notary.accuse_client(known, request)
 
 
 returns("remembers_all_places", None, "memory._make_room", "ev what_is_remembered_is_bounded")
@@ -126,6 +150,12 @@ def shows_one_after_the_other(right: Any, self: Any) -> Any:
 def remembers_the_latest_views(right: Any, self: Any, views: Any) -> None:
     while len(views) > VIEWS_MAX:
         del views[min(views)]
+
+
+@mutant("evidence.convict", "ev the_key_of_a_member_under_another_id")
+def asks_for_the_key_alone(right: Any, charge: Any, domain: Domain, verifier: Any, members: Any = None) -> Any:
+    known = electorate(members)
+    return right(charge, domain, verifier, dataclasses.replace(known, ids=(*known.ids, charge.culprit)))
 
 
 @mutant("blame._about", "bl a_fork_over_views_names")
@@ -158,3 +188,29 @@ def says_whatever_its_state_is(right: Any, self: Any, seq: int, digest: bytes) -
 returns("forgets_what_states_it_signed", None, "Checkpoints.recall", "pr whose_state_is_replaced_signs_no", "1")
 returns("believes_words_against_a_new_view", 0, "Asking.signed", "pr a_refresh_keeps_the_view", "0")
 returns("believes_words_against_signatures", 0, "Checkpoints.signed", "pr a_refresh_forgets_nothing_that_a_quorum", "0")
+
+
+# ------------------------------------------------------------------------------------------------------- after a fork
+
+
+@mutant("blame._signed", "bl what_proves_nothing_is_passed_by")
+def takes_all_for_signed(right: Any, node: int, said: Any, notary: Any) -> Any:
+    return said
+
+
+@mutant("blame._charges", "bl each_statement_is_looked_at_once")
+def tries_each_pair(right: Any, seq: int, said: Any) -> Any:
+    for first, second in itertools.combinations(said, 2):
+        yield from right(seq, [first, second])
+
+
+@mutant("blame._hidings", "bl a_hidden_certificate_is_found_behind_any")
+def looks_at_the_last_one_alone(right: Any, seq: int, said: Any) -> Any:
+    ordered = sorted(said, key=lambda each: each.view)
+    for pair in itertools.pairwise(ordered):
+        yield from right(seq, pair)
+
+
+@mutant("blame._runs", "bl the_window_has_gaps")
+def knows_no_gaps(right: Any, numbers: Any) -> Any:
+    return [(numbers[0], numbers[-1])]
