@@ -12,7 +12,7 @@ import pytest
 
 from compare.attacks import ATTACKS
 from compare.attacks.storms import CLIENT_ATTACKS
-from compare.robustness import CASES, FAULT_FREE, SECOND, Case, Outcome, Run, figure
+from compare.robustness import CASES, FAULT_FREE, OUTSTANDING, SECOND, Case, Outcome, Run, figure
 from compare.scenario import Workload
 from pbft.config import MEASURES
 
@@ -28,7 +28,7 @@ def usual(auth: str) -> float:
 def under(name: str, *without: str) -> tuple[float, Outcome]:
     """What is left of the throughput under the attack, or how many times as long the censored client waits."""
     named = [case for case in reversed(CASES) if name in (case.name, case.label) and not case.colluders]
-    cases = [case for case in named if case.censors is (name == "censor")]
+    cases = [case for case in named if case.censors is (name == "censor") and case.outstanding == OUTSTANDING]
     case = max(cases, key=lambda case: float(case.options.get("delay_ms", 0)))
     found = Run(case, [measure for measure in MEASURES if measure not in without], usual(case.auth))
     outcome = found.measure(2 * SECONDS if name == "censor" else SECONDS, WARM_UP)
