@@ -39,6 +39,8 @@ WATCHED_OF_ONE: Final = 4
 """... of one client, so that none takes the place of all others, ..."""
 SEARCHED: Final = 1_024
 """... among so many of the oldest."""
+BEHIND: Final = 3
+"""Whose look comes so many times as late did not run itself, and cannot tell whether others did."""
 FIRST: Final = 2
 """Heartbeats until the first proposal of a view: it has to be put together."""
 FAIR: Final = 3
@@ -88,6 +90,8 @@ class Waits:
         self._counts: Callable[[Identity], bool] = bool
         self._ended: deque[tuple[Micros, int]] = deque(maxlen=WATCHED)
         self._batches = 0
+        self._newest = self._last = -1
+        """Of those that ended: since when the one that came last had waited, and when the last of them ended."""
         self._forget()
 
     def _forget(self) -> None:
@@ -110,6 +114,8 @@ class Waits:
         pending = requests.pending
         ended = [wait for identity, wait in self._since.items() if identity not in pending]
         self._ended.extend((now - wait.began, self._batches - wait.batch) for wait in ended)
+        if ended:
+            self._newest, self._last = max(self._newest, *(wait.began for wait in ended)), now
         doubtful = [one for one in self._since if one in pending and not requests.counts(one)][:WATCHED]
         told = {one: self._since[one]._replace(sent_on=self._batches) for one in doubtful}  # not before it counts
         self._since = told | {
@@ -157,20 +163,27 @@ class Waits:
     def enough(self) -> bool:
         return len(self._ended) >= ENOUGH
 
-    def _is_passed_by(self, now: Micros, wait: Wait) -> bool:
+    def _patience(self, now: Micros, wait: Wait) -> int:
+        """How many times as long it may wait. Where all come at once the last of them waits far longer than the first
+        did, and fairly: nobody who came long after it was served before it."""
+        in_order = self._last > wait.began and self._newest - wait.began < now - self._newest
+        return wait.turns * (FAIR if in_order else 1)
+
+    def _is_passed_by(self, wait: Wait, waited: Micros, patience: int) -> bool:
         """Also after it was sent to the primary again, there was time for it (P35)."""
         if wait.sent_on is None or self._batches - wait.sent_on < LATE * self._passes:
             return False
-        passed, waited, times = self._batches - wait.batch, now - wait.began, 2 * LATE * wait.turns
+        passed, times = self._batches - wait.batch, 2 * LATE * patience
         return passed >= times * self._passes and waited > times * self._usual
 
     def unfair(self, now: Micros, least: Micros) -> tuple[Identity, Micros] | None:
         """One that waits far longer than others do, its client's own requests before it allowed for (P37)."""
         limit = FAIR * max(self._usual, least // FAIR)
         for identity, wait in self._since.items():
-            unfair = now - wait.began > limit * wait.turns or self._is_passed_by(now, wait)
+            waited, patience = now - wait.began, self._patience(now, wait)
+            unfair = waited > limit * patience or self._is_passed_by(wait, waited, patience)
             if unfair and self._counts(identity):
-                return identity, now - wait.began
+                return identity, waited
         return None
 
 
@@ -276,14 +289,14 @@ class Demands:
             return [SetTimer(self.TIMER, 1)]
         if self._running or not self._measures or not (self._requests.pending or self._operations):
             return []
-        self._running = True
+        self._running, self._looked_at = True, now
         if not self._ordering.leads:
             self._waits.look(now, self._requests)
         return [SetTimer(self.TIMER, self._look_us)]
 
     def on_timeout(self, now: Micros, patience: int, excused: bool) -> list[Effect]:
         """Look. `patience`: view changes in a row without progress, each of which doubles all times. `excused`: this
-        replica itself is behind, and judges nobody."""
+        replica itself is behind, and judges nobody, no more than one that did not run in time."""
         since, self._looked_at = max(1, now - self._looked_at), now
         operations, self._operations = self._operations, 0
         self._executed += operations
@@ -295,7 +308,9 @@ class Demands:
             self._running = False
             return []
         effects: list[Effect] = [SetTimer(self.TIMER, self._look_us)]
-        if excused or not self._ordering.active:
+        if behind := since > BEHIND * self._look_us:
+            self._proposed_at = now
+        if behind or excused or not self._ordering.active:
             self._measure_anew(now)
             return effects
         self._measure(min(since, 2 * self._look_us), now)

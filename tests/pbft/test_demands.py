@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from pbft import PbftCore
+from pbft import PbftCore, demands
 from pbft import messages as m
 from pbft.demands import Demands, Waits
 from pbft.intake import Intake
 from pbft.requests import Requests
 from replog.core import Shun
 from replog.types import Request, Submit
-from tests.pbft.harness import SECOND, SMALL, Cluster
+from tests.pbft.harness import CLIENTS, SECOND, SMALL, Cluster
 from tests.plug import DOMAIN, MS, Packet
 
 TIMEOUT = SECOND
@@ -138,6 +138,23 @@ def test_clement09_who_hears_nobody_complains_of_nobody(core: type[PbftCore], si
     cluster.heal()
     assert cluster.run(TIMEOUT, until=lambda: cluster.core(1).executed > 0)
     assert cluster.views() == [0] * 4
+
+
+@pytest.mark.parametrize(("behind", "silent"), [(demands.BEHIND, True), (1_000, False)])
+def test_clement09_who_did_not_run_itself_complains_of_nobody(
+    behind: int, silent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machine stood still for longer than a primary may be silent: as likely, so did the primary's."""
+    monkeypatch.setattr(demands, "BEHIND", behind)
+    cluster = Cluster(options=ROBUST)
+    cluster.blocked = is_proposal
+    cluster.submit("ann", 1, to=(0, 1))
+    cluster.settle()
+    cluster.servers[1].timers[Demands.TIMER] += TIMEOUT // 4
+    cluster.run(TIMEOUT // 4 + TIMEOUT // 16)
+    assert (complaints(cluster) == {}) is silent
+    cluster.run(TIMEOUT // 2)
+    assert complaints(cluster) != {}, "vacuous"
 
 
 def test_clement09_where_one_correct_replica_leaves_all_do() -> None:
@@ -264,6 +281,41 @@ def test_p37_who_has_none_before_is_soon_passed_by() -> None:
     """By 2.5 times as many batches as usual, which took as much longer; no other measure has to be that patient."""
     _, _, step = waiting(Cluster(options=ROBUST), "bob", range(1, 2), SECOND)
     assert [step(0) for _ in range(4)] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("overtaken", [False, True])
+def test_p37_where_many_come_at_once_the_last_of_them_waits_fairly(overtaken: bool) -> None:
+    """Far longer than the first ones, and than was usual before; not so who lets later ones pass."""
+    cluster = Cluster(options=ROBUST)
+    waits, requests, clock = Waits(), Requests(cluster.core(1).setup), 0
+    unfair = []
+
+    def serve(request: Request) -> None:
+        nonlocal clock
+        clock += 10 * MS
+        requests.remove(*request.identity)
+        waits.pass_by(clock, requests)
+        waits.learn()
+        waits.late(clock, SECOND)
+        unfair.append(waits.unfair(clock, 10 * MS))
+
+    def come(client: str, timestamp: int) -> Request:
+        request = cluster.request(client, timestamp, low=timestamp - 1)
+        requests.add(request)
+        waits.look(clock, requests)
+        return request
+
+    for timestamp in range(1, 21):
+        serve(come("ann", timestamp))
+    if overtaken:
+        come("bob", 1)
+        for timestamp in range(21, 33):
+            serve(come("ann", timestamp))
+    else:
+        for request in [come(client, timestamp) for timestamp in range(21, 24) for client in CLIENTS]:
+            serve(request)
+    assert len(unfair) >= 29
+    assert any(unfair) is overtaken
 
 
 def test_p37_a_client_with_much_before_it_keeps_nobody_from_being_watched() -> None:

@@ -13,6 +13,7 @@ returns("is_never_lenient", 0, "Demands.leniency", "de p14_where_no_primary_can_
 returns("thinks_all_waits_fair", None, "Waits.unfair", "de p37_who_passes_one_client_by", "True")
 returns("allows_for_none_before", 1, "Requests.before", "de p37_requests_before_its_own_are_allowed_for")
 returns("passes_by_without_end", False, "Waits._is_passed_by", "de p37_who_has_none_before_is_soon_passed_by")
+returns("allows_for_no_crowd", 1, "Waits._patience", "de p37_where_many_come_at_once")
 returns("shuns_nobody", [], "Intake.shun", "de p36_a_client_that_signs_badly_is_shunned", "PbftCore")
 
 
