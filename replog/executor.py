@@ -28,7 +28,7 @@ from replog.membership import (
     decode_membership,
     encode_membership,
 )
-from replog.runtime import MALFORMED_REQUEST, Runtime, StateUnreadable, failure, success
+from replog.runtime import MALFORMED_REQUEST, Runtime, StateUnreadable, Uninterrupted, failure, success
 from replog.sessions import SessionTable
 from replog.statemachine import StateMachine
 from replog.types import ClientId, Digest, Request, Results, encode_results
@@ -135,7 +135,8 @@ class Executor:
         context.now = max(time, self._agreed.time + 1)
         context.seed = self._agreed.seed
         self._agreed = Agreed(context.now, next_seed)
-        results = [self._apply(index, place, request) for place, request in enumerate(requests)]
+        with Uninterrupted():
+            results = [self._apply(index, place, request) for place, request in enumerate(requests)]
         self._sessions.close_oldest()
         return results
 
@@ -174,7 +175,8 @@ class Executor:
         are some entries apart must still be able to agree on what it found. [CL99 5.1]"""
         context = self._runtime.context
         context.now, context.seed = self._agreed.time, b""
-        return [encode_results(Results(0, self._query(request))) for request in requests]
+        with Uninterrupted():
+            return [encode_results(Results(0, self._query(request))) for request in requests]
 
     def _query(self, request: Request) -> list[bytes]:
         operations = request.operations()

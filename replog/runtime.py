@@ -97,15 +97,15 @@ class Runtime:
     # ----------------------------------------------------------------------------------------------------- operations
 
     def run(self, operations: Iterable[bytes], read_only: bool, place: tuple[int, ...]) -> list[bytes]:
-        """Execute in order; one outcome each. `place` and the position in the list make `context.place`."""
+        """Execute in order, within `Uninterrupted`; one outcome each. `place` and the position in the list make
+        `context.place`."""
         context, room = self.context, OUTCOMES_BYTES_MAX
         outcomes = []
-        with _Uninterrupted():
-            for position, operation in enumerate(operations):
-                context.place = (*place, position)
-                outcome = self._execute(operation, read_only, room)
-                room -= len(outcome)
-                outcomes.append(outcome)
+        for position, operation in enumerate(operations):
+            context.place = (*place, position)
+            outcome = self._execute(operation, read_only, room)
+            room -= len(outcome)
+            outcomes.append(outcome)
         return outcomes
 
     def _execute(self, operation: bytes, read_only: bool, room: int) -> bytes:
@@ -238,8 +238,8 @@ class Runtime:
         assert not self._undo, "between operations the undo log is empty"
 
 
-class _Uninterrupted:
-    """Puts off a Ctrl-C where Python would raise it in the midst of an operation, until all of them have run.
+class Uninterrupted:
+    """Puts off a Ctrl-C where Python would raise it in the midst of an operation, until all of a batch have run.
 
     Under `asyncio.run` and in a replica's own process a Ctrl-C is a call to the loop, and nothing is to be done. Only
     who presses it twice under `asyncio.run` may meet an operation; that program was ending anyway.
