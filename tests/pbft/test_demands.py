@@ -271,7 +271,7 @@ def waiting(
 
 
 def test_p37_requests_before_its_own_are_allowed_for() -> None:
-    """Sixteen at once, each in its turn between another's: the last one waits far longer than usual, and that is fair."""
+    """Sixteen at once, each in turn with another: the last one waits far longer than usual, and that is fair."""
     cluster = Cluster(options=ROBUST)
     _, requests, step = waiting(cluster, "bob", range(1, 17), 10 * MS)
     unfair = []
