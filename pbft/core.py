@@ -9,12 +9,13 @@ has the timers. This class alone knows them all, and what follows in one from wh
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from pbft.acceptance import Acceptance
 from pbft.catch_up import Allowance, Giving, Hearing
 from pbft.checkpoint import Checkpoints
-from pbft.demands import Demands
+from pbft.demands import SEARCHED, Demands
 from pbft.execution import Execution
 from pbft.intake import Intake
 from pbft.messages import (
@@ -594,7 +595,7 @@ class PbftCore:
         target = self.patience.target
         if isinstance(target, int) and target > self.executed:
             return []
-        if isinstance(target, tuple) and target in self.requests.pending:
+        if isinstance(target, tuple) and target in self.requests.pending and not self.requests.owes(target[0]):
             return []
         wanted = self._oldest()
         return self.patience.rest() if wanted is None else self.patience.wait_for(self._now, wanted)
@@ -603,15 +604,19 @@ class PbftCore:
         """What a backup waits for: the oldest request, else the next seq if a later one has a proposal, or if a change
         of the members waits for the boundary.
 
-        A request may be past its time without an execution of its own: its client's session is closed.
+        A request may be past its time without an execution of its own: its client's session is closed. Of a client
+        that owes, the primary rightly lets others' pass: then anything has to be executed in time.
         """
         gone: list[Identity] = []
-        oldest: Identity | None = None
-        for identity, request in self.requests.counted():
-            if not self.requests.is_over(request):
+        oldest: Identity | int | None = None
+        for identity, request in islice(self.requests.counted(), SEARCHED):
+            if self.requests.is_over(request):
+                gone.append(identity)
+            elif self.requests.owes(request.client):
+                oldest = self.executed + 1
+            else:
                 oldest = identity
                 break
-            gone.append(identity)
         for over in gone:
             self.requests.remove(*over)
         if oldest is not None:

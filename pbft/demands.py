@@ -69,10 +69,12 @@ SHORT_US: Final = 500_000
 
 
 class Wait(NamedTuple):
-    """Of one request, since when and which batch. `turns`: how many of its client's might have to be executed, itself
-    counted. `sent_on`: the last batch before it was sent to the primary again."""
+    """Of one request, since when. `batch`: the last one before that, or before its client owed nothing any more, and
+    `due`: when that was. `turns`: how many of its client's might have to be executed, itself counted. `sent_on`: the
+    last batch before it was sent to the primary again."""
 
     began: Micros
+    due: Micros
     batch: int
     turns: int
     sent_on: int | None = None
@@ -102,7 +104,7 @@ class Waits:
     def begin_view(self, now: Micros) -> None:
         """Nobody is blamed for what another let wait."""
         self._forget()
-        self._since = {one: Wait(now, self._batches, wait.turns) for one, wait in self._since.items()}
+        self._since = {one: Wait(now, now, self._batches, wait.turns) for one, wait in self._since.items()}
         self._ended.clear()
 
     def pass_by(self, now: Micros, requests: Requests) -> None:
@@ -113,16 +115,20 @@ class Waits:
     def look(self, now: Micros, requests: Requests) -> None:
         pending = requests.pending
         ended = [wait for identity, wait in self._since.items() if identity not in pending]
-        self._ended.extend((now - wait.began, self._batches - wait.batch) for wait in ended)
+        self._ended.extend((now - wait.due, self._batches - wait.batch) for wait in ended)
         if ended:
             self._newest, self._last = max(self._newest, *(wait.began for wait in ended)), now
         doubtful = [one for one in self._since if one in pending and not requests.counts(one)][:WATCHED]
         told = {one: self._since[one]._replace(sent_on=self._batches) for one in doubtful}  # not before it counts
         self._since = told | {
-            identity: self._since.get(identity) or Wait(now, self._batches, requests.before(request))
-            for identity, request in _oldest(requests)
+            identity: self._seen(now, identity, request, requests) for identity, request in _oldest(requests)
         }
         self._counts = requests.counts
+
+    def _seen(self, now: Micros, identity: Identity, request: Request, requests: Requests) -> Wait:
+        """Whoever owes has had more than others: until that is paid off its primary rightly keeps it waiting."""
+        wait = self._since.get(identity) or Wait(now, now, self._batches, requests.before(request))
+        return wait._replace(due=now, batch=self._batches) if requests.owes(request.client) else wait
 
     def learn(self) -> None:
         """What is usual by now: at each look of the timer, since medians cost more than a batch is worth."""
@@ -180,7 +186,7 @@ class Waits:
         """One that waits far longer than others do, its client's own requests before it allowed for (P37)."""
         limit = FAIR * max(self._usual, least // FAIR)
         for identity, wait in self._since.items():
-            waited, patience = now - wait.began, self._patience(now, wait)
+            waited, patience = now - wait.due, self._patience(now, wait)
             unfair = waited > limit * patience or self._is_passed_by(wait, waited, patience)
             if unfair and self._counts(identity):
                 return identity, waited

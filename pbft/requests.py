@@ -77,6 +77,8 @@ class Requests:
         self._held: dict[ClientId, deque[Request]] = {}
         self._debts: dict[ClientId, int] = {}
         self._owed_at: dict[ClientId, int] = {}
+        self._paid = QUANTUM
+        """What each client in debt pays off the next time that nothing is in flight."""
         self._leads = False
         self._batches = 0
         self._others_at = -AWAY
@@ -330,8 +332,14 @@ class Requests:
             self._settle(min(self._debts[client] for client in self._held))
 
     def pass_time(self) -> None:
-        """Nothing is in flight, nor waits but what is held: time pays debts off then."""
-        self._settle(QUANTUM)
+        """Nothing is in flight, nor waits but what is held: time pays debts off then, twice as much each time in a row,
+        so that the largest ones are gone long before anybody complains that nothing is proposed."""
+        self._settle(self._paid)
+        self._paid *= 2
+
+    def owes(self, client: ClientId) -> bool:
+        """Whether it has had more than its share, as far as was executed here."""
+        return client in self._debts
 
     @property
     def holds(self) -> bool:
@@ -363,6 +371,7 @@ class Requests:
         """The oldest that fit into one batch. Those that ended their wait while queued, or can never execute any more,
         are passed by (P33)."""
         options, operations, size = self._options, 0, 0
+        self._paid = QUANTUM
         chosen: list[Request] = []
         spent: Counter[ClientId] = Counter()
         while self._queues and len(chosen) < options.batch_requests_max:

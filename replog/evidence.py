@@ -251,7 +251,7 @@ def _first_keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal,
         return pin.keys(pin.config, keys), (pin.config.n, pin.config.f)
     if not known:
         raise NotProven("the file has no certificates; name the cluster that its keys belong to (--cluster DIR)")
-    return {one.who: one.public_key for one in known if file.epoch or one.is_first}, _members(known)
+    return {one.who: one.public_key for one in known if one.is_first}, _members(known)
 
 
 def _identities(file: Portable | Certificate) -> list[certificates.Identity]:

@@ -323,6 +323,78 @@ def test_p37_where_many_come_at_once_the_last_of_them_waits_fairly(overtaken: bo
     assert any(unfair) is overtaken
 
 
+LARGE: dict[str, Any] = {**ROBUST, "request_operations_max": 16_384, "client_operations_max": 65_536}
+
+
+def asking(cluster: Cluster, first: int, last: int, pause: int) -> None:
+    """Ann asks again and again, so that something is under way at any time: commits take as long as the next one."""
+    cluster.holds = lambda packet: isinstance(packet.message, m.Commit)
+    for timestamp in range(first, last + 1):
+        cluster.submit("ann", timestamp, to=range(4), low=max(0, timestamp - 2))
+        cluster.run(pause)
+        held, cluster.held = cluster.held, []
+        cluster.network += held
+
+
+def owing(options: dict[str, Any], pause: int) -> Cluster:
+    """Bob has had 16,384 operations at once: for more than 255 batches others go first."""
+    cluster = Cluster(options=options)
+    asking(cluster, 1, 20, pause)
+    cluster.submit("bob", 1, to=range(4), count=16_384)
+    asking(cluster, 21, 24, pause)
+    assert cluster.done("bob", 1)
+    return cluster
+
+
+def test_p37_who_owes_is_kept_waiting_and_nobody_is_blamed_for_it() -> None:
+    cluster = owing({**LARGE, "view_timeout_us": 40 * SECOND}, 50 * MS)
+    cluster.submit("bob", 2, to=range(4), low=1)
+    asking(cluster, 25, 80, 50 * MS)
+    assert not cluster.done("bob", 2), "its primary lets others go first"
+    assert complaints(cluster) == {}
+
+
+def test_p37_who_owes_no_more_is_passed_by_like_anybody() -> None:
+    """By a primary that does not know when to stop."""
+    cluster = owing({**LARGE, "view_timeout_us": 8 * SECOND}, 50 * MS)
+    for node in (1, 2, 3):
+        cluster.core(node).requests._settle(65_536)
+    cluster.submit("bob", 2, to=range(4), low=1)
+    asking(cluster, 25, 50, 50 * MS)
+    assert cluster.done("bob", 2)
+    assert set(cluster.views()) == {1}
+
+
+def test_p37_what_its_client_owes_is_held_against_nobody_by_the_timer_either() -> None:
+    """It waits for longer than the time-out; others are executed meanwhile."""
+    cluster = owing({**LARGE, "robust": ["turns"]}, 10 * MS)
+    cluster.submit("bob", 2, to=range(4), low=1)
+    asking(cluster, 25, 150, 10 * MS)
+    assert not cluster.done("bob", 2)
+    asking(cluster, 151, 340, 10 * MS)
+    assert cluster.done("bob", 2)
+    assert set(cluster.views()) == {0}
+
+
+def test_p37_where_only_who_owes_waits_a_mute_primary_is_given_up_all_the_same() -> None:
+    cluster = owing({**LARGE, "robust": ["turns"]}, 10 * MS)
+    cluster.release()
+    cluster.settle()
+    cluster.blocked = is_proposal
+    cluster.submit("bob", 2, to=range(4), low=1)
+    assert cluster.run(2 * TIMEOUT, until=lambda: cluster.done("bob", 2))
+    assert set(cluster.views()) == {1}
+
+
+def test_p37_where_nobody_else_wants_anything_time_pays_debts_off_before_anybody_complains() -> None:
+    cluster = owing(LARGE, 10 * MS)
+    cluster.release()
+    cluster.settle()
+    cluster.submit("bob", 2, to=range(4), low=1)
+    assert cluster.run(TIMEOUT // 16, until=lambda: cluster.done("bob", 2))
+    assert complaints(cluster) == {}
+
+
 def test_p37_a_client_with_much_before_it_keeps_nobody_from_being_watched() -> None:
     cluster = Cluster(options={**ROBUST, "client_requests_max": 128})
     waits, requests = Waits(), Requests(cluster.core(1).setup)

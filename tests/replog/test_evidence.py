@@ -21,6 +21,7 @@ from pbft.messages import Commit, CommitProof, NewView, Prepare, PrePrepare, Vot
 from replog import cli, evidence
 from replog.archive import Archive, read, segments
 from replog.certificates import Authority, load_signer
+from replog.codec import Domain
 from replog.config import IDENTITIES, ClusterConfig, create_cluster
 from replog.core import Accuse
 from replog.evidence import EvidenceFolder, NotProven, Origin, Pin, Portable, parse, verify
@@ -176,6 +177,21 @@ def test_who_joined_later_is_known_by_no_authority_that_a_file_brings(tmp_path: 
         file = changed(data, certificates=[stolen], epoch=epoch)
         assert "no certificate of node 4" in why(file, Pin(config=config)), "nobody knows this key"
     assert "no certificate of node 4" in why(changed(data, certificates=[stolen])), "no member in epoch 0"
+
+
+def test_who_joined_later_is_known_by_no_certificate_where_no_links_are(config: ClusterConfig) -> None:
+    """The cluster's own authority is pinned, and stolen."""
+    mine, domain = Ed25519Signer(b"f" * 32), Domain(config.cluster, 1, ONE)
+    words = [
+        PrePrepare(0, 300, digest, mine.sign(domain.statement("pre-prepare", (0, 300, digest))), 0, [])
+        for digest in (ONE, TWO)
+    ]
+    data = made(config, Accuse(4, "two-pre-prepares", words[0], words[1], "0.300", 1, ONE))
+    stolen = Authority.load(config.folder, config.cluster).certify(4, mine.public.hex(), config.n, config.f)
+    for pin in (evidence.NOTHING, Pin((config.folder / "ca.pem").read_text())):
+        for genesis in (None, json.loads(data)["genesis"]):
+            file = changed(data, certificates=[stolen], links=[], genesis=genesis)
+            assert "no certificate of node 4" in why(file, pin)
 
 
 def test_a_link_certificate_is_none_of_an_identity(config: ClusterConfig) -> None:

@@ -73,16 +73,21 @@ def says_nothing_of_the_beginning(right: Any, self: Any, epoch: int) -> Domain:
 
 returns("judges_by_the_other_side", True, "Portable.is_of", "fr a_word_of_one_side_of_a_fork")
 returns("begins_with_any_epoch", True, "membership.is_first", "fr a_later_configuration_does_not_pass")
-returns("believes_any_authority", None, "Pin.check", "ef who_joined_later_is_known_by_no")
+returns("believes_any_authority", None, "Pin.check", "ef who_joined_later_is_known_by_no_authority")
 
 
-@mutant("Pin.keys", "ef who_joined_later_is_known_by_no")
+@mutant("Pin.keys", "ef who_joined_later_is_known_by_no_authority")
 def believes_certificates_of_later_members(right: Any, self: Any, config: Any, certified: Any) -> Any:
     return certified | right(self, config, certified)
 
 
-@mutant("Identity.is_first", "ef who_joined_later_is_known_by_no")
+@mutant("Identity.is_first", "ef who_joined_later_is_known_by_no_authority")
 def anybody_was_there_at_first(right: Any, self: Any) -> bool:
+    return True
+
+
+@mutant("Identity.is_first", "ef who_joined_later_is_known_by_no_certificate")
+def anybody_was_there_without_links(right: Any, self: Any) -> bool:
     return True
 
 

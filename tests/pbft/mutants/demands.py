@@ -13,6 +13,8 @@ returns("is_never_lenient", 0, "Demands.leniency", "de p14_where_no_primary_can_
 returns("thinks_all_waits_fair", None, "Waits.unfair", "de p37_who_passes_one_client_by", "True")
 returns("allows_for_none_before", 1, "Requests.before", "de p37_requests_before_its_own_are_allowed_for")
 returns("passes_by_without_end", False, "Waits._is_passed_by", "de p37_who_has_none_before_is_soon_passed_by")
+returns("allows_for_no_debts", False, "Requests.owes", "de p37_who_owes_is_kept_waiting")
+returns("times_who_owes", False, "Requests.owes", "de p37_what_its_client_owes_is_held_against_nobody_by")
 returns("allows_for_no_crowd", 1, "Waits._patience", "de p37_where_many_come_at_once")
 returns("shuns_nobody", [], "Intake.shun", "de p36_a_client_that_signs_badly_is_shunned", "PbftCore")
 
@@ -66,6 +68,17 @@ def takes_all_for_a_sample(right: Any, self: Any, now: int, sample: float = 1.0)
 def samples_by_the_timestamp(right: Any, self: Any, timestamp: int, members: Any, leader: int) -> Any:
     self._secret = b"known to all"
     return right(self, timestamp, members, leader)
+
+
+@mutant("Requests.pass_time", "de p37_where_nobody_else_wants_anything_time_pays")
+def is_paid_slowly(right: Any, self: Any) -> None:
+    self._settle(64)
+
+
+@mutant("PbftCore._oldest", "de p37_where_only_who_owes_waits_a_mute_primary")
+def waits_for_nobody_who_owes(right: Any, self: Any) -> Any:
+    found = right(self)
+    return None if isinstance(found, int) else found
 
 
 returns("echoes_nothing", False, "MacRequests.echoes", "ma p31_others_vouch_for_what_one_backup", "MacCore")
