@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Protocol, cast
+from typing import Annotated, Any, Final, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -83,10 +83,12 @@ Members = tuple[int, int] | Electorate
 """n and f of the first members, or who votes in a later epoch."""
 
 
-class _Convicts(Protocol):
-    def convict(
-        self, accusation: Accuse, domain: Domain, verifier: Verifier, members: Members | None = None
-    ) -> str: ...
+@runtime_checkable
+class Convicts(Protocol):
+    """The spec of a protocol whose replicas sign what they say."""
+
+    def convict(self, accusation: Accuse, domain: Domain, verifier: Verifier, members: Members | None = None) -> str:
+        """What the culprit did, in one sentence. Raises ValueError if that is not proved."""
 
 
 @dataclass(frozen=True)
@@ -182,14 +184,14 @@ def _message(protocol: str, raw: bytes) -> Message:
     return message
 
 
-def _protocol(name: str) -> _Convicts:
+def _protocol(name: str) -> Convicts:
     try:
         spec = protocols.find(name)
     except LookupError as error:
         raise NotProven(f"{error.args[0]}") from None
-    if not hasattr(spec, "convict"):
+    if not isinstance(spec, Convicts):
         raise NotProven(f"{name}: its servers trust each other and sign nothing; nobody can be convicted")
-    return cast("_Convicts", spec)
+    return spec
 
 
 def _keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes], Members | None]:
