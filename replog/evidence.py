@@ -125,6 +125,12 @@ class Pin:
             raise NotProven("a certificate in the file is of another key than cluster.toml has")
         return configured
 
+    def check_first(self, known: Configuration, size: tuple[int, int] | None, keys: Mapping[Principal, bytes]) -> None:
+        """Raises NotProven for links that begin with others than the first members, whose keys are certified."""
+        certain = self.config is not None or size == (known.n, known.f)
+        if not certain or any(keys.get(node) != key for node, key in known.keys().items()):
+            raise NotProven("the first members in the file are not those of its certificates")
+
 
 def authority_of(config: ClusterConfig | None) -> str:
     """The certificate of the cluster's own authority; "" where its folder has none."""
@@ -206,10 +212,7 @@ def _keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes
         return keys, None
     if not is_first(known):
         raise NotProven("what the file calls the first members is no first configuration")
-    if pin.config is None and (
-        size != (known.n, known.f) or any(keys.get(node) != key for node, key in known.keys().items())
-    ):
-        raise NotProven("the first members in the file are not those of its certificates")
+    pin.check_first(known, size, keys)
     try:
         members, voters = _electorate(file, known, links)
     except ValueError as error:
@@ -245,7 +248,8 @@ def _electorate(
 def _first_keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes], tuple[int, int] | None]:
     """Keys by name, and n and f of the first members if the keys of all of them are among them."""
     if pin.config is not None and (pin.config.cluster, pin.config.protocol) != (file.cluster, file.protocol):
-        raise NotProven(f"the file is of cluster {file.cluster}, not of {pin.config.cluster}")
+        named = [f"{of.cluster} ({of.protocol})" for of in (file, pin.config)]
+        raise NotProven(f"the file is of cluster {named[0]}, not of {named[1]}")
     pin.check(file.authority)
     known = _identities(file)
     keys = {one.who: one.public_key for one in known}

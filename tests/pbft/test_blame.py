@@ -120,6 +120,17 @@ def test_the_side_of_the_lower_view_needs_the_new_views_of_the_other() -> None:
     assert set(inquiry(cluster, 0, other, shown).culprits) == {1, 3}
 
 
+def test_a_fork_that_names_f_liars_alone_is_not_explained() -> None:
+    """One more is not convicted by what is shown: its VIEW-CHANGE in the NEW-VIEW is spoilt."""
+    cluster = fork_over_views()
+    other = certificate(cluster, 2)
+    (shown,) = (record for record in archived(cluster, 2) if isinstance(record, m.NewView))
+    spoilt = [replace(part, signature=b"") if part.replica == 3 else part for part in shown.view_changes]
+    found = inquiry(cluster, 0, other, [replace(shown, view_changes=spoilt)])
+    assert set(found.culprits) == {1}
+    assert not found.enough
+
+
 def test_x6_what_proves_nothing_is_passed_by_and_counted() -> None:
     """The accused write the other side's file; and an archive may hold a certificate that is none."""
     cluster = fork_over_views()
