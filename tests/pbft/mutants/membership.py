@@ -145,6 +145,9 @@ def anybody_changes_the_members(right: Any, operation: bytes, rules: Any) -> Any
         return _decode_signed(operation).change
 
 
+returns("changes_never_expire", None, "membership._check_valid", "mm a_change_expires")
+
+
 @mutant("merkle._page_records", "mm another_record_put_beside_is_refused")
 def believes_any_page(right: Any, digest: bytes, part: bytes, depth: int) -> Any:
     from replog.merkle import _decode_records
