@@ -14,6 +14,7 @@ from pbft import messages as m
 from pbft.blame import Blame, Transcript, blame
 from pbft.evidence import NotProven, convict
 from pbft.statements import contradiction
+from replog.codec import Domain
 from replog.core import Accuse, Persist, Received, Timeout
 from tests.pbft import forge
 from tests.pbft.forks import Fork
@@ -129,6 +130,23 @@ def test_a_fork_that_names_f_liars_alone_is_not_explained() -> None:
     found = inquiry(cluster, 0, other, [replace(shown, view_changes=spoilt)])
     assert set(found.culprits) == {1}
     assert not found.enough
+
+
+def test_sides_that_end_an_epoch_differently_are_told_where_to_look() -> None:
+    """A fork over an epoch's end: the same seq is of another epoch on either side."""
+    cluster = fork_over_views()
+    worn = [m.InEpoch(1, record) for record in archived(cluster, 2)]
+    for archive, domain, epochs in (
+        (worn, DOMAIN, ("in epoch 1", "of epoch 0")),
+        (archived(cluster, 2), Domain(DOMAIN.cluster, 1, b"x" * 32), ("in epoch 0", "of epoch 1")),
+    ):
+        transcript = Transcript.of(archive, domain.epoch)
+        with pytest.raises(
+            NotProven, match="the archive has seq 1 {}, the certificate is {}: .*parted".format(*epochs)
+        ):
+            blame(transcript, certificate(cluster, 0), domain, cluster.verifier, (4, 1))
+    with pytest.raises(NotProven, match="no commit certificate for seq 1; it covers no seq"):
+        blame(Transcript(), certificate(cluster, 0), DOMAIN, cluster.verifier, (4, 1))
 
 
 def test_x6_what_proves_nothing_is_passed_by_and_counted() -> None:
