@@ -71,9 +71,7 @@ def test_p39_clients_want_a_weak_quorum_and_a_quorum_for_what_is_not_decided(
         ({"robust": ["floor", "floor"]}, ["['floor', 'floor']", "each once"]),
         (
             {"robust": ["rotation"], "view_length_us": 499_999},
-            [
-                "view_length_us must be at least view_timeout_us / 2 (view_length_us = 499999, view_timeout_us = 1000000)"
-            ],
+            ["must be at least view_timeout_us / 2 (view_length_us = 499999, view_timeout_us = 1000000)"],
         ),
         ({"in_flight_max": 257}, ["in_flight_max = 257", "log_window = 256"]),
     ],
