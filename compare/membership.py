@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any, Final
 
 from compare import judging
+from compare.arguments import WORKERS, whole
 from compare.attacks import Byzantine
 from compare.attacks.random_pbft import RandomPbftLiar
 from compare.decisions import Charge
@@ -277,7 +278,7 @@ class ChangingTrial(Trial):
         if not known:
             return f"nobody knows of epoch {charge.epoch}"
         try:
-            SPEC.convict(accusation, known[0][0], self.cluster.verifier(), known[0][1])  # type: ignore[attr-defined]
+            SPEC.convict(accusation, known[0][0], self.cluster.verifier(), known[0][1])
         except ValueError as reason:
             return str(reason)
         return ""
@@ -322,9 +323,9 @@ def play(seed: int, spec: ProtocolSpec = SPEC) -> Outcome:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m compare.membership", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--runs", type=int, default=500)
-    parser.add_argument("--first", type=int, default=1, help="the first seed; odd ones run under MACs")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--runs", type=whole(1), default=500, help="each from a seed of its own: 500")
+    parser.add_argument("--first", type=whole(0), default=1, help="the first seed: 1; odd ones run under MACs")
+    parser.add_argument("--workers", type=WORKERS, default=1, help="simulated runs at a time: 1")
     given = parser.parse_args(arguments)
     seeds = range(given.first, given.first + given.runs)
     verdicts: Counter[str] = Counter()

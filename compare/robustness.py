@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from compare import robustness_live
+from compare.arguments import WORKERS, seconds
 from compare.attacks import ATTACKS, Byzantine, Power
 from compare.attacks.byzantine_client import ByzantineClient
 from compare.attacks.storms import CLIENT_ATTACKS
@@ -268,13 +269,15 @@ def meets(case: Case, value: float) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m compare.robustness", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("attacks", nargs="*", metavar="ATTACK", help=f"of {', '.join(sorted({c.name for c in CASES}))}")
-    parser.add_argument("--seconds", type=float, default=None, help="measured, after the warm-up: 60, or 10 if live")
-    parser.add_argument("--workers", type=int, default=1, help="simulated clusters at a time")
+    parser.add_argument("--seconds", type=seconds, default=None, help="measured, after the warm-up: 60, or 10 if live")
+    parser.add_argument("--workers", type=WORKERS, default=1, help="simulated clusters at a time: 1")
     parser.add_argument("--live", action="store_true", help="real processes on this machine, one cluster at a time")
     given = parser.parse_args(arguments)
-    unknown = set(given.attacks) - {case.name for case in CASES}
-    if unknown:
-        parser.error(f"{sorted(unknown)[0]}: no such attack")
+    known = {case.name for case in (robustness_live.CASES if given.live else CASES)}
+    if unknown := sorted(set(given.attacks) - known):
+        live = " with --live" if given.live else ""
+        names = ", ".join(sorted(known))
+        parser.error(f"argument ATTACK: {unknown[0]!r:.80}: no such attack{live}; there are {names}")
     chosen = [case for case in CASES if not given.attacks or case.name in given.attacks]
     if given.live:
         return 1 if _live(given.attacks, given.seconds or 10.0) else 0

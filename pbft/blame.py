@@ -35,6 +35,8 @@ class Transcript:
     commits: dict[int, list[CommitProof]] = field(default_factory=dict)
     new_views: dict[int, list[NewView]] = field(default_factory=dict)
     checkpoints: list[CheckpointProof] = field(default_factory=list)
+    elsewhere: dict[int, int] = field(default_factory=dict)
+    """Commit certificates of other epochs: seq and epoch."""
 
     @classmethod
     def of(cls, records: Iterable[Message], epoch: int = 0) -> Transcript:
@@ -44,6 +46,8 @@ class Transcript:
             worn = record.epoch if isinstance(record, InEpoch) else 0
             record = record.message if isinstance(record, InEpoch) else record
             if worn != epoch:
+                if isinstance(record, CommitProof):
+                    transcript.elsewhere[record.seq] = worn
                 continue
             if isinstance(record, CommitProof):
                 transcript.commits.setdefault(record.seq, []).append(record)
@@ -52,6 +56,15 @@ class Transcript:
             elif isinstance(record, CheckpointProof):
                 transcript.checkpoints.append(record)
         return transcript
+
+    def lack(self, seq: int, epoch: int) -> str:
+        """Why there is nothing to be said about `seq` of this epoch."""
+        if seq in self.elsewhere:
+            return (
+                f"the archive has seq {seq} in epoch {self.elsewhere[seq]}, the certificate is of epoch {epoch}: the "
+                "sides parted before; name a seq of the epoch in which they did, up to its last one"
+            )
+        return f"the archive has no commit certificate for seq {seq}; it covers {self.window}"
 
     @property
     def window(self) -> str:
@@ -96,7 +109,7 @@ def blame(
     if not any(vote.signature for vote in certificate.votes):
         raise NotProven("nothing in it is signed (auth = macs): nobody can be proved to have lied")
     notary = examiner(members, domain, verifier)
-    own, flawed = _other_side(transcript, certificate, notary)
+    own, flawed = _other_side(transcript, certificate, notary, domain.epoch)
     lower, higher = sorted((own, certificate), key=lambda proof: proof.view)
     views = [
         message
@@ -115,13 +128,13 @@ def blame(
     return Blame(certificate.seq, views_between, culprits, enough, transcript.window, flawed + unsigned)
 
 
-def _other_side(transcript: Transcript, certificate: CommitProof, notary: Notary) -> tuple[CommitProof, int]:
+def _other_side(
+    transcript: Transcript, certificate: CommitProof, notary: Notary, epoch: int
+) -> tuple[CommitProof, int]:
     """The archive's certificate for another digest, and how many of that seq are none."""
     known = transcript.commits.get(certificate.seq)
     if not known:
-        raise NotProven(
-            f"the archive has no commit certificate for seq {certificate.seq}; it covers {transcript.window}"
-        )
+        raise NotProven(transcript.lack(certificate.seq, epoch))
     if flaw := notary.flaw_in_commit(certificate):
         raise NotProven(f"no commit certificate for seq {certificate.seq}: {flaw}")
     flaws = [notary.flaw_in_commit(proof) for proof in known]

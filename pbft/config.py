@@ -95,7 +95,8 @@ class Options(BaseModel):
     blacklist_us: Micros = 60_000_000
     """Measure "blacklist": how long a client is not heard that sent a bad signature or a storm of repetitions."""
     view_length_us: Micros = 60_000_000
-    """Measure "rotation": the longest that one primary leads while anything is executed."""
+    """Measure "rotation": the longest that one primary leads while anything is executed. No shorter than half of
+    view_timeout_us, or views would end about as soon as they have begun."""
 
     clock_bound_us: Annotated[int, Field(ge=10_000, le=3_600_000_000)] = 10_000_000
     """How far a proposed time may lie from a backup's own time of day. [CL99 4.6] A proposal is some milliseconds old
@@ -156,6 +157,10 @@ class Options(BaseModel):
             (
                 "throttle" not in self.measures or "queues" in self.measures,
                 'robust must name "queues" where it names "throttle"',
+            ),
+            (
+                "rotation" not in self.measures or 2 * self.view_length_us >= self.view_timeout_us,
+                "view_length_us must be at least view_timeout_us / 2",
             ),
             (4 * self.heartbeat_us <= self.view_timeout_us, "heartbeat_us must be at most view_timeout_us / 4"),
             (8 * self.batch_delay_us <= self.view_timeout_us, "batch_delay_us must be at most view_timeout_us / 8"),

@@ -12,7 +12,7 @@ from pbft.macs import MacCore
 from pbft.messages import MESSAGES, RECORDS, CheckpointProof, CommitProof, Committed, InEpoch, NewView
 from replog.authenticators import MAC_BYTES
 from replog.codec import Domain
-from replog.core import Accuse, ClientRules, Core, ProtocolSpec, Setup
+from replog.core import Accuse, ClientRules, Core, Setup
 from replog.keys import Verifier
 from replog.quorum import byzantine_quorum, weak_quorum
 from replog.types import Message
@@ -110,4 +110,4 @@ class Pbft:
         return blame(Transcript.of(archive, domain.epoch), certificate, domain, verifier, members, new_views)
 
 
-SPEC: Final[ProtocolSpec] = Pbft()
+SPEC: Final = Pbft()

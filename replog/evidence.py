@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Protocol, cast
+from typing import Annotated, Any, Final, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -83,10 +83,12 @@ Members = tuple[int, int] | Electorate
 """n and f of the first members, or who votes in a later epoch."""
 
 
-class _Convicts(Protocol):
-    def convict(
-        self, accusation: Accuse, domain: Domain, verifier: Verifier, members: Members | None = None
-    ) -> str: ...
+@runtime_checkable
+class Convicts(Protocol):
+    """The spec of a protocol whose replicas sign what they say."""
+
+    def convict(self, accusation: Accuse, domain: Domain, verifier: Verifier, members: Members | None = None) -> str:
+        """What the culprit did, in one sentence. Raises ValueError if that is not proved."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,12 @@ class Pin:
         if any(configured.get(who) != key for who, key in first.items()):
             raise NotProven("a certificate in the file is of another key than cluster.toml has")
         return configured
+
+    def check_first(self, known: Configuration, size: tuple[int, int] | None, keys: Mapping[Principal, bytes]) -> None:
+        """Raises NotProven for links that begin with others than the first members, whose keys are certified."""
+        certain = self.config is not None or size == (known.n, known.f)
+        if not certain or any(keys.get(node) != key for node, key in known.keys().items()):
+            raise NotProven("the first members in the file are not those of its certificates")
 
 
 def authority_of(config: ClusterConfig | None) -> str:
@@ -182,14 +190,14 @@ def _message(protocol: str, raw: bytes) -> Message:
     return message
 
 
-def _protocol(name: str) -> _Convicts:
+def _protocol(name: str) -> Convicts:
     try:
         spec = protocols.find(name)
     except LookupError as error:
         raise NotProven(f"{error.args[0]}") from None
-    if not hasattr(spec, "convict"):
+    if not isinstance(spec, Convicts):
         raise NotProven(f"{name}: its servers trust each other and sign nothing; nobody can be convicted")
-    return cast("_Convicts", spec)
+    return spec
 
 
 def _keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes], Members | None]:
@@ -204,10 +212,7 @@ def _keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes
         return keys, None
     if not is_first(known):
         raise NotProven("what the file calls the first members is no first configuration")
-    if pin.config is None and (
-        size != (known.n, known.f) or any(keys.get(node) != key for node, key in known.keys().items())
-    ):
-        raise NotProven("the first members in the file are not those of its certificates")
+    pin.check_first(known, size, keys)
     try:
         members, voters = _electorate(file, known, links)
     except ValueError as error:
@@ -243,7 +248,8 @@ def _electorate(
 def _first_keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes], tuple[int, int] | None]:
     """Keys by name, and n and f of the first members if the keys of all of them are among them."""
     if pin.config is not None and (pin.config.cluster, pin.config.protocol) != (file.cluster, file.protocol):
-        raise NotProven(f"the file is of cluster {file.cluster}, not of {pin.config.cluster}")
+        named = [f"{of.cluster} ({of.protocol})" for of in (file, pin.config)]
+        raise NotProven(f"the file is of cluster {named[0]}, not of {named[1]}")
     pin.check(file.authority)
     known = _identities(file)
     keys = {one.who: one.public_key for one in known}

@@ -164,7 +164,7 @@ class Executor:
         if read_only or len(operations) != 1:
             return _NOT_ALONE
         try:
-            self._members = changed(self._members, self.index, operations[0], self._rules)
+            self._members = changed(self._members, self.index, self._agreed.time, operations[0], self._rules)
         except Refused as error:
             return failure("MembershipRefused", str(error))
         return success(self._members.following)

@@ -21,7 +21,7 @@ from replog import merkle
 from replog.codec import DIGEST_BYTES, Domain
 from replog.keys import PUBLIC_KEY_BYTES, Verifier
 from replog.quorum import byzantine_quorum
-from replog.types import U63, Digest, Message, NodeId, Principal
+from replog.types import U63, Digest, Message, Micros, NodeId, Principal
 
 ADMIN: Final[Principal] = "@admin"
 """Whose key signs changes. No client can have this name: clients' names begin with a letter."""
@@ -36,6 +36,10 @@ RECORD_BYTES_MAX: Final = 60 * 1024
 LINK_BYTES_MAX: Final = 4 * 1024 * 1024
 LINKS_MAX: Final = 16
 """Links in one message; who needs more asks again."""
+
+VALID_US: Final = 3_600_000_000
+"""For how long after it was signed a change may be executed, if nothing else is said: an hour."""
+VALID_MAX_US: Final = 24 * VALID_US
 
 _encode = msgspec.msgpack.Encoder().encode
 _Id = Annotated[int, msgspec.Meta(ge=0, lt=IDS_MAX)]
@@ -109,13 +113,16 @@ class Electorate:
 class Change(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What becomes of the configuration of `epoch`: these replicas leave, those come, f is as said.
 
-    To replace a replica is to remove one and add another. New ids are the next ones that were never used.
+    To replace a replica is to remove one and add another. New ids are the next ones that were never used. Whoever has
+    heard a change that came to nothing can bring it again while it is valid, as the present epoch lasts.
     """
 
     epoch: Annotated[int, msgspec.Meta(ge=0, le=EPOCHS_MAX)]
     f: Annotated[int, msgspec.Meta(ge=0, lt=IDS_MAX)]
     remove: tuple[_Id, ...] = ()
     add: tuple[Member, ...] = ()
+    until: Annotated[Micros, msgspec.Meta(ge=0, le=2**62)] = 0
+    """The last agreed time at which it is executed, in microseconds since 1970."""
 
 
 class SignedChange(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -199,9 +206,11 @@ def decode_membership(data: bytes) -> Membership:
     return record
 
 
-def changed(record: Membership, seq: int, operation: bytes, rules: MembershipRules) -> Membership:
-    """The record after this operation, executed at `seq`. Raises Refused, in words that are the same everywhere."""
+def changed(record: Membership, seq: int, now: Micros, operation: bytes, rules: MembershipRules) -> Membership:
+    """The record after this operation, executed at `seq` and the agreed time `now`. Raises Refused, in words that are
+    the same everywhere."""
     change = _verified(operation, rules)
+    _check_valid(change, now)
     held = record.at(seq)
     if record.following is not None and held is record.held:
         last = record.following.first - 1
@@ -228,6 +237,17 @@ def _verified(operation: bytes, rules: MembershipRules) -> Change:
     if not rules.verifier.verify(ADMIN, statement_of(rules.cluster, change), signed_change.signature):
         raise Refused("the signature is not the administrator's")
     return change
+
+
+def _check_valid(change: Change, now: Micros) -> None:
+    left = change.until - now
+    if left < 0:
+        raise Refused(f"the change expired {-(left // 1_000_000)} s ago by the cluster's clock; make it anew")
+    if left > VALID_MAX_US:
+        raise Refused(
+            f"the change is valid for {-(-left // 1_000_000)} s from now by the cluster's clock, at most "
+            f"{VALID_MAX_US // 1_000_000} s are; compare the clock where it was signed"
+        )
 
 
 def _next(held: Configuration, change: Change, first: int) -> Configuration:

@@ -200,7 +200,7 @@ def _change(cluster: Path | None, wish: Wish, key: Path | None, wait: float, *, 
     config = ClusterConfig.load(folder)
     _check(config)
     administrator = Administrator(config, key)
-    with _said_if_interrupted("whether the change was ordered is not known"):
+    with _said_if_interrupted("whether the change was ordered is not known; it can be for an hour from now"):
         following = asked(folder, lambda client: administrator.change(client, wish))
     with _said_if_interrupted("not waiting any longer; the change is ordered and goes on"):
         if not json:

@@ -22,7 +22,7 @@ from replog.interface import Said
 from replog.live.client import LogClient
 from replog.live.links import bind, is_here
 from replog.live.locks import FolderLock, Held
-from replog.membership import Change, Configuration, Link, Member, signed
+from replog.membership import VALID_US, Change, Configuration, Link, Member, signed
 from replog.quorum import byzantine_quorum
 from replog.roster import Roster, changes
 from replog.types import NodeId
@@ -94,7 +94,8 @@ class Administrator:
         before = enrolled(self._config)
         try:
             added = self._enroll(held, client.links, wish.add)
-            change = Change(held.epoch, held.f if wish.f is None else wish.f, tuple(wish.remove), added)
+            until = time.time_ns() // 1_000 + VALID_US
+            change = Change(held.epoch, held.f if wish.f is None else wish.f, tuple(wish.remove), added, until)
             following = await client.change(signed(self._signer.sign, self._config.cluster, change))
         except (ConfigError, OperationFailed):
             for node in {*enrolled(self._config)} - {*before}:

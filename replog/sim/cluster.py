@@ -23,7 +23,7 @@ from replog.client import ClientCore, Done, Failed
 from replog.codec import Domain, digest_of
 from replog.core import Command, ProtocolSpec
 from replog.keys import Ed25519Signer, Ed25519Verifier, HashSigner, Signer, Verifier
-from replog.membership import ADMIN, Change, Configuration, Member, genesis, signed
+from replog.membership import ADMIN, VALID_US, Change, Configuration, Member, genesis, signed
 from replog.meters import Meter, MeteredSigner, MeteredVerifier
 from replog.node import Plug, SavedState, Wrap, build
 from replog.replica import Replica
@@ -34,7 +34,7 @@ from replog.sim.inbox import SHARES
 from replog.sim.network import LAN, Network, NetworkModel
 from replog.sim.node import SimNode
 from replog.sim.process import Cores, Process
-from replog.sim.world import World
+from replog.sim.world import EPOCH_US, World
 from replog.statemachine import StateMachine
 from replog.trace import Recorder
 from replog.turns import Turns
@@ -197,7 +197,8 @@ class SimCluster:
         """Submit a change of the present members, signed by the administrator. Gives its timestamp."""
         present = self.configuration
         added = tuple(self.member(node) for node in add)
-        change = Change(present.epoch, present.f if f is None else f, tuple(remove), added)
+        until = EPOCH_US + self.now + VALID_US
+        change = Change(present.epoch, present.f if f is None else f, tuple(remove), added, until)
         return self.client(client).change(signed(self._keys.signer(ADMIN).sign, self.domain.cluster, change), on_done)
 
     @property

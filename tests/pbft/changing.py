@@ -15,10 +15,20 @@ from pbft.epochs import Epochs
 from pbft.messages import MESSAGES, InEpoch
 from pbft.outsider import Outsider
 from replog.core import Setup
-from replog.membership import ADMIN, Change, Configuration, Link, Member, MembershipRules, genesis, signed
+from replog.membership import (
+    ADMIN,
+    VALID_US,
+    Change,
+    Configuration,
+    Link,
+    Member,
+    MembershipRules,
+    genesis,
+    signed,
+)
 from replog.statemachine import decode_outcome
 from replog.types import MEMBERSHIP, Request, SessionKey, Submit
-from tests.pbft.harness import DOMAIN, SECOND, SMALL, Cluster, secret
+from tests.pbft.harness import DOMAIN, EPOCH_US, SECOND, SMALL, Cluster, secret
 from tests.plug import Disk
 
 ROOM = 12
@@ -121,6 +131,7 @@ class Changing(Cluster):
             present.f if f is None else f,
             tuple(remove),
             tuple(member(node) for node in add),
+            EPOCH_US + self.now + VALID_US,
         )
         sign = self.signers[signer if signer is not None else ADMIN].sign
         operation = signed(sign, DOMAIN.cluster, change)

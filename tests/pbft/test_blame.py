@@ -14,6 +14,7 @@ from pbft import messages as m
 from pbft.blame import Blame, Transcript, blame
 from pbft.evidence import NotProven, convict
 from pbft.statements import contradiction
+from replog.codec import Domain
 from replog.core import Accuse, Persist, Received, Timeout
 from tests.pbft import forge
 from tests.pbft.forks import Fork
@@ -118,6 +119,33 @@ def test_the_side_of_the_lower_view_needs_the_new_views_of_the_other() -> None:
     assert not alone.culprits
     shown = [record for record in archived(cluster, 2) if isinstance(record, m.NewView)]
     assert set(inquiry(cluster, 0, other, shown).culprits) == {1, 3}
+
+
+def test_a_fork_that_names_f_liars_alone_is_not_explained() -> None:
+    """One more is not convicted by what is shown: its VIEW-CHANGE in the NEW-VIEW is spoilt."""
+    cluster = fork_over_views()
+    other = certificate(cluster, 2)
+    (shown,) = (record for record in archived(cluster, 2) if isinstance(record, m.NewView))
+    spoilt = [replace(part, signature=b"") if part.replica == 3 else part for part in shown.view_changes]
+    found = inquiry(cluster, 0, other, [replace(shown, view_changes=spoilt)])
+    assert set(found.culprits) == {1}
+    assert not found.enough
+
+
+def test_sides_that_end_an_epoch_differently_are_told_where_to_look() -> None:
+    """A fork over an epoch's end: the same seq is of another epoch on either side."""
+    cluster = fork_over_views()
+    worn = [m.InEpoch(1, record) for record in archived(cluster, 2)]
+    for archive, domain, epochs in (
+        (worn, DOMAIN, ("in epoch 1", "of epoch 0")),
+        (archived(cluster, 2), Domain(DOMAIN.cluster, 1, b"x" * 32), ("in epoch 0", "of epoch 1")),
+    ):
+        transcript = Transcript.of(archive, domain.epoch)
+        words = "the archive has seq 1 {}, the certificate is {}: the sides parted before".format(*epochs)
+        with pytest.raises(NotProven, match=words):
+            blame(transcript, certificate(cluster, 0), domain, cluster.verifier, (4, 1))
+    with pytest.raises(NotProven, match="no commit certificate for seq 1; it covers no seq"):
+        blame(Transcript(), certificate(cluster, 0), DOMAIN, cluster.verifier, (4, 1))
 
 
 def test_x6_what_proves_nothing_is_passed_by_and_counted() -> None:

@@ -185,6 +185,18 @@ def test_what_cannot_be_read_is_passed_by_and_counted(
     assert run(capsys, "evidence", "blame", archive, file)[:1] == (1,)
 
 
+def test_an_archive_of_another_cluster_blames_nobody(
+    over_views: tuple[ClusterConfig, Fork], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, fork = over_views
+    file, archive = shown(config, 0, fork.seq, capsys), config.node_folder(2) / "archive"
+    (segment,) = segments(archive)
+    segment.write_bytes(segment.read_bytes().replace(config.cluster.encode(), b"0" * 32, 1))
+    code, out, _ = run(capsys, "evidence", "blame", archive, file)
+    assert (code, out.count("\n")) == (1, 1)
+    assert f"the archive is of cluster {'0' * 32}, not of {config.cluster}" in out
+
+
 def test_under_macs_it_says_that_none_can_be_proved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = create_cluster(tmp_path / "macs", "pbft", f=1, options={"auth": "macs"})
     asked = ["evidence", "certificate", 1, "--node", 0, "--cluster", config.folder]

@@ -69,6 +69,10 @@ def test_p39_clients_want_a_weak_quorum_and_a_quorum_for_what_is_not_decided(
         ({"robust": "yes"}, ["robust\n", "must be true, false, or a list of measures, each once: heartbeat, floor"]),
         ({"robust": ["hearbeat"]}, ["robust\n", "['hearbeat']", "a list of measures, each once: heartbeat, floor"]),
         ({"robust": ["floor", "floor"]}, ["['floor', 'floor']", "each once"]),
+        (
+            {"robust": ["rotation"], "view_length_us": 499_999},
+            ["must be at least view_timeout_us / 2 (view_length_us = 499999, view_timeout_us = 1000000)"],
+        ),
         ({"in_flight_max": 257}, ["in_flight_max = 257", "log_window = 256"]),
     ],
 )
@@ -77,6 +81,13 @@ def test_a_wrong_option_is_refused_by_name(given: dict[str, Any], words: list[st
         SPEC.options(given)
     for word in words:
         assert word in str(refusal.value)
+
+
+def test_how_long_a_view_lasts_matters_where_it_is_measured_alone() -> None:
+    given = {"view_timeout_us": 200_000_000, "view_timeout_cap_us": 200_000_000}
+    for robust in (False, ["floor"]):
+        assert SPEC.options({**given, "robust": robust}).view_length_us == 60_000_000
+    SPEC.options({"robust": True, "view_length_us": 500_000})
 
 
 def test_options_cannot_be_changed_later() -> None:

@@ -17,9 +17,9 @@ from pbft.evidence import NotProven, convict
 from pbft.memory import PLACES_MAX, REACH, STRAYS_MAX, WAITING_MAX
 from pbft.notary import ACCUSATIONS_MAX
 from pbft.statements import HIDES
-from pbft.witness import VIEWS_MAX
+from pbft.witness import SHOWINGS_MAX, VIEWS_MAX
 from replog import evidence
-from replog.core import Accuse, Effect, Received, Setup
+from replog.core import Accuse, Command, Effect, Received, Setup
 from replog.evidence import Pin
 from replog.types import Request, Submit
 from tests.pbft import forge
@@ -322,6 +322,51 @@ def test_p16_what_a_replica_has_accepted_counts_after_a_restart_too() -> None:
     assert {(accuser, said.culprit) for accuser, said in cluster.accusations} == {(1, voter)}
 
 
+def test_p16_a_pre_prepare_of_an_earlier_view_counts_after_a_restart_too() -> None:
+    """Its slot is that of a later view: only the record on the disk tells what the primary had said."""
+    cluster = Cluster()
+    cluster.blocked = lambda packet: isinstance(packet.message, (m.Prepare, m.Commit))
+    first, second = (forge.pre_prepare(cluster, 0, 1, [cluster.request(client, 1)]) for client in ("ann", "bob"))
+    hear(cluster, 2, 0, first)
+    for node in range(4):
+        cluster.step(node, Command("step-down", {}))
+    cluster.settle()
+    assert cluster.views() == [1] * 4
+    cluster.restart(2)
+    hear(cluster, 2, 1, m.Testimony([replace(second, requests=[])]))
+    cluster.run(SECOND)
+    told = [(said.culprit, said.kind) for accuser, said in cluster.accusations if accuser == 2]
+    assert told == [(0, "two-pre-prepares")]
+
+
+def test_p17_what_a_quorum_has_committed_to_is_held_against_votes_at_once() -> None:
+    """Replica 3 has heard no word of the primary: its certificate is what it believes there."""
+    cluster = Cluster()
+    cluster.blocked = lambda packet: packet.to == 3 or packet.sender == 2
+    cluster.submit("ann", 1)
+    cluster.settle()
+    slot = cluster.core(1).ordering.slots[1]
+    assert slot.digest is not None
+    assert slot.body is not None
+    hear(cluster, 1, 2, forge.commit(cluster, 2, 0, 1, slot.digest))
+    hear(cluster, 3, 2, forge.commit(cluster, 2, 0, 1, TWO))
+    cluster.heal()
+    proof = forge.committed(cluster, 0, 1, slot.digest, [0, 1, 3])
+    hear(cluster, 3, 0, m.Committed(proof, slot.body.time, slot.body.raws))
+    cluster.settle()
+    assert (1, 2, "two-commits") in {(accuser, said.culprit, said.kind) for accuser, said in cluster.accusations}
+
+
+def test_p36_a_word_is_shown_so_often_and_no_more() -> None:
+    """However much comes at that place, its doubt is not repeated for ever."""
+    cluster = Cluster()
+    witness, word = cluster.core(1).notary.witness, forge.commit(cluster, 3, 9, 1, ONE)
+    place = ("phases", 9, 1)
+    shown = [witness._may_show(word, place, 3) for _ in range(10)]
+    assert shown == [True] * SHOWINGS_MAX + [False] * (10 - SHOWINGS_MAX)
+    assert witness._may_show(forge.commit(cluster, 3, 9, 2, ONE), ("phases", 9, 2), 3), "another is"
+
+
 def test_strays_that_are_shown_are_bounded() -> None:
     cluster = Cluster()
     for seq in range(1, 2 * WAITING_MAX):
@@ -455,6 +500,16 @@ def test_4_4_a_new_view_whose_o_does_not_follow_from_v_convicts_its_primary() ->
     assert "O is not what follows from V" in verdict(cluster, cluster.accusations[0][1])
     right = Accuse(1, "flawed-new-view", forge.new_view(cluster, 1, parts, [(1, ONE)]))
     assert not verdict(cluster, right)
+
+
+def test_4_4_a_new_view_by_another_than_its_primary_convicts_whoever_signed_it() -> None:
+    """Right in all else: it does not say whose it is."""
+    cluster = Cluster()
+    parts = [forge.view_change(cluster, node, 1) for node in (0, 1, 2)]
+    message = forge.new_view(cluster, 1, parts, [])
+    other = replace(message, signature=forge.sign(cluster, 2, "new-view", (1, m.new_view_digest(message))))
+    assert not verdict(cluster, Accuse(1, "flawed-new-view", message))
+    assert "node 1 is its primary" in verdict(cluster, Accuse(2, "flawed-new-view", other))
 
 
 def test_p32_a_client_with_two_requests_under_one_timestamp_is_convicted() -> None:

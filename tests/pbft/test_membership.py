@@ -9,12 +9,13 @@ import pytest
 
 from pbft import SPEC
 from pbft import messages as m
+from pbft.lineage import certificate_of, certified
 from pbft.messages import MESSAGES, InEpoch
 from pbft.outsider import Role
 from pbft.statements import signed_part
 from replog.apps.kv import KeyValue
 from replog.codec import Domain
-from replog.core import Command, Note
+from replog.core import Command, Note, Saved
 from replog.errors import OperationFailed
 from replog.membership import ConfigurationAnswer, ConfigurationQuestion, Link
 from replog.types import Submit
@@ -306,6 +307,44 @@ def test_nothing_is_said_in_an_epoch_before_its_first_state_is_on_disk() -> None
     assert len([digest for view, digest in votes if view == 0]) == 1, "one vote in one place, and not none"
 
 
+def test_an_older_state_on_disk_ends_no_epoch() -> None:
+    """P16: the boundary is stable, and what is saved is the checkpoint before."""
+    cluster = Changing(4)
+    cluster.add(4)
+    cluster.autosave = False
+    cluster.change(add=[4])
+    cluster.run(3 * SECOND)
+    core = cluster.core(2)
+    assert core.ends == core.checkpoints.stable.seq == 12
+    older, boundary = [state for state in cluster.servers[2].saves if state.index in (8, 12)]
+    for state, epoch in ((older, 0), (boundary, 1)):
+        cluster.disks[2].save(state)
+        cluster.step(2, Saved(state.index))
+        assert cluster.plug(2).epoch == epoch
+
+
+@pytest.mark.parametrize("auth", AUTHS)
+def test_who_joins_votes_only_once_its_state_is_on_disk(auth: str) -> None:
+    """P16: also where the state was in place before it was told that it is a member."""
+    cluster = Changing(4, settings(auth))
+    cluster.add(4)
+    cluster.autosave = False
+    cluster.change(add=[4])
+    assert cluster.run(20 * SECOND, until=lambda: cluster.outsider(4).index == 12), cluster.standing()
+    for node in range(4):
+        cluster.save(node)
+    behind = lambda: cluster.outsider(4).role is Role.BEHIND  # noqa: E731
+    assert cluster.run(20 * SECOND, until=behind), cluster.standing()
+    cluster.run(2 * SECOND)
+    assert cluster.plug(4).lineage.latest.epoch == 1
+    assert behind()
+    cluster.autosave = True
+    cluster.save(4)
+    assert cluster.run(20 * SECOND, until=lambda: cluster.reached(1)), cluster.standing()
+    cluster.work(2)
+    agreed(cluster)
+
+
 def other_pre_prepare(cluster: Changing, seq: int) -> m.PrePrepare:
     """By the primary of view 0 of epoch 1, of another batch than it has told the others."""
     batch = m.Batch(cluster.now + EPOCH_US, [cluster.request("ann", 1)])
@@ -519,6 +558,58 @@ def test_strangers_are_not_heard() -> None:
     assert not [sent for sent in cluster.sent if 4 in sent.to]
 
 
+def test_strangers_are_told_no_part_of_the_state_and_keep_no_words_here() -> None:
+    """Who never was a member, and is to be none."""
+    cluster = Changing(4)
+    cluster.work(5)
+    core, stranger, before = cluster.core(1), 9, len(cluster.sent)
+    vote = m.Prepare(0, 13, b"x" * 32, stranger, b"")
+    for message in (m.FetchPart(core.checkpoints.stable.seq, 1), InEpoch(1, vote), m.Prepare(0, 6, b"x" * 32, 9, b"")):
+        known = len(cluster.rules(1))
+        cluster.step(1, received(stranger, message))
+        assert ["neither a member" in rule for rule in cluster.rules(1)[known:]] == [True], message
+    assert not [sent for sent in cluster.sent[before:] if stranger in sent.to]
+    cluster.step(1, received(2, m.FetchPart(core.checkpoints.stable.seq, 1)))
+    assert [sent.to for sent in cluster.sent[before:] if isinstance(sent.message, m.PartData)] == [(2,)]
+
+
+def test_an_accusation_names_the_epoch_in_which_it_was_said() -> None:
+    """In no other does its file prove anything."""
+    cluster = Changing(4)
+    cluster.add(4)
+    cluster.become(add=[4])
+    core = cluster.core(1)
+    for digest in (b"x" * 32, b"y" * 32):
+        signature = cluster.core(3).notary.sign("commit", (0, core.executed + 1, digest, 3))
+        cluster.inject(3, 1, InEpoch(1, m.Commit(0, core.executed + 1, digest, 3, signature)))
+    cluster.settle()
+    begins = cluster.plug(1).lineage.begins(1)[1]
+    told = {(charge.culprit, charge.epoch, charge.begins) for node, charge in cluster.accusations if node == 1}
+    assert told == {(3, 1, begins)}
+
+
+def test_what_nobody_has_signed_ends_no_epoch() -> None:
+    """The state before all has a proof without votes: no certificate of it leads anywhere."""
+    certificate = certificate_of(m.GENESIS)
+    with pytest.raises(ValueError, match="epoch 0 begins at 1"):
+        certified(DOMAIN, Changing(4).verifier, Changing(4).genesis, certificate)
+
+
+def test_the_word_of_strangers_about_a_link_counts_for_nothing() -> None:
+    """P43: under MACs those alone who were members of the epoch that it ends can know."""
+    cluster = Changing(4, settings("macs"))
+    cluster.add(4)
+    cluster.isolate(3)
+    cluster.become(add=[4], nodes=[0, 1, 2])
+    lineage = cluster.plug(3).lineage
+    answer = ConfigurationAnswer(0, tuple(cluster.plug(0).lineage.links))
+    for sender in (4, 8, 9, 2):
+        assert lineage.hear(sender, answer) == ""
+        assert lineage.latest.epoch == 0
+    lineage.hear(1, answer)
+    assert lineage.latest.epoch == 1
+
+
 @pytest.mark.parametrize("auth", AUTHS)
 def test_forged_links_are_refused(auth: str) -> None:
     """P41, P43: neither a proof of too few, nor another path, nor one liar's word moves a replica that is behind."""
@@ -529,8 +620,6 @@ def test_forged_links_are_refused(auth: str) -> None:
     (link,) = cluster.plug(0).lineage.links
     proof = cluster.plug(0).lineage.proof(0)
     plug = cluster.plug(3)
-    from pbft.lineage import certificate_of
-
     lies = [
         Link(certificate_of(replace(proof, digest=b"y" * 32)), link.path),
         Link(certificate_of(replace(proof, seq=proof.seq + 4)), link.path),

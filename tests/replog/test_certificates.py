@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from replog.certificates import Authority, link_name, load_signer, peer_of, tls_context, write_new
+from replog import certificates
+from replog.certificates import Authority, identity_of, link_name, load_signer, peer_of, tls_context, write_new
 from replog.errors import ConfigError
 
 CLUSTER = "ab" * 16
@@ -100,6 +102,32 @@ def test_a_member_cannot_make_certificates(authority: Authority, tmp_path: Path)
     authority.enroll(tmp_path / "node-0", 0)
     certificate = x509.load_pem_x509_certificate((tmp_path / "node-0" / "tls.pem").read_bytes())
     assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+
+
+KEY = "11" * 32
+
+
+def test_a_certificate_of_another_use_is_none_of_an_identity(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the same authority, in the same name: what is made for links binds no key that signs statements."""
+    root = (tmp_path / "ca.pem").read_text()
+    assert identity_of(authority.certify(0, KEY, 4, 1), root, CLUSTER).who == 0
+    monkeypatch.setattr(certificates, "EVIDENCE", ExtendedKeyUsageOID.CLIENT_AUTH)
+    link = authority.certify(0, KEY, 4, 1)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="not of an identity of cluster"):
+        identity_of(link, root, CLUSTER)
+
+
+def test_who_is_no_authority_certifies_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signed by itself, but not for signing certificates."""
+    plain = x509.BasicConstraints(ca=False, path_length=None)
+    monkeypatch.setattr(x509, "BasicConstraints", lambda **_: plain)
+    pem = Authority.make(tmp_path, CLUSTER).certify(0, KEY, 4, 1)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="none of an authority"):
+        identity_of(pem, (tmp_path / "ca.pem").read_text(), CLUSTER)
 
 
 def san(*names: str) -> dict[str, object]:

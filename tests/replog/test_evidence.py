@@ -17,6 +17,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pbft import SPEC
+from pbft.messages import MESSAGES as PBFT
 from pbft.messages import Commit, CommitProof, NewView, Prepare, PrePrepare, Vote, new_view_digest
 from replog import cli, evidence
 from replog.archive import Archive, read, segments
@@ -92,6 +94,14 @@ def test_it_can_be_pinned_to_an_authority_or_a_cluster(config: ClusterConfig, ot
     assert "not of" in why(data, Pin(config=other))
 
 
+def test_a_pin_is_of_a_protocol_too(config: ClusterConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that signs the same words: an id of a cluster is not enough."""
+    data = changed(made(config, lie(config)), protocol="other")
+    monkeypatch.setattr(evidence.protocols, "find", lambda name: SPEC)
+    assert verify(parse(data)).culprit == 0
+    assert f"of cluster {config.cluster} (other), not of {config.cluster} (pbft)" in why(data, Pin(config=config))
+
+
 def test_a_message_that_is_wrong_in_itself_takes_all_members(config: ClusterConfig) -> None:
     data = made(config, bad_new_view(config))
     file = json.loads(data)
@@ -159,6 +169,32 @@ def signed_by(key: Ed25519Signer, config: ClusterConfig, node: int) -> Accuse:
     fields = [(0, 7, digest, node) for digest in (ONE, TWO)]
     said = [Prepare(0, 7, each[2], node, key.sign(domain.statement("prepare", each))) for each in fields]
     return Accuse(node, "two-prepares", *said, "0.7")
+
+
+def test_a_certificate_of_another_key_than_the_cluster_has_proves_nothing(config: ClusterConfig) -> None:
+    """By whoever has stolen the authority's key."""
+    authority, mine = Authority.load(config.folder, config.cluster), Ed25519Signer(b"f" * 32)
+    odd = authority.certify(0, mine.public.hex(), config.n, config.f)
+    for accusation in (lie(config), signed_by(mine, config, 0)):
+        data = changed(made(config, accusation), certificates=[odd])
+        assert "of another key than cluster.toml has" in why(data, Pin(config=config))
+
+
+def test_certificates_tell_one_size_of_the_cluster(config: ClusterConfig) -> None:
+    """What is wrong in itself rests on n and f."""
+    data, key = made(config, lie(config)), load_signer(config.node_folder(1)).public.hex()
+    odd = Authority.load(config.folder, config.cluster).certify(1, key, 7, 2)
+    assert "do not fit together" in why(changed(data, certificates=[*json.loads(data)["certificates"], odd]))
+
+
+def test_a_statement_has_one_encoding(config: ClusterConfig) -> None:
+    """The same words in longer bytes are no second statement, and no file of another name."""
+    data = made(config, lie(config))
+    first, second = (base64.b64decode(text) for text in json.loads(data)["statements"])
+    longer = first.replace(b"\x00\x07", b"\x00\xcc\x07", 1)
+    assert PBFT.decode(longer) == PBFT.decode(first), "view 0, seq 7"
+    statements = [base64.b64encode(raw).decode() for raw in (longer, second)]
+    assert "canonical encoding" in why(changed(data, statements=statements))
 
 
 def test_who_joined_later_is_known_by_no_authority_that_a_file_brings(tmp_path: Path) -> None:

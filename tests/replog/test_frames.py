@@ -36,6 +36,7 @@ class World:
     """A folder with keys, also of those that join, and what a quorum of each epoch has signed at its end."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
         self.config: ClusterConfig = create_cluster(folder / "c", "pbft", f=1)
         self.origin = Origin.of(self.config)
         authority = Authority.load(self.config.folder, self.config.cluster)
@@ -179,6 +180,33 @@ def test_a_liar_of_a_later_epoch_is_convicted_by_the_links_of_its_side(tmp_path:
     file = world.file(forged(world, 1, state), state, link)
     for pin in world.pins:
         assert proved(file, pin).culprit == 1
+
+
+def test_links_begin_with_the_first_members_that_are_certified(tmp_path: Path) -> None:
+    """A forger's own first members lead to the true ones, and to one more whose key is the forger's."""
+    world, forger = World(tmp_path / "true"), World(tmp_path / "forged")
+    forger.domain = world.domain  # type: ignore[method-assign]
+    mixed = world.configuration(1, 0, 1, 2, 3, 4)
+    mixed = msgspec.structs.replace(mixed, members=(*mixed.members[:4], forger.members[4]))
+    link, begins = forger.link(forger.config.genesis, mixed)
+    file = world.file(forged(forger, 4, begins), begins, link)
+    for pin in world.pins[:2]:
+        framed = msgspec.structs.replace(file, genesis=forger.config.genesis)
+        assert "first members in the file are not those of its certificates" in why_not(framed, pin)
+    for pin in world.pins:
+        assert "do not lead to epoch 1" in why_not(file, pin)
+
+
+def test_a_certificate_of_another_key_than_the_links_prove_is_no_part_of_a_proof(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    link, state = world.link(world.config.genesis, world.configuration(1, 0, 1, 2, 3, 4))
+    file = world.file(forged(world, 1, state), state, link)
+    key = world.members[5].public_key.hex()
+    odd = Authority.load(world.config.folder, world.config.cluster).certify(4, key, 4, 1)
+    file = msgspec.structs.replace(file, certificates=[*file.certificates, odd])
+    for pin in world.pins[:2]:
+        assert "another key of a member of epoch 1 than the links prove" in why_not(file, pin)
+    assert proved(file, world.pins[2]).culprit == 1, "who has the cluster's folder asks no certificate"
 
 
 def test_a_file_against_who_joined_stands_alone(tmp_path: Path) -> None:

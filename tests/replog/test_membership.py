@@ -25,6 +25,8 @@ from replog.membership import (
     EPOCHS_MAX,
     IDS_MAX,
     RECORD_KEY,
+    VALID_MAX_US,
+    VALID_US,
     Change,
     Configuration,
     Link,
@@ -32,6 +34,7 @@ from replog.membership import (
     Membership,
     MembershipRules,
     Refused,
+    SignedChange,
     changed,
     encode_membership,
     follow,
@@ -48,6 +51,7 @@ CLUSTER = "c" * 32
 SECRET = b"the administrator's secret"
 SIGNER = HashSigner(SECRET)
 INTERVAL, WINDOW = 8, 16
+NOW = 1
 ADD = Counter.operation("add")
 
 
@@ -62,8 +66,8 @@ def member(node: int) -> Member:
 RULES = MembershipRules(genesis(1, map(member, range(4))), CLUSTER, HashVerifier({ADMIN: SECRET}), boundary)
 
 
-def of(change: Change, secret: bytes = SECRET, cluster: str = CLUSTER) -> bytes:
-    return signed(HashSigner(secret).sign, cluster, change)
+def of(change: Change, secret: bytes = SECRET, cluster: str = CLUSTER, until: int = NOW + VALID_US) -> bytes:
+    return signed(HashSigner(secret).sign, cluster, msgspec.structs.replace(change, until=until))
 
 
 REPLACE = Change(0, 1, (2,), (member(4),))
@@ -71,19 +75,19 @@ REPLACE = Change(0, 1, (2,), (member(4),))
 
 class TestRules:
     def test_a_change_makes_the_next_configuration_after_the_boundary(self) -> None:
-        after = changed(RULES.beginning, 5, of(REPLACE), RULES)
+        after = changed(RULES.beginning, 5, NOW, of(REPLACE), RULES)
         assert after.held == RULES.genesis
         assert after.following == Configuration(1, 25, 1, tuple(map(member, (0, 1, 3, 4))), 5)
 
     def test_which_configuration_holds_is_said_by_the_record(self) -> None:
-        after = changed(RULES.beginning, 5, of(REPLACE), RULES)
+        after = changed(RULES.beginning, 5, NOW, of(REPLACE), RULES)
         assert [after.at(seq).epoch for seq in (1, 24, 25, 1000)] == [0, 0, 1, 1]
         assert [after.boundary(epoch) for epoch in (0, 1, 2)] == [24, None, None]
 
     def test_the_record_moves_on_with_the_next_change(self) -> None:
-        first = changed(RULES.beginning, 5, of(REPLACE), RULES)
+        first = changed(RULES.beginning, 5, NOW, of(REPLACE), RULES)
         grow = Change(1, 2, (), tuple(map(member, (5, 6, 7))))
-        second = changed(first, 25, of(grow), RULES)
+        second = changed(first, 25, NOW, of(grow), RULES)
         assert second.held == first.following
         assert second.following is not None
         assert (second.following.epoch, second.following.first, second.following.f) == (2, 49, 2)
@@ -119,41 +123,63 @@ class TestRules:
     )
     def test_what_is_refused(self, change: Change, rule: str) -> None:
         with pytest.raises(Refused, match=rule):
-            changed(RULES.beginning, 5, of(change), RULES)
+            changed(RULES.beginning, 5, NOW, of(change), RULES)
 
     def test_a_change_waits_for_the_one_before(self) -> None:
-        after = changed(RULES.beginning, 5, of(REPLACE), RULES)
+        after = changed(RULES.beginning, 5, NOW, of(REPLACE), RULES)
         for seq in (6, 24):
             with pytest.raises(Refused, match="pending: epoch 1 begins after index 24"):
-                changed(after, seq, of(Change(0, 1, (), (member(5),))), RULES)
+                changed(after, seq, NOW, of(Change(0, 1, (), (member(5),))), RULES)
         with pytest.raises(Refused, match="is for epoch 0, the present one is 1"):
-            changed(after, 25, of(REPLACE), RULES)
+            changed(after, 25, NOW, of(REPLACE), RULES)
 
     @pytest.mark.parametrize("bad", [of(REPLACE, b"a client's"), of(REPLACE, cluster="d" * 32)])
     def test_the_administrator_alone_changes_members(self, bad: bytes) -> None:
         with pytest.raises(Refused, match="signature is not the administrator's"):
-            changed(RULES.beginning, 5, bad, RULES)
+            changed(RULES.beginning, 5, NOW, bad, RULES)
         with pytest.raises(Refused, match="no administrator's key"):
-            changed(RULES.beginning, 5, of(REPLACE), replace(RULES, verifier=HashVerifier({})))
+            changed(RULES.beginning, 5, NOW, of(REPLACE), replace(RULES, verifier=HashVerifier({})))
+
+    def test_a_change_expires(self) -> None:
+        """Whoever heard one that came to nothing can bring it again, as long as the epoch lasts."""
+        at = 1_700_000_000_000_000
+        for until in (at, at + VALID_US, at + VALID_MAX_US):
+            assert changed(RULES.beginning, 5, at, of(REPLACE, until=until), RULES).following is not None
+        for until, rule in (
+            (at - 1, "expired 1 s ago by the cluster's clock; make it anew"),
+            (at - 90_000_000, "expired 90 s ago"),
+            (0, "expired 1700000000 s ago"),
+            (at + VALID_MAX_US + 1, "valid for 86401 s from now by the cluster's clock, at most 86400 s are"),
+            (2**62, "compare the clock where it was signed"),
+        ):
+            with pytest.raises(Refused, match=rule):
+                changed(RULES.beginning, 5, at, of(REPLACE, until=until), RULES)
+
+    def test_how_long_a_change_is_valid_is_signed(self) -> None:
+        signed_change = msgspec.msgpack.decode(of(REPLACE, until=NOW), type=SignedChange)
+        longer = msgspec.structs.replace(signed_change.change, until=NOW + VALID_US)
+        raw = msgspec.msgpack.encode(SignedChange(longer, signed_change.signature))
+        with pytest.raises(Refused, match="signature is not the administrator's"):
+            changed(RULES.beginning, 5, NOW, raw, RULES)
 
     @given(st.binary(max_size=60))
     def test_nonsense_is_refused(self, data: bytes) -> None:
         with pytest.raises(Refused, match="no signed change"):
-            changed(RULES.beginning, 5, data, RULES)
+            changed(RULES.beginning, 5, NOW, data, RULES)
 
     def test_epochs_and_ids_end(self) -> None:
         held = msgspec.structs.replace(RULES.genesis, epoch=EPOCHS_MAX)
         with pytest.raises(Refused, match="epoch 256 is the last"):
-            changed(Membership(held, None), 5, of(Change(EPOCHS_MAX, 1, (2,), (member(4),))), RULES)
+            changed(Membership(held, None), 5, NOW, of(Change(EPOCHS_MAX, 1, (2,), (member(4),))), RULES)
         record = Membership(msgspec.structs.replace(RULES.genesis, next_id=IDS_MAX - 1), None)
-        changed(record, 5, of(Change(0, 1, (), (member(IDS_MAX - 1),))), RULES)
+        changed(record, 5, NOW, of(Change(0, 1, (), (member(IDS_MAX - 1),))), RULES)
         with pytest.raises(Refused, match="1 ids are left"):
-            changed(record, 5, of(Change(0, 1, (), (member(IDS_MAX - 1), member(5)))), RULES)
+            changed(record, 5, NOW, of(Change(0, 1, (), (member(IDS_MAX - 1), member(5)))), RULES)
 
     def test_the_record_stays_of_one_piece(self) -> None:
         many = tuple(Member(n, "h" * 255, n, digest_of(b"%d" % n)) for n in range(4, 250))
         with pytest.raises(Refused, match="bytes in the replicated state"):
-            changed(RULES.beginning, 5, of(Change(0, 1, (), many)), RULES)
+            changed(RULES.beginning, 5, NOW, of(Change(0, 1, (), many)), RULES)
 
     def test_one_that_has_the_state_stays(self) -> None:
         """Of the quorum at the boundary, without its liars and those that leave, one is left."""
@@ -164,12 +190,12 @@ class TestRules:
     def test_as_many_may_fail_as_the_next_epoch_stands(self) -> None:
         """Of the three that certify the boundary: the next epoch's f may be among them."""
         joining = tuple(member(node) for node in range(4, 10))
-        grown = changed(RULES.beginning, 5, of(Change(0, 2, (), joining[:3])), RULES)
+        grown = changed(RULES.beginning, 5, NOW, of(Change(0, 2, (), joining[:3])), RULES)
         assert (grown.at(25).n, grown.at(25).f) == (7, 2)
         with pytest.raises(Refused, match=r"remove = \[0\]: one change of n = 4, f = 1 to f = 2 removes at most 0,"):
-            changed(RULES.beginning, 5, of(Change(0, 2, (0,), joining[:4])), RULES)
+            changed(RULES.beginning, 5, NOW, of(Change(0, 2, (0,), joining[:4])), RULES)
         with pytest.raises(Refused, match="f = 3: of n = 4, f = 1 one change goes to f = 2 at most"):
-            changed(RULES.beginning, 5, of(Change(0, 3, (), joining)), RULES)
+            changed(RULES.beginning, 5, NOW, of(Change(0, 3, (), joining)), RULES)
 
 
 def change_request(timestamp: int, *operations: bytes, flags: int = MEMBERSHIP) -> Request:
@@ -189,6 +215,13 @@ class TestExecutor:
         value = outcome(executor, change_request(1, of(REPLACE)))
         assert msgspec.convert(value, Configuration) == executor.configuration_at(25)
         assert executor.boundary(0) == 24
+
+    def test_a_change_that_waited_too_long_is_refused_by_agreed_time(self) -> None:
+        executor = Executor(Counter(), rules=RULES)
+        executor.apply(1, [request(1, ADD)], NOW + VALID_US, SEED)
+        with pytest.raises(OperationFailed, match="expired 1 s ago"):
+            outcome(executor, change_request(1, of(REPLACE)))
+        assert executor.members == RULES.beginning
 
     def test_a_refusal_is_an_outcome_and_changes_nothing(self) -> None:
         executor = Executor(Counter(), rules=RULES)

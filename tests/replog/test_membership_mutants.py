@@ -112,6 +112,12 @@ def broken() -> Iterator[Broken]:
     )
     yield Broken(
         membership,
+        "_check_valid",
+        nothing,
+        [RULES.test_a_change_expires, EXECUTOR.test_a_change_that_waited_too_long_is_refused_by_agreed_time],
+    )
+    yield Broken(
+        membership,
         "_check_distinct",
         nothing,
         [

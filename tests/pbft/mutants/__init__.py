@@ -59,6 +59,7 @@ FILES = {
     "ke": "replog/test_keys",
     "so": "replog/test_storage",
     "ef": "replog/test_evidence",
+    "ce": "replog/test_certificates",
     "fr": "replog/test_frames",
     "rs": "replog/test_request",
     "qu": "replog/test_quorum",

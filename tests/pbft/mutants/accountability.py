@@ -8,6 +8,8 @@ import itertools
 from typing import Any
 
 import msgspec
+import pytest
+from cryptography import x509
 
 from pbft import messages as m
 from pbft.evidence import electorate
@@ -16,6 +18,7 @@ from pbft.statements import TWO
 from pbft.witness import VIEWS_MAX
 from replog import certificates
 from replog.codec import Domain
+from replog.core import Accuse
 from replog.types import Message
 from tests.pbft.mutants import mutant, returns
 
@@ -76,7 +79,23 @@ returns("begins_with_any_epoch", True, "membership.is_first", "fr a_later_config
 returns("believes_any_authority", None, "Pin.check", "ef who_joined_later_is_known_by_no_authority")
 
 
-@mutant("Pin.keys", "ef who_joined_later_is_known_by_no_authority")
+returns("begins_with_members_of_its_own", None, "Pin.check_first", "fr links_begin_with_the_first_members")
+
+
+@mutant("Pin.keys", "ef a_certificate_of_another_key_than_the_cluster_has")
+def overlooks_certificates_of_other_keys(right: Any, self: Any, config: Any, certified: Any) -> Any:
+    return right(self, config, {})
+
+
+@mutant("certificates._identity_of", "ce a_certificate_of_another_use_is_none")
+def takes_keys_of_any_use(right: Any, certificate: Any, root: Any, cluster: str) -> Any:
+    uses = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certificates, "EVIDENCE", next(iter(uses)))
+        return right(certificate, root, cluster)
+
+
+@mutant("Pin.keys", "ef who_joined_later_is_known_by_no")
 def believes_certificates_of_later_members(right: Any, self: Any, config: Any, certified: Any) -> Any:
     return certified | right(self, config, certified)
 
@@ -156,6 +175,34 @@ def remembers_the_latest_views(right: Any, self: Any, views: Any) -> None:
         del views[min(views)]
 
 
+@mutant("evidence._flaw_in_new_view", "ev a_new_view_by_another_than_its_primary")
+def anybody_begins_a_view(right: Any, culprit: Any, message: Any, notary: Any) -> str:
+    return str(right(notary.primary(message.view), message, notary))
+
+
+@mutant("Notary.accuse", "mb an_accusation_names_the_epoch")
+def accuses_in_no_epoch(right: Any, self: Any, *args: Any) -> Any:
+    return [
+        msgspec.structs.replace(effect, epoch=0, begins=b"") if isinstance(effect, Accuse) else effect
+        for effect in right(self, *args)
+    ]
+
+
+returns("keeps_to_itself_what_is_decided", [], "Witness._decide", "ev what_a_quorum_has_committed_to_is_held_against")
+
+
+@mutant("Witness._may_show", "ev a_word_is_shown_so_often_and_no_more")
+def repeats_itself_for_ever(right: Any, self: Any, message: Any, place: Any, signer: int) -> bool:
+    self._shown.clear()
+    return bool(right(self, message, place, signer))
+
+
+@mutant("Witness.recalled", "ev a_pre_prepare_of_an_earlier_view_counts_after")
+def forgets_what_earlier_primaries_said(right: Any, self: Any, record: Message) -> None:
+    if not isinstance(record, m.PrePrepare):
+        right(self, record)
+
+
 @mutant("evidence.convict", "ev the_key_of_a_member_under_another_id")
 def asks_for_the_key_alone(right: Any, charge: Any, domain: Domain, verifier: Any, members: Any = None) -> Any:
     known = electorate(members)
@@ -218,3 +265,9 @@ def looks_at_the_last_one_alone(right: Any, seq: int, said: Any) -> Any:
 @mutant("blame._runs", "bl the_window_has_gaps")
 def knows_no_gaps(right: Any, numbers: Any) -> Any:
     return [(numbers[0], numbers[-1])]
+
+
+@mutant("blame.blame", "bl a_fork_that_names_f_liars_alone")
+def f_liars_are_enough(right: Any, *args: Any) -> Any:
+    found = right(*args)
+    return dataclasses.replace(found, enough=bool(found.culprits))

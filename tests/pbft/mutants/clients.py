@@ -134,11 +134,13 @@ def waits_for_the_very_bytes(right: Any, self: Any, now: Any, batch: Any, result
 
 @mutant("Requests.executed", "li p32_a_request_that_its_client_gave_up_leaves_nobody_waiting")
 def waits_for_what_was_given_up(right: Any, self: Any, now: Any, batch: Any, results: Any) -> None:
-    shares, self._shares = self._shares, {}
-    self._shares = shares
-    for result in results:
-        self.proposed.discard((result.client, result.timestamp))
-        self.remove(result.client, result.timestamp)
+    """What was executed is removed, and nothing else."""
+    remove, done = self.remove, {(result.client, result.timestamp) for result in results}
+    self.remove = lambda *identity: remove(*identity) if identity in done else None
+    try:
+        right(self, now, batch, results)
+    finally:
+        del self.remove
 
 
 @mutant("Intake.second", "rq a_second_request_under_one_timestamp_changes_nothing")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
+from replog.core import Saved
 from tests.pbft.mutants import mutant, returns
 
 
@@ -142,6 +145,9 @@ def anybody_changes_the_members(right: Any, operation: bytes, rules: Any) -> Any
         return _decode_signed(operation).change
 
 
+returns("changes_never_expire", None, "membership._check_valid", "mm a_change_expires")
+
+
 @mutant("merkle._page_records", "mm another_record_put_beside_is_refused")
 def believes_any_page(right: Any, digest: bytes, part: bytes, depth: int) -> Any:
     from replog.merkle import _decode_records
@@ -193,3 +199,31 @@ def takes_its_view_along(right: Any, self: Any, configuration: Any, placed: Any,
         return right(self, configuration, placed, former)
     finally:
         self._make = make
+
+
+@mutant("Epochs._saved", "mb an_older_state_on_disk_ends_no_epoch")
+def turns_with_any_state_on_disk(right: Any, self: Any, event: Any) -> Any:
+    ends = getattr(self.core, "ends", None)
+    return right(self, event if ends is None else Saved(ends))
+
+
+@mutant("Epochs._come_in", "mb who_joins_votes_only_once_its_state_is_on_disk", "signatures")
+def comes_in_before_its_state_is_saved(right: Any, self: Any, core: Any) -> Any:
+    self._on_disk = core.index
+    return right(self, core)
+
+
+returns("knows_everybody", True, "Epochs._knows", "mb strangers_are_told_no_part_of_the_state")
+
+
+@mutant("lineage.certified", "mb what_nobody_has_signed_ends_no_epoch")
+def believes_the_state_before_all(right: Any, domain: Any, verifier: Any, known: Any, certificate: bytes) -> Any:
+    return right(domain, verifier, msgspec.structs.replace(known, first=0), certificate)
+
+
+@mutant("Lineage._is_believed", "mb the_word_of_strangers_about_a_link")
+def anybody_counts_about_a_link(right: Any, self: Any, sender: int, link: Any) -> Any:
+    from replog.quorum import weak_quorum
+
+    self._claims[sender] = self._setup.me
+    return len(self._claims) >= weak_quorum(self.latest.f)
