@@ -52,6 +52,7 @@ class Election:
         self._quiet_since: Micros = 0  # the last event that speaks against an election
         self._last_leader: NodeId = NOBODY
         self._heard_leader_at: Micros = 0  # or since when there has been none to hear
+        self._loyal_until: Micros = 0
         self._armed_until: Micros = 0
 
     # ------------------------------------------------------------------------------------------------- the timer
@@ -163,10 +164,9 @@ class Election:
     # ------------------------------------------------------------------------------------------------------ voters
 
     def hears_leader(self, now: Micros) -> bool:
-        """Whether a leader of this term was heard within the least election time-out; a leader hears itself."""
-        if self.role is Role.LEADER:
-            return True
-        return self.leader != NOBODY and now - self._heard_leader_at < self.config.election_timeout_min_us
+        """Whether a leader was heard within the least election time-out; a leader hears itself. That somebody knows of
+        a later term meanwhile ends it no sooner: a lease rests on it. [Ongaro14 6.4.1]"""
+        return self.role is Role.LEADER or now < self._loyal_until
 
     def on_pre_vote(self, now: Micros, sender: NodeId, message: PreVote) -> list[Effect]:
         """A promise of nothing: neither term nor vote nor timer changes. [Ongaro14 9.6]"""
@@ -219,6 +219,7 @@ class Election:
             self.leader = self._last_leader = leader
             effects = [*effects, *self._wait_anew(now)]
         self._heard_leader_at = self._quiet_since = now
+        self._loyal_until = now + self.config.election_timeout_min_us
         return effects
 
     def step_down(self, now: Micros, reason: str) -> list[Effect]:

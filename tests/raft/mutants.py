@@ -111,6 +111,15 @@ class HearsNoLeader(RaftCore):
     election_class = _HearsNoLeader
 
 
+class _ForgetsWhomItHeard(Election):
+    def hears_leader(self, now: Micros) -> bool:
+        return self.leader != NOBODY and super().hears_leader(now)
+
+
+class ForgetsWhomItHeard(RaftCore):
+    election_class = _ForgetsWhomItHeard
+
+
 class _PreVotesForAnyLog(Election):
     def on_pre_vote(self, now: Micros, sender: NodeId, message: PreVote) -> list[Effect]:
         granted = message.term > self.current_term and not self.hears_leader(now)

@@ -15,6 +15,7 @@ from raft import RaftCore
 from tests.raft import chance, mutants
 from tests.raft import test_elections as elections
 from tests.raft import test_figure2 as figure2
+from tests.raft import test_partitions as partitions
 from tests.raft import test_replication as replication
 from tests.raft import test_snapshots as snapshots
 
@@ -40,6 +41,11 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
         mutants.HearsNoLeader,
         elections.test_6_a_vote_is_ignored_while_a_leader_is_heard,
         "isinstance(effect, (Send, Persist))",
+    ),
+    (
+        mutants.ForgetsWhomItHeard,
+        partitions.test_a_later_term_told_by_the_way_does_not_end_loyalty,
+        "current_term == 7",
     ),
     (
         mutants.PreVotesForAnyLog,
