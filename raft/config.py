@@ -47,6 +47,8 @@ class RaftConfig(BaseModel):
     """Most operations in one entry, a single larger request excepted."""
     batch_bytes_max: Bytes = 1_048_576
     """Most bytes in one entry, and in one AppendEntries; a single larger request or entry excepted."""
+    batch_delay_us: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """While other entries are under way, a batch that is not full waits this long for company; 0: not at all."""
     append_entries_max: Count = 256
     """Most entries in one AppendEntries."""
     uncommitted_max: Count = 8
@@ -100,6 +102,10 @@ class RaftConfig(BaseModel):
             raise ValueError(
                 "check_quorum = false: pre_vote and leader_stickiness need it, or a leader that is heard and hears "
                 "nobody stays for ever"
+            )
+        if 2 * self.batch_delay_us > low:
+            raise ValueError(
+                f"batch_delay_us = {self.batch_delay_us} is more than half of election_timeout_min_us = {low}"
             )
         if self.log_tail >= self.snapshot_entries:
             raise ValueError(f"log_tail = {self.log_tail} is not below snapshot_entries = {self.snapshot_entries}")

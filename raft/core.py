@@ -36,7 +36,7 @@ from raft.messages import (
     VoteReply,
 )
 from raft.replication import Replication
-from raft.requests import Requests
+from raft.requests import BATCH, Requests
 from raft.snapshot import Receiver, Sender, Snapshot
 from replog.codec import BadMessage
 from replog.core import (
@@ -186,6 +186,8 @@ class RaftCore:
             return self._on_heartbeat(now)
         if event.name == APPLY:
             return self.machine.apply()
+        if event.name == BATCH:
+            return self._on_batch_timeout()
         raise ValueError(f"timer {event.name!r} was never set")
 
     def _on_received(self, now: Micros, event: Received) -> list[Effect]:
@@ -375,7 +377,10 @@ class RaftCore:
         requests, replication = self.requests, self.replication
         if requests is None or replication is None or not requests.pending:
             return []
-        room = self.config.uncommitted_max - (self.log.last_index - self.commit_index)
+        under_way = self.log.last_index - self.commit_index
+        if under_way and not requests.is_ripe():
+            return requests.wait()
+        room = self.config.uncommitted_max - under_way
         batches: list[Sequence[Request]] = []
         while len(batches) < room and (batch := requests.take_batch()):
             batches.append(batch)
@@ -384,6 +389,11 @@ class RaftCore:
         term, time = self.current_term, self._wall()
         record = self._append([Entry(term, time, [request.raw for request in batch]) for batch in batches], batches)
         return [*replication.send_entries(self.commit_index), record]
+
+    def _on_batch_timeout(self) -> list[Effect]:
+        if self.requests is not None:
+            self.requests.on_batch_timeout()
+        return self._order()
 
     def _commit(self) -> list[Effect]:
         """[Raft fig. 2, leaders, last rule]"""

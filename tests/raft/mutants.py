@@ -22,7 +22,7 @@ from raft.messages import (
 )
 from raft.replication import Mode, Progress, Replication
 from raft.snapshot import Snapshot
-from replog.core import Effect, Persist, Send
+from replog.core import Effect, Event, Persist, Send
 from replog.types import NOBODY, Micros, NodeId
 
 # ---------------------------------------------------------------------------------------------------------- elections
@@ -269,6 +269,72 @@ class _ProgressTakesOld(Replication):
 
 class TakesOldForLost(RaftCore):
     replication_class = _ProgressTakesOld
+
+
+class _StepsBackOneByOne(Replication):
+    """[Raft fig. 2] as it stands, without what 5.3 adds: safe, and slow."""
+
+    def rejected(self, node: NodeId, message: AppendReply) -> bool:
+        progress = self.progress[node]
+        if progress.is_late(message):
+            return False
+        progress.back_to(message.prev_log_index)
+        return not self._compacted(progress)
+
+
+class StepsBackOneByOne(RaftCore):
+    replication_class = _StepsBackOneByOne
+
+
+class _SendsWithoutWindow(Replication):
+    def _hungry(self) -> list[NodeId]:
+        for progress in self.progress.values():
+            progress.unanswered.clear()
+        return super()._hungry()
+
+
+class SendsWithoutWindow(RaftCore):
+    replication_class = _SendsWithoutWindow
+
+
+class _StreamsAtOnce(Progress):
+    __slots__ = ()
+
+    def back_to(self, next_index: int) -> None:
+        super().back_to(next_index)
+        self.mode = Mode.REPLICATE
+
+
+class _ProgressStreams(Replication):
+    progress_class = _StreamsAtOnce
+
+
+class StreamsWhileItAsks(RaftCore):
+    replication_class = _ProgressStreams
+
+
+class SpeaksBeforeItsWrite(RaftCore):
+    """Its own record comes last: what tells of a commit does not wait for it."""
+
+    def step(self, now: Micros, event: Event) -> list[Effect]:
+        effects = super().step(now, event)
+        if self.role is not Role.LEADER:
+            return effects
+        self.held, effects = [e for e in effects if type(e) is Persist], [e for e in effects if type(e) is not Persist]
+        return effects
+
+
+class WritesBeforeItSends(RaftCore):
+    def _propose(self) -> list[Effect]:
+        return sorted(super()._propose(), key=lambda effect: not isinstance(effect, Persist))
+
+
+class AppliesAllAtOnce(RaftCore):
+    def _commit_to(self, index: int) -> list[Effect]:
+        effects = super()._commit_to(index)
+        while self.last_applied < self.commit_index:
+            effects = [*effects, *self.machine.apply()]
+        return effects
 
 
 class CountsOldReplies(RaftCore):

@@ -91,6 +91,32 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
         ),
         "messages without end",
     ),
+    (
+        mutants.StepsBackOneByOne,
+        partial(replication.test_figure_7_back_tracking_takes_a_question_a_term, node=6, questions=2),
+        "len(rejections) == questions",
+    ),
+    (
+        mutants.SendsWithoutWindow,
+        replication.test_a_silent_follower_is_sent_a_window_and_then_heartbeats_only,
+        "<= 4 + 1",
+    ),
+    (
+        mutants.StreamsWhileItAsks,
+        replication.test_flow_control_goes_from_probe_to_replicate_to_snapshot_and_back,
+        "(Mode.PROBE, 0, 0)",
+    ),
+    (
+        mutants.SpeaksBeforeItsWrite,
+        figure2.test_leaders_send_before_their_own_write_but_say_committed_only_behind_it,
+        'not cluster.done("ann", 1)',
+    ),
+    (
+        mutants.WritesBeforeItSends,
+        figure2.test_leaders_send_before_their_own_write_but_say_committed_only_behind_it,
+        "len(cluster.network) == 2",
+    ),
+    (mutants.AppliesAllAtOnce, replication.test_a_long_log_is_applied_in_pieces, "last_applied == 10"),
     (mutants.CountsOldReplies, figure2.test_leaders_replies_of_an_older_term_count_for_nothing, "commit_index < last"),
     (mutants.BeginsWithoutNoOp, figure2.test_leaders_begin_their_term_with_a_no_op, "commit_index == 3"),
     (

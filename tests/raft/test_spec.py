@@ -52,6 +52,7 @@ def test_a_negative_f_is_refused() -> None:
             "election_timeout_max_us = 299999 is below election_timeout_min_us = 300000",
         ),
         ({"check_quorum": False}, "check_quorum = false"),
+        ({"batch_delay_us": 200_000}, "batch_delay_us = 200000 is more than half of election_timeout_min_us = 300000"),
         ({"log_tail": 5_000}, "log_tail = 5000 is not below snapshot_entries = 4096"),
         ({"pending_bytes_max": 10}, "pending_bytes_max = 10 is below request_bytes_max"),
         ({"log_bytes_max": 10}, "log_bytes_max = 10 is below snapshot_bytes"),
