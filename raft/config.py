@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -60,6 +60,18 @@ class RaftConfig(BaseModel):
     """Requests that wait for a batch; beyond it the answer is OVERLOADED."""
     pending_bytes_max: Annotated[int, Field(ge=1, le=512 * 1_048_576)] = 64 * 1_048_576
     """What waits may become one record of several entries, and the disk takes records of up to 10^9 bytes."""
+    fast_reads: bool = True
+    """Reads are answered without being ordered: by ReadIndex, or by a lease. [Raft 8; Ongaro14 6.4]"""
+    read_from: Literal["leader", "any"] = "leader"
+    """Whom clients ask to read. A follower asks the leader for an index: a message delay more, and less for the leader
+    to do."""
+    lease_reads: bool = False
+    """A leader that a quorum has heard reads without asking again, for election_timeout_min_us less what clocks may
+    drift. Safe only as long as clocks keep to clock_drift_ppm, also while a process or its machine is paused; without
+    it no read rests on any clock. [Ongaro14 6.4.1]"""
+    clock_drift_ppm: Annotated[int, Field(ge=0, le=900_000)] = 100_000
+    """While the clock of one server goes on by a second, no other's goes on by less than a second without so many
+    microseconds. For lease_reads alone."""
     request_bytes_max: Bytes = REQUEST_BYTES_MAX
     """A larger request is refused."""
 
@@ -107,6 +119,8 @@ class RaftConfig(BaseModel):
             raise ValueError(
                 f"batch_delay_us = {self.batch_delay_us} is more than half of election_timeout_min_us = {low}"
             )
+        if self.lease_reads and not self.leader_stickiness:
+            raise ValueError("lease_reads = true needs leader_stickiness = true: while a lease runs nobody votes")
         if self.log_tail >= self.snapshot_entries:
             raise ValueError(f"log_tail = {self.log_tail} is not below snapshot_entries = {self.snapshot_entries}")
         if self.pending_bytes_max < self.request_bytes_max:
@@ -121,3 +135,8 @@ class RaftConfig(BaseModel):
                 f"snapshot_retry_us = {self.snapshot_retry_us}"
             )
         return self
+
+    @property
+    def lease_us(self) -> int:
+        """How long a leader may count on it that nobody who heard it votes for another, by its own clock."""
+        return self.election_timeout_min_us * (1_000_000 - self.clock_drift_ppm) // 1_000_000

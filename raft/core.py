@@ -6,10 +6,12 @@ own are objects that nobody else changes:
     log.Log                    entries                     machine.Machine    commit_index, last_applied, snapshot
     election.Election          term, vote, role, leader    snapshot.Receiver  a snapshot on its way here
     replication.Replication    next_index, match_index     snapshot.Sender    snapshots on their way to followers
-    requests.Requests          a leader's clients
+    requests.Requests          a leader's clients          reads.Reads        reads that are not ordered
+    reads.ReadIndexes          who asks a leader for an index
 
-Replication, Sender and Requests live for one term of leadership. Raft trusts its servers: what a leader says is
-believed after checks of form. Clients are vouched for by their links, so that no signature is made or checked here.
+Replication, Sender, Requests and ReadIndexes live for one term of leadership. Raft trusts its servers: what a leader
+says is believed after checks of form. Clients are vouched for by their links, so that no signature is made or checked
+here.
 """
 
 from __future__ import annotations
@@ -31,10 +33,13 @@ from raft.messages import (
     LogStart,
     PreVote,
     PreVoteReply,
+    ReadIndex,
+    ReadIndexReply,
     RequestVote,
     SnapshotReply,
     VoteReply,
 )
+from raft.reads import READ_RETRY, ReadIndexes, Reads, to_leader
 from raft.replication import Replication
 from raft.requests import BATCH, Requests
 from raft.snapshot import Receiver, Sender, Snapshot
@@ -62,7 +67,7 @@ from replog.core import (
     Trim,
     Wanted,
 )
-from replog.types import NOBODY, Answer, ClientId, Micros, NodeId, Principal, Request, Status, Submit
+from replog.types import NOBODY, Answer, ClientId, Micros, NodeId, Principal, Read, Request, Status, Submit
 from replog.types import Reply as ClientReply
 
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
@@ -83,6 +88,7 @@ class RaftCore:
     log_class: ClassVar[type[Log]] = Log
     election_class: ClassVar[type[Election]] = Election
     replication_class: ClassVar[type[Replication]] = Replication
+    read_indexes_class: ClassVar[type[ReadIndexes]] = ReadIndexes
 
     def __init__(self, setup: Setup) -> None:
         self.me: NodeId = setup.me
@@ -96,6 +102,8 @@ class RaftCore:
         self.replication: Replication | None = None
         self.sender: Sender | None = None
         self.requests: Requests | None = None
+        self.reads = Reads(self.config, setup.rng)
+        self.read_indexes: ReadIndexes | None = None
         self.nonsense = 0
         self._noted: tuple[int, Role, NodeId] = (-1, Role.FOLLOWER, NOBODY)
         self._handlers: dict[type[Any], Any] = {
@@ -119,6 +127,8 @@ class RaftCore:
             PreVoteReply: self._on_pre_vote_reply,
             InstallSnapshot: self._on_install_snapshot,
             SnapshotReply: self._on_snapshot_reply,
+            ReadIndex: self._on_read_index,
+            ReadIndexReply: self._on_read_index_reply,
         }
 
     @property
@@ -152,6 +162,8 @@ class RaftCore:
         election = self.election
         if (election.current_term, election.role, election.leader) != self._noted:
             effects = [*effects, *self._enter(now)]
+        if self.reads.busy or (self.read_indexes is not None and self.read_indexes.busy):
+            effects = [*effects, *self._advance_reads(now)]
         return effects
 
     def _enter(self, now: Micros) -> list[Effect]:
@@ -165,6 +177,8 @@ class RaftCore:
             effects += self._begin_term(now)
         if (election.current_term, election.role, election.leader) == self._noted:
             return effects
+        if (election.current_term, election.leader) != (self._noted[0], self._noted[2]):
+            effects += self._on_leader_lost()
         self._noted = election.current_term, election.role, election.leader
         detail = {
             "term": election.current_term,
@@ -186,6 +200,8 @@ class RaftCore:
             return self._on_heartbeat(now)
         if event.name == APPLY:
             return self.machine.apply()
+        if event.name == READ_RETRY:
+            return self._on_read_retry()
         if event.name == BATCH:
             return self._on_batch_timeout()
         raise ValueError(f"timer {event.name!r} was never set")
@@ -194,6 +210,8 @@ class RaftCore:
         sender, message = event.sender, event.message
         if type(message) is Submit:
             return self._on_submit(sender, message)
+        if type(message) is Read:
+            return self._on_read(sender, message)
         handler = self._receivers.get(type(message))
         if handler is None or not isinstance(sender, int) or sender == self.me:
             return self._nonsense(sender, f"{type(message).__name__} from {sender!r}")
@@ -229,18 +247,19 @@ class RaftCore:
         self.replication = self.replication_class(self.me, term, self.config, self.log, now)
         self.sender = Sender(self.me, term, self.config)
         self.requests = Requests(self.config, self._sessions)
+        self.read_indexes = self.read_indexes_class(self.config, self.log, self.machine, self.replication)
         record = self._append([Entry(term, self._wall(), [])], [()])
         announced = self.replication.announce(self.commit_index)
         return [SetTimer(HEARTBEAT, self.config.heartbeat_us), *announced, record, *self._commit()]
 
     def _end_term(self) -> list[Effect]:
         """Clients whose requests are under way learn from the next leader what became of them (HAZARDS R23)."""
-        self.replication = self.sender = self.requests = None
+        self.replication = self.sender = self.requests = self.read_indexes = None
         return [CancelTimer(HEARTBEAT)]
 
     def _on_heartbeat(self, now: Micros) -> list[Effect]:
-        replication, sender = self.replication, self.sender
-        if replication is None or sender is None:
+        replication, sender, indexes = self.replication, self.sender, self.read_indexes
+        if replication is None or sender is None or indexes is None:
             return []
         patience = self.config.election_timeout_max_us
         heard = replication.heard_since(now - patience)
@@ -248,7 +267,7 @@ class RaftCore:
             return self.election.step_down(now, f"heard no majority for {patience / 1e6:.1f} s")
         return [
             SetTimer(HEARTBEAT, self.config.heartbeat_us),
-            *replication.heartbeat(self.commit_index),
+            *indexes.begin_round(now),
             *sender.tick(now),
             *self._start_transfers(now),
         ]
@@ -342,7 +361,7 @@ class RaftCore:
         replication = self.replication
         if replication is None or message.term < self.current_term or sender not in replication.progress:
             return []
-        replication.heard(sender, now)
+        replication.heard(sender, now, message.round)
         if message.success:
             return self._accepted(now, sender, message.match_index)
         if replication.rejected(sender, message):
@@ -501,16 +520,21 @@ class RaftCore:
 
     def _on_submit(self, sender: Principal, message: Submit) -> list[Effect]:
         """A request, from the client that it names: the link has proved who that is. Nobody forwards."""
-        try:
-            request = Request(message.request)
-        except BadMessage as error:
-            return self._nonsense(sender, str(error))
-        if request.client != sender:
-            return self._nonsense(sender, f"a request of {request.client}")
+        request = self._request_of(sender, message)
+        if not isinstance(request, Request):
+            return request
         if self.requests is None:
             return [self._answer(request.client, request.timestamp, Answer.REDIRECT)]
         verdict = self.requests.offer(request)
         return self._order() if verdict is None else [self._answer(request.client, request.timestamp, *verdict)]
+
+    def _request_of(self, sender: Principal, message: Submit | Read) -> Request | list[Effect]:
+        """The request, or what is done about one that is none."""
+        try:
+            request = Request(message.request)
+        except BadMessage as error:
+            return self._nonsense(sender, str(error))
+        return request if request.client == sender else self._nonsense(sender, f"a request of {request.client}")
 
     def _on_applied(self, now: Micros, event: Applied) -> list[Effect]:
         requests = self.requests
@@ -522,8 +546,72 @@ class RaftCore:
     def _answer(self, client: ClientId, timestamp: int, answer: Answer, results: bytes = b"") -> Reply:
         return Reply(client, ClientReply(timestamp, answer, results, self.current_term, self.leader))
 
-    def _on_queried(self, now: Micros, event: Queried) -> list[Effect]:
+    # ---------------------------------------------------------------------------------------------------------- reads
+
+    def _on_read(self, sender: Principal, message: Read) -> list[Effect]:
+        """A read that is not to be ordered. Who asks for a stale one is answered at once by any server; every other
+        waits until the state here is certainly fresh enough. [Ongaro14 6.4]"""
+        request = self._request_of(sender, message)
+        if not isinstance(request, Request):
+            return request
+        if not request.read_only or not self.config.fast_reads:
+            return self._nonsense(sender, "a read is a read-only request, where fast_reads is on")
+        if request.size > self.config.request_bytes_max:
+            return [self._answer(request.client, request.timestamp, Answer.REFUSED, b"larger than request_bytes_max")]
+        if message.stale:
+            return [self.reads.query([request])]
+        if self.leader == NOBODY:
+            return [self._answer(request.client, request.timestamp, Answer.REDIRECT)]
+        if not self.reads.add(request):
+            return [self._answer(request.client, request.timestamp, Answer.OVERLOADED)]
         return []
+
+    def _on_queried(self, now: Micros, event: Queried) -> list[Effect]:
+        """What was read leaves behind all records listed before, as everything does that rests on a commit."""
+        read = self.reads.on_queried(event)
+        return [self._answer(request.client, request.timestamp, Answer.READ, results) for request, results in read]
+
+    def _on_leader_lost(self) -> list[Effect]:
+        """Who was asked for an index leads no more, or leads anew and has forgotten it."""
+        if self.leader != NOBODY:
+            self.reads.ask_anew()
+            return []
+        left = self.reads.give_up()
+        return [self._answer(request.client, request.timestamp, Answer.REDIRECT) for request in left]
+
+    def _on_read_index(self, now: Micros, sender: NodeId, message: ReadIndex) -> list[Effect]:
+        if message.term > self.current_term:
+            return self.election.observe(now, message.term, f"node {sender} is in term {message.term}")
+        replication, indexes = self.replication, self.read_indexes
+        if replication is not None and indexes is not None and sender in replication.progress:
+            indexes.ask(sender, message.token)
+        return []
+
+    def _on_read_index_reply(self, now: Micros, sender: NodeId, message: ReadIndexReply) -> list[Effect]:
+        if message.term > self.current_term:
+            return self.election.observe(now, message.term, f"node {sender} is in term {message.term}")
+        self.reads.on_index(message.token, message.read_index)
+        return []
+
+    def _on_read_retry(self) -> list[Effect]:
+        token = self.reads.question
+        return to_leader(self.config, self.current_term, self.leader, token) if token and self._follows else []
+
+    def _advance_reads(self, now: Micros) -> list[Effect]:
+        """Put the next question, answer those that are decided, read what can be read."""
+        effects: list[Effect] = []
+        if self.leader != NOBODY and (token := self.reads.ask()) is not None:
+            if self.read_indexes is not None:
+                self.read_indexes.ask(self.me, token)
+            else:
+                effects = to_leader(self.config, self.current_term, self.leader, token)
+        if self.read_indexes is not None:
+            effects += self.read_indexes.advance(now)
+            if (own := self.read_indexes.take_own()) is not None:
+                self.reads.on_index(own.token, own.read_index)
+        return [*effects, *self.reads.serve(self.last_applied)]
+
+    # ------------------------------------------------------------------------------------------------------- commands
 
     def _on_command(self, now: Micros, event: Command) -> list[Effect]:
         if event.name == "snapshot":
@@ -553,6 +641,7 @@ class RaftCore:
                 "log_first": log.start_index + 1,
                 "log_last": log.last_index,
                 "log_bytes": log.size,
+                "reads": self.reads.waiting,
                 "pending": self.requests.pending if self.requests is not None else 0,
                 "nonsense": self.nonsense,
             },
@@ -560,7 +649,7 @@ class RaftCore:
 
     def check_invariants(self) -> None:
         election = self.election
-        for part in (self.log, election, self.machine, self.receiver):
+        for part in (self.log, election, self.machine, self.receiver, self.reads):
             part.check_invariants()
         leads = election.role is Role.LEADER
         assert leads == (self.replication is not None), "a leader's objects exist while it leads"

@@ -63,6 +63,9 @@ class Election:
     def start(self, now: Micros) -> list[Effect]:
         """Arm the timer. The only voter of a cluster need not wait for anybody."""
         self._quiet_since = self._heard_leader_at = now
+        if self.config.lease_reads:
+            # Whom it heard before a restart it does not know, and that leader may count on it.
+            self._loyal_until = now + self.config.election_timeout_min_us
         if self.log.configuration.has_quorum((self.me,)):
             return self._stand(now, "the only voter")
         return self._arm(now)

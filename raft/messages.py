@@ -132,6 +132,24 @@ class SnapshotReply(Message, frozen=True, tag="rt"):
     hints: Annotated[dict[U63, Hint], msgspec.Meta(max_length=PARTS_WANTED_MAX)] = msgspec.field(default_factory=dict)
 
 
+class ReadIndex(Message, frozen=True, tag="ri"):
+    """Follower to leader: from which index on is a state fresh enough for reads that have come here? [Ongaro14 6.4]
+
+    `token` is not used twice, not even over a restart: an answer to an older question would be too old.
+    """
+
+    term: U63
+    token: U63
+
+
+class ReadIndexReply(Message, frozen=True, tag="rj"):
+    """What was committed when a round of heartbeats began that came after the question, and which a quorum answered."""
+
+    term: U63
+    token: U63
+    read_index: U63
+
+
 MESSAGES: Final = Codec(
     *COMMON_MESSAGES,
     RequestVote,
@@ -142,6 +160,8 @@ MESSAGES: Final = Codec(
     AppendReply,
     InstallSnapshot,
     SnapshotReply,
+    ReadIndex,
+    ReadIndexReply,
 )
 
 # ----------------------------------------------------------------------------------------------------------- on disk

@@ -46,6 +46,8 @@ class RaftSpec:
             retry_all=False,
             retry_us=options.client_retry_us,
             request_bytes_max=options.request_bytes_max,
+            read_quorum=1 if options.fast_reads else 0,
+            read_from=options.read_from,
         )
 
 

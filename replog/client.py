@@ -136,6 +136,7 @@ class _Pending:
         "due",
         "follows",
         "asked",
+        "stale",
     )
 
     def __init__(
@@ -153,6 +154,7 @@ class _Pending:
         self.due: Micros = 0
         self.follows = 0
         self.asked: NodeId = NOBODY
+        self.stale = False
 
 
 class ClientCore:
@@ -204,6 +206,7 @@ class ClientCore:
         self._ended: set[int] = set()
         self._claims: dict[NodeId, tuple[int, NodeId]] = {}
         self._replier: NodeId = NOBODY
+        self._reader: NodeId = digest_of(client.encode())[0] % n
         self._lapses = [0] * n
         """How often each replica was named the replier and others had to be asked for the results."""
         self._wake: Micros | None = None
@@ -211,9 +214,10 @@ class ClientCore:
     # ------------------------------------------------------------------------------------------------------- submitting
 
     def submit(
-        self, now: Micros, operations: Sequence[bytes], read_only: bool = False
+        self, now: Micros, operations: Sequence[bytes], read_only: bool = False, stale: bool = False
     ) -> tuple[int, list[ClientEffect]]:
-        """One request of these operations. Ends in one Done or Failed of this timestamp.
+        """One request of these operations. Ends in one Done or Failed of this timestamp. `stale`: of what only reads,
+        an old state will do, if the protocol reads any faster then.
 
         Raises, and has done nothing, Overloaded when too much waits already, RequestTooLarge for more than replicas
         take, ValueError for no operations.
@@ -224,6 +228,7 @@ class ClientCore:
         deadline = None if self._limits.give_up_us is None else now + self._limits.give_up_us
         flags = READ_ONLY if read_only else 0
         pending = _Pending(self._next, list(operations), flags, deadline, self._counts)
+        pending.stale = stale
         if self._queue and (
             len(self._queue) >= self._limits.queue_requests
             or self._queued_bytes + pending.size > self._limits.queue_bytes
@@ -290,7 +295,7 @@ class ClientCore:
         for pending in self._sent.values():
             if pending.message is not None:
                 request = Request(pending.message.request).signed_anew(self._authenticator.sign, self._domain)
-                pending.message = type(pending.message)(request.raw)
+                pending.message = msgspec.structs.replace(pending.message, request=request.raw)
                 effects += self._send((sender,), pending)
         return effects + self._fill(now)
 
@@ -298,12 +303,25 @@ class ClientCore:
         pending.replier = self._next_replier()
         request = self._sign(pending)
         reads = bool(pending.flags & READ_ONLY and self._rules.read_quorum)
-        pending.message = message = Read(request.raw) if reads else Submit(request.raw)
+        pending.message = message = Read(request.raw, pending.stale) if reads else Submit(request.raw)
         pending.operations = []
-        pending.asked = self.leader
+        pending.asked = self._next_reader(pending.stale) if reads else self.leader
         pending.due = now + self._rules.retry_us
         self._sent[pending.timestamp] = pending
+        if reads and not self._reads_at_all:
+            return ToReplica((pending.asked,), message)
         return ToReplica(self._all if reads or self._is_witnessed(pending) else (self.leader,), message)
+
+    @property
+    def _reads_at_all(self) -> bool:
+        return self._rules.read_from == "all"
+
+    def _next_reader(self, stale: bool) -> NodeId:
+        """Whom a read goes to where one is enough; any will do for a stale one."""
+        if self._rules.read_from != "any" and not stale:
+            return self.leader
+        self._reader = (self._reader + 1) % self._n
+        return self._reader
 
     def _is_witnessed(self, pending: _Pending) -> bool:
         every = self._rules.witness_every
@@ -365,7 +383,7 @@ class ClientCore:
         times a wait, so that a client without any link does not spin."""
         self._lapses[node] = self._lapses[node] or 1
         if node != self.leader:
-            return []
+            return self._read_elsewhere(node)
         moved = [p for p in self._sent.values() if p.follows < self._n and not self._went_to_all(p)]
         if not moved:
             return []
@@ -379,12 +397,21 @@ class ClientCore:
             effects += self._send(to, pending)
         return effects
 
+    def _read_elsewhere(self, node: NodeId) -> list[ClientEffect]:
+        """Reads that went to `node` alone go to the leader."""
+        if self._reads_at_all:
+            return []
+        lost = [p for p in self._sent.values() if type(p.message) is Read and p.asked == node]
+        for pending in lost:
+            pending.asked = self.leader
+        return [effect for pending in lost for effect in self._send((self.leader,), pending)]
+
     @property
     def _all(self) -> tuple[NodeId, ...]:
         return tuple(range(self._n))
 
     def _went_to_all(self, pending: _Pending) -> bool:
-        return type(pending.message) is Read or bool(self._rules.retry_all and pending.tries)
+        return (type(pending.message) is Read and self._reads_at_all) or bool(self._rules.retry_all and pending.tries)
 
     def _note_lapses(self, due: Sequence[_Pending]) -> None:
         """Whom the results were waited for in vain: once, however many requests had named it."""

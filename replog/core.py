@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -412,6 +412,9 @@ class ClientRules:
     """What replicas refuse for its size is not sent: their refusal alone would not prove that it was not executed."""
     read_quorum: int = 0
     """Matching READ answers that make a result of a read-only request; 0: reads are ordered like anything else."""
+    read_from: Literal["all", "leader", "any"] = "all"
+    """Whom a read that is not ordered goes to; "any": one after the other, in turn. Where one is asked a stale read
+    goes to any."""
     tentative_quorum: int = 0
     """Matching TENTATIVE or DONE answers that make a result; 0: nobody answers tentatively."""
     digest_replies: bool = False

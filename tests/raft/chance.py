@@ -12,8 +12,11 @@ from typing import Any
 
 from raft import RaftCore
 from raft.election import Role
-from replog.types import Answer
-from tests.raft.harness import SECOND, Cluster
+from replog.apps.counter import Counter
+from replog.statemachine import decode_outcome
+from replog.types import READ_ONLY, Answer, Read, Request, decode_results
+from tests.plug import DOMAIN
+from tests.raft.harness import MS, SECOND, SIGNER, Cluster
 from tests.raft.test_figure2 import PLAIN
 
 SMALL = {
@@ -38,23 +41,26 @@ class Outcome:
     crashes: int
     installs: int
     compared: int
+    read: int
 
 
 class Schedule:
     def __init__(self, seed: int, n: int, core: type[RaftCore] = RaftCore, options: dict[str, Any] | None = None):
         self.chance = random.Random(seed)
-        thesis = PLAIN if self.chance.random() < 0.5 else {}
+        thesis = PLAIN if self.chance.random() < 0.5 else {"lease_reads": self.chance.random() < 0.5}
         self.cluster = Cluster(n, {**SMALL, **thesis, **(options or {})}, core, seed=seed)
         self.asked: dict[str, int] = {}
         self.low: dict[str, int] = {}
         self.lows: dict[tuple[str, int], int] = {}
+        self.floors: list[int] = []
+        """For each read what it may not be below: the most that anybody had been told when it was asked."""
         self.crashes = 0
         self.compared = 0
         self.early = self.chance.choice((0.05, 0.2, 0.5))
         usual = [
             (self.deliver, 160), (self.pass_time, 12), (self.sync, 80), (self.ask, 16), (self.double, 4),
             (self.lose, 4), (self.save, 6), (self.crash, 2), (self.start, 4), (self.cut, 2), (self.heal, 3),
-            (self.take_snapshot, 1),
+            (self.take_snapshot, 1), (self.read, 10),
         ]  # fmt: skip
         steady = (self.deliver, self.sync)
         self.acts = [
@@ -70,7 +76,8 @@ class Schedule:
         self.end()
         installs = sum(note.kind == "state-installed" for _, note in self.cluster.notes)
         asked = sum(self.asked.values())
-        return Outcome(self.cluster, asked, len(self.cluster.leaders), self.crashes, installs, self.compared)
+        leaders, read = len(self.cluster.leaders), self.check_reads()
+        return Outcome(self.cluster, asked, leaders, self.crashes, installs, self.compared, read)
 
     # ------------------------------------------------------------------------------------------------------------ acts
 
@@ -119,6 +126,29 @@ class Schedule:
     def send(self, node: int, client: str, timestamp: int) -> None:
         """The same bytes each time."""
         self.cluster.submit(node, client, timestamp, low=self.lows[client, timestamp])
+
+    def read(self) -> None:
+        """Anybody may be asked, leader or not, deposed or not."""
+        self.floors.append(max((value for values in self.told().values() for value in values), default=0))
+        timestamp = len(self.floors)
+        raw = Request.make(SIGNER.sign, DOMAIN, "eve", timestamp, 0, [Counter.operation("value")], READ_ONLY).raw
+        self.cluster.inject("eve", self.node(), Read(raw))
+
+    def told(self) -> dict[tuple[str, int], list[int]]:
+        """The counter, as each answer says it was."""
+        results = (Answer.DONE, Answer.READ)
+        return {
+            key: [decode_outcome(decode_results(r.results).outcomes[0]) for r in replies if r.answer in results]
+            for key, replies in self.cluster.replies.items()
+        }
+
+    def check_reads(self) -> int:
+        """Linearizable: the counter only grows, and no read is below what was known when it was asked. How many."""
+        told = self.told()
+        read = [(at, value) for at in range(len(self.floors)) for value in told.get(("eve", at + 1), [])]
+        for at, value in read:
+            assert value >= self.floors[at], f"stale read {at}: {value}"
+        return len(read)
 
     def take_snapshot(self) -> None:
         self.cluster.command(self.node(), "snapshot")
@@ -192,3 +222,37 @@ class Schedule:
 
 def run(seed: int, n: int = 3, steps: int = 1_500, core: type[RaftCore] = RaftCore, **options: Any) -> Outcome:
     return Schedule(seed, n, core, options).run(steps)
+
+
+class Reading(Schedule):
+    """Leaders are cut off for about as long as an election takes, while everybody is asked to write and to read: one
+    that is deposed, or soon will be, has much time to say what is old."""
+
+    def run(self, steps: int) -> Outcome:
+        self.cluster.by_hand = False
+        for _ in range(steps):
+            self.chance.choice((self.cut_leader, self.cut_leader, self.cut, self.heal, self.restart))()
+            for _ in range(self.chance.randrange(10)):
+                self.cluster.run(self.chance.randrange(150) * MS)
+                self.ask_all()
+                for _ in range(3):
+                    self.read()
+                    self.deliver()
+        self.end()
+        asked, leaders = sum(self.asked.values()), len(self.cluster.leaders)
+        return Outcome(self.cluster, asked, leaders, self.crashes, 0, self.compared, self.check_reads())
+
+    def ask_all(self) -> None:
+        self.ask()
+        for client, timestamp in sorted(self.asked.items()):
+            for node in sorted(self.cluster.servers):
+                self.send(node, client, timestamp)
+
+    def cut_leader(self) -> None:
+        leaders = [node for node in sorted(self.cluster.servers) if self.cluster.core(node).role is Role.LEADER]
+        if leaders:
+            self.cluster.isolate(self.chance.choice(leaders))
+
+    def restart(self) -> None:
+        self.crashes += 1
+        self.cluster.restart(self.node())

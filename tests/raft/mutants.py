@@ -16,10 +16,12 @@ from raft.messages import (
     LogStart,
     PreVote,
     PreVoteReply,
+    ReadIndexReply,
     RequestVote,
     SnapshotReply,
     VoteReply,
 )
+from raft.reads import ReadIndexes
 from raft.replication import Mode, Progress, Replication
 from raft.snapshot import Snapshot
 from replog.core import Effect, Event, Persist, Send
@@ -349,6 +351,88 @@ class BeginsWithoutNoOp(RaftCore):
         if entries and not entries[0].requests and self.role is Role.LEADER and self.log.last_index:
             return Persist(HardState(self.current_term, self.voted_for), 0)
         return super()._append(entries, requests)  # type: ignore[arg-type]
+
+
+# -------------------------------------------------------------------------------------------------------------- reads
+
+
+class _KnowsTooEarly(ReadIndexes):
+    def knows_commit(self) -> bool:
+        return True
+
+
+class ReadsBeforeItsTermCommits(RaftCore):
+    read_indexes_class = _KnowsTooEarly
+
+
+class _ConfirmsItself(ReadIndexes):
+    def confirmed_round(self) -> int:
+        return self.replication.round
+
+
+class ReadsUnconfirmed(RaftCore):
+    read_indexes_class = _ConfirmsItself
+
+
+class _BelievesEarlierRounds(ReadIndexes):
+    """Any answer in the term will do, whenever the question it answers was put."""
+
+    heard = False
+
+    def confirmed_round(self) -> int:
+        heard_at = [progress.heard_at for progress in self.replication.progress.values()]
+        now = self.now
+        return self.replication.round if sum(at >= now for at in heard_at) >= len(heard_at) // 2 else -1
+
+    now = 0
+
+    def advance(self, now: Micros) -> list[Effect]:
+        self.now = now
+        return super().advance(now)
+
+
+class CountsAnswersToEarlierRounds(RaftCore):
+    read_indexes_class = _BelievesEarlierRounds
+
+
+class _LeasesTooLong(Replication):
+    """From when the answer came, not from when it was asked for; and as long as its own patience."""
+
+    def has_lease(self, now: Micros) -> bool:
+        heard = self.heard_since(now - self.config.election_timeout_max_us)
+        return self.log.configuration.has_quorum(heard)
+
+
+class LeasesTooLong(RaftCore):
+    replication_class = _LeasesTooLong
+
+
+class _LeasesWithoutDrift(Replication):
+    def has_lease(self, now: Micros) -> bool:
+        confirmed = self.confirmed_round()
+        self._forget_rounds_before(confirmed)
+        return confirmed >= 0 and now - self._begun[0][1] < self.config.election_timeout_min_us
+
+
+class LeasesWithoutDrift(RaftCore):
+    replication_class = _LeasesWithoutDrift
+
+
+class _VotesRightAfterItsStart(Election):
+    def start(self, now: Micros) -> list[Effect]:
+        effects = super().start(now)
+        self._loyal_until = 0
+        return effects
+
+
+class VotesRightAfterItsStart(RaftCore):
+    election_class = _VotesRightAfterItsStart
+
+
+class BelievesOldIndexes(RaftCore):
+    def _on_read_index_reply(self, now: Micros, sender: NodeId, message: ReadIndexReply) -> list[Effect]:
+        self.reads.on_index(self.reads.question or 0, message.read_index)
+        return []
 
 
 # ---------------------------------------------------------------------------------------------------------- snapshots

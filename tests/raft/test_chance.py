@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from raft import messages as m
 from raft.configuration import Configuration
 from replog import core as contract
-from replog.types import LogRequest, Reply, StatusRequest, Submit
+from replog.types import LogRequest, Read, Reply, StatusRequest, Submit
 from tests.raft import chance
 from tests.raft.harness import MS, Cluster, request
+from tests.raft.test_reads import read_of
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -33,6 +34,15 @@ def test_random_schedules_reach_what_they_are_for() -> None:
     assert sum(outcome.leaders for outcome in outcomes) > 40
     assert sum(outcome.installs for outcome in outcomes) >= 2
     assert sum(outcome.compared for outcome in outcomes) > 1_000
+    assert sum(outcome.read for outcome in outcomes) > 300
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_reads_are_linearizable_while_leaders_are_cut_off(seed: int) -> None:
+    """[Raft 8; Ongaro14 6.4] (HAZARDS R24) Leader and followers are asked, with leases and without."""
+    outcome = chance.Reading(seed, n=(3, 5)[seed % 2]).run(20)
+    assert outcome.read > 40
+    assert outcome.leaders > 1
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -49,6 +59,7 @@ NODES = st.integers(-1, 3)
 SERVERS = st.lists(st.integers(0, 4), max_size=3)
 CONFIGURATIONS = st.builds(Configuration, st.lists(st.integers(0, 4), min_size=1, max_size=3), SERVERS, SERVERS)
 RAW = st.sampled_from([request("ann", 1).raw, request("ann", 2).raw, request("bob", 1).raw, b"", b"\x91\xc0"])
+READS = st.sampled_from([read_of("ann", 3).raw, read_of("bob", 3).raw, request("bob", 1).raw, b""])
 ENTRIES = st.lists(st.builds(m.Entry, SMALL_NUMBERS, NUMBERS, st.lists(RAW, max_size=2)), max_size=4)
 DIGESTS = st.sampled_from([bytes(32), b"d" * 32])
 MESSAGES = st.one_of(
@@ -64,6 +75,9 @@ MESSAGES = st.one_of(
         st.booleans(),
     ),
     st.builds(m.SnapshotReply, NUMBERS, NUMBERS, st.lists(NUMBERS, max_size=3), st.booleans()),
+    st.builds(m.ReadIndex, NUMBERS, NUMBERS),
+    st.builds(m.ReadIndexReply, NUMBERS, NUMBERS, NUMBERS),
+    st.builds(Read, READS, st.booleans()),
     st.builds(Submit, RAW),
     st.builds(Reply, NUMBERS, st.integers(0, 3), st.just(b""), NUMBERS, NODES),
     st.builds(LogRequest, NUMBERS, NUMBERS, st.integers(1, 9)),
@@ -71,7 +85,7 @@ MESSAGES = st.one_of(
 )  # fmt: skip
 HAPPENINGS = st.one_of(
     st.tuples(st.sampled_from([0, 1, 2, 3, "ann", "bob"]), MESSAGES),
-    st.sampled_from(["election", "heartbeat", "vote-retry", "apply"]),
+    st.sampled_from(["election", "heartbeat", "vote-retry", "apply", "read-retry"]),
     st.tuples(st.just("saved"), NUMBERS),
     st.tuples(st.just("snapshot"), NUMBERS),
 )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from replog.apps.kv import KeyValue
 from tests.raft.harness import MS, Cluster
 from tests.raft.test_figure2 import PLAIN
+from tests.raft.test_reads import ask
 from tests.raft.test_replication import figure_7, figure_8, stand
 
 Golden = Callable[[str, str], None]
@@ -115,6 +116,31 @@ def test_figure_8(golden: Golden) -> None:
     stand(cluster, 4)
     cluster.run(60 * MS)
     golden("raft/figure-8", cluster.text())
+
+
+def test_read_index(golden: Golden) -> None:
+    """A leader reads after a round of heartbeats, a follower asks it for an index. [Ongaro14 6.4]"""
+    cluster = Cluster(3, draws={0: [310]})
+    cluster.elect(0)
+    cluster.submit(0, "ann", 1, amount=5)
+    cluster.run(60 * MS)
+    cluster.transcript.clear()
+    cluster.title("bob reads at the leader; a second read comes while the round is under way, and shares the next")
+    ask(cluster, 0, 1)
+    ask(cluster, 0, 2)
+    cluster.settle()
+    cluster.title("bob reads at follower 2")
+    ask(cluster, 2, 3)
+    cluster.settle()
+    cluster.title("a leader that is cut off asks in vain, and sends its reader away when it steps down")
+    cluster.isolate(0)
+    ask(cluster, 0, 4)
+    cluster.run(50 * MS)
+    cluster.transcript.append("...")
+    length = len(cluster.transcript)
+    cluster.run(700 * MS)
+    cluster.transcript[length:] = [line for line in cluster.transcript[length:] if "node 0" in line][-5:]
+    golden("raft/read-index", cluster.text())
 
 
 def test_snapshot_install(golden: Golden) -> None:

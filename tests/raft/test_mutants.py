@@ -16,6 +16,7 @@ from tests.raft import chance, mutants
 from tests.raft import test_elections as elections
 from tests.raft import test_figure2 as figure2
 from tests.raft import test_partitions as partitions
+from tests.raft import test_reads as reads
 from tests.raft import test_replication as replication
 from tests.raft import test_snapshots as snapshots
 
@@ -120,6 +121,33 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
     (mutants.CountsOldReplies, figure2.test_leaders_replies_of_an_older_term_count_for_nothing, "commit_index < last"),
     (mutants.BeginsWithoutNoOp, figure2.test_leaders_begin_their_term_with_a_no_op, "commit_index == 3"),
     (
+        mutants.ReadsBeforeItsTermCommits,
+        reads.test_8_a_leader_reads_nothing_before_an_entry_of_its_term_is_committed,
+        "values(cluster, 1) == []",
+    ),
+    (mutants.ReadsUnconfirmed, partial(reads.test_8_a_deposed_leader_reads_nothing, {}), "values(cluster, 1) == []"),
+    (
+        mutants.CountsAnswersToEarlierRounds,
+        reads.test_8_answers_to_a_round_before_the_read_do_not_count,
+        "values(cluster, 1) == []",
+    ),
+    (mutants.BelievesOldIndexes, reads.test_an_answer_to_an_older_question_is_none, "values(cluster, 2) == []"),
+    (
+        mutants.LeasesTooLong,
+        partial(reads.test_6_4_1_no_lease_outlasts_loyalty, 0),
+        "values(cluster, 1) == []",
+    ),
+    (
+        mutants.LeasesWithoutDrift,
+        partial(reads.test_6_4_1_no_lease_outlasts_loyalty, 100_000),
+        "values(cluster, 1) == []",
+    ),
+    (
+        mutants.VotesRightAfterItsStart,
+        reads.test_6_4_1_a_server_that_heard_a_leader_before_its_restart_gives_no_vote_yet,
+        'not cluster.done("ann", 2)',
+    ),
+    (
         mutants.KeepsConflictingSuffix,
         snapshots.test_13_6_and_7_what_follows_the_snapshot_is_kept_only_if_its_entry_is_there,
         "terms_of(0) == kept",
@@ -153,17 +181,18 @@ def test_the_rule_it_breaks_notices(core: type[RaftCore], story: Story, promise:
 
 
 FOUND_BY_CHANCE = {
-    mutants.VotesTwice: "a leader has voted for itself",
+    mutants.VotesTwice: "a leader has voted for itself|Election Safety",
     mutants.VotesForAnyLog: "Leader Completeness",
     mutants.CountsMessages: "Leader Completeness",
     mutants.CountsPreVotes: "Election Safety",
     mutants.CommitsUnverified: "State Machine Safety",
     mutants.AppliesBeforeCommit: "Leader Completeness",
     mutants.AcknowledgesBeforeDisk: "no disk has lost anything",
-    mutants.CountsReplicas: "Leader Completeness",
     mutants.BeginsWithoutNoOp: "never answered",
     mutants.TrimsItsVote: "no entry is of a later term",
     mutants.TakesOldForLost: "no disk has lost anything",
+    mutants.ReadsBeforeItsTermCommits: "stale read",
+    mutants.BelievesOldIndexes: "stale read",
 }
 
 
@@ -172,6 +201,17 @@ def test_chance_finds_it(core: type[RaftCore], promise: str) -> None:
     """Within 60 seeds, by the promises of figure 3, the invariants and the end of the schedule alone."""
     with pytest.raises(AssertionError, match=promise):
         run_many(60, core)
+
+
+@pytest.mark.parametrize("core", [mutants.ReadsUnconfirmed, mutants.LeasesTooLong])
+def test_chance_finds_what_a_deposed_leader_reads(core: type[RaftCore]) -> None:
+    with pytest.raises(AssertionError, match="stale read"):
+        read_many(30, core)
+
+
+def read_many(seeds: int, core: type[RaftCore]) -> None:
+    for seed in range(seeds):
+        chance.Reading(seed, n=(3, 5)[seed % 2], core=core).run(20)
 
 
 def run_many(seeds: int, core: type[RaftCore]) -> None:
