@@ -8,10 +8,11 @@ own are objects that nobody else changes:
     replication.Replication    next_index, match_index     snapshot.Sender    snapshots on their way to followers
     requests.Requests          a leader's clients          reads.Reads        reads that are not ordered
     reads.ReadIndexes          who asks a leader for an index
+    move.Move                  whom a leader hands over to
 
-Replication, Sender, Requests and ReadIndexes live for one term of leadership. Raft trusts its servers: what a leader
-says is believed after checks of form. Clients are vouched for by their links, so that no signature is made or checked
-here.
+Replication, Sender, Requests, ReadIndexes and Move live for one term of leadership. Raft trusts its servers: what a
+leader says is believed after checks of form. Clients are vouched for by their links, so that no signature is made or
+checked here.
 """
 
 from __future__ import annotations
@@ -37,8 +38,10 @@ from raft.messages import (
     ReadIndexReply,
     RequestVote,
     SnapshotReply,
+    TimeoutNow,
     VoteReply,
 )
+from raft.move import MOVE, Move
 from raft.reads import READ_RETRY, ReadIndexes, Reads, to_leader
 from raft.replication import Replication
 from raft.requests import BATCH, Requests
@@ -104,6 +107,7 @@ class RaftCore:
         self.requests: Requests | None = None
         self.reads = Reads(self.config, setup.rng)
         self.read_indexes: ReadIndexes | None = None
+        self.move: Move | None = None
         self.nonsense = 0
         self._noted: tuple[int, Role, NodeId] = (-1, Role.FOLLOWER, NOBODY)
         self._handlers: dict[type[Any], Any] = {
@@ -127,6 +131,7 @@ class RaftCore:
             PreVoteReply: self._on_pre_vote_reply,
             InstallSnapshot: self._on_install_snapshot,
             SnapshotReply: self._on_snapshot_reply,
+            TimeoutNow: self._on_timeout_now,
             ReadIndex: self._on_read_index,
             ReadIndexReply: self._on_read_index_reply,
         }
@@ -200,6 +205,8 @@ class RaftCore:
             return self._on_heartbeat(now)
         if event.name == APPLY:
             return self.machine.apply()
+        if event.name == MOVE:
+            return self._on_move_timeout()
         if event.name == READ_RETRY:
             return self._on_read_retry()
         if event.name == BATCH:
@@ -253,9 +260,15 @@ class RaftCore:
         return [SetTimer(HEARTBEAT, self.config.heartbeat_us), *announced, record, *self._commit()]
 
     def _end_term(self) -> list[Effect]:
-        """Clients whose requests are under way learn from the next leader what became of them (HAZARDS R23)."""
-        self.replication = self.sender = self.requests = self.read_indexes = None
-        return [CancelTimer(HEARTBEAT)]
+        """Clients whose requests are under way learn from the next leader what became of them (HAZARDS R23); what was
+        not ordered yet it may order at once. A move ends with the term that it is of (HAZARDS R27)."""
+        waiting = self.requests.give_up() if self.requests is not None else []
+        heir = self.move.node if self.move is not None and self.leader == NOBODY else self.leader
+        timers: list[Effect] = [CancelTimer(HEARTBEAT)]
+        if self.move is not None:
+            timers.append(CancelTimer(MOVE))
+        self.replication = self.sender = self.requests = self.read_indexes = self.move = None
+        return [*timers, *(self._answer(r.client, r.timestamp, Answer.REDIRECT, leader=heir) for r in waiting)]
 
     def _on_heartbeat(self, now: Micros) -> list[Effect]:
         replication, sender, indexes = self.replication, self.sender, self.read_indexes
@@ -268,6 +281,7 @@ class RaftCore:
         return [
             SetTimer(HEARTBEAT, self.config.heartbeat_us),
             *indexes.begin_round(now),
+            *(self.move.tell() if self.move is not None else []),
             *sender.tick(now),
             *self._start_transfers(now),
         ]
@@ -380,7 +394,8 @@ class RaftCore:
         """Commit what a quorum has, order what waits, send what followers lack."""
         if self.replication is None:
             return []
-        return [*self._commit(), *self._order(), *self.replication.send_entries(self.commit_index)]
+        moved = self.move.advance() if self.move is not None else []
+        return [*self._commit(), *self._order(), *self.replication.send_entries(self.commit_index), *moved]
 
     def _order(self) -> list[Effect]:
         """Entries for waiting requests, as many as may be under way; a leader that is its own quorum commits each."""
@@ -394,7 +409,7 @@ class RaftCore:
         """New entries for waiting requests. Sent before the own disk write: behind it, the next ones wait, and with
         them every word that these are committed (HAZARDS R2, [Ongaro14 10.2.1])."""
         requests, replication = self.requests, self.replication
-        if requests is None or replication is None or not requests.pending:
+        if requests is None or replication is None or not requests.pending or self.move is not None:
             return []
         under_way = self.log.last_index - self.commit_index
         if under_way and not requests.is_ripe():
@@ -543,8 +558,12 @@ class RaftCore:
         outcomes = [(result, requests.outcome(result)) for result in event.results]
         return [self._answer(result.client, result.timestamp, *said) for result, said in outcomes if said is not None]
 
-    def _answer(self, client: ClientId, timestamp: int, answer: Answer, results: bytes = b"") -> Reply:
-        return Reply(client, ClientReply(timestamp, answer, results, self.current_term, self.leader))
+    def _answer(
+        self, client: ClientId, timestamp: int, answer: Answer, results: bytes = b"", leader: NodeId | None = None
+    ) -> Reply:
+        """`leader`: who leads, or soon will, if that is not who is known to lead now."""
+        hint = self.leader if leader is None else leader
+        return Reply(client, ClientReply(timestamp, answer, results, self.current_term, hint))
 
     # ---------------------------------------------------------------------------------------------------------- reads
 
@@ -616,7 +635,54 @@ class RaftCore:
     def _on_command(self, now: Micros, event: Command) -> list[Effect]:
         if event.name == "snapshot":
             return self.machine.take_snapshot()
-        return [Note("command-refused", {"command": event.name, "rule": "raft knows the command snapshot"})]
+        if event.name != "move-leader":
+            return self._refuse_command(event.name, "raft knows the commands snapshot and move-leader")
+        node = event.arguments.get("to")
+        if flaw := self._move_flaw(node):
+            return self._refuse_command(event.name, flaw)
+        return self._move_to(node)  # type: ignore[arg-type]
+
+    @staticmethod
+    def _refuse_command(name: str, rule: str) -> list[Effect]:
+        return [Note("command-refused", {"command": name, "rule": rule})]
+
+    def _move_flaw(self, node: object) -> str:
+        """Why the leadership cannot be moved to `node`, "" if it can."""
+        if self.replication is None:
+            return f"node {self.me} does not lead" + (f", node {self.leader} does" if self.leader != NOBODY else "")
+        if self.move is not None:
+            return f"the leadership is on its way to node {self.move.node}"
+        if node == self.me:
+            return f"node {self.me} leads already"
+        if not isinstance(node, int) or not self.log.configuration.votes(node):
+            return f"to = {node!r} is none of the voters {self.log.configuration.voters}"
+        return ""
+
+    def _move_to(self, node: NodeId) -> list[Effect]:
+        """Requests wait meanwhile: with the next leader, or here when it comes to nothing. [Ongaro14 3.10]"""
+        if self.replication is None:
+            return []
+        self.move = Move(node, self.log, self.replication)
+        begun = Note("leader-move", {"to": node, "term": self.current_term})
+        return [begun, SetTimer(MOVE, self.config.election_timeout_max_us), *self.move.advance()]
+
+    def _on_move_timeout(self) -> list[Effect]:
+        """It has come to nothing: this leader goes on. Should the other one stand yet, that is an election."""
+        if self.move is None:
+            return []
+        abandoned = Note("leader-move-abandoned", {"to": self.move.node, "told": self.move.told})
+        self.move = None
+        return [abandoned, *self._order()]
+
+    def _on_timeout_now(self, now: Micros, sender: NodeId, message: TimeoutNow) -> list[Effect]:
+        if message.leader_id != sender:
+            return self._nonsense(sender, "leader_id is not the sender")
+        if message.term > self.current_term:
+            return self.election.observe(now, message.term, f"node {sender} is in term {message.term}")
+        could_lead = not self.machine.installing and self.log.configuration.votes(self.me)
+        if message.term < self.current_term or sender != self.leader or not could_lead:
+            return []
+        return self.election.stand_for(now, sender)
 
     # -------------------------------------------------------------------------------------------------- its own word
 
@@ -653,6 +719,7 @@ class RaftCore:
             part.check_invariants()
         leads = election.role is Role.LEADER
         assert leads == (self.replication is not None), "a leader's objects exist while it leads"
+        assert leads or self.move is None, "a move ends with the term"
         if self.replication is not None and self.requests is not None and self.sender is not None:
             assert self.replication.current_term == election.current_term, "a leader's objects are of its term"
             assert not self.machine.installing, "a leader's own log is on disk"

@@ -48,6 +48,8 @@ class Election:
         self._rng = rng
         self._granted: set[NodeId] = set()
         self._answered: set[NodeId] = set()
+        self._moves = False
+        """Whether the leader itself has asked for this candidacy."""
         self._timeout_us = self._draw()
         self._quiet_since: Micros = 0  # the last event that speaks against an election
         self._last_leader: NodeId = NOBODY
@@ -100,8 +102,16 @@ class Election:
     def _stand(self, now: Micros, reason: str) -> list[Effect]:
         self.reason = reason
         self.leader = NOBODY
+        self._moves = False
         if self.config.pre_vote:
             return self._ask(now, Role.PRE_CANDIDATE)
+        return self._campaign(now)
+
+    def stand_for(self, now: Micros, leader: NodeId) -> list[Effect]:
+        """At once, since the leader wants it: nobody need be asked before. [Ongaro14 3.10]"""
+        self.reason = f"node {leader} moves the leadership here"
+        self.leader = NOBODY
+        self._moves = True
         return self._campaign(now)
 
     def _campaign(self, now: Micros) -> list[Effect]:
@@ -130,7 +140,7 @@ class Election:
         if self.role is Role.PRE_CANDIDATE:
             ask = PreVote(self.current_term + 1, self.me, *last)
         else:
-            ask = RequestVote(self.current_term, self.me, *last)
+            ask = RequestVote(self.current_term, self.me, *last, self._moves)
         return [Send(silent, ask), SetTimer(VOTE_RETRY, self.config.heartbeat_us)]
 
     def _won(self, now: Micros) -> list[Effect]:
@@ -182,7 +192,7 @@ class Election:
 
     def on_request_vote(self, now: Micros, sender: NodeId, message: RequestVote) -> list[Effect]:
         """[Raft fig. 2, RequestVote receiver]"""
-        if self.config.leader_stickiness and message.term > self.current_term and self.hears_leader(now):
+        if self._stays_loyal(now, message):
             # Not even the term is taken over: a removed or returning server cannot depose a leader (HAZARDS R5, R19).
             return [Note("vote-ignored", {"candidate": sender, "term": message.term, "leader": self.leader})]
         changed, timer = False, list[Effect]()
@@ -195,6 +205,10 @@ class Election:
             self._quiet_since = now
         promise = [self._promise()] if changed else []
         return [*promise, *timer, Send((sender,), VoteReply(self.current_term, granted))]
+
+    def _stays_loyal(self, now: Micros, message: RequestVote) -> bool:
+        later = message.term > self.current_term
+        return self.config.leader_stickiness and later and not message.move and self.hears_leader(now)
 
     def grants(self, message: RequestVote) -> bool:
         """One vote a term, first come, and only for a log that is not behind. [Raft 5.2, 5.4.1]"""

@@ -33,12 +33,14 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class RequestVote(Message, frozen=True, tag="rv"):
-    """Candidate to all. [Raft fig. 2]"""
+    """Candidate to all. [Raft fig. 2] `move`: the leader itself wants it, so that no loyalty to it counts.
+    [Ongaro14 4.2.3]"""
 
     term: U63
     candidate_id: WireNode
     last_log_index: U63
     last_log_term: U63
+    move: bool = False
 
 
 class VoteReply(Message, frozen=True, tag="rw"):
@@ -132,6 +134,13 @@ class SnapshotReply(Message, frozen=True, tag="rt"):
     hints: Annotated[dict[U63, Hint], msgspec.Meta(max_length=PARTS_WANTED_MAX)] = msgspec.field(default_factory=dict)
 
 
+class TimeoutNow(Message, frozen=True, tag="rm"):
+    """Leader to the follower that is to lead next, and has the whole log: stand at once. [Ongaro14 3.10]"""
+
+    term: U63
+    leader_id: WireNode
+
+
 class ReadIndex(Message, frozen=True, tag="ri"):
     """Follower to leader: from which index on is a state fresh enough for reads that have come here? [Ongaro14 6.4]
 
@@ -160,6 +169,7 @@ MESSAGES: Final = Codec(
     AppendReply,
     InstallSnapshot,
     SnapshotReply,
+    TimeoutNow,
     ReadIndex,
     ReadIndexReply,
 )

@@ -86,6 +86,12 @@ class Requests:
     def on_batch_timeout(self) -> None:
         self._waits, self._ripe = False, bool(self._pending)
 
+    def give_up(self) -> list[Request]:
+        """What waits for a batch, which nobody has ordered: another leader may at once."""
+        waiting, self._pending = list(self._pending), deque()
+        self._bytes = self._operations = 0
+        return waiting
+
     def take_batch(self) -> list[Request]:
         """The oldest requests, as many as one entry takes; [] if none waits.
 

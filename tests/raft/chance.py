@@ -60,7 +60,7 @@ class Schedule:
         usual = [
             (self.deliver, 160), (self.pass_time, 12), (self.sync, 80), (self.ask, 16), (self.double, 4),
             (self.lose, 4), (self.save, 6), (self.crash, 2), (self.start, 4), (self.cut, 2), (self.heal, 3),
-            (self.take_snapshot, 1), (self.read, 10),
+            (self.take_snapshot, 1), (self.read, 10), (self.move, 1),
         ]  # fmt: skip
         steady = (self.deliver, self.sync)
         self.acts = [
@@ -141,6 +141,9 @@ class Schedule:
             key: [decode_outcome(decode_results(r.results).outcomes[0]) for r in replies if r.answer in results]
             for key, replies in self.cluster.replies.items()
         }
+
+    def move(self) -> None:
+        self.cluster.command(self.node(), "move-leader", to=self.node())
 
     def check_reads(self) -> int:
         """Linearizable: the counter only grows, and no read is below what was known when it was asked. How many."""
@@ -231,7 +234,7 @@ class Reading(Schedule):
     def run(self, steps: int) -> Outcome:
         self.cluster.by_hand = False
         for _ in range(steps):
-            self.chance.choice((self.cut_leader, self.cut_leader, self.cut, self.heal, self.restart))()
+            self.chance.choice((self.cut_leader, self.cut_leader, self.cut, self.heal, self.restart, self.move))()
             for _ in range(self.chance.randrange(10)):
                 self.cluster.run(self.chance.randrange(150) * MS)
                 self.ask_all()

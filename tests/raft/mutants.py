@@ -24,7 +24,7 @@ from raft.messages import (
 from raft.reads import ReadIndexes
 from raft.replication import Mode, Progress, Replication
 from raft.snapshot import Snapshot
-from replog.core import Effect, Event, Persist, Send
+from replog.core import Effect, Event, Persist, Reply, Send
 from replog.types import NOBODY, Micros, NodeId
 
 # ---------------------------------------------------------------------------------------------------------- elections
@@ -433,6 +433,63 @@ class BelievesOldIndexes(RaftCore):
     def _on_read_index_reply(self, now: Micros, sender: NodeId, message: ReadIndexReply) -> list[Effect]:
         self.reads.on_index(self.reads.question or 0, message.read_index)
         return []
+
+
+# ------------------------------------------------------------------------------------------------------ leadership move
+
+
+class _StaysLoyal(Election):
+    def _stays_loyal(self, now: Micros, message: RequestVote) -> bool:
+        return super()._stays_loyal(now, RequestVote(message.term, message.candidate_id, 0, 0))
+
+
+class StaysLoyalToAMovingLeader(RaftCore):
+    election_class = _StaysLoyal
+
+
+class MovesToWhoIsBehind(RaftCore):
+    def _move_to(self, node: NodeId) -> list[Effect]:
+        effects = super()._move_to(node)
+        if self.move is not None:
+            self.move.told = True
+        return [*effects, *(self.move.tell() if self.move is not None else [])]
+
+
+class OrdersWhileItMoves(RaftCore):
+    def _propose(self) -> list[Effect]:
+        move, self.move = self.move, None
+        effects = super()._propose()
+        self.move = move
+        return effects
+
+
+class ForgetsWhatWaits(RaftCore):
+    def _end_term(self) -> list[Effect]:
+        return [effect for effect in super()._end_term() if not isinstance(effect, Reply)]
+
+
+class NeverGivesUpAMove(RaftCore):
+    def _on_move_timeout(self) -> list[Effect]:
+        return []
+
+
+class KeepsItsMove(RaftCore):
+    def _end_term(self) -> list[Effect]:
+        move = self.move
+        effects = super()._end_term()
+        self.move = move
+        return effects
+
+    def check_invariants(self) -> None:
+        """It would say so itself."""
+
+
+class LeasesWhileItMoves(RaftCore):
+    def _move_to(self, node: NodeId) -> list[Effect]:
+        effects = super()._move_to(node)
+        if self.replication is not None:
+            self.replication.lease_over = False
+        return effects
 
 
 # ---------------------------------------------------------------------------------------------------------- snapshots

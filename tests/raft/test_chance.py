@@ -63,7 +63,7 @@ READS = st.sampled_from([read_of("ann", 3).raw, read_of("bob", 3).raw, request("
 ENTRIES = st.lists(st.builds(m.Entry, SMALL_NUMBERS, NUMBERS, st.lists(RAW, max_size=2)), max_size=4)
 DIGESTS = st.sampled_from([bytes(32), b"d" * 32])
 MESSAGES = st.one_of(
-    st.builds(m.RequestVote, NUMBERS, NODES, NUMBERS, NUMBERS),
+    st.builds(m.RequestVote, NUMBERS, NODES, NUMBERS, NUMBERS, st.booleans()),
     st.builds(m.VoteReply, NUMBERS, st.booleans()),
     st.builds(m.PreVote, NUMBERS, NODES, NUMBERS, NUMBERS),
     st.builds(m.PreVoteReply, NUMBERS, NUMBERS, st.booleans()),
@@ -75,6 +75,7 @@ MESSAGES = st.one_of(
         st.booleans(),
     ),
     st.builds(m.SnapshotReply, NUMBERS, NUMBERS, st.lists(NUMBERS, max_size=3), st.booleans()),
+    st.builds(m.TimeoutNow, NUMBERS, NODES),
     st.builds(m.ReadIndex, NUMBERS, NUMBERS),
     st.builds(m.ReadIndexReply, NUMBERS, NUMBERS, NUMBERS),
     st.builds(Read, READS, st.booleans()),
@@ -85,9 +86,10 @@ MESSAGES = st.one_of(
 )  # fmt: skip
 HAPPENINGS = st.one_of(
     st.tuples(st.sampled_from([0, 1, 2, 3, "ann", "bob"]), MESSAGES),
-    st.sampled_from(["election", "heartbeat", "vote-retry", "apply", "read-retry"]),
+    st.sampled_from(["election", "heartbeat", "vote-retry", "apply", "read-retry", "move"]),
     st.tuples(st.just("saved"), NUMBERS),
     st.tuples(st.just("snapshot"), NUMBERS),
+    st.tuples(st.just("move-leader"), NUMBERS),
 )
 
 
@@ -117,6 +119,8 @@ def test_no_message_raises_whatever_the_state(happenings: list[Any], begin: str)
             cluster.step(0, contract.Saved(happening[1]))
         elif happening[0] == "snapshot":
             cluster.step(0, contract.Command("snapshot", {}))
+        elif happening[0] == "move-leader":
+            cluster.step(0, contract.Command("move-leader", {"to": happening[1]}))
         else:
             cluster.step(0, contract.Received(*happening))
 

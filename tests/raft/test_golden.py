@@ -143,6 +143,24 @@ def test_read_index(golden: Golden) -> None:
     golden("raft/read-index", cluster.text())
 
 
+def test_leader_move(golden: Golden) -> None:
+    """From 0 to 2, which lacks an entry; what comes meanwhile waits, and is sent on. [Ongaro14 3.10]"""
+    cluster = Cluster(3, draws={0: [310]})
+    cluster.elect(0)
+    cluster.run(60 * MS)
+    cluster.transcript.clear()
+    cluster.title("an entry is under way to 2 when the move begins")
+    cluster.submit(0, "ann", 1)
+    cluster.command(0, "move-leader", to=2)
+    cluster.title("ann asks again meanwhile")
+    cluster.submit(0, "ann", 2)
+    cluster.settle()
+    cluster.title("and asks whom she is told to")
+    cluster.submit(2, "ann", 2)
+    cluster.settle()
+    golden("raft/leader-move", cluster.text())
+
+
 def test_snapshot_install(golden: Golden) -> None:
     """A follower far behind is given the state, and nothing is counted on before it is on its disk. [Raft 7]"""
     cluster = Cluster(3, {"snapshot_entries": 4, "log_tail": 1, "snapshot_window": 2}, machine=KeyValue)

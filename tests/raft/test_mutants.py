@@ -15,6 +15,7 @@ from raft import RaftCore
 from tests.raft import chance, mutants
 from tests.raft import test_elections as elections
 from tests.raft import test_figure2 as figure2
+from tests.raft import test_move as move
 from tests.raft import test_partitions as partitions
 from tests.raft import test_reads as reads
 from tests.raft import test_replication as replication
@@ -148,6 +149,33 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
         'not cluster.done("ann", 2)',
     ),
     (
+        mutants.StaysLoyalToAMovingLeader,
+        partial(move.test_3_10_the_chosen_server_leads_at_once, n=3, options={}),
+        "(leaders(cluster), cluster.now) == ([1], before)",
+    ),
+    (
+        mutants.MovesToWhoIsBehind,
+        move.test_3_10_a_server_that_is_behind_is_brought_up_to_date_first,
+        "cluster.sent_kinds(TimeoutNow) == []",
+    ),
+    (
+        mutants.OrdersWhileItMoves,
+        move.test_3_10_requests_wait_meanwhile_and_none_is_lost,
+        "log.last_index == 2",
+    ),
+    (
+        mutants.ForgetsWhatWaits,
+        move.test_3_10_requests_wait_meanwhile_and_none_is_lost,
+        "answers_of(cluster, timestamp) == [(Answer.REDIRECT, 1)]",
+    ),
+    (
+        mutants.NeverGivesUpAMove,
+        move.test_3_10_it_is_given_up_after_an_election_time_out_and_the_leader_goes_on,
+        'cluster.done("ann", 2)',
+    ),
+    (mutants.KeepsItsMove, move.test_r27_a_move_ends_with_the_term, 'cluster.done("ann", 2)'),
+    (mutants.LeasesWhileItMoves, move.test_3_10_while_it_moves_there_is_no_lease, "values(cluster, 1) == []"),
+    (
         mutants.KeepsConflictingSuffix,
         snapshots.test_13_6_and_7_what_follows_the_snapshot_is_kept_only_if_its_entry_is_there,
         "terms_of(0) == kept",
@@ -186,7 +214,7 @@ FOUND_BY_CHANCE = {
     mutants.CountsMessages: "Leader Completeness",
     mutants.CountsPreVotes: "Election Safety",
     mutants.CommitsUnverified: "State Machine Safety",
-    mutants.AppliesBeforeCommit: "Leader Completeness",
+    mutants.AppliesBeforeCommit: "Leader Completeness|stale read",
     mutants.AcknowledgesBeforeDisk: "no disk has lost anything",
     mutants.BeginsWithoutNoOp: "never answered",
     mutants.TrimsItsVote: "no entry is of a later term",

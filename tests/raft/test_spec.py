@@ -125,6 +125,8 @@ SAMPLES: list[Any] = [
     m.AppendReply(3, False, 6, 0, 2, 4, 8),
     m.InstallSnapshot(3, 0, 9, 2, Configuration.of(3), bytes(32), 4, 0, b"data", True),
     m.SnapshotReply(3, 9, [5, 6], False),
+    m.RequestVote(3, 1, 7, 2, True),
+    m.TimeoutNow(3, 1),
     m.ReadIndex(3, 2**61),
     m.ReadIndexReply(3, 2**61, 9),
 ]
