@@ -81,7 +81,9 @@ class RaftConfig(BaseModel):
     snapshot_entries: Positive = 4_096
     """A snapshot is taken after this many applied entries, or ..."""
     snapshot_bytes: Positive = 16 * 1_048_576
-    """... after this many bytes of them."""
+    """... after this many bytes of them, or ..."""
+    snapshot_age_us: Period = 600_000_000
+    """... this long after the first that the newest snapshot does not hold: a quiet cluster starts quickly, too."""
     log_tail: Annotated[int, Field(ge=0)] = 1_024
     """Entries before the snapshot that are kept for followers a little behind."""
     log_bytes_max: Positive = 256 * 1_048_576

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from raft.configuration import Configuration
 from raft.election import ELECTION, VOTE_RETRY, Election, Role
 from raft.log import Log, recover
-from raft.machine import APPLY, Machine
+from raft.machine import APPLY, SNAPSHOT, Machine
 from raft.messages import (
     AppendEntries,
     AppendReply,
@@ -91,6 +91,7 @@ class RaftCore:
     log_class: ClassVar[type[Log]] = Log
     election_class: ClassVar[type[Election]] = Election
     replication_class: ClassVar[type[Replication]] = Replication
+    sender_class: ClassVar[type[Sender]] = Sender
     read_indexes_class: ClassVar[type[ReadIndexes]] = ReadIndexes
 
     def __init__(self, setup: Setup) -> None:
@@ -205,6 +206,8 @@ class RaftCore:
             return self._on_heartbeat(now)
         if event.name == APPLY:
             return self.machine.apply()
+        if event.name == SNAPSHOT:
+            return self.machine.on_age()
         if event.name == MOVE:
             return self._on_move_timeout()
         if event.name == READ_RETRY:
@@ -252,7 +255,7 @@ class RaftCore:
         term = self.current_term
         self.receiver.stop()
         self.replication = self.replication_class(self.me, term, self.config, self.log, now)
-        self.sender = Sender(self.me, term, self.config)
+        self.sender = self.sender_class(self.me, term, self.config)
         self.requests = Requests(self.config, self._sessions)
         self.read_indexes = self.read_indexes_class(self.config, self.log, self.machine, self.replication)
         record = self._append([Entry(term, self._wall(), [])], [()])

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
 
 
 APPLY: Final = "apply"
+SNAPSHOT: Final = "snapshot"
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -45,6 +46,8 @@ class Machine:
         self.installing = 0
         self._asked_index = stored.index
         """Up to where snapshots were asked for: the answer to one comes after all that the step lists."""
+        self._ages = False
+        """Whether the timer runs that will take the next snapshot, should nothing else do it before."""
         self.snapshot: Snapshot | None = None
         if stored.index:
             at = log.term(stored.index), log.configuration_at(stored.index)
@@ -80,6 +83,9 @@ class Machine:
             if self._snapshot_due():
                 effects += self.take_snapshot()
                 break
+        if self.last_applied > self._kept_index and not self._ages:
+            self._ages = True
+            effects.append(SetTimer(SNAPSHOT, self.config.snapshot_age_us))
         if self.last_applied < self.commit_index:
             effects.append(SetTimer(APPLY, 1))
         return effects
@@ -97,7 +103,13 @@ class Machine:
         if self.last_applied <= self._kept_index:
             return []
         self._asked_index = self.last_applied
+        self._ages = False
         return [Checkpoint(self.last_applied)]
+
+    def on_age(self) -> list[Effect]:
+        """What the newest snapshot does not hold is old."""
+        self._ages = False
+        return self.take_snapshot()
 
     def keep(self, taken: Checkpointed, sender: Sender | None) -> LogStart | None:
         """A snapshot was taken: forget what it holds, except a tail for followers that are a little behind, and what

@@ -23,8 +23,8 @@ from raft.messages import (
 )
 from raft.reads import ReadIndexes
 from raft.replication import Mode, Progress, Replication
-from raft.snapshot import Snapshot
-from replog.core import Effect, Event, Persist, Reply, Send
+from raft.snapshot import Sender, Snapshot
+from replog.core import Effect, Event, Persist, Reply, Send, Timeout
 from replog.types import NOBODY, Micros, NodeId
 
 # ---------------------------------------------------------------------------------------------------------- elections
@@ -493,6 +493,22 @@ class LeasesWhileItMoves(RaftCore):
 
 
 # ---------------------------------------------------------------------------------------------------------- snapshots
+
+
+class _NeverGivesUp(Sender):
+    def tick(self, now: Micros) -> list[Effect]:
+        for transfer in self._transfers.values():
+            transfer.progress_at = now
+        return super().tick(now)
+
+
+class TransfersWithoutEnd(RaftCore):
+    sender_class = _NeverGivesUp
+
+
+class SnapshotsBySizeOnly(RaftCore):
+    def _on_timeout(self, now: Micros, event: Timeout) -> list[Effect]:
+        return [] if event.name == "snapshot" else super()._on_timeout(now, event)
 
 
 class _KeepsSuffix(Log):
