@@ -96,6 +96,26 @@ def test_whoever_led_before_a_star_is_left_its_centre_leads_and_stays(first: int
     assert commits(cluster, 2)
 
 
+def test_a_star_whose_centre_is_behind_elects_nobody_and_loses_nothing() -> None:
+    """The leader is gone, and the centre's log lacks what a majority has: the others may not vote for it, and none of
+    them reaches a majority. Raft gives up liveness here, not safety."""
+    cluster = Cluster(5)
+    cluster.elect(0)
+    cluster.isolate(2, 4)
+    cluster.submit(0, "ann", 1)
+    cluster.settle()
+    assert cluster.done("ann", 1)
+    cluster.crash(0)
+    only(cluster, *[(2, other) for other in (1, 3, 4)])
+    cluster.run(20 * SECOND)
+    assert (leaders(cluster), len(cluster.leaders)) == ([], 1)
+    cluster.heal()
+    assert cluster.run(5 * SECOND, until=lambda: leaders(cluster) != [])
+    assert leaders(cluster)[0] in (1, 3)
+    cluster.run(SECOND)
+    assert cluster.core(4).last_applied == 3, "two no-ops and ann's"
+
+
 def test_a_leader_that_is_not_heard_is_replaced_once() -> None:
     """It hears all and none hears it: one election, and the new leader's word comes through to it."""
     cluster = Cluster(5)
