@@ -711,6 +711,7 @@ class RaftCore:
                 "log_last": log.last_index,
                 "log_bytes": log.size,
                 "reads": self.reads.waiting,
+                "broadcast_us": self.replication.broadcast_us if self.replication is not None else 0,
                 "pending": self.requests.pending if self.requests is not None else 0,
                 "nonsense": self.nonsense,
             },

@@ -94,6 +94,11 @@ class Replication:
         self.round = 0
         self.lease_over = False
         """Whether somebody was told to stand at once, whom nobody's loyalty hinders."""
+        self.broadcast_us: Micros = 0
+        """The broadcast time, smoothed: from the beginning of a round to a majority's answers, their disks included.
+        [Raft 5.6]"""
+        self._measured = 0
+        self._round_began = now
         self._begun: deque[tuple[int, Micros]] = deque(((0, now),))
         """When rounds began: the latest that a quorum has answered, and those after it. Kept for leases alone; without
         a quorum's answers there are few, since a leader steps down then."""
@@ -124,6 +129,7 @@ class Replication:
         """To all, without entries: a new round. It asks at the same time whether what was sent has come through: a
         follower that lacks the entry before next_index says so, whatever was lost."""
         self.round += 1
+        self._round_began = now
         if self.config.lease_reads:
             self._forget_rounds_before(self.confirmed_round())
             self._begun.append((self.round, now))
@@ -183,6 +189,9 @@ class Replication:
         progress = self.progress[node]
         progress.heard_at = now
         progress.round = max(progress.round, min(round_, self.round))
+        if round_ == self.round > self._measured and self.confirmed_round() == round_:
+            self._measured = round_
+            self.broadcast_us = _smoothed(self.broadcast_us, now - self._round_began)
 
     def confirmed_round(self) -> int:
         """The latest that a quorum has answered, whether it had the entries asked about or not, -1 if none is: all of
@@ -272,3 +281,8 @@ class Replication:
             assert list(progress.unanswered) == sorted(progress.unanswered), f"unanswered of {node} in order"
             assert not progress.unanswered or progress.unanswered[0] > progress.match_index, f"unanswered of {node}"
             assert progress.mode is Mode.REPLICATE or not progress.unanswered, f"{node} is not replicating"
+
+
+def _smoothed(average: Micros, sample: Micros) -> Micros:
+    """Over about the last eight."""
+    return average + (sample - average) // 8 if average else sample

@@ -290,6 +290,26 @@ def test_a_follower_that_denied_its_entries_and_has_them_again_goes_on() -> None
     assert [loss["acknowledged"] for loss in losses(cluster)] == [2, 3], "a second loss is told of too"
 
 
+def test_5_6_a_leader_measures_the_broadcast_time() -> None:
+    """From a round of heartbeats to a majority's answers to it; the slowest follower does not count."""
+    cluster = Cluster(3)
+    cluster.elect(0)
+
+    def measured() -> object:
+        return cluster.servers[0].replica.status().detail["broadcast_us"]
+
+    assert measured() == 0
+    for delay in (3, 11):
+        cluster.fire(0, "heartbeat")
+        cluster.now += delay * MS
+        cluster.deliver_to(1)
+        cluster.deliver_to(0)
+        cluster.now += 20 * MS
+        cluster.settle()
+    assert measured() == 4 * MS, "the first, and an eighth of what the second is longer"
+    assert cluster.servers[1].replica.status().detail["broadcast_us"] == 0
+
+
 def test_a_reply_about_entries_that_do_not_exist_is_refused() -> None:
     cluster = Cluster(3)
     cluster.elect(0)
