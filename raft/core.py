@@ -42,7 +42,7 @@ from raft.messages import (
     VoteReply,
 )
 from raft.move import MOVE, Move
-from raft.reads import READ_RETRY, ReadIndexes, Reads, to_leader
+from raft.reads import READ_RETRY, ReadIndexes, Reads
 from raft.replication import Replication
 from raft.requests import BATCH, Requests
 from raft.snapshot import Receiver, Sender, Snapshot
@@ -106,7 +106,7 @@ class RaftCore:
         self.replication: Replication | None = None
         self.sender: Sender | None = None
         self.requests: Requests | None = None
-        self.reads = Reads(self.config, setup.rng)
+        self.reads = Reads(self.config, setup.rng, self.election)
         self.read_indexes: ReadIndexes | None = None
         self.move: Move | None = None
         self.nonsense = 0
@@ -169,7 +169,7 @@ class RaftCore:
         if (election.current_term, election.role, election.leader) != self._noted:
             effects = [*effects, *self._enter(now)]
         if self.reads.busy or (self.read_indexes is not None and self.read_indexes.busy):
-            effects = [*effects, *self._advance_reads(now)]
+            effects = [*effects, *self.reads.advance(now, self.read_indexes, self.last_applied)]
         return effects
 
     def _enter(self, now: Micros) -> list[Effect]:
@@ -184,7 +184,7 @@ class RaftCore:
         if (election.current_term, election.role, election.leader) == self._noted:
             return effects
         if (election.current_term, election.leader) != (self._noted[0], self._noted[2]):
-            effects += self._on_leader_lost()
+            effects += self.reads.on_leader_lost()
         self._noted = election.current_term, election.role, election.leader
         detail = {
             "term": election.current_term,
@@ -211,7 +211,7 @@ class RaftCore:
         if event.name == MOVE:
             return self._on_move_timeout()
         if event.name == READ_RETRY:
-            return self._on_read_retry()
+            return self.reads.on_retry()
         if event.name == BATCH:
             return self._on_batch_timeout()
         raise ValueError(f"timer {event.name!r} was never set")
@@ -271,7 +271,8 @@ class RaftCore:
         if self.move is not None:
             timers.append(CancelTimer(MOVE))
         self.replication = self.sender = self.requests = self.read_indexes = self.move = None
-        return [*timers, *(self._answer(r.client, r.timestamp, Answer.REDIRECT, leader=heir) for r in waiting)]
+        redirect = Answer.REDIRECT, b"", self.current_term, heir
+        return [*timers, *(Reply(r.client, ClientReply(r.timestamp, *redirect)) for r in waiting)]
 
     def _on_heartbeat(self, now: Micros) -> list[Effect]:
         replication, sender, indexes = self.replication, self.sender, self.read_indexes
@@ -561,12 +562,8 @@ class RaftCore:
         outcomes = [(result, requests.outcome(result)) for result in event.results]
         return [self._answer(result.client, result.timestamp, *said) for result, said in outcomes if said is not None]
 
-    def _answer(
-        self, client: ClientId, timestamp: int, answer: Answer, results: bytes = b"", leader: NodeId | None = None
-    ) -> Reply:
-        """`leader`: who leads, or soon will, if that is not who is known to lead now."""
-        hint = self.leader if leader is None else leader
-        return Reply(client, ClientReply(timestamp, answer, results, self.current_term, hint))
+    def _answer(self, client: ClientId, timestamp: int, answer: Answer, results: bytes = b"") -> Reply:
+        return Reply(client, ClientReply(timestamp, answer, results, self.current_term, self.leader))
 
     # ---------------------------------------------------------------------------------------------------------- reads
 
@@ -578,28 +575,10 @@ class RaftCore:
             return request
         if not request.read_only or not self.config.fast_reads:
             return self._nonsense(sender, "a read is a read-only request, where fast_reads is on")
-        if request.size > self.config.request_bytes_max:
-            return [self._answer(request.client, request.timestamp, Answer.REFUSED, b"larger than request_bytes_max")]
-        if message.stale:
-            return [self.reads.query([request])]
-        if self.leader == NOBODY:
-            return [self._answer(request.client, request.timestamp, Answer.REDIRECT)]
-        if not self.reads.add(request):
-            return [self._answer(request.client, request.timestamp, Answer.OVERLOADED)]
-        return []
+        return self.reads.from_client(request, message.stale)
 
     def _on_queried(self, now: Micros, event: Queried) -> list[Effect]:
-        """What was read leaves behind all records listed before, as everything does that rests on a commit."""
-        read = self.reads.on_queried(event)
-        return [self._answer(request.client, request.timestamp, Answer.READ, results) for request, results in read]
-
-    def _on_leader_lost(self) -> list[Effect]:
-        """Who was asked for an index leads no more, or leads anew and has forgotten it."""
-        if self.leader != NOBODY:
-            self.reads.ask_anew()
-            return []
-        left = self.reads.give_up()
-        return [self._answer(request.client, request.timestamp, Answer.REDIRECT) for request in left]
+        return self.reads.on_queried(event)
 
     def _on_read_index(self, now: Micros, sender: NodeId, message: ReadIndex) -> list[Effect]:
         if message.term > self.current_term:
@@ -614,24 +593,6 @@ class RaftCore:
             return self.election.observe(now, message.term, f"node {sender} is in term {message.term}")
         self.reads.on_index(message.token, message.read_index)
         return []
-
-    def _on_read_retry(self) -> list[Effect]:
-        token = self.reads.question
-        return to_leader(self.config, self.current_term, self.leader, token) if token and self._follows else []
-
-    def _advance_reads(self, now: Micros) -> list[Effect]:
-        """Put the next question, answer those that are decided, read what can be read."""
-        effects: list[Effect] = []
-        if self.leader != NOBODY and (token := self.reads.ask()) is not None:
-            if self.read_indexes is not None:
-                self.read_indexes.ask(self.me, token)
-            else:
-                effects = to_leader(self.config, self.current_term, self.leader, token)
-        if self.read_indexes is not None:
-            effects += self.read_indexes.advance(now)
-            if (own := self.read_indexes.take_own()) is not None:
-                self.reads.on_index(own.token, own.read_index)
-        return [*effects, *self.reads.serve(self.last_applied)]
 
     # ------------------------------------------------------------------------------------------------------- commands
 

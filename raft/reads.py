@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from raft.election import Election
 from raft.log import Log
 from raft.machine import Machine
 from raft.messages import ReadIndex, ReadIndexReply
 from raft.replication import Replication
-from replog.core import Effect, Queried, Query, Rng, Send, SetTimer
-from replog.types import Micros, NodeId, Request
+from replog.core import Effect, Queried, Query, Reply, Rng, Send, SetTimer
+from replog.types import NOBODY, Answer, Micros, NodeId, Request
+from replog.types import Reply as ClientReply
 
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
     from raft.config import RaftConfig
@@ -37,10 +39,11 @@ class Reads:
       what waits is within pending_requests_max and pending_bytes_max
     """
 
-    def __init__(self, config: RaftConfig, rng: Rng) -> None:
+    def __init__(self, config: RaftConfig, rng: Rng, election: Election) -> None:
         self.config = config
         self._rng = rng
-        self._token: int | None = None
+        self._election = election
+        self._token = 0
         self._waiting: list[Request] = []
         self._asked: list[Request] = []
         self._ready: deque[tuple[int, list[Request]]] = deque()
@@ -56,7 +59,22 @@ class Reads:
     def waiting(self) -> int:
         return self._count
 
-    def add(self, request: Request) -> bool:
+    def from_client(self, request: Request, stale: bool) -> list[Effect]:
+        """Who asks for a stale read is answered at once by any server; every other read waits until the state here is
+        certainly fresh enough, and its answer comes with a later step or at the end of this one."""
+        if request.size > self.config.request_bytes_max:
+            return [self._reply(request, Answer.REFUSED, b"larger than request_bytes_max")]
+        if stale:
+            return [self._query([request])]
+        if self._election.leader == NOBODY:
+            return [self._reply(request, Answer.REDIRECT)]
+        return [] if self._add(request) else [self._reply(request, Answer.OVERLOADED)]
+
+    def _reply(self, request: Request, answer: Answer, results: bytes = b"") -> Reply:
+        who = self._election.current_term, self._election.leader
+        return Reply(request.client, ClientReply(request.timestamp, answer, results, *who))
+
+    def _add(self, request: Request) -> bool:
         """Whether there is room for one more."""
         config = self.config
         if self._count >= config.pending_requests_max or self._bytes + request.size > config.pending_bytes_max:
@@ -71,55 +89,83 @@ class Reads:
         self._bytes -= sum(request.size for request in requests)
         return requests
 
+    def advance(self, now: Micros, indexes: ReadIndexes | None, last_applied: int) -> list[Effect]:
+        """Put the next question, hear what is decided (`indexes`: if this server leads), read what can be read."""
+        effects: list[Effect] = []
+        asked = True
+        while asked:
+            if indexes is not None:
+                effects += indexes.advance(now)
+                if (own := indexes.take_own()) is not None:
+                    self.on_index(own.token, own.read_index)
+            asked = self._ask()
+            if asked:
+                effects += self._put(indexes)
+        return [*effects, *self._serve(last_applied)]
+
     # ---------------------------------------------------------------------------------------------------- the question
 
-    def ask(self) -> int | None:
-        """The number of the next question, if there is one to put: for all reads that wait, and for none that comes
-        later. It begins by chance, so that no answer to an earlier life of this server is taken for one to this."""
-        if self._asked or not self._waiting:
-            return None
-        self._token = (self._token if self._token is not None else self._rng.randint(0, 2**61)) + 1
+    def _ask(self) -> bool:
+        """Whether there is another question to put: for all reads that wait, and for none that comes later. Numbers
+        begin by chance, so that no answer to an earlier life of this server is taken for one to this."""
+        if self._asked or not self._waiting or self._election.leader == NOBODY:
+            return False
+        self._token = (self._token or self._rng.randint(1, 2**61)) + 1
         self._asked, self._waiting = self._waiting, []
-        return self._token
+        return True
+
+    def _put(self, indexes: ReadIndexes | None) -> list[Effect]:
+        """To the leader, which may be this server itself; again until it answers."""
+        election = self._election
+        if indexes is not None:
+            indexes.ask(election.me, self._token)
+            return []
+        question = ReadIndex(election.current_term, self._token)
+        return [Send((election.leader,), question), SetTimer(READ_RETRY, self.config.heartbeat_us)]
+
+    def on_retry(self) -> list[Effect]:
+        asks = self._asked and self._election.leader not in (NOBODY, self._election.me)
+        return self._put(None) if asks else []
 
     @property
-    def question(self) -> int | None:
-        """The one under way."""
-        return self._token if self._asked else None
-
-    def ask_anew(self) -> None:
-        """The leader that was asked leads no more: what it was asked is put to the next one, as another question."""
-        self._waiting, self._asked = self._asked + self._waiting, []
-
-    def give_up(self) -> list[Request]:
-        """There is no leader to ask: what cannot be served."""
-        self.ask_anew()
-        given_up, self._waiting = self._waiting, []
-        return self._leave(given_up)
+    def question(self) -> int:
+        """The one under way, 0 if none is."""
+        return self._token if self._asked else 0
 
     def on_index(self, token: int, index: int) -> None:
-        if token == self.question:
+        if self._asked and token == self._token:
             latest = self._ready[-1][0] if self._ready else 0
             self._ready.append((max(index, latest), self._asked))
             self._asked = []
 
+    def on_leader_lost(self) -> list[Effect]:
+        """Who was asked leads no more, or leads anew and has forgotten it: the next leader is asked, as another
+        question. Without one clients are sent away."""
+        self._waiting, self._asked = self._asked + self._waiting, []
+        if self._election.leader != NOBODY:
+            return []
+        left, self._waiting = self._waiting, []
+        return [self._reply(request, Answer.REDIRECT) for request in self._leave(left)]
+
     # ------------------------------------------------------------------------------------------------------- the state
 
-    def serve(self, last_applied: int) -> list[Effect]:
+    def _serve(self, last_applied: int) -> list[Effect]:
         """What the present state is fresh enough for. Indices never fall from one question to the next."""
         requests: list[Request] = []
         while self._ready and self._ready[0][0] <= last_applied:
             requests += self._ready.popleft()[1]
-        return [self.query(self._leave(requests))] if requests else []
+        return [self._query(self._leave(requests))] if requests else []
 
-    def query(self, requests: list[Request]) -> Query:
-        """Now, whatever the state is."""
+    def _query(self, requests: list[Request]) -> Query:
         self._queries += 1
         self._queried[self._queries] = requests
         return Query(self._queries, requests)
 
-    def on_queried(self, event: Queried) -> list[tuple[Request, bytes]]:
-        return list(zip(self._queried.pop(event.token), event.results, strict=True))
+    def on_queried(self, event: Queried) -> list[Effect]:
+        """What was read leaves behind all records listed before, as everything does that rests on a commit."""
+        requests = self._queried.pop(event.token)
+        pairs = zip(requests, event.results, strict=True)
+        return [self._reply(request, Answer.READ, results) for request, results in pairs]
 
     def check_invariants(self) -> None:
         held = [*self._waiting, *self._asked, *(request for _, requests in self._ready for request in requests)]
@@ -127,11 +173,6 @@ class Reads:
         assert self._bytes == sum(request.size for request in held), "their bytes are counted"
         indices = [index for index, _ in self._ready]
         assert indices == sorted(indices), "indices never fall"
-
-
-def to_leader(config: RaftConfig, current_term: int, leader: NodeId, token: int) -> list[Effect]:
-    """Ask the leader for an index, again until it answers."""
-    return [Send((leader,), ReadIndex(current_term, token)), SetTimer(READ_RETRY, config.heartbeat_us)]
 
 
 class Question(NamedTuple):

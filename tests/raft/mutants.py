@@ -431,7 +431,7 @@ class VotesRightAfterItsStart(RaftCore):
 
 class BelievesOldIndexes(RaftCore):
     def _on_read_index_reply(self, now: Micros, sender: NodeId, message: ReadIndexReply) -> list[Effect]:
-        self.reads.on_index(self.reads.question or 0, message.read_index)
+        self.reads.on_index(self.reads.question, message.read_index)
         return []
 
 

@@ -171,6 +171,17 @@ def test_reads_that_come_together_share_a_round() -> None:
     assert len(cluster.sent_kinds(AppendEntries)) == before + 2
 
 
+def test_the_next_round_begins_as_soon_as_the_last_is_decided() -> None:
+    """Whoever waits for it waits for no heartbeat, with one follower left as well."""
+    cluster = begun()
+    cluster.crash(2)
+    for timestamp in (1, 2, 3):
+        ask(cluster, 0, timestamp)
+        ask(cluster, 1, timestamp, client="eve")
+    cluster.settle()
+    assert [values(cluster, timestamp, client) for client in ("bob", "eve") for timestamp in (1, 2, 3)] == [[5]] * 6
+
+
 def test_reads_of_a_follower_share_a_question() -> None:
     cluster = begun()
     for timestamp in range(1, 11):
