@@ -17,7 +17,7 @@ checked here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from raft.configuration import Configuration
@@ -42,7 +42,7 @@ from raft.messages import (
     VoteReply,
 )
 from raft.move import MOVE, Move
-from raft.reads import READ_RETRY, ReadIndexes, Reads
+from raft.reads import READ_ON, READ_RETRY, ReadIndexes, Reads
 from raft.replication import Replication
 from raft.requests import BATCH, Requests
 from raft.snapshot import Receiver, Sender, Snapshot
@@ -123,6 +123,15 @@ class RaftCore:
             Queried: self._on_queried,
             Command: self._on_command,
         }
+        self._timers: dict[str, Callable[[], list[Effect]]] = {
+            VOTE_RETRY: self.election.on_vote_retry,
+            APPLY: self.machine.apply,
+            SNAPSHOT: self.machine.on_age,
+            MOVE: self._on_move_timeout,
+            READ_RETRY: self.reads.on_retry,
+            READ_ON: self.reads.on_rested,
+            BATCH: self._on_batch_timeout,
+        }
         self._receivers: dict[type[Any], Any] = {
             AppendEntries: self._on_append_entries,
             AppendReply: self._on_append_reply,
@@ -200,21 +209,11 @@ class RaftCore:
     def _on_timeout(self, now: Micros, event: Timeout) -> list[Effect]:
         if event.name == ELECTION:
             return self.election.on_election_timeout(now, eligible=not self.machine.installing)
-        if event.name == VOTE_RETRY:
-            return self.election.on_vote_retry()
         if event.name == HEARTBEAT:
             return self._on_heartbeat(now)
-        if event.name == APPLY:
-            return self.machine.apply()
-        if event.name == SNAPSHOT:
-            return self.machine.on_age()
-        if event.name == MOVE:
-            return self._on_move_timeout()
-        if event.name == READ_RETRY:
-            return self.reads.on_retry()
-        if event.name == BATCH:
-            return self._on_batch_timeout()
-        raise ValueError(f"timer {event.name!r} was never set")
+        if event.name not in self._timers:
+            raise ValueError(f"timer {event.name!r} was never set")
+        return self._timers[event.name]()
 
     def _on_received(self, now: Micros, event: Received) -> list[Effect]:
         sender, message = event.sender, event.message

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
 
 
 READ_RETRY: Final = "read-retry"
+READ_ON: Final = "read-on"
 
 
 class Reads:
@@ -47,6 +48,7 @@ class Reads:
         self._waiting: list[Request] = []
         self._asked: list[Request] = []
         self._ready: deque[tuple[int, list[Request]]] = deque()
+        self._rests = False
         self._queries = 0
         self._queried: dict[int, list[Request]] = {}
         self._count = self._bytes = 0
@@ -150,11 +152,25 @@ class Reads:
     # ------------------------------------------------------------------------------------------------------- the state
 
     def _serve(self, last_applied: int) -> list[Effect]:
-        """What the present state is fresh enough for. Indices never fall from one question to the next."""
+        """What the present state is fresh enough for, a few at a time: the timer comes after what has arrived
+        meanwhile. Indices never fall from one question to the next."""
         requests: list[Request] = []
-        while self._ready and self._ready[0][0] <= last_applied:
-            requests += self._ready.popleft()[1]
-        return [self._query(self._leave(requests))] if requests else []
+        while not self._rests and self._ready and self._ready[0][0] <= last_applied:
+            index, batch = self._ready.popleft()
+            room = self.config.batch_requests_max - len(requests)
+            requests += batch[:room]
+            if len(batch) > room:
+                self._ready.appendleft((index, batch[room:]))
+                self._rests = True
+        if not requests:
+            return []
+        rest: list[Effect] = [SetTimer(READ_ON, 1)] if self._rests else []
+        return [self._query(self._leave(requests)), *rest]
+
+    def on_rested(self) -> list[Effect]:
+        """What is left goes on at the end of this step."""
+        self._rests = False
+        return []
 
     def _query(self, requests: list[Request]) -> Query:
         self._queries += 1

@@ -54,3 +54,18 @@ def test_the_judge_sees_what_a_deposed_leader_reads(core: type[RaftCore], leases
     run = judged(core, 1, leases=leases)
     assert run.verdict is Verdict.UNSAFE
     assert [name for name, check in run.checks.items() if not check.ok] == ["linearizability"]
+
+
+@pytest.mark.parametrize(("rate_ppm", "verdict"), [(-80_000, Verdict.OK), (-800_000, Verdict.UNSAFE)])
+def test_r25_leases_hold_as_long_as_clocks_keep_to_what_was_assumed(rate_ppm: int, verdict: Verdict) -> None:
+    """The leader's clock loses 80 ms a second, within clock_drift_ppm; or 800 ms, and then leases lie, and nothing that
+    does not rest on clocks does."""
+    assert drifting(rate_ppm, "true").verdict is verdict
+    assert drifting(rate_ppm, "false").verdict is Verdict.OK
+
+
+def drifting(rate_ppm: int, leases: str) -> Run:
+    trial = Trial(parse(SCENARIO.format(whom="any", leases=leases), "x.toml"), MutantSpec(SPEC, RaftCore), 1)
+    cluster = trial.cluster
+    cluster.after(700_000, lambda: cluster.drift(cluster.leader() or 0, rate_ppm))
+    return conclude(trial.run())

@@ -86,7 +86,7 @@ MESSAGES = st.one_of(
 )  # fmt: skip
 HAPPENINGS = st.one_of(
     st.tuples(st.sampled_from([0, 1, 2, 3, "ann", "bob"]), MESSAGES),
-    st.sampled_from(["election", "heartbeat", "vote-retry", "apply", "read-retry", "move", "snapshot"]),
+    st.sampled_from(["election", "heartbeat", "vote-retry", "apply", "read-retry", "read-on", "move", "snapshot"]),
     st.tuples(st.just("saved"), NUMBERS),
     st.tuples(st.just("snapshot"), NUMBERS),
     st.tuples(st.just("move-leader"), NUMBERS),

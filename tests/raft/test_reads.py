@@ -273,6 +273,22 @@ def test_what_waits_is_bounded() -> None:
         assert all(values(cluster, timestamp) == [5] for timestamp in range(1, 20) if timestamp not in full)
 
 
+def test_many_reads_are_served_a_few_at_a_time() -> None:
+    """A server is never kept from its heartbeats for longer than a batch takes."""
+    cluster = begun({"batch_requests_max": 4})
+    cluster.blocked = lambda packet: True
+    for timestamp in range(1, 12):
+        ask(cluster, 0, timestamp)
+    cluster.heal()
+    cluster.fire(0, "heartbeat")
+    cluster.settle()
+    served = [sum(map(len, (values(cluster, timestamp) for timestamp in range(1, 12))))]
+    while "read-on" in cluster.servers[0].timers:
+        cluster.fire(0, "read-on")
+        served.append(sum(map(len, (values(cluster, timestamp) for timestamp in range(1, 12)))))
+    assert served == [1 + 4, 1 + 8, 1 + 10], "the first had a question of its own"
+
+
 def test_what_is_no_read_is_refused() -> None:
     cluster = begun()
     cluster.inject("bob", 0, Read(read_of("bob", 1, flags=0).raw))
