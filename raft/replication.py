@@ -205,7 +205,9 @@ class Replication:
         has heard of it before. [Ongaro14 6.4.1] (HAZARDS R25)"""
         confirmed = self.confirmed_round()
         self._forget_rounds_before(confirmed)
-        return confirmed >= 0 and not self.lease_over and now - self._begun[0][1] < self.config.lease_us
+        round_, began = self._begun[0]
+        # Another configuration may have confirmed less than the one before.
+        return round_ <= confirmed and not self.lease_over and now - began < self.config.lease_us
 
     def _forget_rounds_before(self, round_: int) -> None:
         while len(self._begun) > 1 and self._begun[1][0] <= round_:
