@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from raft import RaftCore
+from raft.configuration import Configuration
 from raft.election import Role
-from raft.messages import AppendEntries, ReadIndex, ReadIndexReply, VoteReply
+from raft.messages import AppendEntries, Entry, ReadIndex, ReadIndexReply, VoteReply
 from replog.apps.counter import Counter
 from replog.core import Query, Send
 from replog.statemachine import decode_outcome
@@ -407,6 +408,15 @@ def test_6_4_1_no_lease_outlasts_loyalty(drift: int, core: type[RaftCore]) -> No
     cluster.now = began + 300 * MS * (1_000_000 - drift) // 1_000_000
     ask(cluster, 0, 1)
     assert values(cluster, 1) == [], "5 would be older than what ann was told"
+
+
+def test_6_4_1_a_lease_is_one_of_the_present_configuration() -> None:
+    """A majority of other servers has not been heard, however lately that of the old ones was."""
+    cluster = begun(LEASES)
+    core = cluster.core(0)
+    assert core.replication.has_lease(cluster.now)
+    core.log.append(Entry(1, 0, [], Configuration([0, 3, 4])))
+    assert not core.replication.has_lease(cluster.now)
 
 
 def test_r25_a_clock_that_stands_still_breaks_leases_and_nothing_else() -> None:
