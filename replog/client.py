@@ -206,10 +206,10 @@ class ClientCore:
         self._ended: set[int] = set()
         self._claims: dict[NodeId, tuple[int, NodeId]] = {}
         self._replier: NodeId = NOBODY
-        self._reader: NodeId = digest_of(client.encode())[0] % n
         self._lapses = [0] * n
         """How often each replica was named the replier and others had to be asked for the results."""
         self._wake: Micros | None = None
+        self._reader: NodeId = digest_of(client.encode())[0] % n
 
     # ------------------------------------------------------------------------------------------------------- submitting
 
@@ -397,6 +397,13 @@ class ClientCore:
             effects += self._send(to, pending)
         return effects
 
+    @property
+    def _all(self) -> tuple[NodeId, ...]:
+        return tuple(range(self._n))
+
+    def _went_to_all(self, pending: _Pending) -> bool:
+        return (type(pending.message) is Read and self._reads_at_all) or bool(self._rules.retry_all and pending.tries)
+
     def _read_elsewhere(self, node: NodeId) -> list[ClientEffect]:
         """Reads that went to `node` alone go to the leader."""
         if self._reads_at_all:
@@ -405,13 +412,6 @@ class ClientCore:
         for pending in lost:
             pending.asked = self.leader
         return [effect for pending in lost for effect in self._send((self.leader,), pending)]
-
-    @property
-    def _all(self) -> tuple[NodeId, ...]:
-        return tuple(range(self._n))
-
-    def _went_to_all(self, pending: _Pending) -> bool:
-        return (type(pending.message) is Read and self._reads_at_all) or bool(self._rules.retry_all and pending.tries)
 
     def _note_lapses(self, due: Sequence[_Pending]) -> None:
         """Whom the results were waited for in vain: once, however many requests had named it."""
