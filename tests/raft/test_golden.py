@@ -67,6 +67,22 @@ def test_pre_vote(golden: Golden) -> None:
     golden("raft/pre-vote", cluster.text())
 
 
+def test_partial_partition(golden: Golden) -> None:
+    """0 leads and reaches 1, 1 reaches 2, 0 and 2 do not reach each other: 2 asks, and 1, who hears a leader, says no;
+    nobody's term grows. [Ongaro14 6.2] (HAZARDS R5)"""
+    cluster = Cluster(3, {"heartbeat_us": 150_000}, draws={0: [310]})
+    cluster.elect(0)
+    cluster.run(200 * MS)
+    cluster.transcript.clear()
+    cluster.title("0 and 2 lose each other")
+    cluster.blocked = lambda packet: {packet.sender, packet.to} == {0, 2}
+    cluster.run(700 * MS)
+    cluster.title("ann is served meanwhile")
+    cluster.submit(0, "ann", 1)
+    cluster.settle()
+    golden("raft/partial-partition", cluster.text())
+
+
 def test_check_quorum(golden: Golden) -> None:
     """A leader that hears nobody steps down. [Ongaro14 6.2]"""
     cluster = Cluster(3, {"heartbeat_us": 150_000})
