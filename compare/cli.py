@@ -60,6 +60,9 @@ def compare(
         bool, typer.Option("--costs", help="Messages, bytes, signatures, MACs, fsyncs per operation.")
     ] = False,
     trace: Annotated[bool, typer.Option("--trace", help="Leave trace and history of each run in DIR/traces.")] = False,
+    evidence: Annotated[
+        bool, typer.Option("--evidence", help="Leave what replicas accuse others of in DIR/evidence, signed for real.")
+    ] = False,
     workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes for simulated runs.")] = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -78,8 +81,9 @@ def compare(
 
     chosen, numbers = [find(name) for name in names], seeds_of(seeds, seed)
     with folder_for(out, names) as folder, kept_if_interrupted(folder), progress(json, verbose) as on_run:
-        traces = folder / "traces" if trace else None
-        found = run(chosen, protocol or None, engine.value, numbers, workers=workers, traces=traces, on_run=on_run)
+        traces, files = folder / "traces" if trace else None, folder / "evidence" if evidence else None
+        kept = {"traces": traces, "evidence": files}
+        found = run(chosen, protocol or None, engine.value, numbers, workers=workers, on_run=on_run, **kept)
         results.save(found, folder / "results.json")
     if json:
         output.line(found.model_dump_json())

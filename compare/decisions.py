@@ -52,6 +52,7 @@ class Charge:
     kind: str
     place: str
     raw: tuple[str, ...]
+    time: Micros = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ class Decisions:
             self.decided.append(Decided(line["t"], effect["index"], tuple(map(_entry, effect["requests"]))))
         elif effect.get("kind") == "Accuse":
             which = (effect["culprit"], effect["rule"], effect["place"])
-            self.charges.append(Charge(*which, tuple(effect["raw"])))
+            self.charges.append(Charge(*which, tuple(effect["raw"]), line["t"]))
         elif effect.get("note") == "checkpoint":
             self.digests.append(Digested(line["t"], effect["detail"]["index"], effect["detail"]["digest"]))
 

@@ -37,8 +37,8 @@ class Hearsay:
             said[type(message).__name__, what_of(message)] = (self._life(hearer), message)
 
     def conflicts(self, present: Container[NodeId]) -> list[Conflict]:
-        """What one replica has heard twice in its present life, and pre-prepares of which one has heard one and another
-        another. `present`: those that run at the end."""
+        """What one replica has heard twice in its present life, and what one has heard so and another otherwise.
+        `present`: those that run at the end."""
         return [*self._twice(present), *self._split(present)]
 
     def _twice(self, present: Container[NodeId]) -> Iterator[Conflict]:
@@ -51,8 +51,8 @@ class Hearsay:
     def _split(self, present: Container[NodeId]) -> Iterator[Conflict]:
         faces: dict[tuple[Principal, Place], dict[bytes, set[NodeId]]] = {}
         for (hearer, signer, place), said in sorted(self._said.items(), key=repr):
-            for (kind, what), (life, message) in said.items():
-                mine = kind == "PrePrepare" and life == self._life(hearer) and hearer in present
+            for (_, what), (life, message) in said.items():
+                mine = life == self._life(hearer) and hearer in present
                 if mine and list(self._signed(signer, [message])):
                     faces.setdefault((signer, place), {}).setdefault(what, set()).add(hearer)
         for (signer, place), hearers in faces.items():

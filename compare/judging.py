@@ -7,7 +7,7 @@ Here: choosing what judges may see, calling them, and the figures. Not here: mak
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from compare.scenario import Scenario
 from replog import protocols
 from replog.codec import Domain
 from replog.core import Accuse
+from replog.evidence import Origin
 from replog.keys import Verifier
 from replog.types import ClientId, Micros, NodeId
 
@@ -44,7 +45,8 @@ class Observed:
     for good. `signed`: by Byzantine clients, as judges get it. `acts`, `events`: see `Run`. `lines`: decision lines
     of all replicas; what liars say in them is left out (HAZARDS X4). `met`, `conflicts`: as judges get them. `broken`:
     which of our own processes ended unasked; then judges are heard but there is no verdict, whatever they say.
-    `cluster`, `verifier`: its name and public keys, to check accusations with.
+    `cluster`, `verifier`: its name and public keys, to check accusations with. `origin`: their certificates, if its
+    replicas signed what a stranger can check.
     """
 
     scenario: Scenario
@@ -69,7 +71,10 @@ class Observed:
     conflicts: Sequence[Conflict] = ()
     cluster: str = ""
     verifier: Verifier | None = None
+    origin: Origin | None = None
     costs: Costs = field(default_factory=Costs)
+    flaw: Callable[[Charge], str] | None = None
+    """How accusations are checked, where it takes more than `cluster`, n and f."""
 
 
 def evidence_of(observed: Observed) -> Evidence:
@@ -84,7 +89,7 @@ def evidence_of(observed: Observed) -> Evidence:
         met=observed.met,
         signed=observed.signed,
         conflicts=observed.conflicts,
-        flaw=partial(_flaw, observed),
+        flaw=observed.flaw or partial(_flaw, observed),
     )
 
 
@@ -94,12 +99,18 @@ def _flaw(observed: Observed, charge: Charge) -> str:
     if observed.verifier is None or not hasattr(spec, "convict"):
         return "there are no keys to check it with"
     try:
-        first, *rest = (spec.messages.decode(bytes.fromhex(raw)) for raw in charge.raw)
-        accusation = Accuse(charge.culprit, charge.kind, first, *rest[:1])
+        accusation = accusation_of(observed.protocol, charge)
         spec.convict(accusation, Domain(observed.cluster), observed.verifier, (observed.n, observed.scenario.f))
     except ValueError as reason:
         return str(reason)
     return ""
+
+
+def accusation_of(protocol: str, charge: Charge) -> Accuse:
+    """As the replica made it. Raises ValueError for bytes that are no messages."""
+    messages = protocols.find(protocol).messages
+    first, *rest = (messages.decode(bytes.fromhex(raw)) for raw in charge.raw)
+    return Accuse(charge.culprit, charge.kind, first, rest[0] if rest else None, charge.place)
 
 
 def conclude(observed: Observed) -> Run:

@@ -34,6 +34,7 @@ from replog.certificates import load_signer
 from replog.config import ClusterConfig, create_cluster
 from replog.core import Effect, Event, ProtocolSpec
 from replog.errors import ConfigError
+from replog.evidence import Origin
 from replog.keys import Ed25519Verifier
 from replog.live.engine import monotonic
 from replog.live.folders import temporary_folder
@@ -83,7 +84,7 @@ class _Trial:
             f=scenario.f,
             n=count,
             port=free_ports(count),
-            options=dict(side.options),
+            options=spec.options(dict(side.options)).model_dump(),  # what is left open is no cluster's for use
             clients=(*names, OBSERVER),
             lab=True,
             trace=level,
@@ -227,6 +228,7 @@ class _Trial:
             broken="; ".join(map(_obituary, self._deaths)),
             cluster=self._config.cluster,
             verifier=Ed25519Verifier(self._config.public_keys()),
+            origin=Origin.of(self._config),
             costs=self._costs,
         )
 

@@ -33,7 +33,8 @@ class Slowness(Options):
 
 
 class Flood(Options):
-    rate_s: int = Field(default=20_000, ge=1_000, le=1_000_000, description="messages a second to each other replica")
+    rate_s: int = Field(default=20_000, ge=200, le=1_000_000, description="messages a second to each other replica")
+    size_kb: int = Field(default=0, ge=0, le=32_768, description="of each, of no use to anybody; 0: small bad votes")
 
 
 class Censorship(Options):

@@ -6,6 +6,8 @@ attack begins and what is acknowledged from then on is counted, relative to the 
 the median latency of the client that is kept back, relative to that of the others.
 
     python -m compare.robustness --seconds 60 --workers 2 [ATTACK ...]
+
+`--live` does it to real processes instead: see `compare.robustness_live`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from compare import robustness_live
 from compare.attacks import ATTACKS, Byzantine, Power
 from compare.attacks.byzantine_client import ByzantineClient
 from compare.attacks.storms import CLIENT_ATTACKS
@@ -25,6 +28,7 @@ from compare.witness import Watched, Witness
 from pbft import SPEC
 from replog.apps.kv import KeyValue
 from replog.client import Done, Failed
+from replog.keys import Signer
 from replog.replica import Replica
 from replog.sim.cluster import SimCluster
 from replog.sim.costs import REFERENCE, CostModel
@@ -53,33 +57,63 @@ class Case:
     name: str
     auth: str = "signatures"
     target: NodeId | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
     rate: float = 0
+    colluders: tuple[NodeId, ...] = ()
+    """More replicas that lie, in a cluster that stands as many."""
     least: float = 0
     """The bar: of throughput, what is left at least; of latency, how much longer it is at most."""
 
     @property
     def label(self) -> str:
-        return " ".join([self.name, *(f"{name}={value:g}" for name, value in self.options.items() if name != "client")])
+        named = [self.name] if self.auth == "signatures" else [self.name, self.auth]
+        named += [f"by {len(self.liars)} of {3 * self.f + 1}"] if self.colluders else []
+        return " ".join([*named, *(f"{name}={value:g}" for name, value in self.options.items() if name != "client")])
+
+    @property
+    def liars(self) -> tuple[NodeId, ...]:
+        return (*(() if self.target is None else (self.target,)), *self.colluders)
+
+    @property
+    def f(self) -> int:
+        return max(1, len(self.liars))
+
+    @property
+    def cluster(self) -> str:
+        return f"{self.auth}, {3 * self.f + 1} replicas"
 
     @property
     def by_clients(self) -> bool:
         return self.name in CLIENT_ATTACKS
 
 
-def _slow(delay_ms: int) -> Case:
-    return Case("slow-primary", target=0, options={"delay_ms": delay_ms}, least=0.80)
+def _slow(delay_ms: int, auth: str = "signatures") -> Case:
+    return Case("slow-primary", auth, target=0, options={"delay_ms": delay_ms}, least=0.80)
+
+
+def _censor(delay_ms: int, auth: str = "signatures") -> Case:
+    """0: for good."""
+    return Case("censor", auth, target=0, options={"delay_ms": delay_ms, "client": "c0"}, least=3)
 
 
 FAULT_FREE: Final = {auth: Case("none", auth) for auth in ("signatures", "macs")}
+
+
+def fault_free(case: Case) -> Case:
+    """The same cluster without an attack: liars that are told nothing are honest."""
+    return Case("none", case.auth, colluders=case.colluders, target=case.target if case.colluders else None)
+
+
 CASES: Final = (
     Case("garbage-signatures", rate=10, least=0.95),
     Case("retransmission-storm", rate=10, least=0.95),
     Case("big-mac", "macs", rate=20, least=0.95),
     *(_slow(delay_ms) for delay_ms in (50, 200, 500, 1000, 2000, 3500)),
     Case("flood", target=3, options={"rate_s": 4_000}, least=0.85),
-    Case("censor", target=0, options={"delay_ms": 0, "client": "c0"}, least=3),
-    Case("censor", target=0, options={"delay_ms": 3000, "client": "c0"}, least=3),
+    Case("flood", target=3, options={"rate_s": 800, "size_kb": 1024}, least=0.85),
+    Case("flood", target=3, options={"rate_s": 4_000}, colluders=(5,), least=0.85),
+    *(_censor(delay_ms) for delay_ms in (0, 150, 200, 300, 1000, 3000)),
+    *(_censor(delay_ms, "macs") for delay_ms in (40, 60, 100)),
 )
 
 
@@ -111,12 +145,14 @@ class Run:
         """`usual`: operations a second without attack, which the rate of attacking clients is a multiple of."""
         self._case, self._usual = case, usual
         self._wrapped: dict[NodeId, Byzantine] = {}
-        self._witness = Witness({case.target} if case.target is not None else set(), self._told)
+        self._witness = Witness(set(case.liars), self._told)
         self._names = [f"c{number}" for number in range(clients)]
         self._strangers = [f"x{number}" for number in range(LIARS)] if case.by_clients else []
         options = {**OPTIONS, "robust": robust if isinstance(robust, bool) else list(robust), "auth": case.auth}
         names = self._names + self._strangers
-        self.cluster = SimCluster(SPEC, 4, 1, options, clients=names, costs=COSTS, wrap=self._wrap)
+        self._honest = [node for node in range(3 * case.f + 1) if node not in case.liars]
+        n = len(self._honest) + len(case.liars)
+        self.cluster = SimCluster(SPEC, n, case.f, options, clients=names, costs=COSTS, wrap=self._wrap)
         self._waits: dict[ClientId, list[Micros]] = {name: [] for name in self._names}
         for place, name in enumerate(self._names):
             load = self.cluster.client(name).load
@@ -129,7 +165,7 @@ class Run:
 
     def _told(self, node: NodeId, sender: Principal, message: Message) -> None:
         """A correct replica is about to hear this."""
-        if sender == self._case.target:
+        if isinstance(sender, int) and sender in self._case.liars:
             self._wrapped[sender].arrived(node, message)
 
     def _timed(self, name: ClientId) -> Any:
@@ -141,18 +177,12 @@ class Run:
 
     def attack(self) -> list[ByzantineClient]:
         case, cluster = self._case, self.cluster
-        if case.target is not None:
-            power = Power(
-                (case.target,),
-                {case.target: cluster.signer(case.target)},
-                cluster.verifier(),
-                cluster.domain,
-                4,
-                1,
-                KeyValue,
-                options=case.options,
-            )
-            self._wrapped[case.target].begin(cluster.nodes[case.target].clock.monotonic(), power)
+        if case.liars:
+            signers: dict[Principal, Signer] = {node: cluster.signer(node) for node in case.liars}
+            verifier, n = cluster.verifier(), cluster.n
+            power = Power(case.liars, signers, verifier, cluster.domain, n, case.f, KeyValue, options=case.options)
+            for node in case.liars:
+                self._wrapped[node].begin(cluster.nodes[node].clock.monotonic(), power)
         rate = case.rate if case.auth == "macs" else case.rate * self._usual
         pause_us = max(1, int(LIARS * SECOND / rate)) if rate else 0
         make = CLIENT_ATTACKS.get(case.name, ByzantineClient)
@@ -166,7 +196,7 @@ class Run:
         cluster.run_for(warm_up)
         for waits in self._waits.values():
             waits.clear()
-        before = cluster.count(range(4)).busy_us
+        before = cluster.count(range(cluster.n)).busy_us
         liars = self.attack()
         cluster.run_for(int(seconds * SECOND))
         done = sum(map(len, self._waits.values()))
@@ -178,8 +208,8 @@ class Run:
             censored_ms=statistics.median(censored) / 1000 if censored else float("inf"),
             others_ms=statistics.median(others) / 1000 if others else 0,
             acts=acts + sum(sum(liar.acts.values()) for liar in liars),
-            views=max(status.view for node in range(1, 4) if (status := cluster.status(node)) is not None),
-            cpu_us=(cluster.count(range(4)).busy_us - before) / max(1, done),
+            views=max(status.view for node in self._honest if (status := cluster.status(node)) is not None),
+            cpu_us=(cluster.count(range(cluster.n)).busy_us - before) / max(1, done),
             shunned=sum(node.shunned.count for node in cluster.nodes),
             floods=sum(node.turns.floods.total() for node in cluster.nodes if node.turns is not None),
         )
@@ -206,34 +236,48 @@ def meets(case: Case, value: float) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m compare.robustness", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("attacks", nargs="*", metavar="ATTACK", help=f"of {', '.join(sorted({c.name for c in CASES}))}")
-    parser.add_argument("--seconds", type=float, default=60.0, help="simulated seconds, after the warm-up")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=None, help="measured, after the warm-up: 60, or 10 if live")
+    parser.add_argument("--workers", type=int, default=1, help="simulated clusters at a time")
+    parser.add_argument("--live", action="store_true", help="real processes on this machine, one cluster at a time")
     given = parser.parse_args(arguments)
     unknown = set(given.attacks) - {case.name for case in CASES}
     if unknown:
         parser.error(f"{sorted(unknown)[0]}: no such attack")
     chosen = [case for case in CASES if not given.attacks or case.name in given.attacks]
+    if given.live:
+        return 1 if _live(given.attacks, given.seconds or 10.0) else 0
     with ProcessPoolExecutor(given.workers) as pool:
-        missed = _table(pool, chosen, given.seconds)
+        missed = _table(pool, chosen, given.seconds or 60.0)
     return 1 if missed else 0
+
+
+def _live(names: Sequence[str], seconds: float) -> int:
+    missed = 0
+    for line, is_missed in robustness_live.table(names, seconds):
+        _say(line)
+        missed += is_missed
+    return missed
 
 
 def _table(pool: ProcessPoolExecutor, cases: Sequence[Case], seconds: float) -> int:
     """Print a line a case as it is known; how many bars were missed with `robust` on."""
     bases = {
-        (auth, robust): pool.submit(run, FAULT_FREE[auth], robust, 0, seconds)
-        for auth in dict.fromkeys(case.auth for case in cases)
+        (base, robust): pool.submit(run, base, robust, 0, seconds)
+        for base in dict.fromkeys(map(fault_free, cases))
         for robust in (False, True)
     }
-    for (auth, robust), base in bases.items():
+    for (case, robust), base in bases.items():
         found = base.result()
         _say(
-            f"no attack, {auth}, robust {'on' if robust else 'off'}: {found.operations_s:.0f} operations/s, "
+            f"no attack, {case.cluster}, robust {'on' if robust else 'off'}: {found.operations_s:.0f} operations/s, "
             f"{found.cpu_us:.0f} us of CPU each, {found.views} view changes"
         )
+    for case in dict.fromkeys(case for case, _ in bases):
+        on, off = bases[case, True].result(), bases[case, False].result()
+        _say(f"cost of robust, {case.cluster}: {100 * (on.cpu_us / off.cpu_us - 1):+.1f} % of CPU an operation")
     usual = {key: base.result().operations_s for key, base in bases.items()}
     runs = [
-        (case, robust, pool.submit(run, case, robust, usual[case.auth, robust], seconds))
+        (case, robust, pool.submit(run, case, robust, usual[fault_free(case), robust], seconds))
         for case in cases
         for robust in (False, True)
     ]
@@ -241,7 +285,7 @@ def _table(pool: ProcessPoolExecutor, cases: Sequence[Case], seconds: float) -> 
     missed = 0
     for case, robust, future in runs:
         found = future.result()
-        value = figure(case, found, usual[case.auth, robust])
+        value = figure(case, found, usual[fault_free(case), robust])
         verdict = ("ok" if meets(case, value) else "MISSED") if robust else ""
         missed += verdict == "MISSED"
         sign = "<=" if case.name == "censor" else ">="

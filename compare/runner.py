@@ -24,6 +24,7 @@ from typing import Any
 
 from compare import history, judging
 from compare.drawing import draw
+from compare.evidence import keep as keep_evidence
 from compare.faults import Engine
 from compare.judging import Observed
 from compare.results import Asked, CellKey, Results, Run, cells_of
@@ -40,13 +41,15 @@ OnRun = Callable[[Run, int, int], None]
 
 @dataclass(frozen=True)
 class Job:
-    """One run to make. `traces`: a folder that its whole trace and its history go to."""
+    """One run to make. `traces`: a folder that its whole trace and its history go to. `evidence`: one for what its
+    replicas accuse others of; a simulated run then signs for real, which takes longer and more bytes."""
 
     scenario: Scenario
     protocol: str
     engine: Engine
     seed: int
     traces: Path | None = None
+    evidence: Path | None = None
 
     @property
     def exact(self) -> Scenario:
@@ -72,8 +75,11 @@ class Interrupted(KeyboardInterrupt):
 def observe(job: Job, spec: ProtocolSpec | None = None) -> Observed:
     """Make the run, without judging it."""
     observed = _observe(job, spec if spec is not None else protocols.find(job.protocol))
+    name = f"{job.protocol}-{job.scenario.name}-{job.engine}-{job.seed}"
     if job.traces is not None:
-        _keep(observed, job.traces / f"{job.protocol}-{job.scenario.name}-{job.engine}-{job.seed}")
+        _keep(observed, job.traces / name)
+    if job.evidence is not None:
+        keep_evidence(observed, job.evidence / name)
     return observed
 
 
@@ -83,7 +89,7 @@ def _observe(job: Job, spec: ProtocolSpec) -> Observed:
         from compare.live import run as run_live
 
         return run_live(job.scenario, spec, job.seed, recorder.level)
-    return Trial(job.exact, spec, job.seed, recorder).run()
+    return Trial(job.exact, spec, job.seed, recorder, real_signatures=job.evidence is not None).run()
 
 
 def _keep(observed: Observed, stem: Path) -> None:
@@ -197,6 +203,7 @@ def run(
     *,
     workers: int | None = None,
     traces: Path | None = None,
+    evidence: Path | None = None,
     on_run: OnRun | None = None,
 ) -> Results:
     """Make all runs of these scenarios and judge them, each once, however often it is named.
@@ -207,7 +214,7 @@ def run(
     """
     spec: Any = protocol if hasattr(protocol, "core") else None
     jobs = [
-        Job(item, name, where, seed, traces)
+        Job(item, name, where, seed, traces, evidence)
         for where in dict.fromkeys([engine] if isinstance(engine, str) else engine)
         for item in _scenarios(scenario)
         for name in _protocols(item, protocol)
@@ -215,8 +222,9 @@ def run(
     ]
     for job in {job.cell: job for job in jobs}.values():
         check(job, spec)
-    if traces is not None:
-        traces.mkdir(exist_ok=True)
+    for folder in (traces, evidence):
+        if folder is not None:
+            folder.mkdir(exist_ok=True)
     started, runs = datetime.now(UTC), list[Run]()
     try:
         with closing(many(jobs, spec, workers)) as found:

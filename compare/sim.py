@@ -19,6 +19,7 @@ from compare.attacks import ATTACKS, Byzantine, Power
 from compare.attacks.byzantine_client import ByzantineClient
 from compare.attacks.storms import CLIENT_ATTACKS
 from compare.decisions import collect
+from compare.evidence import certified
 from compare.faults import FAULTS, Verb
 from compare.hearsay import Hearsay
 from compare.history import Call, Refusal
@@ -32,6 +33,7 @@ from replog.client import Done, Failed
 from replog.config import first_fault
 from replog.core import ProtocolSpec
 from replog.errors import ConfigError, OperationFailed
+from replog.evidence import Origin
 from replog.node import Plug
 from replog.replica import Replica
 from replog.sim.cluster import Counters, SimCluster
@@ -78,8 +80,17 @@ class Trial:
     Invariant: the run is a function of these three; `lines` and `calls` are the same in any process.
     """
 
-    def __init__(self, scenario: Scenario, spec: ProtocolSpec, seed: int, recorder: Recorder | None = None) -> None:
-        """Raises ConfigError for a protocol that cannot run with the scenario's n, f or options."""
+    def __init__(
+        self,
+        scenario: Scenario,
+        spec: ProtocolSpec,
+        seed: int,
+        recorder: Recorder | None = None,
+        *,
+        real_signatures: bool = False,
+    ) -> None:
+        """`real_signatures`: Ed25519 in place of keyed hashes, so that others can check what was signed.
+        Raises ConfigError for a protocol that cannot run with the scenario's n, f or options."""
         self.scenario = scenario
         self.spec = spec
         self.seed = seed
@@ -102,12 +113,12 @@ class Trial:
         self._told_by_strangers = 0
         self.began: Micros = 0
         self.ended: Micros = 0
-        self.cluster = self._cluster()
+        self.cluster = self._cluster(real_signatures)
         nodes = self.cluster.nodes
         domain, verifier = self.cluster.domain, self.cluster.verifier()
         self.hearsay = Hearsay(self.cluster.n, domain, verifier, lambda node: nodes[node].lives)
 
-    def _cluster(self) -> SimCluster:
+    def _cluster(self, real_signatures: bool) -> SimCluster:
         scenario, side = self.scenario, self.scenario.side(self.spec.name)
         clients = [f"c{number}" for number in range(scenario.workload.clients)]
         strangers = [f"x{number}" for number in range(scenario.workload.byzantine)]
@@ -123,6 +134,7 @@ class Trial:
                 disk=disk_model(scenario.disk),
                 clients=clients + strangers,
                 wrap=self._wrap if scenario.attacked else None,
+                real_signatures=real_signatures,
                 recorder=self.recorder,
             )
         except ValueError as error:
@@ -214,8 +226,14 @@ class Trial:
             conflicts=self.hearsay.conflicts(set(range(self.cluster.n)) - self.liars - self.gone),
             cluster=self.cluster.domain.cluster,
             verifier=self.cluster.verifier(),
+            origin=self._origin(),
             costs=costs,
         )
+
+    def _origin(self) -> Origin | None:
+        cluster, keys = self.cluster, self.cluster.public_keys()
+        known = keys and self._signs and hasattr(self.spec, "convict")
+        return certified(self.spec.name, cluster.domain.cluster, keys, cluster.n, cluster.f) if known else None
 
     def _wait(self, predicate: Callable[[], bool], limit_us: Micros) -> None:
         """Until it holds or the time is over; who waited in vain shows in the verdict."""

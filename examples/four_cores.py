@@ -36,7 +36,7 @@ def make(node: int) -> Replica:
     """The protocol's core, with the application behind the same plug."""
     executor = Executor(Counter())
     options, rng = pbft.SPEC.options({}), random.Random(node)
-    setup = Setup(node, N, F, DOMAIN, options, KEYS[node], VERIFIER, executor, rng, wall=lambda: now)
+    setup = Setup(node, tuple(range(N)), F, DOMAIN, options, KEYS[node], VERIFIER, executor, rng, wall=lambda: now)
     return Replica(pbft.SPEC.core(setup), executor)
 
 

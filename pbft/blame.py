@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pbft.evidence import NotProven, convict, examiner
-from pbft.messages import Checkpoint, CheckpointProof, Commit, CommitProof, NewView, ViewChange
+from pbft.evidence import Given, NotProven, convict, electorate, examiner
+from pbft.messages import Checkpoint, CheckpointProof, Commit, CommitProof, InEpoch, NewView, ViewChange
 from pbft.statements import PHASES, bare, contradiction, parts_of
 from replog.codec import Domain
 from replog.core import Accuse
@@ -34,9 +34,14 @@ class Transcript:
     checkpoints: list[CheckpointProof] = field(default_factory=list)
 
     @classmethod
-    def of(cls, records: Iterable[Message]) -> Transcript:
+    def of(cls, records: Iterable[Message], epoch: int = 0) -> Transcript:
+        """What of it belongs to this epoch."""
         transcript = cls()
         for record in records:
+            worn = record.epoch if isinstance(record, InEpoch) else 0
+            record = record.message if isinstance(record, InEpoch) else record
+            if worn != epoch:
+                continue
             if isinstance(record, CommitProof):
                 transcript.commits.setdefault(record.seq, []).append(record)
             elif isinstance(record, NewView):
@@ -70,7 +75,7 @@ def blame(
     certificate: CommitProof,
     domain: Domain,
     verifier: Verifier,
-    members: tuple[int, int],
+    members: Given,
     others: Sequence[NewView] = (),
 ) -> Blame:
     """`others`: NEW-VIEWs that the other side has shown. Raises NotProven if there is no fork to be seen."""
@@ -86,20 +91,20 @@ def blame(
     ]
     views += [message for message in others if lower.view < message.view <= higher.view]
     shown = [*views, own, certificate, *transcript.checkpoints]
-    culprits = dict(_culprits(_about(certificate.seq, shown, members[0]), domain, verifier, members))
-    enough = len(culprits) >= weak_quorum(members[1])
+    culprits = dict(_culprits(_about(certificate.seq, shown, electorate(members).ids), domain, verifier, members))
+    enough = len(culprits) >= weak_quorum(electorate(members).f)
     return Blame(certificate.seq, (lower.view, higher.view), culprits, enough, transcript.window)
 
 
 def _other_side(
-    transcript: Transcript, certificate: CommitProof, domain: Domain, verifier: Verifier, members: tuple[int, int]
+    transcript: Transcript, certificate: CommitProof, domain: Domain, verifier: Verifier, members: Given
 ) -> CommitProof:
     known = transcript.commits.get(certificate.seq)
     if not known:
         raise NotProven(
             f"the archive has no commit certificate for seq {certificate.seq}; it covers {transcript.window}"
         )
-    notary = examiner(*members, domain, verifier)
+    notary = examiner(members, domain, verifier)
     for proof in (certificate, *known):
         if flaw := notary.flaw_in_commit(proof):
             raise NotProven(f"no commit certificate for seq {proof.seq}: {flaw}")
@@ -109,11 +114,11 @@ def _other_side(
     return other[0]
 
 
-def _about(seq: int, shown: Iterable[Any], n: int) -> dict[NodeId, list[Message]]:
+def _about(seq: int, shown: Iterable[Any], ids: Sequence[NodeId]) -> dict[NodeId, list[Message]]:
     """By signer, what is signed about `seq`: its phases, view-changes, states."""
     found: dict[NodeId, list[Message]] = {}
     for message in shown:
-        for signer, part in _with_itself(message, n):
+        for signer, part in _with_itself(message, ids):
             about = part.seq == seq if isinstance(part, PHASES) else isinstance(part, (ViewChange, NewView, Checkpoint))
             said = found.setdefault(signer, [])
             if about and part not in said:
@@ -121,17 +126,17 @@ def _about(seq: int, shown: Iterable[Any], n: int) -> dict[NodeId, list[Message]
     return found
 
 
-def _with_itself(message: Message, n: int) -> Iterator[tuple[NodeId, Message]]:
+def _with_itself(message: Message, ids: Sequence[NodeId]) -> Iterator[tuple[NodeId, Message]]:
     if isinstance(message, NewView):
-        yield message.view % n, message
-    yield from ((signer, bare(part)) for signer, part in parts_of(message, n))
+        yield ids[message.view % len(ids)], message
+    yield from ((signer, bare(part)) for signer, part in parts_of(message, lambda view: ids[view % len(ids)]))
 
 
 def _culprits(
-    statements: dict[NodeId, list[Message]], domain: Domain, verifier: Verifier, members: tuple[int, int]
+    statements: dict[NodeId, list[Message]], domain: Domain, verifier: Verifier, members: Given
 ) -> Iterator[tuple[NodeId, tuple[Accuse, str]]]:
     for node in sorted(statements):
-        for charge in _charges(node, statements[node]):
+        for charge in _charges(node, statements[node], domain.epoch):
             try:
                 text = convict(charge, domain, verifier, members)
             except NotProven:
@@ -140,12 +145,12 @@ def _culprits(
             break
 
 
-def _charges(node: NodeId, said: Sequence[Message]) -> Iterator[Accuse]:
+def _charges(node: NodeId, said: Sequence[Message], epoch: int) -> Iterator[Accuse]:
     for place, first in enumerate(said):
         for second in said[place + 1 :]:
             for pair in ((first, second), (second, first)):
                 if kind := contradiction(*pair):
-                    yield Accuse(node, kind, *pair, _place(pair[1]))
+                    yield Accuse(node, kind, *pair, _place(pair[1]), epoch)
                     break
 
 

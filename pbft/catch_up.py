@@ -151,11 +151,11 @@ class Hearing:
 
     def __init__(self, notary: Notary) -> None:
         self._notary = notary
-        self.heard_at: list[Micros] = [0] * notary.n
+        self.heard_at: dict[NodeId, Micros] = dict.fromkeys(notary.members, 0)
         self._claims: dict[NodeId, int] = {}
 
     def begin(self, now: Micros) -> None:
-        self.heard_at = [now] * self._notary.n
+        self.heard_at = dict.fromkeys(self._notary.members, now)
 
     def claim(self, sender: NodeId, executed: int) -> None:
         self._claims[sender] = executed

@@ -7,7 +7,7 @@ Here: which digests were said and which are proved. Not here: the state (the exe
 from __future__ import annotations
 
 from pbft.claims import Claims
-from pbft.messages import GENESIS, Checkpoint, CheckpointProof, Claim, Vote
+from pbft.messages import Checkpoint, CheckpointProof, Claim, Vote
 from pbft.notary import Notary
 from pbft.slots import Tally
 from replog.core import Effect, Send
@@ -22,11 +22,11 @@ class Checkpoints:
 
     def __init__(self, notary: Notary) -> None:
         self._notary = notary
-        self.stable: CheckpointProof = GENESIS
+        self.stable: CheckpointProof = notary.base
         """The low watermark: this replica has the state, the log up to here is discarded."""
-        self.proven: CheckpointProof = GENESIS
+        self.proven: CheckpointProof = notary.base
         """The highest one whose digest is proved: its state may be fetched. Beyond `stable` while this replica lags."""
-        self.certified: CheckpointProof = GENESIS
+        self.certified: CheckpointProof = notary.base
         """The highest one that a quorum vouches for: once this replica has that state, the log may be cut there."""
         self.own: dict[int, Digest] = {}
         self.votes: dict[int, Tally] = {}
@@ -39,7 +39,7 @@ class Checkpoints:
         if seq > self.proven.seq:
             self.votes.setdefault(seq, Tally()).good.add(self._notary.me, digest, signature)
             self._prove(seq, digest)
-        return [Send(self._notary.others, message)]
+        return [Send(self._notary.others, message), *self._notary.witness.stated(message)]
 
     def on_vote(self, message: Checkpoint) -> list[Effect]:
         """A vote within the window. Nobody is believed to be further than a quorum says (P42, P43)."""
@@ -79,7 +79,7 @@ class Checkpoints:
 
     def is_certain(self, proof: CheckpointProof) -> bool:
         """Whether a quorum vouches for it, so that a quorum's view-changes can show it. [CL99 4.3]"""
-        return len(proof.votes) >= self._notary.quorum or proof.seq == 0
+        return len(proof.votes) >= self._notary.quorum or proof == self._notary.base
 
     def adopt(self, proof: CheckpointProof) -> None:
         """This replica has executed up to `proof`, or has been given the state there; a quorum vouches for it."""
@@ -130,7 +130,7 @@ class Checkpoints:
         """Keep the proofs that stand: none beyond `highest`, and, where certificates prove anything, none with a flaw.
         How many were dropped. [CL02 proactive recovery]"""
         before = (self.stable, self.certified, self.proven)
-        self.stable = self.stable if self._stands(self.stable, highest) else GENESIS
+        self.stable = self.stable if self._stands(self.stable, highest) else self._notary.base
         self.certified = self.certified if self._stands(self.certified, highest) else self.stable
         self.proven = self.proven if self._stands(self.proven, highest) else self.certified
         self.votes.clear()

@@ -71,7 +71,7 @@ class Options(BaseModel):
     """Measure "heartbeat": how long a primary may propose nothing while a request waits; 0: view_timeout_us / 8."""
     floor_share: Annotated[float, Field(gt=0, le=1)] = 0.8
     """Measure "floor": the share of the throughput of the last views that a primary must keep while requests wait. It
-    rises by 1 % a second, so that every view under load ends."""
+    rises by 1 % a second; what ends every view is "rotation"."""
     grace_us: Micros = 2_000_000
     """Measure "floor": how long a new primary is left alone."""
     blacklist_us: Micros = 60_000_000

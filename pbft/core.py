@@ -24,6 +24,7 @@ from pbft.messages import (
     Commit,
     Committed,
     Complaint,
+    EpochBegins,
     FetchBatch,
     FetchPart,
     Leaves,
@@ -131,6 +132,11 @@ class PbftCore:
         self._repeats = 0
         self._ticks = 0
         self._reason = "start" if setup.stored.empty else "restart"
+        self._epoch = setup.domain.epoch
+        self._claimed_views: dict[NodeId, int] = {}
+        self._behind_ticks = 0
+        self._astray: set[NodeId] = set()
+        """Who asks for a view not beyond that in which this replica began the epoch, without a NEW-VIEW to be shown."""
         period = self.options.status_interval_us
         self.giving = Giving(period)
         self._view_changes: Allowance[NodeId] = Allowance(VIEW_CHANGES, period)
@@ -256,6 +262,10 @@ class PbftCore:
         """
         stored = self.setup.stored
         records = sound(stored.records)
+        self.ordering.discard(self.notary.base.seq)
+        for record in records:
+            if type(record) is EpochBegins:
+                self.ordering.begin(record.view)
         proofs = [record for record in records if type(record) is CheckpointProof]
         proofs += self._recall_view([record for record in records if isinstance(record, VIEW_RECORDS)])
         for record in records:
@@ -269,6 +279,7 @@ class PbftCore:
             self.checkpoints.learn(proof)
         self.ordering.discard(self.checkpoints.stable.seq)
         self.ordering.raise_high(self.checkpoints.proven.seq)
+        self._look_for_the_end()
 
     def _recall_view(self, records: list[Any]) -> list[CheckpointProof]:
         """The last view that was asked for or begun: a NEW-VIEW ends the wait for its view. Gives its min-s, if any."""
@@ -297,6 +308,17 @@ class PbftCore:
             effects.append(Send(self.notary.others, self.view_changes.own))
         return effects + self.execution.next()
 
+    def begin(self, now: Micros, former: PbftCore | None) -> list[Effect]:
+        """The first step in a new epoch: what waited in the last one waits here, and its primary is told. A refresh
+        begins anew, since its estimates were of what counts no more."""
+        self._reason = f"epoch {self._epoch} began"
+        if former is not None:
+            self.requests.take_over(former.requests)
+        effects = self.step(now, Started()) + self.intake.forward_waiting() + self.proposing.propose()
+        if former is not None and former.recovery.phase is not Phase.NONE:
+            effects += self.step(now, Command("refresh", {}))
+        return effects
+
     def _note_view(self) -> Note:
         return Note("view", {"view": self.view, "leader": self.primary, "reason": self._reason})
 
@@ -309,7 +331,7 @@ class PbftCore:
             if take is None:
                 return self.notary.refuse(sender, "a client sends requests only")
             return take(sender, message)
-        if not 0 <= sender < self.notary.n or sender == self.me:
+        if sender == self.me or not self.notary.is_member(sender):
             return self.notary.refuse(sender, "not a member, or this replica itself")
         handler = self._messages.get(type(message))
         if handler is None:
@@ -353,12 +375,30 @@ class PbftCore:
         effects: list[Effect] = []
         if not self.execution.was_tentative:
             effects = self.intake.answer(slot.decided.requests, event.results, Answer.DONE)
+        self._look_for_the_end()
         self.requests.executed(slot.decided, event.results)
-        self.demands.executed(slot.decided.operations)
+        self.demands.executed(self._now, slot.decided.operations)
         new = any(result.results is not None for result in event.results)
         if new and slot.committed.view == self.view and self.ordering.active:
             self.patience.progress()
         return self._go_on(effects)
+
+    def _look_for_the_end(self) -> None:
+        """Has a change of the members been decided? Asked only when nothing tentative is in the state."""
+        boundary = self.setup.sessions.boundary(self._epoch)
+        if boundary is not None and boundary != self.ordering.boundary:
+            self.ordering.end_at(boundary)
+            self.requests.expect_nulls(True)
+
+    @property
+    def ends(self) -> int | None:
+        """The boundary of this epoch, once it is decided."""
+        return self.ordering.boundary
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all that this epoch may order is executed: what waits, waits for the next one, and blames nobody."""
+        return self.ends is not None and self.executed >= self.ends
 
     def _on_queried(self, event: Queried) -> list[Effect]:
         return self._go_on(self.reads.on_queried(event))
@@ -442,7 +482,9 @@ class PbftCore:
         """[CL99 4.4, 4.5.2] Join at f+1 (P11); with a quorum the next NEW-VIEW is due."""
         if message.replica != sender:
             return self.notary.refuse(sender, "a view-change in another's name")
-        if message.view < self.view or (message.view == self.view and self.ordering.active):
+        if message.view <= self.view and self.ordering.active:
+            return self._come_together(sender)
+        if message.view < self.view:
             return []
         if message == self.view_changes.heard.get(sender):
             return self.view_changes.on_repeated(message)
@@ -457,6 +499,29 @@ class PbftCore:
         if self._is_given_up(sender, message):
             return effects + self._ask_for(message.view, f"node {sender} gave its view up")
         return effects + self._gather()
+
+    def _come_together(self, sender: NodeId) -> list[Effect]:
+        """Members may begin an epoch in different views. More than f ask for none beyond the one that this replica
+        began in, and no NEW-VIEW can be shown to them: it goes on to the next one, where they can come."""
+        if not self._epoch or self.view_changes.new_view is not None:
+            return []
+        self._astray.add(sender)
+        if len(self._astray) < self.notary.weak_quorum:
+            return []
+        self._astray.clear()
+        return self._ask_for(self.view + 1, f"{self.notary.weak_quorum} replicas began in other views")
+
+    def _follow_views(self) -> list[Effect]:
+        """For the same reason: whoever is behind more than f others for some time asks for the view that the last of
+        these is in. Who is behind by a NEW-VIEW has been shown it by then. (P11)"""
+        views = sorted((self._claimed_views.get(node, 0) for node in self.notary.others), reverse=True)
+        enough = self.notary.weak_quorum
+        behind = self._epoch > 0 and len(views) >= enough and views[enough - 1] > self.view
+        self._behind_ticks = self._behind_ticks + 1 if behind else 0
+        if self._behind_ticks < REPEATS:
+            return []
+        self._behind_ticks = 0
+        return self._ask_for(views[enough - 1], f"{enough} replicas are in later views")
 
     def _is_given_up(self, sender: NodeId, message: ViewChange) -> bool:
         """The primary itself asks for the next view: it is followed at once. A faulty one can do no more with it than
@@ -541,7 +606,7 @@ class PbftCore:
 
         The primary times nobody, nor does a replica that lacks a proved state or hears too few to change anything.
         """
-        behind = self.executed < self.checkpoints.proven.seq or self.execution.is_void
+        behind = self.executed < self.checkpoints.proven.seq or self.execution.is_void or self.is_over
         if not self.ordering.active or self.ordering.leads or self._cut_off or behind:
             return self.patience.rest()
         target = self.patience.target
@@ -553,7 +618,8 @@ class PbftCore:
         return self.patience.rest() if wanted is None else self.patience.wait_for(self._now, wanted)
 
     def _oldest(self) -> tuple[str, int] | int | None:
-        """What a backup waits for: the oldest request, else the next seq if a later one has a proposal.
+        """What a backup waits for: the oldest request, else the next seq if a later one has a proposal, or if a change
+        of the members waits for the boundary.
 
         A request may be past its time without an execution of its own: its client's session is closed.
         """
@@ -561,7 +627,8 @@ class PbftCore:
             if not self.requests.is_over(request):
                 return identity
             self.requests.remove(*identity)
-        return self.executed + 1 if self.ordering.latest > self.executed else None
+        due = self.ordering.latest if self.ends is None else self.ends
+        return self.executed + 1 if due > self.executed else None
 
     def _on_timeout(self, event: Timeout) -> list[Effect]:
         if event.name == "status":
@@ -596,7 +663,7 @@ class PbftCore:
 
     def _on_look(self) -> list[Effect]:
         """What the primary keeps waiting is sent to it again, and then held against it. [Clement09]"""
-        excused = self.transfer.running or self._cut_off or self.executed < self.checkpoints.proven.seq
+        excused = self.transfer.running or self._cut_off or self.executed < self.checkpoints.proven.seq or self.is_over
         effects = self.demands.on_timeout(self._now, self.patience.failures, excused)
         for request in self.demands.late():
             effects += self.intake.forward(request)
@@ -625,16 +692,17 @@ class PbftCore:
         proven = self.checkpoints.proven
         status = Status(self.view, self.ordering.active, self.checkpoints.stable.seq, self.executed, stalled, flags)
         waits = bool(flags or self.requests.pending) or not self.ordering.active or proven != self.checkpoints.stable
-        waits = waits or self.recovery.phase is not Phase.NONE
+        waits = waits or self.recovery.phase is not Phase.NONE or self.ends is not None
         interval = self.options.status_interval_us if waits else self.options.idle_interval_us
         effects: list[Effect] = [SetTimer("status", interval), Send(self.notary.others, status), *self.ordering.save()]
         effects += self._repeat_view_change() + self.view_changes.tick() + self.demands.repeat()
+        effects += self.notary.witness.tick()
         if self.transfer.running:
             effects += self._push_transfer()
         elif stuck and (self.executed < proven.seq or (self.execution.is_void and proven.seq)):
             effects += self._fetch_state()
         effects += self.recovery.on_tick(self._now, self._in_sync()) + self._make_room()
-        return effects + self.ordering.fetch_bodies() + self._remind()
+        return effects + self.ordering.fetch_bodies() + self._remind() + self._follow_views()
 
     def _repeat_view_change(self) -> list[Effect]:
         """VIEW-CHANGE is sent again until its view or a later one begins, less often after a while. [CL99 6] (P10)"""
@@ -679,9 +747,10 @@ class PbftCore:
         renew: the links make new ones when they are made."""
 
     def _make_room(self) -> list[Effect]:
-        """Null requests while one that is refreshed needs the next checkpoint, and not any longer."""
-        self.requests.expect_nulls(self.recovery.leave.any(self._now))
-        return self.proposing.fill(self.recovery.leave.point)
+        """Null requests while one that is refreshed needs the next checkpoint, or a change of the members the boundary,
+        and not any longer."""
+        self.requests.expect_nulls(self.recovery.leave.any(self._now) or self.ends is not None)
+        return self.proposing.fill(max(self.recovery.leave.point, self.ends or 0))
 
     def _on_audited(self, event: Audited) -> list[Effect]:
         return self._go_on(self.recovery.on_audited(event) + self._stand())
@@ -698,10 +767,28 @@ class PbftCore:
 
     def _on_status(self, sender: NodeId, message: Status) -> list[Effect]:
         self.hearing.claim(sender, message.executed)
+        self._claimed_views[sender] = message.view
         return self.giving.answer(self._now, sender, message, self.ordering, self.checkpoints, self.view_changes)
 
     def _on_fetch_batch(self, sender: NodeId, message: FetchBatch) -> list[Effect]:
         return self.giving.batch(self._now, sender, message, self.ordering)
+
+    def serve(self, now: Micros, sender: NodeId, message: FetchPart | PartData) -> list[Effect]:
+        """Parts of states rest on their digests: they are for former and future members too."""
+        self._now = now
+        if isinstance(message, PartData):
+            return self.transfer.on_part(sender, message)
+        return self.giving.read_part(now, sender, message)
+
+    def learn(self, now: Micros, proof: CheckpointProof) -> list[Effect]:
+        """A proof that was verified elsewhere."""
+        self._now = now
+        self.checkpoints.learn(proof)
+        return self._stand() + self._watch()
+
+    def words(self, stable: int) -> list[Message]:
+        """What there is to be told of checkpoints to one that has the state of `stable`."""
+        return self.checkpoints.words(stable)
 
     def _on_fetch_part(self, sender: NodeId, message: FetchPart) -> list[Effect]:
         return self.giving.read_part(self._now, sender, message)
@@ -730,6 +817,8 @@ class PbftCore:
         self.transfer.stop()
         self.execution.jump(proof.seq)
         self.checkpoints.restored(proof)
+        self.ordering.boundary = None  # what another state said of it
+        self._look_for_the_end()
         effects = self._cut(proof) if self.checkpoints.is_certain(proof) else self._stand()
         return self._go_on(effects + self.intake.answer_swept())
 

@@ -19,7 +19,7 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pbft.messages import Complaint
 from pbft.notary import Notary
@@ -39,6 +39,11 @@ FIRST: Final = 2
 """Heartbeats until the first proposal of a view: it has to be put together."""
 FAIR: Final = 3
 """So many times as long as usual may a request wait, for each that its client may have before it."""
+LATE: Final = 1.25
+"""So many times as many batches as usual may pass a request until it is sent to the primary again, and then as many
+until it counts as passed by: within FAIR, in time."""
+PASSES_MIN: Final = 2
+"""Batches that any request may have to let pass: its primary hears of it later than its backups do."""
 DEMAND: Final = 1.2
 """So many times as long as usual, and more: then requests wait for the primary."""
 ENOUGH: Final = 16
@@ -66,33 +71,63 @@ class Throughput:
         self.rate += (operations * 1e6 / time - self.rate) * share
 
 
+class Wait(NamedTuple):
+    """Of one request, since when and which batch. `turns`: how many of its client's might have to be executed, itself
+    counted. `sent_on`: the last batch before it was sent to the primary again."""
+
+    began: Micros
+    batch: int
+    turns: int
+    sent_on: int | None = None
+
+
 class Waits:
-    """How long the oldest requests wait, and how long others have waited until they were executed.
+    """How long the oldest requests wait, and how long others have waited until they were executed: in time, and in
+    batches that were executed meanwhile. Batches say who is passed by, whatever keeps all of them waiting.
 
     Invariant: `_since` has at most WATCHED requests, each of which waited at the last look.
     """
 
     def __init__(self) -> None:
-        self._since: dict[Identity, Micros] = {}
-        self._sent_on: set[Identity] = set()
-        self._ended: deque[Micros] = deque(maxlen=WATCHED)
+        self._since: dict[Identity, Wait] = {}
+        self._ended: deque[tuple[Micros, int]] = deque(maxlen=WATCHED)
+        self._batches = 0
+        self._usual: Micros = 0
+        self._passes = sys.maxsize
+        """How many batches are usually executed until a request is; without enough of them to say, more than ever."""
 
     def begin_view(self, now: Micros) -> None:
         """Nobody is blamed for what another let wait."""
-        self._since = dict.fromkeys(self._since, now)
-        self._sent_on.clear()
+        self._usual, self._passes = 0, sys.maxsize
+        self._since = {one: Wait(now, self._batches, wait.turns) for one, wait in self._since.items()}
         self._ended.clear()
 
+    def pass_by(self, now: Micros, requests: Requests) -> None:
+        """A batch was executed, with or without those that wait."""
+        self._batches += 1
+        self.look(now, requests)
+
     def look(self, now: Micros, requests: Requests) -> None:
-        since = {identity: self._since.get(identity, now) for identity in islice(requests.pending, WATCHED)}
-        self._ended.extend(now - began for identity, began in self._since.items() if identity not in requests.pending)
-        self._since = since
-        self._sent_on &= since.keys()
+        pending = requests.pending
+        ended = [wait for identity, wait in self._since.items() if identity not in pending]
+        self._ended.extend((now - wait.began, self._batches - wait.batch) for wait in ended)
+        self._since = {
+            identity: self._since.get(identity) or Wait(now, self._batches, requests.before(request))
+            for identity, request in islice(pending.items(), WATCHED)
+        }
+
+    def learn(self) -> None:
+        """What is usual by now: at each look of the timer, since medians cost more than a batch is worth."""
+        self._usual = int(statistics.median_low(self._ended)[0]) if self._ended else 0
+        if self.enough:
+            self._passes = max(PASSES_MIN, int(statistics.median_low(batches for _, batches in self._ended)))
 
     def late(self, now: Micros, limit: Micros) -> list[Identity]:
         """Those that begin to be late, each once a view."""
-        late = [one for one, began in self._since.items() if now - began >= limit and one not in self._sent_on]
-        self._sent_on.update(late)
+        limit = max(limit, int(LATE * self._usual))
+        late = [one for one, wait in self._since.items() if now - wait.began >= limit or self._is_late(wait)]
+        late = [one for one in late if self._since[one].sent_on is None]
+        self._since |= {one: self._since[one]._replace(sent_on=self._batches) for one in late}
         return late
 
     @property
@@ -102,11 +137,11 @@ class Waits:
     def oldest(self, now: Micros) -> tuple[Identity, Micros] | None:
         """The one that waits longest, and how long."""
         first = next(iter(self._since), None)
-        return None if first is None else (first, now - self._since[first])
+        return None if first is None else (first, now - self._since[first].began)
 
     def usual(self) -> Micros:
         """The median of those that have ended in this view; 0 while there are none."""
-        return int(statistics.median_low(self._ended)) if self._ended else 0
+        return self._usual
 
     @property
     def enough(self) -> bool:
@@ -114,18 +149,32 @@ class Waits:
 
     def at_present(self, now: Micros) -> Micros:
         """The median of the last that have ended and of all that have not."""
-        last = list(self._ended)[-ENOUGH:] + [now - began for began in self._since.values()]
+        last = [waited for waited, _ in list(self._ended)[-ENOUGH:]]
+        last += [now - wait.began for wait in self._since.values()]
         return int(statistics.median_low(last)) if last else 0
 
-    def unfair(self, now: Micros, requests: Requests, least: Micros) -> tuple[Identity, Micros] | None:
+    def _is_late(self, wait: Wait) -> bool:
+        return self._batches - wait.batch >= LATE * self._passes
+
+    def _is_passed_by(self, now: Micros, wait: Wait) -> bool:
+        """Also after it was sent to the primary again, there was time for it (P35)."""
+        if wait.sent_on is None or self._batches - wait.sent_on < LATE * self._passes:
+            return False
+        passed, waited, times = self._batches - wait.batch, now - wait.began, 2 * LATE * wait.turns
+        return passed >= times * self._passes and waited > times * self._usual
+
+    def unfair(self, now: Micros, least: Micros) -> tuple[Identity, Micros] | None:
         """One that waits far longer than others do, its client's own requests before it allowed for (P37)."""
-        usual = max(self.usual(), least // FAIR)
-        for identity, began in self._since.items():
-            request = requests.pending.get(identity)
-            limit = FAIR * usual
-            if request is not None and now - began > limit and now - began > limit * requests.before(request):
-                return identity, now - began
+        limit = FAIR * max(self._usual, least // FAIR)
+        for identity, wait in self._since.items():
+            if now - wait.began > limit * wait.turns or self._is_passed_by(now, wait):
+                return identity, now - wait.began
         return None
+
+    def is_urgent(self, now: Micros, least: Micros) -> bool:
+        """Whether one is late, or passed by, before the next look comes."""
+        late = any(wait.sent_on is None and self._is_late(wait) for wait in self._since.values())
+        return late or self.unfair(now, least) is not None
 
 
 class Demands:
@@ -149,7 +198,9 @@ class Demands:
         self._waited: deque[Micros] = deque(maxlen=notary.n)
         """The least usual wait in each of them."""
         self._operations = 0
-        self._running = False
+        self._hasty = 0
+        """Views in a row, up to the present one, that ended within the time that a new primary is left alone."""
+        self._running = self._urgent = False
         self._looked_at: Micros = 0
         self._begin(0)
 
@@ -172,14 +223,34 @@ class Demands:
         if self._peak:
             self._best.append(self._peak)
             self._waited.append(self._usual)
+        self._hasty = self._hasty + 1 if now - self._began < self._options.grace_us else 0
         self._waits.begin_view(now)
         self._begin(now)
 
-    def executed(self, operations: int) -> None:
+    @property
+    def leniency(self) -> int:
+        """How often all times are doubled. Of f + 1 primaries in a row one is correct: where none of them can meet the
+        demands, the machines or links cannot."""
+        return self._hasty // self._notary.weak_quorum
+
+    def executed(self, now: Micros, operations: int) -> None:
+        """A batch."""
         self._operations += operations
+        if "fairness" not in self._measures or self._ordering.leads:
+            return
+        self._waits.pass_by(now, self._requests)
+        self._urgent = not self.complaint and self._waits.is_urgent(now, self._least)
+
+    @property
+    def _least(self) -> Micros:
+        """No wait below it is held against anybody who lets few batches pass."""
+        return self._options.heartbeat // 2 << min(self.leniency, 20)
 
     def wake(self) -> list[Effect]:
-        """After every step: begin to look when there is something to look at."""
+        """After every step: begin to look when there is something to look at, and look again when that is urgent."""
+        if self._urgent and self._running:
+            self._urgent = False
+            return [SetTimer(self.TIMER, 1)]
         if self._running or not self._measures or not (self._requests.pending or self._operations):
             return []
         self._running = True
@@ -192,6 +263,7 @@ class Demands:
         operations, self._operations = self._operations, 0
         self._executed += operations
         self._waits.look(now, self._requests)
+        self._waits.learn()
         if not self._waits.any and not operations:
             self._running = False
             return []
@@ -200,7 +272,7 @@ class Demands:
         if not self._ordering.active or self._ordering.leads or excused:
             return effects
         if not self.complaint:
-            self.complaint = self._fault(now, patience)
+            self.complaint = self._fault(now, patience, moves=operations > 0)
             return effects + (self._complain() if self.complaint else [])
         return effects
 
@@ -272,21 +344,23 @@ class Demands:
         best = max([self._peak, *self._best])
         return float(best * min(1.0, self._options.floor_share * (1 + RISE) ** min(seconds, 1_000.0)))
 
-    def _fault(self, now: Micros, patience: int) -> str:
-        """What there is to complain of; "" if nothing."""
+    def _fault(self, now: Micros, patience: int, moves: bool) -> str:
+        """What there is to complain of; "" if nothing. `moves`: something was executed since the last look. Where
+        nothing is, all wait alike and nobody is passed by."""
         led = now - self._began
         if "rotation" in self._measures and self._executed and led > self._options.view_length_us:
             return f"it has led for {led / 1e6:.0f} s"
         oldest = self._waits.oldest(now)
         if oldest is None:
             return ""
-        heartbeat = self._options.heartbeat << min(patience, 20)
+        heartbeat = self._options.heartbeat << min(max(patience, self.leniency), 20)
         silence = min(oldest[1], now - self._proposed_at)
         if "heartbeat" in self._measures and silence > heartbeat * (1 if self._latest else FIRST):
             return f"no proposal for {silence / 1e6:.2f} s while {_name(oldest[0])} waits"
         if "floor" in self._measures and self._short_us >= SHORT_US and led >= self._options.grace_us:
             return f"{self._lately.rate:.0f} operations a second, {self._floor(now):.0f} are demanded"
-        if "fairness" in self._measures and (passed := self._waits.unfair(now, self._requests, heartbeat // 2)):
+        fair = not moves or "fairness" not in self._measures
+        if not fair and (passed := self._waits.unfair(now, self._least)):
             return f"{_name(passed[0])} waits for {passed[1] / 1e6:.2f} s, others for {self._waits.usual() / 1e6:.2f} s"
         return ""
 

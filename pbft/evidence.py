@@ -33,6 +33,7 @@ from pbft.view_change import ViewChanges
 from replog.codec import Domain
 from replog.core import Accuse, Setup
 from replog.keys import Verifier
+from replog.membership import Electorate
 from replog.types import NOBODY, ClientId, Message, Principal, Submit
 
 
@@ -55,14 +56,46 @@ class _Nobody:
     def admits(self, client: ClientId, timestamp: int, low: int | None = None) -> bool:
         return False
 
+    def configuration_at(self, seq: int) -> None:
+        return None
+
+    def boundary(self, epoch: int) -> int | None:
+        return None
+
+    def membership_path(self, index: int) -> list[bytes] | None:
+        return None
+
     def randint(self, a: int, b: int, /) -> int:
         return a
 
 
-def examiner(n: int, f: int, domain: Domain, verifier: Verifier) -> Notary:
+Given = tuple[int, int] | Electorate
+"""Members 0 .. n-1 that never changed, as (n, f), or those of an epoch."""
+
+
+def electorate(members: Given) -> Electorate:
+    return members if isinstance(members, Electorate) else Electorate(range(members[0]), members[1])
+
+
+def examiner(members: Given, domain: Domain, verifier: Verifier) -> Notary:
     """Checks what others say, and says nothing itself. Options count for nothing: see `Notary.unbounded`."""
     nobody = _Nobody()
-    return Notary(Setup(NOBODY, n, f, domain, nobody, nobody, verifier, nobody, nobody, lambda: 0))
+    known = electorate(members)
+    return Notary(
+        Setup(
+            NOBODY,
+            tuple(known.ids),
+            known.f,
+            domain,
+            nobody,
+            nobody,
+            verifier,
+            nobody,
+            nobody,
+            lambda: 0,
+            begins=known.begins,
+        )
+    )
 
 
 def needs_members(kind: str) -> bool:
@@ -70,8 +103,9 @@ def needs_members(kind: str) -> bool:
     return kind in (FLAWED_VIEW_CHANGE, FLAWED_NEW_VIEW)
 
 
-def convict(accusation: Accuse, domain: Domain, verifier: Verifier, members: tuple[int, int] | None = None) -> str:
-    """What the culprit did, in one sentence. Raises NotProven. `members`: n and f; the verifier then knows them all."""
+def convict(accusation: Accuse, domain: Domain, verifier: Verifier, members: Given | None = None) -> str:
+    """What the culprit did, in one sentence. Raises NotProven. `members`: of the epoch, all known to
+    the verifier."""
     culprit, kind, first, second = accusation.culprit, accusation.kind, accusation.first, accusation.second
     for message in (first, second) if second is not None else (first,):
         _check(message, culprit, domain, verifier)
@@ -83,7 +117,7 @@ def convict(accusation: Accuse, domain: Domain, verifier: Verifier, members: tup
         raise NotProven(f"{kind}: takes two statements, there is one")
     if members is None:
         raise NotProven(f"{kind}: takes the keys of all members, n and f; they are not proved here")
-    return _flawed(culprit, kind, first, examiner(*members, domain, verifier))
+    return _flawed(culprit, kind, first, examiner(members, domain, verifier))
 
 
 def _check(message: Message, culprit: Principal, domain: Domain, verifier: Verifier) -> None:

@@ -40,6 +40,7 @@ class Intake:
         self.options: Options = setup.config
         self._execution = execution
         self._sessions = setup.sessions
+        self._epoch = setup.domain.epoch
         self._blacklists = "blacklist" in self.options.measures
         self._looks = bool(self.options.measures)
         self._repeated: Allowance[ClientId] = Allowance(REPEATED_MAX, self.options.client_retry_us)
@@ -140,7 +141,7 @@ class Intake:
     def reply(self, request: Request, answer: Answer, results: bytes, digested: bool = False) -> Effect:
         """[CL99 4.1] The view goes along, so that the client can follow the primary."""
         leader = self.ordering.primary if self.ordering.active else types.NOBODY
-        reply = types.Reply(request.timestamp, int(answer), results, self.ordering.view, leader, digested)
+        reply = types.Reply(request.timestamp, int(answer), results, self.ordering.view, leader, digested, self._epoch)
         return core.Reply(request.client, reply)
 
     def tell(self, request: Request, answer: Answer, results: bytes) -> Effect:

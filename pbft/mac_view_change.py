@@ -95,7 +95,7 @@ class MacViewChanges(Asking[MacViewChange, MacNewView]):
         """Why no correct replica says this; "" if one might."""
         interval = self._notary.checkpoint_interval
         seqs = [claim.seq for claim in message.checkpoints]
-        if not 0 <= message.replica < self._notary.n or message.view < 1:
+        if not self._notary.is_member(message.replica) or message.view < 1:
             return "view-change: no such replica or view"
         if not _grow(seqs) or seqs[:1] != [message.stable] or any(seq % interval for seq in seqs):
             return "view-change: its checkpoints must grow from its stable one"
@@ -139,7 +139,7 @@ class MacViewChanges(Asking[MacViewChange, MacNewView]):
         return [Send((primary,), ViewChangeAck(self._view, node, self._present[node][1]))]
 
     def on_ack(self, sender: NodeId, message: ViewChangeAck) -> list[Effect]:
-        if message.replica == sender or message.replica >= self._notary.n:
+        if message.replica == sender or not self._notary.is_member(message.replica):
             return self._notary.refuse(sender, "an acknowledgement is of what another replica said")
         view, _ = self._acks.get((message.replica, sender), (0, b""))
         if message.view >= view:
@@ -238,7 +238,7 @@ class MacViewChanges(Asking[MacViewChange, MacNewView]):
         if message.view <= max(self._refused, known.view if known is not None else 0):
             return []
         senders = [source.replica for source in message.view_changes]
-        if len(senders) < self._notary.quorum or not _grow(senders) or senders[-1] >= self._notary.n:
+        if len(senders) < self._notary.quorum or not _grow(senders) or not all(map(self._notary.is_member, senders)):
             return self._notary.refuse(sender, "new-view: V must be view-changes of a quorum of distinct replicas")
         self._awaited[sender] = message
         self._forget(self._view - 1)

@@ -48,6 +48,10 @@ from replog.types import ClientId, Digest, KeyRequest, NodeId, Principal, Reques
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
     from pbft.config import Options
 
+DOUBTS: Final = 4
+"""A heartbeat: how soon what nobody vouches for ends a view."""
+ASKED_MAX: Final = 64
+"""Clients about whose requests a careful primary asks when its view begins; of the rest they remind it."""
 TOLD_MAX: Final = 100_000
 """Clients remembered as having been told their present key; beyond it all are told again."""
 
@@ -131,8 +135,19 @@ class MacRequests(Requests):
 
     def queue(self, request: Request) -> None:
         """What few may vouch for is proposed once a quorum does. (P31)"""
-        if self._is_backed(request) or not (self.careful or request.client in self.suspects):
+        if not self.lacks_backing(request):
             super().queue(request)
+
+    def lacks_backing(self, request: Request) -> bool:
+        return (self.careful or request.client in self.suspects) and not self._is_backed(request)
+
+    def to_back(self) -> list[Request]:
+        """What waits to be vouched for, of each client the oldest."""
+        oldest: dict[ClientId, Request] = {}
+        for request in self.pending.values() if self.careful else ():
+            if len(oldest) < ASKED_MAX and self.lacks_backing(request):
+                oldest.setdefault(request.client, request)
+        return list(oldest.values())
 
     def relax(self, leads: bool) -> None:
         """Something was executed in this view: what waits to be vouched for need not any more, but for suspects'."""
@@ -154,6 +169,14 @@ class MacRequests(Requests):
         for identity in [identity for identity in self.pending if identity not in self._asked]:
             self.remove(*identity)
         self._asked.clear()
+
+    def take_over(self, former: Requests) -> None:
+        """Clients' keys too: a change of members makes nobody a stranger."""
+        super().take_over(former)
+        if isinstance(former, MacRequests):
+            self._keys, self._told = former._keys, former._told
+            self._asked = {identity for identity in former._asked if identity in self.pending}
+            self.suspects.take_over(former.suspects)
 
     def suspect(self, client: ClientId) -> None:
         """From now on its requests need a quorum; those that wait here may have come to no other replica."""
@@ -192,26 +215,34 @@ class MacIntake(Intake):
         return []
 
     def _take(self, request: Request, sender: Principal) -> list[Effect]:
-        if request.client in self.requests.suspects:
-            return self._take_suspect(request, sender)
-        effects = super()._take(request, sender)
-        if isinstance(sender, str):
-            self.requests.asked(request)
-        else:
-            self.requests.back(request, sender)
-        return effects
-
-    def _take_suspect(self, request: Request, sender: Principal) -> list[Effect]:
-        """The primary asks the others whether they vouch for it; a backup sends it on, and waits for nothing."""
-        if not self.ordering.leads:
-            vouched = self.requests.verify(request)
-            return self.forward(request) if vouched else self.unvouched(request, sender)
+        """What is not proposed before a quorum vouches for it, the primary asks the others about."""
+        requests, suspect = self.requests, request.client in self.requests.suspects
+        if suspect and not self.ordering.leads:
+            return self._pass_on(request, sender)
         effects = super()._take(request, sender)
         if isinstance(sender, int):
-            self.requests.back(request, sender)
-        elif request.identity in self.requests.pending and request.identity not in self.requests.proposed:
-            effects.append(Send(self.notary.others, Submit(request.raw)))
-        return effects
+            requests.back(request, sender)
+            return effects
+        if not suspect:
+            requests.asked(request)
+        waits = request.identity in requests.pending and request.identity not in requests.proposed
+        return effects + self._ask([request] if waits and requests.lacks_backing(request) else [])
+
+    def _pass_on(self, request: Request, sender: Principal) -> list[Effect]:
+        """A backup sends a suspect's request on, and waits for nothing."""
+        return self.forward(request) if self.requests.verify(request) else self.unvouched(request, sender)
+
+    def _ask(self, requests: Iterable[Request]) -> list[Effect]:
+        """Whoever vouches for it sends it back."""
+        asks = self._vouches and self.ordering.leads and self.ordering.active
+        return [Send(self.notary.others, Submit(request.raw)) for request in requests if asks]
+
+    def ask_again(self) -> list[Effect]:
+        """At each tick, and when a view begins: few others may have what waits at its primary."""
+        return self._ask(self.requests.to_back())
+
+    def forward_waiting(self) -> list[Effect]:
+        return super().forward_waiting() + self.ask_again()
 
     def from_replica(self, sender: NodeId, message: Submit) -> list[Effect]:
         """Also: the primary asks whether this replica vouches for a request. The same request is a yes."""
@@ -270,7 +301,7 @@ class MacAcceptance(Acceptance):
 
     @property
     def doubting(self) -> bool:
-        return bool(self._doubted)
+        return any(message.view == self.ordering.view for message, _ in self._doubted.values())
 
     def on_vote(self, sender: NodeId, message: Any) -> list[Effect]:
         effects = super().on_vote(sender, message)
@@ -307,6 +338,7 @@ class MacCore(PbftCore):
 
     requests: MacRequests
     acceptance: MacAcceptance
+    intake: MacIntake
     view_changes: Any
 
     _in_doubt: frozenset[int] | None = None
@@ -332,18 +364,19 @@ class MacCore(PbftCore):
         return super()._watch() + self.requests.take_untold() + self._doubt()
 
     def _doubt(self) -> list[Effect]:
-        """What is in doubt has a moment to be vouched for."""
+        """What is in doubt has a moment to be vouched for: a round trip over its client."""
         if self._in_doubt is not None or not self.acceptance.doubting or "vouching" not in self.options.measures:
             return []
         self._in_doubt = frozenset(self.acceptance.doubts())
-        return [SetTimer(self.DOUBT, max(1, self.options.heartbeat // 2))]
+        return [SetTimer(self.DOUBT, max(1, self.options.heartbeat // DOUBTS))]
 
     def _on_doubt(self) -> list[Effect]:
-        """What nobody has vouched for meanwhile never will be: this view is over, and its clients are suspect. (P31)"""
+        """What nobody has vouched for meanwhile never will be: this view is over, and its clients are suspect. (P31) So
+        are those of later batches, else each of them might cost a view of its own."""
         before, self._in_doubt = self._in_doubt or frozenset(), None
         doubts = self.acceptance.doubts()
-        clients = sorted(set().union(*(doubts[seq] for seq in before & doubts.keys())))
-        if not clients:
+        clients = sorted(set().union(*doubts.values()))
+        if not clients or not before & doubts.keys():
             return []
         self._suspect([client for client in clients if self.requests.suspects.add(self._now, client)])
         reason = f"nobody vouches for requests of {', '.join(clients[:3])} in its batches"
@@ -382,12 +415,13 @@ class MacCore(PbftCore):
 
     def _harvest(self, message: Any) -> None:
         super()._harvest(message)
+        self._in_doubt = None
         self.requests.forget_unasked()
         self.requests.careful = True
 
     def _on_tick(self) -> list[Effect]:
         self.requests.suspects.forgive(self._now)
-        return self._go_on(super()._on_tick() + self.acceptance.retry_all())
+        return self._go_on(super()._on_tick() + self.acceptance.retry_all() + self.intake.ask_again())
 
     def _on_client_submit(self, sender: ClientId, message: Submit) -> list[Effect]:
         """A pre-prepare may have waited for the client's own word. [CL02]"""

@@ -7,13 +7,16 @@ name and list is bounded by its type (HAZARDS P12, X6). Not here: who checks wha
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterable
 from typing import Annotated, Any, Final
 
 import msgspec
 
 from replog.codec import Codec, digest_of
-from replog.types import COMMON_MESSAGES, U63, Digest, Message, Request, WireDigest, WireName, WireNode
+from replog.membership import EPOCHS_MAX, MEMBERSHIP_MESSAGES, Link
+from replog.types import COMMON_MESSAGES, U63, Digest, Message, Request, Submit, WireDigest, WireName, WireNode
 
 Signature = Annotated[bytes, msgspec.Meta(max_length=64)]
 Replica = Annotated[int, msgspec.Meta(ge=0, le=1023)]
@@ -153,9 +156,10 @@ class NewView(Message, tag="pn", frozen=True):
 
 class Testimony(Message, tag="pT", frozen=True):
     """Signed statements of others that do not fit what the sender has accepted, and what it has: whoever heard another
-    face of the same node has evidence then. Pre-prepares come without requests."""
+    face of the same node has evidence then. Pre-prepares come without requests. Also a view-change that the new view
+    does not rest on."""
 
-    statements: Annotated[list[PrePrepare | Prepare | Commit | Checkpoint], msgspec.Meta(max_length=64)]
+    statements: Annotated[list[PrePrepare | Prepare | Commit | Checkpoint | ViewChange], msgspec.Meta(max_length=64)]
 
 
 # ------------------------------------------------------------- view change without signatures [CL02 view changes]
@@ -347,6 +351,61 @@ class Verdict(Message, tag="pX", frozen=True):
     view: U63
 
 
+# ------------------------------------------------------------------------------------------------------ membership
+
+
+class EpochBegins(Message, tag="pB", frozen=True):
+    """On disk only: this replica has begun the epoch, in this view. What it said in earlier ones counts no more."""
+
+    view: U63
+
+
+class Links(Message, tag="pN", frozen=True):
+    """On disk only: the links from the first configuration on; the last record counts."""
+
+    links: Annotated[list[Link], msgspec.Meta(max_length=EPOCHS_MAX)]
+
+
+_IN_EPOCH: Final = (
+    Submit,
+    PrePrepare,
+    Prepare,
+    Commit,
+    Committed,
+    Checkpoint,
+    CheckpointProof,
+    ViewChange,
+    NewView,
+    MacViewChange,
+    ViewChangeAck,
+    MacNewView,
+    FetchViewChange,
+    ViewChangeData,
+    Status,
+    FetchBatch,
+    BatchData,
+    Complaint,
+    Refreshing,
+    Standing,
+    Testimony,
+    PreparedProof,
+    CommitProof,
+    Voted,
+    Leaves,
+    Verdict,
+    EpochBegins,
+)
+Inner: Any = functools.reduce(operator.or_, _IN_EPOCH)
+
+
+class InEpoch(Message, tag="pE", frozen=True):
+    """Between replicas and on disk: a message or record of the configuration of `epoch`. Those of epoch 0 travel bare,
+    so nothing that was said in one epoch counts in another, signed or not (P22)."""
+
+    epoch: Annotated[int, msgspec.Meta(ge=1, le=EPOCHS_MAX)]
+    message: Inner
+
+
 MESSAGES: Final[Codec[Any]] = Codec(
     *COMMON_MESSAGES,
     PrePrepare,
@@ -371,6 +430,8 @@ MESSAGES: Final[Codec[Any]] = Codec(
     Refreshing,
     Standing,
     Testimony,
+    InEpoch,
+    *MEMBERSHIP_MESSAGES,
 )
 RECORDS: Final[Codec[Any]] = Codec(
     PrePrepare,
@@ -386,6 +447,8 @@ RECORDS: Final[Codec[Any]] = Codec(
     Voted,
     Leaves,
     Verdict,
+    Links,
+    InEpoch,
 )
 
 # ------------------------------------------------------------------------------------------------ what is hashed

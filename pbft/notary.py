@@ -43,13 +43,17 @@ class Notary:
 
     def __init__(self, setup: Setup) -> None:
         self.me = setup.me
+        self.members = setup.members
         self.n = setup.n
+        self._members = frozenset(setup.members)
         self.f = setup.f
         self.others = setup.others
         self.quorum = byzantine_quorum(setup.n, setup.f)
         self.weak_quorum = weak_quorum(setup.f)
         self.checkpoint_interval: int = setup.config.checkpoint_interval
         self.log_window: int = setup.config.log_window
+        self.base = CheckpointProof(*setup.begins, [])
+        """The state that all members of this epoch begin with: it needs no votes."""
         self._domain = setup.domain
         self._signer = setup.signer
         self._verifier = setup.verifier
@@ -59,8 +63,11 @@ class Notary:
         self.witness = Witness(self)
 
     def primary(self, view: int) -> NodeId:
-        """p = v mod n. [CL99 4]"""
-        return view % self.n
+        """p = v mod n, counted among the members. [CL99 4]"""
+        return self.members[view % self.n]
+
+    def is_member(self, node: NodeId) -> bool:
+        return node in self._members
 
     # ------------------------------------------------------------------------------------------------- signatures
 
@@ -109,8 +116,8 @@ class Notary:
 
     def flaw_in_checkpoint(self, proof: CheckpointProof) -> str:
         """[CL99 4.3] checkpoint messages of a quorum; none for the state that everybody begins with (P9)."""
-        if proof.seq == 0:
-            return "" if not any(proof.digest) and not proof.votes else "checkpoint: seq 0 needs no votes"
+        if proof.seq <= self.base.seq:
+            return "" if proof == self.base else f"checkpoint: seq {self.base.seq} needs no votes"
         if proof.seq % self.checkpoint_interval:
             return f"checkpoint: seq {proof.seq} is no multiple of checkpoint_interval"
         return self._flaw_in_votes("checkpoint", (proof.seq, proof.digest), proof.votes, self.quorum)
@@ -118,7 +125,7 @@ class Notary:
     def _flaw_in_votes(self, kind: str, fields: tuple[int | bytes, ...], votes: Sequence[Vote], needed: int) -> str:
         """Exactly as many as needed, by growing replica, which makes them distinct (P7); then the signatures."""
         voters = [vote.replica for vote in votes]
-        if len(voters) != needed or voters != sorted(set(voters)) or not set(voters) <= set(range(self.n)):
+        if len(voters) != needed or voters != sorted(set(voters)) or not self._members.issuperset(voters):
             return f"{kind}: {needed} votes of distinct replicas are a certificate, these are of {voters}"
         for vote in votes:
             if not self.check(vote.replica, kind, (*fields, vote.replica), vote.signature):
@@ -136,7 +143,7 @@ class Notary:
         """Shape, then its signature, then every certificate in it (P1, P2). [CL99 4.4]"""
         low = message.checkpoint.seq
         seqs = [proof.seq for proof in message.prepared]
-        if message.replica >= self.n or message.view < 1:
+        if not self.is_member(message.replica) or message.view < 1:
             return "view-change: no such replica or view"
         if seqs != sorted(set(seqs)) or (seqs and not low < seqs[0] <= seqs[-1] <= low + self.log_window):
             return "view-change: prepared seqs must grow within the window above its checkpoint"

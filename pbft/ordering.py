@@ -47,7 +47,11 @@ class Ordering:
     def __init__(self, notary: Notary) -> None:
         self._notary = notary
         self.view = 0
+        self.begun_in = 0
+        """The view in which this replica began its epoch, without a NEW-VIEW."""
         self.active = True
+        self.boundary: int | None = None
+        """The last seq of this configuration, once its end is decided: nothing beyond is proposed or voted on."""
         self.low = 0
         self.floor = 0
         """min-s of the NEW-VIEW that began this view: what lies at or below it is decided, whoever proposes there."""
@@ -115,13 +119,30 @@ class Ordering:
     def raise_high(self, stable: int) -> bool:
         """A checkpoint at `stable` is proved, whether this replica has reached it or not. Whether that moves the
         window."""
-        before, self.high = self.high, max(self.high, self._end(stable))
+        before, self.high = self.high, self._capped(max(self.high, self._end(stable)))
         for seq in [seq for seq in self.slots if seq <= self.useless]:
             del self.slots[seq]
         return self.high > before
 
     def _end(self, stable: int) -> int:
         return stable + self._notary.log_window
+
+    def _capped(self, high: int) -> int:
+        return high if self.boundary is None else min(high, self.boundary)
+
+    def end_at(self, boundary: int) -> None:
+        """A change of the members is decided. Nobody who has executed it has voted for anything beyond, see
+        `docs/membership.md`; what a replica that lagged has voted for there is executed by nobody."""
+        self.boundary = boundary
+        self.high = self._capped(self.high)
+        for seq in [seq for seq in self.slots if seq > boundary]:
+            del self.slots[seq]
+        self.latest, self.promised = self._capped(self.latest), self._capped(self.promised)
+
+    def begin(self, view: int) -> None:
+        """This replica begins its epoch in `view`."""
+        self.view = self.begun_in = view
+        self.active = True
 
     # --------------------------------------------------------------------------------------------------- normal case
 
@@ -372,6 +393,7 @@ class Ordering:
 
     def recall(self, record: Message) -> None:
         """One record from this replica's own disk, in the order of writing (P16)."""
+        self._notary.witness.recalled(record)
         if type(record) is PrePrepare:
             slot = self.recalled(record.seq)
             if record.view == self.view and self.active:
@@ -379,7 +401,6 @@ class Ordering:
                 self.next_seq = max(self.next_seq, record.seq + 1)
             slot.keep(Batch.read(record.time, record.requests))
             slot.vote(record.digest, record.view)
-            self._notary.witness.heard(self._notary.primary(record.view), record)
         elif type(record) is BatchData:
             self.recalled(record.seq).keep(Batch.read(record.time, record.requests))
         elif type(record) is PreparedProof:
@@ -439,7 +460,7 @@ class Ordering:
         wrong = [slot.seq for slot in self.slots.values() if self._distrust_slot(slot, executed)]
         self._unsaved.clear()
         self.low, self.floor = low, min(self.floor, limit)
-        self.high = max(low + self._notary.log_window, min(self.high, limit))
+        self.high = self._capped(max(low + self._notary.log_window, min(self.high, limit)))
         self.promised, self.latest = min(self.promised, limit), min(self.latest, limit)
         self.next_seq = min(self.next_seq, limit + 1)
         return len(gone) + len(wrong)
@@ -464,10 +485,10 @@ class Ordering:
     def rejoin(self, view: int, *, begun: bool, asked: bool) -> int:
         """Wait for the NEW-VIEW of `view`, or a later one, unless the present view can be accounted for: it was begun,
         or asked for, and is not beyond what a correct replica can ask for. 1 if it cannot."""
-        if self.view <= view + 1 and (self.view == 0 or (begun if self.active else asked)):
+        if self.view <= view + 1 and (self.view == self.begun_in or (begun if self.active else asked)):
             return 0
         self.view = min(self.view, view)
-        self.active = self.view == 0
+        self.active = self.view == self.begun_in
         for slot in self.slots.values():
             slot.begin_view()
             if slot.prepared is not None and slot.prepared.view > self.view:
@@ -477,6 +498,7 @@ class Ordering:
     # ------------------------------------------------------------------------------------------------------ invariants
 
     def check_invariants(self) -> None:
+        assert self.boundary is None or self.high <= self.boundary, "nothing beyond the boundary is voted on"
         for seq, slot in self.slots.items():
             assert self.low < seq <= self.high, f"slot {seq} lies within ({self.low}, {self.high}]"
             assert seq > self.useless, f"slot {seq} lies beyond what is kept no more, {self.useless}"

@@ -64,7 +64,8 @@ class Proposing:
         return effects + self._fill()
 
     def fill(self, upto: int) -> list[Effect]:
-        """While nobody asks for anything: null requests up to `upto`, for one that is refreshed. [CL02 recovery]"""
+        """While nobody asks for anything: null requests up to `upto`, for one that is refreshed [CL02 recovery], or to
+        the end of an epoch."""
         self._fill_to = upto
         return self._fill()
 
@@ -99,6 +100,7 @@ class Proposing:
         return (
             self._ordering.leads
             and seq <= self._checkpoints.stable.seq + self._options.log_window
+            and (self._ordering.boundary is None or seq <= self._ordering.boundary)
             and seq - executed <= self._options.in_flight_max
             and executed >= self._checkpoints.proven.seq
             and not self._transfer.running

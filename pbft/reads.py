@@ -76,7 +76,7 @@ class Reads:
     def serve(self) -> list[Effect]:
         """Ask for what can be read now. `needed` never falls, so the first that has to wait holds up no other that
         need not."""
-        if self._asked or not self._waiting or not self._execution.settled:
+        if self._asked or not self._waiting or not self._execution.settled or self._is_over:
             return []
         while self._waiting and self._waiting[0][0] <= self._execution.executed:
             self._asked.append(self._waiting.popleft()[1])
@@ -84,6 +84,12 @@ class Reads:
             return []
         self._token += 1
         return [Query(self._token, list(self._asked))]
+
+    @property
+    def _is_over(self) -> bool:
+        """At the boundary others may have begun the next epoch: what they write there cannot be read here (P40)."""
+        boundary = self._ordering.boundary
+        return boundary is not None and self._execution.executed >= boundary
 
     def on_queried(self, event: Queried) -> list[Effect]:
         asked, self._asked = self._asked, []

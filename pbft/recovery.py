@@ -134,6 +134,11 @@ class Leave:
         """From this replica's own disk, the last one counts."""
         self._given = {self.lane(item.node): Given(item.node, item.nonce, 0) for item in record.holders}
 
+    def passed_on(self, members: Sequence[NodeId]) -> list[Message]:
+        """To the next epoch, whose lanes may be fewer: one holder each."""
+        kept = [Holder(given.node, given.nonce) for given in self._given.values() if given.node in members]
+        return [Leaves(kept)] if kept else []
+
     def begin(self, now: Micros) -> None:
         """A new life: how old the leave was is not known."""
         for given in self._given.values():

@@ -127,6 +127,12 @@ class Requests:
         self.operations += request.count
         self.size += request.size
 
+    def take_over(self, former: Requests) -> None:
+        """What waits goes along to the next epoch; its requests were verified there."""
+        for request in former.pending.values():
+            if not self.is_over(request):
+                self.add(request)
+
     def expect_nulls(self, expected: bool) -> None:
         """Whether a primary may propose null requests now."""
         self._nulls = expected
@@ -140,7 +146,7 @@ class Requests:
         options = self._options
         if not batch.requests:
             null = self._nulls and batch.digest == NULL.digest
-            return "" if null else "no requests: null ones are for new views, and while a replica is refreshed"
+            return "" if null else "no requests: null ones are for new views, for one that is refreshed, for a boundary"
         if len(batch.requests) > options.batch_requests_max or batch.size > options.batch_bytes_max:
             return "more requests or bytes than a batch may hold"
         if batch.operations > options.batch_operations_max:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from pbft.core import PbftCore
+from pbft.epochs import Epochs
+from pbft.lineage import certified
 from pbft.macs import MacCore
-from pbft.messages import MESSAGES, RECORDS, CheckpointProof, CommitProof, Committed, NewView
+from pbft.messages import MESSAGES, RECORDS, CheckpointProof, CommitProof, Committed, InEpoch, NewView
 from replog.authenticators import MAC_BYTES
 from replog.codec import Domain
 from replog.core import Accuse, ClientRules, Core, ProtocolSpec, Setup
@@ -18,6 +20,7 @@ from replog.types import Message
 if TYPE_CHECKING:
     from pbft.blame import Blame
     from pbft.config import Options
+    from pbft.evidence import Given
 
 WITNESS_EVERY: Final = {"signatures": 16, "macs": 32}
 """Requests, of which one is sent to all, where backups hold demands against their primary. Under MACs there are more of
@@ -50,7 +53,14 @@ class Pbft:
         return Options.model_validate(given)
 
     def core(self, setup: Setup) -> Core:
-        return MacCore(setup) if setup.config.auth == "macs" else PbftCore(setup)
+        make = MacCore if setup.config.auth == "macs" else PbftCore
+        return make(setup) if setup.genesis is None else Epochs(setup, make)
+
+    def boundary(self, options: Any) -> Callable[[int], int] | None:
+        """The first checkpoint that lies a whole window beyond the change: before executing that, no correct replica
+        can have voted for anything beyond this."""
+        interval, window = options.checkpoint_interval, options.log_window
+        return lambda seq: -(-(seq + window) // interval) * interval
 
     def client_rules(self, n: int, f: int, options: Any) -> ClientRules:
         """f + 1 matching replies; on a time-out to all, at most a quarter of the view time-out later. [CL99 4.1]"""
@@ -60,6 +70,7 @@ class Pbft:
             retry_all=True,
             retry_us=options.client_retry_us,
             macs=macs,
+            certified=None if macs else certified,
             read_quorum=byzantine_quorum(n, f) if options.fast_reads else 0,
             tentative_quorum=byzantine_quorum(n, f) if options.tentative else 0,
             digest_replies=options.digest_replies,
@@ -68,9 +79,7 @@ class Pbft:
             request_operations_max=options.batch_operations_max,
         )
 
-    def convict(
-        self, accusation: Accuse, domain: Domain, verifier: Verifier, members: tuple[int, int] | None = None
-    ) -> str:
+    def convict(self, accusation: Accuse, domain: Domain, verifier: Verifier, members: Given | None = None) -> str:
         """What the culprit did, in one sentence. Raises ValueError if that is not proved: see `pbft.evidence`."""
         from pbft.evidence import convict
 
@@ -79,6 +88,9 @@ class Pbft:
     def archived(self, record: Message) -> Message | None:
         """What of a record on disk is worth keeping for an inquiry: certificates and NEW-VIEWs, where anything in them
         is signed."""
+        if isinstance(record, InEpoch):
+            inner = self.archived(record.message)
+            return None if inner is None else InEpoch(record.epoch, inner)
         proof = record.proof if isinstance(record, Committed) else record
         if isinstance(proof, (CommitProof, CheckpointProof)):
             return proof if any(vote.signature for vote in proof.votes) else None
@@ -91,7 +103,7 @@ class Pbft:
         others: Iterable[Message],
         domain: Domain,
         verifier: Verifier,
-        members: tuple[int, int],
+        members: Given,
     ) -> Blame:
         """Who must have lied for both sides of a fork to be there. Raises ValueError: see `pbft.blame`."""
         from pbft.blame import Transcript, blame
@@ -99,7 +111,7 @@ class Pbft:
         if not isinstance(certificate, CommitProof):
             raise ValueError(f"{type(certificate).__name__} is no commit certificate")
         new_views = [message for message in others if isinstance(message, NewView)]
-        return blame(Transcript.of(archive), certificate, domain, verifier, members, new_views)
+        return blame(Transcript.of(archive, domain.epoch), certificate, domain, verifier, members, new_views)
 
 
 SPEC: Final[ProtocolSpec] = Pbft()

@@ -7,7 +7,7 @@ commit alike: it accepts one pre-prepare there, writes it down before it votes, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from pbft.messages import (
@@ -142,11 +142,12 @@ def bare(message: Message) -> Message:
     return message
 
 
-def parts_of(message: Message, n: int) -> Iterator[tuple[NodeId, Message]]:
-    """The statements of others inside a certificate, a view-change or a new-view, each with its signer."""
+def parts_of(message: Message, primary: Callable[[int], NodeId]) -> Iterator[tuple[NodeId, Message]]:
+    """The statements of others inside a certificate, a view-change or a new-view, each with its signer. `primary`: of
+    a view."""
     if isinstance(message, PreparedProof):
         view, seq, digest = message.view, message.seq, message.digest
-        yield view % n, PrePrepare(view, seq, digest, message.signature, 0, [])
+        yield primary(view), PrePrepare(view, seq, digest, message.signature, 0, [])
         yield from ((vote.replica, Prepare(view, seq, digest, *_of(vote))) for vote in message.votes)
     elif isinstance(message, CommitProof):
         view, seq, digest = message.view, message.seq, message.digest
@@ -155,13 +156,13 @@ def parts_of(message: Message, n: int) -> Iterator[tuple[NodeId, Message]]:
         yield from ((vote.replica, Checkpoint(message.seq, message.digest, *_of(vote))) for vote in message.votes)
     elif isinstance(message, ViewChange):
         for proof in (message.checkpoint, *message.prepared):
-            yield from parts_of(proof, n)
+            yield from parts_of(proof, primary)
     elif isinstance(message, NewView):
         for part in message.view_changes:
             yield part.replica, part
-            yield from parts_of(part, n)
+            yield from parts_of(part, primary)
         for item in message.pre_prepares:
-            yield message.view % n, PrePrepare(message.view, item.seq, item.digest, item.signature, 0, [])
+            yield primary(message.view), PrePrepare(message.view, item.seq, item.digest, item.signature, 0, [])
 
 
 def _of(vote: Vote) -> tuple[NodeId, bytes]:

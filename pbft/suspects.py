@@ -28,6 +28,10 @@ class Suspects:
     def __contains__(self, client: ClientId) -> bool:
         return client in self._until
 
+    def take_over(self, former: Suspects) -> None:
+        """From the last epoch; what its replicas named for is forgotten."""
+        self._until = dict(former._until)
+
     def add(self, now: Micros, client: ClientId) -> bool:
         """Whether this is news."""
         news = client not in self._until

@@ -1,12 +1,13 @@
 """What each other replica has signed, as far as this one has heard, so that two statements that do not fit are noticed.
 
 The slots compare votes of the present view and window; this memory holds also what came before its time, after it, and
-inside certificates. A vote that does not fit what was accepted here may mean that the primary, or the voter, told
-others something else: then both statements are shown to all, since one replica alone may have heard one face only.
+inside certificates. A statement that does not fit what is believed here may mean that the primary, or the voter, told
+others something else: then all that was said there is shown to all, since one replica alone may have heard one face
+only. Believed of a (view, seq) is what its primary has said, or what is decided; of a checkpoint the own state.
 
 Here: memory and comparison. Not here: what is a contradiction (`pbft.statements`), and what is made of one
-(`Notary.accuse`). Under MACs nobody can be shown anything: two faces of a
-node are noticed by whoever has seen both, and noted.
+(`Notary.accuse`). Under MACs nobody can be shown anything: two faces of a node are noticed by whoever
+has seen both, and noted.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from pbft.statements import (
     FLAWED_NEW_VIEW,
     FLAWED_VIEW_CHANGE,
     HIDES,
-    TWO,
     Place,
     bare,
     contradiction,
@@ -42,13 +42,19 @@ from replog.types import Message, NodeId
 if TYPE_CHECKING:
     from pbft.notary import Notary
 
-M = TypeVar("M", bound=Message)
+M = TypeVar("M")
 PLACES_MAX: Final = 4_096
 """Places remembered of each replica; the oldest go."""
 VIEWS_MAX: Final = 2
 """View-changes remembered of each replica."""
 SHOWINGS_MAX: Final = 4
-"""So often one voter can make this replica show what it knows of a slot in one view: messages get lost."""
+"""So often one statement is shown, each time it comes: messages get lost."""
+WAITING_MAX: Final = 128
+"""Statements that wait for something to be held against."""
+STRAYS_MAX: Final = 16
+"""Of them shown at one tick."""
+STATEMENTS_MAX: Final = 64
+"""In one testimony."""
 _OWN: Final = (Prepare, Commit, Checkpoint, ViewChange)
 _SIGNED: Final = frozenset({PrePrepare, NewView, *_OWN})
 
@@ -57,6 +63,7 @@ class Witness:
     """Invariants:
     of each replica at most PLACES_MAX places, with the first statement there, VIEWS_MAX view-changes and new-views
     votes that came over the sender's own link need not be verified yet; all else was
+    at most PLACES_MAX places are doubted, or known by what is decided there
     """
 
     def __init__(self, notary: Notary) -> None:
@@ -65,7 +72,12 @@ class Witness:
         self._commits: dict[NodeId, dict[Place, Commit]] = {}
         self._views: dict[NodeId, dict[int, ViewChange]] = {}
         self._begun: dict[NodeId, dict[int, NewView]] = {}
-        self._shown: dict[tuple[NodeId, int, int], int] = {}
+        self._decided: dict[Place, Commit] = {}
+        self._doubted: dict[Place, bool] = {}
+        self._shown: dict[tuple[NodeId, type[Message], Place], int] = {}
+        self._waiting: dict[tuple[NodeId, Place], Any] = {}
+        self._strays: dict[tuple[NodeId, Place], Any] = {}
+        self._recalled: list[Effect] = []
 
     # -------------------------------------------------------------------------------------------------------- hearing
 
@@ -73,6 +85,8 @@ class Witness:
         """A statement that its signer brought itself."""
         kind = type(message)
         if (kind is Prepare or kind is Commit) and self._fits(sender, message):  # type: ignore[arg-type]
+            return []
+        if kind is PrePrepare and self._begins(sender, message):  # type: ignore[arg-type]
             return []
         if kind not in _SIGNED:
             return []
@@ -82,7 +96,9 @@ class Witness:
             return []
         if isinstance(message, ViewChange):
             return self._asked(message) if self._notary.transferable and self._is_signed(sender, message) else []
-        statement = bare(message)
+        statement, place = bare(message), place_of(message)
+        if place is not None:
+            self._wait(sender, place, statement)
         return self._compare(sender, statement) + self._show(sender, statement)
 
     def _fits(self, sender: NodeId, message: Prepare | Commit) -> bool:
@@ -90,28 +106,81 @@ class Witness:
         place, digest = ("phases", message.view, message.seq), message.digest
         said = self._said.get(sender)
         known: Any = said.get(place) if said is not None else None
-        face: Any = self._said.get(self._notary.primary(message.view), {}).get(place)
+        face: Any = self._said.get(self._notary.primary(message.view), {}).get(place) or self._decided.get(place)
         unlike = (known is not None and known.digest != digest) or (face is not None and face.digest != digest)
-        if said is None or unlike or message.replica != sender:
+        if said is None or unlike or message.replica != sender or place in self._doubted:
             return False
         if known is None:
             _keep(said, place, message)
+            if face is None:
+                self._wait(sender, place, message)
         if type(message) is Commit:
             _keep(self._commits.setdefault(sender, {}), place, message)
+        return True
+
+    def _begins(self, sender: NodeId, message: PrePrepare) -> bool:
+        """As common: the primary's first word at a place, which fits whatever others have said there before."""
+        place, said = ("phases", message.view, message.seq), self._said.get(sender)
+        if said is None or place in said or place in self._doubted or place in self._decided:
+            return False
+        if sender != self._notary.primary(message.view):
+            return False
+        for others in self._said.values():
+            other: Any = others.get(place)
+            if other is not None and other.digest != message.digest:
+                return False
+        statement = bare(message)
+        _keep(said, place, statement)
+        self._wait(sender, place, statement)
         return True
 
     def proposed(self, message: PrePrepare) -> None:
         """This replica's own face as primary: others' votes are held against it."""
         self._compare(self._notary.me, bare(message))
 
+    def stated(self, message: Checkpoint) -> list[Effect]:
+        """This replica's own state: what others have said of theirs, or will say, is held against it."""
+        self._compare(self._notary.me, message)
+        return self._show(self._notary.me, message)
+
     def proven(self, message: ViewChange | NewView | CommitProof) -> list[Effect]:
         """A message that was checked in full: whatever is signed in it."""
         if not self._notary.transferable:
             return []
         effects = self._asked(message) if isinstance(message, ViewChange) else []
-        for signer, part in parts_of(message, self._notary.n):
+        for signer, part in parts_of(message, self._notary.primary):
             effects += self._asked(part) if isinstance(part, ViewChange) else self._compare(signer, part)
+        if isinstance(message, CommitProof):
+            effects += self._decide(message)
+        if isinstance(message, NewView):
+            effects += self._began(message) + self._left_out(message)
         return effects
+
+    def _decide(self, proof: CommitProof) -> list[Effect]:
+        """What a quorum has committed to: votes that came without the primary's word are held against it."""
+        first = proof.votes[0]
+        commit = Commit(proof.view, proof.seq, proof.digest, first.replica, first.signature)
+        _keep(self._decided, ("phases", proof.view, proof.seq), commit)
+        return self._show(first.replica, commit)
+
+    def _left_out(self, message: NewView) -> list[Effect]:
+        """View-changes for that view that it does not rest on: who sent them may have sent others another one."""
+        within, place = {part.replica for part in message.view_changes}, ("view-change", message.view, 0)
+        asked = {node: views[message.view] for node, views in self._views.items() if message.view in views}
+        shown = [asked[node] for node in sorted(asked) if node not in within]
+        return [
+            Send(self._notary.others, Testimony([part])) for part in shown if self._may_show(part, place, part.replica)
+        ]
+
+    def recalled(self, record: Message) -> None:
+        """From this replica's own disk: what others have signed in it is known in the new life too. Whatever else they
+        had said is forgotten. What it amounts to comes with the first tick."""
+        if isinstance(record, PrePrepare):
+            self._recalled += self._compare(self._notary.primary(record.view), bare(record))
+        elif self._notary.transferable:
+            for signer, part in parts_of(getattr(record, "proof", record), self._notary.primary):
+                views = isinstance(part, ViewChange)
+                self._recalled += self._asked(part) if views else self._compare(signer, part)  # type: ignore[arg-type]
 
     def told(self, message: Testimony) -> list[Effect]:
         """What another replica has heard: it counts if it is signed."""
@@ -119,10 +188,12 @@ class Witness:
         for part in message.statements if self._notary.transferable else ():
             signer = self._notary.primary(part.view) if isinstance(part, PrePrepare) else part.replica
             place = place_of(part)
-            known = self._said.get(signer, {}).get(place) if place is not None else None
+            known: Any = self._said.get(signer, {}).get(place) if place is not None else None
+            if isinstance(part, ViewChange):
+                known = self._views.get(signer, {}).get(part.view)
             new = known is None or what_of(known) != what_of(part)
-            if new and signer < self._notary.n and self._is_signed(signer, part):
-                effects += self._compare(signer, bare(part))
+            if new and self._notary.is_member(signer) and self._is_signed(signer, part):
+                effects += self._asked(part) if isinstance(part, ViewChange) else self._compare(signer, bare(part))
         return effects
 
     def _compare(self, signer: NodeId, message: Message) -> list[Effect]:
@@ -168,6 +239,7 @@ class Witness:
             if kind := contradiction(first, second):
                 effects += self._notary.accuse(signer, kind, (second.view, 0), first, second)
         effects += self._hides(message)
+        self._wait(signer, ("view-change", message.view, 0), message)
         views.setdefault(message.view, message)
         while len(views) > VIEWS_MAX:
             del views[min(views)]
@@ -199,7 +271,7 @@ class Witness:
         the members, whatever their options; "": nothing."""
         views = isinstance(message, ViewChange)
         signer = message.replica if isinstance(message, ViewChange) else self._notary.primary(message.view)
-        known = self._notary.transferable and signer < self._notary.n
+        known = self._notary.transferable and self._notary.is_member(signer)
         if not flaw or not known or not self._is_signed(signer, message):
             return []
         kind = FLAWED_VIEW_CHANGE if views else FLAWED_NEW_VIEW
@@ -208,35 +280,77 @@ class Witness:
     # -------------------------------------------------------------------------------------------------------- showing
 
     def _show(self, signer: NodeId, message: Message) -> list[Effect]:
-        """A vote does not fit what its view's primary has said here: show both to all, who may have heard otherwise."""
+        """Something does not fit what is believed at its place: all that was said there is shown to all, and what comes
+        there later, since each of them may have heard otherwise from anybody."""
         place = place_of(message)
-        if place is None or not isinstance(message, (PrePrepare, Prepare, Commit)):
+        if place is None or not isinstance(message, (PrePrepare, Prepare, Commit, Checkpoint)):
             return []
-        primary = self._notary.primary(message.view)
-        face = self._said.get(primary, {}).get(place)
-        votes = [message] if signer != primary else [self._said[node].get(place) for node in sorted(self._said)]
-        doubtful = [
-            vote
-            for vote in votes
-            if face is not None and isinstance(vote, (Prepare, Commit)) and vote.digest != what_of(face)
-        ]
-        if not doubtful or self._notary.is_convicted(primary, TWO[PrePrepare], place[1:]):
+        told: list[tuple[NodeId, Message]] = [(signer, message)]
+        if place not in self._doubted:
+            told += [said for said in self._told_at(place) if said != told[0]]
+            face = self._face(place)
+            unlike = [said for said in told if face is not None and what_of(said[1]) != what_of(face)]
+            if not any(self._is_signed(*said) for said in unlike):
+                return []
+            _keep(self._doubted, place, True)
+        shown: list[Any] = [said for node, said in told if self._may_show(said, place, node)]
+        if not shown or not self._notary.transferable:
             return []
-        shown = [vote for vote in doubtful if self._may_show(vote)]
-        if not shown or not isinstance(face, (PrePrepare, Prepare, Commit)) or not self._notary.transferable:
-            return []
-        return [Send(self._notary.others, Testimony([face, *shown]))]
+        parts = [shown[start : start + STATEMENTS_MAX] for start in range(0, len(shown), STATEMENTS_MAX)]
+        return [Send(self._notary.others, Testimony(part)) for part in parts]
 
-    def _may_show(self, vote: Prepare | Commit) -> bool:
-        key = (vote.replica, vote.view, vote.seq)
+    def _face(self, place: Place) -> Message | None:
+        """What this replica believes there."""
+        if place[0] == "checkpoint":
+            return self._said.get(self._notary.me, {}).get(place)
+        return self._said.get(self._notary.primary(place[1]), {}).get(place) or self._decided.get(place)
+
+    def _told_at(self, place: Place) -> list[tuple[NodeId, Message]]:
+        """The first that each has said there."""
+        decided = self._decided.get(place)
+        told = {} if decided is None else {decided.replica: decided}
+        return sorted((told | {node: said[place] for node, said in self._said.items() if place in said}).items())
+
+    def _may_show(self, message: Message, place: Place, signer: NodeId) -> bool:
+        key = (signer, type(message), place)
         self._shown[key] = self._shown.get(key, 0) + 1
         if len(self._shown) > PLACES_MAX:
             del self._shown[next(iter(self._shown))]
         return self._shown.get(key, 0) <= SHOWINGS_MAX
 
+    # --------------------------------------------------------------------------------------------------------- strays
+
+    def _wait(self, signer: NodeId, place: Place, message: Message) -> None:
+        if signer == self._notary.me or not self._notary.transferable:
+            return
+        self._waiting.setdefault((signer, place), message)
+        if len(self._waiting) > WAITING_MAX:
+            del self._waiting[next(iter(self._waiting))]
+
+    def tick(self) -> list[Effect]:
+        """What has stood alone for a while, since this replica is beyond that place or never gets there: others may
+        have heard otherwise, and nothing here would tell. With f = 0 nobody is taken to lie."""
+        strays = [said for (_, place), said in self._strays.items() if not self._is_placed(place)]
+        self._strays, self._waiting = self._waiting, {}
+        views: list[Any] = [said for said in strays if isinstance(said, ViewChange)]
+        shown = [said for said in strays if not isinstance(said, ViewChange)][:STRAYS_MAX]
+        recalled, self._recalled = self._recalled, []
+        parts = [part for part in (shown, views[:1]) if part and self._notary.f]
+        return [*recalled, *(Send(self._notary.others, Testimony(part)) for part in parts)]
+
+    def _is_placed(self, place: Place) -> bool:
+        """Whether there is something that a statement there was, or will be, held against."""
+        if place[0] == "view-change":
+            return place[1] in self._begun.get(self._notary.primary(place[1]), {})
+        if place[0] == "checkpoint":
+            return self._face(place) is not None
+        return self._face(place) is not None and len(self._told_at(place)) > 1
+
     def check_invariants(self) -> None:
         assert all(len(said) <= PLACES_MAX for said in self._said.values()), "statements remembered are bounded"
         assert all(len(said) <= PLACES_MAX for said in self._commits.values()), "commits remembered are bounded"
+        assert max(len(self._decided), len(self._doubted)) <= PLACES_MAX, "places known otherwise are bounded"
+        assert max(len(self._waiting), len(self._strays)) <= WAITING_MAX, "statements that stand alone are bounded"
         assert all(len(views) <= VIEWS_MAX for views in self._views.values()), "view-changes remembered are bounded"
 
 

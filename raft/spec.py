@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from raft.core import RaftCore
@@ -35,6 +36,10 @@ class RaftSpec:
         from raft.config import RaftConfig
 
         return RaftConfig.model_validate(given)
+
+    def boundary(self, options: Any) -> Callable[[int], int] | None:
+        """Servers are given once and for all."""
+        return None
 
     def core(self, setup: Setup) -> Core:
         return RaftCore(setup)

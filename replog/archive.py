@@ -77,6 +77,16 @@ def segments(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.log") if path.stem.isdecimal())
 
 
+def cut_short(path: Path) -> list[Path]:
+    """Segments of a folder, or one segment, whose end is torn: what stood behind it is not known. Raises OSError."""
+    files = segments(path) if path.is_dir() else [path]
+    return [file for file in files if not _is_whole(file.read_bytes().partition(b"\n")[2])]
+
+
+def _is_whole(data: bytes) -> bool:
+    return sum(_LENGTH + len(record) for record in _records(data)) == len(data)
+
+
 def read(path: Path) -> tuple[dict[str, Any], list[bytes]]:
     """Head and records of a folder or of one segment. Raises BadArchive."""
     files = segments(path) if path.is_dir() else [path]

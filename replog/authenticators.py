@@ -1,15 +1,16 @@
 """MACs instead of signatures: authenticators, and the session keys they are made with. [CL99 5.2, CL02]
 
-An authenticator has one MAC for each replica, in order; each replica checks its own, and can prove nothing by it to
-anybody else. A session key belongs to one client and one replica, which makes it and tells it over their authenticated
-and encrypted link. Not here: when keys are renewed and what a replica does with a request that it cannot check.
+An authenticator has one MAC for each replica, at the place of its id; each replica checks its own, and can prove
+nothing by it to anybody else. A session key belongs to one client and one replica, which makes it and tells it over
+their authenticated and encrypted link. Not here: when keys are renewed and what a replica does with a request that it
+cannot check.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from replog.types import ClientId, NodeId
@@ -29,15 +30,20 @@ def mac(key: bytes, statement: bytes) -> bytes:
 class Authenticator:
     """The client's side: is a `replog.keys.Signer` whose signature is an authenticator.
 
-    Invariant: one key a replica, the last that it told; the MAC for a replica without one is all zeros.
+    Invariant: one key a member, the last that it told; the MAC for a member without one, and at a place that is no
+    member's, is all zeros.
     """
 
-    def __init__(self, n: int, mac: Mac = mac) -> None:
-        self._keys: list[bytes | None] = [None] * n
+    def __init__(self, members: Sequence[NodeId], mac: Mac = mac) -> None:
+        self._keys: dict[NodeId, bytes | None] = dict.fromkeys(members)
         self._mac = mac
 
+    def become(self, members: Sequence[NodeId]) -> None:
+        """The members are these now; the keys of those that stay count on."""
+        self._keys = {node: self._keys.get(node) for node in members}
+
     def learn(self, node: NodeId, key: bytes) -> bool:
-        """Take the key that `node` told. Whether it is another than before."""
+        """Take the key that `node`, a member, told. Whether it is another than before."""
         changed = self._keys[node] != key
         self._keys[node] = key
         return changed
@@ -45,13 +51,14 @@ class Authenticator:
     @property
     def known(self) -> int:
         """Replicas whose key is known."""
-        return sum(key is not None for key in self._keys)
+        return sum(key is not None for key in self._keys.values())
 
     def missing(self) -> tuple[NodeId, ...]:
-        return tuple(node for node, key in enumerate(self._keys) if key is None)
+        return tuple(node for node, key in self._keys.items() if key is None)
 
     def sign(self, statement: bytes) -> bytes:
-        return b"".join(bytes(MAC_BYTES) if key is None else self._mac(key, statement) for key in self._keys)
+        keys = (self._keys.get(node) for node in range(max(self._keys) + 1))
+        return b"".join([bytes(MAC_BYTES) if key is None else self._mac(key, statement) for key in keys])
 
 
 class SessionKeys:

@@ -59,7 +59,10 @@ class Authority:
     @classmethod
     def load(cls, folder: Path, cluster: str) -> Authority:
         """The authority whose key lies in `folder`. Raises ConfigError."""
-        certificate = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
+        try:
+            certificate = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{folder / 'ca.pem'}: {getattr(error, 'strerror', None) or error}") from None
         return cls(folder, cluster, _load_key(folder / "ca.key"), certificate)
 
     def enroll(self, folder: Path, who: Principal) -> str:
@@ -210,6 +213,13 @@ def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def make_key(folder: Path) -> str:
+    """A new identity key in `folder`/key.pem; its public half in hex."""
+    key = Ed25519PrivateKey.generate()
+    write_new(folder / "key.pem", _pem_of(key))
+    return key.public_key().public_bytes_raw().hex()
 
 
 def _load_key(path: Path) -> Ed25519PrivateKey:

@@ -15,10 +15,12 @@ from typing import Final, Literal
 import msgspec
 
 from replog.authenticators import Authenticator, Mac, mac
+from replog.chain import ASK_US, Chain
 from replog.codec import Domain, digest_of
 from replog.core import ClientRules
 from replog.errors import Overloaded, RequestTooLarge
 from replog.keys import Signer
+from replog.membership import Configuration, ConfigurationAnswer, Link
 from replog.replies import RESULTS, Counts, Proof, Replies
 from replog.types import (
     NOBODY,
@@ -89,7 +91,16 @@ class Wake(msgspec.Struct, frozen=True, gc=False):
     at: Micros
 
 
-ClientEffect = ToReplica | Done | Failed | Wake
+class Followed(msgspec.Struct, frozen=True, gc=False):
+    """The members are these now, be linked with them. `links`: how this is known from what was known before, where
+    replicas sign. `passed`: the configurations since, this one the last."""
+
+    configuration: Configuration
+    links: tuple[Link, ...]
+    passed: tuple[Configuration, ...] = ()
+
+
+ClientEffect = ToReplica | Done | Failed | Wake | Followed
 
 
 @dataclass(frozen=True)
@@ -165,6 +176,7 @@ class ClientCore:
     a change of leader rests on reply_quorum distinct replicas, a result or refusal on those that `replies` asks for
                                                                                                 (HAZARDS P39, P43)
     a read is answered at once or ordered in the end: it never waits for replicas to be of one mind    (HAZARDS P40)
+    only members of the newest configuration that is known count; what they said under an older one does not
     """
 
     def __init__(
@@ -177,9 +189,11 @@ class ClientCore:
         limits: ClientLimits | None = None,
         start: int = 1,
         mac: Mac = mac,
+        chain: Chain | None = None,
     ) -> None:
         """`start`: the first timestamp; beyond any that this client has used in an earlier life, for example the time
-        of day in microseconds. `mac`: how MACs are computed, where the rules ask for them."""
+        of day in microseconds. `mac`: how MACs are computed, where the rules ask for them. `chain`: what is known of
+        the members, and how more is; without it they are 0 .. n-1 and never change."""
         if start < 1:
             raise ValueError(f"start = {start}: timestamps are positive")
         self.client = client
@@ -187,10 +201,11 @@ class ClientCore:
         """Who is believed to order."""
         self.view = 0
         self.low = start - 1
-        self._n = n
+        self._chain = chain
+        self._members: tuple[NodeId, ...] = tuple(range(n)) if chain is None else chain.known.ids
         self._rules = rules
         self._counts = Counts.of(rules, n)
-        self._authenticator = Authenticator(n, mac) if rules.macs else None
+        self._authenticator = Authenticator(self._members, mac) if rules.macs else None
         self._signer = self._authenticator or signer
         # What only this client can say: replicas cannot tell which requests others have seen.
         self._secret = signer.sign(b"witness") if rules.witness_every else b""
@@ -205,19 +220,26 @@ class ClientCore:
         self._sent: dict[int, _Pending] = {}
         self._ended: set[int] = set()
         self._claims: dict[NodeId, tuple[int, NodeId]] = {}
-        self._replier: NodeId = NOBODY
-        self._lapses = [0] * n
+        self._place = -1
+        """Among the members, of the last replier."""
+        self._lapses = dict.fromkeys(self._members, 0)
         """How often each replica was named the replier and others had to be asked for the results."""
         self._wake: Micros | None = None
-        self._reader: NodeId = digest_of(client.encode())[0] % n
+        self._reads = digest_of(client.encode())[0]
+        """Counts those that go to one replica, each to the next member."""
 
     # ------------------------------------------------------------------------------------------------------- submitting
 
     def submit(
-        self, now: Micros, operations: Sequence[bytes], read_only: bool = False, stale: bool = False
+        self,
+        now: Micros,
+        operations: Sequence[bytes],
+        read_only: bool = False,
+        flags: int = 0,
+        stale: bool = False,
     ) -> tuple[int, list[ClientEffect]]:
-        """One request of these operations. Ends in one Done or Failed of this timestamp. `stale`: of what only reads,
-        an old state will do, if the protocol reads any faster then.
+        """One request of these operations. Ends in one Done or Failed of this timestamp. `flags`: MEMBERSHIP, for a
+        change of the members. `stale`: of what only reads, an old state will do, if the protocol reads any faster then.
 
         Raises, and has done nothing, Overloaded when too much waits already, RequestTooLarge for more than replicas
         take, ValueError for no operations.
@@ -226,7 +248,7 @@ class ClientCore:
             raise ValueError("a request has at least one operation")
         check_size(operations, self._rules)
         deadline = None if self._limits.give_up_us is None else now + self._limits.give_up_us
-        flags = READ_ONLY if read_only else 0
+        flags |= READ_ONLY if read_only else 0
         pending = _Pending(self._next, list(operations), flags, deadline, self._counts)
         pending.stale = stale
         if self._queue and (
@@ -237,7 +259,7 @@ class ClientCore:
         self._next += 1
         self._queue.append(pending)
         self._queued_bytes += pending.size
-        return pending.timestamp, self._fill(now)
+        return pending.timestamp, [*self._ask_members(now, ASK_US), *self._fill(now)]
 
     @property
     def outstanding(self) -> int:
@@ -251,7 +273,7 @@ class ClientCore:
         answered, alike = pending.replies.alike if pending is not None else (0, 0)
         if not answered:
             return "no answer in time"
-        said = f"{answered} of {self._n} replicas answered in time"
+        said = f"{answered} of {len(self._members)} replicas answered in time"
         if alike >= need:
             return f"{said}, not all that are needed"
         said += f", no {need} of them alike"
@@ -285,7 +307,7 @@ class ClientCore:
         """All of them, or after a wait those of as many replicas as are sure to answer (n - f)."""
         if self._authenticator is None or not self._authenticator.missing():
             return True
-        return now >= self._keys_due and self._authenticator.known > self._n - self._rules.reply_quorum
+        return now >= self._keys_due and self._authenticator.known > len(self._members) - self._rules.reply_quorum
 
     def _take_key(self, now: Micros, sender: NodeId, key: bytes) -> list[ClientEffect]:
         """A replica's new key: what was sent under an old one goes to it again, under this one."""
@@ -310,7 +332,7 @@ class ClientCore:
         self._sent[pending.timestamp] = pending
         if reads and not self._reads_at_all:
             return ToReplica((pending.asked,), message)
-        return ToReplica(self._all if reads or self._is_witnessed(pending) else (self.leader,), message)
+        return ToReplica(self._members if reads or self._is_witnessed(pending) else (self.leader,), message)
 
     @property
     def _reads_at_all(self) -> bool:
@@ -320,8 +342,8 @@ class ClientCore:
         """Whom a read goes to where one is enough; any will do for a stale one."""
         if self._rules.read_from != "any" and not stale:
             return self.leader
-        self._reader = (self._reader + 1) % self._n
-        return self._reader
+        self._reads += 1
+        return self._members[self._reads % len(self._members)]
 
     def _is_witnessed(self, pending: _Pending) -> bool:
         every = self._rules.witness_every
@@ -345,15 +367,68 @@ class ClientCore:
         not every n-th. The first is the one believed to lead: without it there is no result either. [CL99 5.1]"""
         if not self._rules.digest_replies:
             return NOBODY
-        turn = ((self._replier + step) % self._n for step in range(1, self._n + 1))
-        self._replier = min(turn, key=self._lapses.__getitem__)
-        return self._replier
+        n = len(self._members)
+        places = ((self._place + step) % n for step in range(1, n + 1))
+        self._place = min(places, key=lambda place: self._lapses[self._members[place]])
+        return self._members[self._place]
 
     def _wake_at(self, at: Micros) -> list[ClientEffect]:
         if self._wake is not None and self._wake <= at:
             return []
         self._wake = at
         return [Wake(at)]
+
+    # --------------------------------------------------------------------------------------------------------- members
+
+    @property
+    def epoch(self) -> int:
+        """Of the configuration whose members count."""
+        return 0 if self._chain is None else self._chain.known.epoch
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether enough of those that were asked for the members have answered."""
+        return self._chain is None or self._chain.certain
+
+    def ask_members(self, now: Micros, nodes: Sequence[NodeId]) -> list[ClientEffect]:
+        """Ask these whether the members have changed: whoever has just been linked knows."""
+        return [] if self._chain is None else [ToReplica(tuple(nodes), self._chain.ask(now, nodes))]
+
+    def _ask_members(self, now: Micros, every: Micros) -> list[ClientEffect]:
+        due = self._chain is not None and self._chain.due(now, every)
+        return self.ask_members(now, self._members) if due else []
+
+    def _take_configuration(self, now: Micros, sender: NodeId, answer: ConfigurationAnswer) -> list[ClientEffect]:
+        links = self._chain.hear(sender, answer) if self._chain is not None else None
+        if self._chain is None or links is None:
+            return []
+        self._become(self._chain.known)
+        passed, self._chain.passed = tuple(self._chain.passed), []
+        effects: list[ClientEffect] = [Followed(self._chain.known, tuple(links), passed)]
+        effects += self.ask_members(now, self._members)  # there may be more than one answer holds
+        if self._authenticator is not None and self._authenticator.missing():
+            effects.append(ToReplica(self._authenticator.missing(), KeyRequest()))
+        for pending in self._sent.values():
+            pending.replies = Replies(self._counts)
+            pending.asked = self.leader
+            pending.due = now + self._rules.retry_us
+            effects += self._send(self._members, pending)
+        return effects + self._fill(now)
+
+    def _become(self, configuration: Configuration) -> None:
+        """Nothing counts any more that former members have said. The view goes on, under another leader perhaps."""
+        assert self._chain is not None
+        self._rules = self._chain.rules
+        self._members = configuration.ids
+        self._counts = Counts.of(self._rules, configuration.n)
+        self._lapses = {node: self._lapses.get(node, 0) for node in self._members}
+        self._claims = {node: claim for node, claim in self._claims.items() if node in self._lapses}
+        self._place = -1
+        if self._authenticator is not None:
+            self._authenticator.become(self._members)
+            self._keys_asked = None
+        if self.leader not in self._lapses:
+            self.leader = self._members[self.view % configuration.n]
 
     # ------------------------------------------------------------------------------------------------------------ time
 
@@ -364,9 +439,11 @@ class ClientCore:
         due = [pending for pending in self._sent.values() if pending.due <= now]
         if not self._rules.retry_all and any(pending.asked == self.leader for pending in due):
             # Silence says something about the one that was asked, not about one that was found meanwhile.
-            self.leader = (self.leader + 1) % self._n
-        to = self._all if self._rules.retry_all else (self.leader,)
+            self.leader = self._after_leader()
+        to = self._members if self._rules.retry_all else (self.leader,)
         self._note_lapses(due)
+        if due:
+            effects += self._ask_members(now, self._rules.retry_us)
         for pending in due:
             _order(pending)
             pending.tries += not pending.follows  # it backs off from silence, not from an election
@@ -381,25 +458,26 @@ class ClientCore:
     def on_unreachable(self, now: Micros, node: NodeId) -> list[ClientEffect]:
         """There is no link to `node`: what went to it alone is sent elsewhere at once. Each request moves at most n
         times a wait, so that a client without any link does not spin."""
+        if node not in self._lapses:
+            return []
         self._lapses[node] = self._lapses[node] or 1
         if node != self.leader:
             return self._read_elsewhere(node)
-        moved = [p for p in self._sent.values() if p.follows < self._n and not self._went_to_all(p)]
+        moved = [p for p in self._sent.values() if p.follows < len(self._members) and not self._went_to_all(p)]
         if not moved:
             return []
         effects: list[ClientEffect] = []
         if not self._rules.retry_all:
-            self.leader = (self.leader + 1) % self._n
-        to = self._all if self._rules.retry_all else (self.leader,)
+            self.leader = self._after_leader()
+        to = self._members if self._rules.retry_all else (self.leader,)
         for pending in moved:
-            pending.follows = self._n if self._rules.retry_all else pending.follows + 1
+            pending.follows = len(self._members) if self._rules.retry_all else pending.follows + 1
             pending.asked = self.leader
             effects += self._send(to, pending)
         return effects
 
-    @property
-    def _all(self) -> tuple[NodeId, ...]:
-        return tuple(range(self._n))
+    def _after_leader(self) -> NodeId:
+        return self._members[(self._members.index(self.leader) + 1) % len(self._members)]
 
     def _went_to_all(self, pending: _Pending) -> bool:
         return (type(pending.message) is Read and self._reads_at_all) or bool(self._rules.retry_all and pending.tries)
@@ -415,7 +493,7 @@ class ClientCore:
 
     def _note_lapses(self, due: Sequence[_Pending]) -> None:
         """Whom the results were waited for in vain: once, however many requests had named it."""
-        for node in {pending.replier for pending in due if pending.replies.lacks_results} - {NOBODY}:
+        for node in {pending.replier for pending in due if pending.replies.lacks_results} & self._lapses.keys():
             self._lapses[node] += 1
 
     @staticmethod
@@ -452,7 +530,9 @@ class ClientCore:
 
     def on_message(self, now: Micros, sender: NodeId, message: Message) -> list[ClientEffect]:
         """One message from a replica, as the link names it. What is no answer to anything is passed over."""
-        if not 0 <= sender < self._n:
+        if type(message) is ConfigurationAnswer:
+            return self._take_configuration(now, sender, message)
+        if sender not in self._lapses:
             return []
         if type(message) is SessionKey:
             return self._take_key(now, sender, message.key)
@@ -460,8 +540,14 @@ class ClientCore:
             return []
         self._hear(sender, message.view, message.leader)
         pending = self._sent.get(message.timestamp)
-        if pending is None:
-            return []
+        if message.epoch > self.epoch and self._chain is not None and not self._chain.asks(sender):
+            return self.ask_members(now, (sender,)) + self._answered(now, sender, message, pending)
+        return self._answered(now, sender, message, pending)
+
+    def _answered(self, now: Micros, sender: NodeId, message: Reply, pending: _Pending | None) -> list[ClientEffect]:
+        undecided = message.answer in (Answer.READ, Answer.TENTATIVE)
+        if pending is None or (undecided and message.epoch != self.epoch):
+            return []  # a quorum of one configuration need not meet one of another
         if message.answer == Answer.REDIRECT:
             return self._redirected(now, sender, message.leader, pending)
         proof = pending.replies.hear(sender, message)
@@ -492,10 +578,10 @@ class ClientCore:
         """Follow one replica's word about the leader only where one reply is a result too, and at most n times a
         wait: two that name each other must not make this client a storm. A server that knows no leader is in an
         election, which ends sooner than the wait does. [Raft 8]"""
-        if self._rules.reply_quorum > 1 or leader == sender or pending.follows >= self._n:
+        if self._rules.reply_quorum > 1 or leader == sender or pending.follows >= len(self._members):
             return []
         pending.follows += 1
-        if not 0 <= leader < self._n:
+        if leader not in self._lapses:
             pending.due = min(pending.due, now + self._rules.retry_us // ELECTION_SHARE)
             return self._wake_at(pending.due)
         self.leader = pending.asked = leader
@@ -509,7 +595,7 @@ class ClientCore:
         if view <= self.view and not (view == self.view and self._rules.reply_quorum == 1):
             return
         supporters = sum(said == claim for said in self._claims.values())
-        if supporters >= self._rules.reply_quorum and 0 <= leader < self._n:
+        if supporters >= self._rules.reply_quorum and leader in self._lapses:
             self.view, self.leader = view, leader
 
     def check_invariants(self) -> None:

@@ -3,7 +3,9 @@
     DIR/cluster.toml             who belongs to it, which protocol, which application
     DIR/ca.pem, ca.key           the cluster's own certificate authority
     DIR/identities.pem           its certificates of all identity keys: public, for evidence
-    DIR/node-K/                  key.pem (identity, Ed25519), tls.pem, tls.key, then the replica's log.db and state.db
+    DIR/admin/                   key.pem: the administrator's, under which members change
+    DIR/node-K/                  key.pem (identity, Ed25519), tls.pem, tls.key, then the replica's log.db and state.db;
+                                 of one that joined later also member.toml (`replog.enrolment`)
     DIR/client-NAME/             key.pem, tls.pem, tls.key
 
 Not here: what is inside keys and certificates (`replog.certificates`), what a replica stores (`replog.storage`).
@@ -31,6 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from replog import certificates, protocols
 from replog.codec import Domain
 from replog.errors import ConfigError
+from replog.membership import ADMIN, Configuration, Member, genesis
 from replog.storage import Storage
 from replog.types import Principal
 
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 
 FILE = "cluster.toml"
 IDENTITIES = "identities.pem"
+ADMIN_FOLDER = "admin"
 ASIDE = ".new-"
 """How the name of a cluster's folder begins while it is made."""
 NODES_MAX = 1024
@@ -56,12 +60,16 @@ class _Closed(BaseModel):
 
 
 class NodeConfig(_Closed):
-    """One replica: its place, where it listens, its public identity key (hex)."""
+    """One replica: its id, where it listens, its public identity key (hex)."""
 
     id: Annotated[int, Field(ge=0, lt=NODES_MAX)]
     host: Annotated[str, Field(min_length=1)]
     port: Port
     public_key: PublicKey
+
+    @property
+    def member(self) -> Member:
+        return Member(self.id, self.host, self.port, bytes.fromhex(self.public_key))
 
 
 class ClientConfig(_Closed):
@@ -76,7 +84,11 @@ LINKS = "links"
 
 
 class ClusterConfig(_Closed):
-    """Invariants: nodes are 0 .. n-1 in order; n and f suit the protocol; options are the protocol's own."""
+    """Invariants: nodes are 0 .. n-1 in order; n and f suit the protocol; options are the protocol's own.
+
+    `n`, `f` and `nodes` are those that the cluster was made with; who the members are now: `replog.roster`.
+    `admin`: the public key under whose signature they change; None: they do not.
+    """
 
     version: Literal[1] = 1
     cluster: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
@@ -90,6 +102,7 @@ class ClusterConfig(_Closed):
     lab: bool = False
     trace: TraceLevel = "off"
     archive_bytes: Annotated[int, Field(ge=0, le=2**40)] = 256 * 1024 * 1024
+    admin: PublicKey | None = None
     options: dict[str, Any] = {}
     nodes: list[NodeConfig]
     clients: list[ClientConfig]
@@ -147,13 +160,26 @@ class ClusterConfig(_Closed):
         return str(getattr(self.protocol_options(), "auth", LINKS))
 
     @property
+    def robust(self) -> bool | list[str] | None:
+        """Whether, or by which measures, the service is kept useful under attack; None where there are none."""
+        robust: bool | list[str] | None = getattr(self.protocol_options(), "robust", None)
+        return robust
+
+    @property
     def domain(self) -> Domain:
         return Domain(self.cluster)
 
     def public_keys(self) -> dict[Principal, bytes]:
         keys: dict[Principal, bytes] = {node.id: bytes.fromhex(node.public_key) for node in self.nodes}
         keys.update({client.name: bytes.fromhex(client.public_key) for client in self.clients})
+        if self.admin is not None:
+            keys[ADMIN] = bytes.fromhex(self.admin)
         return keys
+
+    @property
+    def genesis(self) -> Configuration:
+        """The members that the cluster was made with."""
+        return genesis(self.f, [node.member for node in self.nodes])
 
     def machine(self) -> type[StateMachine]:
         """The application's class. Raises ConfigError if it is not the one that this cluster was made for."""
@@ -188,20 +214,27 @@ def create_cluster(
     """Make a new cluster in `folder`, which is whole or, whatever interrupts the making, not there.
 
     Without `n` the least that stands `f` faults; without `f` the most that `n` stand; without both f = 1.
-    `port`: node K listens on port + K, or on port[K]. Raises ConfigError, and touches nothing, if `folder` holds
-    anything already (HAZARDS X3) or a value is wrong.
+    `port`: node K listens on port + K, or on port[K]. Of a protocol that has it, `robust` is on unless `options` say
+    otherwise. Raises ConfigError, and touches nothing, if `folder` holds anything already (HAZARDS X3) or a value is
+    wrong.
     """
     folder = Path(folder).absolute()
     n, f = size_of(protocol, n, f)
     ports = _ports(port, n)
     _check_names(clients)
-    _options(_spec(protocol), options or {})
+    options = _for_use(protocol, options or {})
     chosen = {"protocol": protocol, "n": n, "f": f, **_application(app)}
-    chosen |= {"durability": durability, "lab": lab, "trace": trace, "options": options or {}}
+    chosen |= {"durability": durability, "lab": lab, "trace": trace, "options": options}
     _refuse_existing(folder)
     with _aside(folder) as made:
         _write(made, {"version": 1, **chosen, **_enroll(made, f, host, ports, clients)})
     return ClusterConfig.load(folder)
+
+
+def _for_use(protocol: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Written down, so that a cluster stays what it was made as whatever a later version takes for granted."""
+    has_it = hasattr(_options(_spec(protocol), given), "robust")
+    return {"robust": True, **given} if has_it else given
 
 
 def _ports(port: int | Sequence[int], n: int) -> list[int]:
@@ -231,6 +264,8 @@ def _application(app: str | type[StateMachine]) -> dict[str, str]:
 def _enroll(folder: Path, f: int, host: str, ports: Sequence[int], clients: Sequence[str]) -> dict[str, Any]:
     """Make keys, certificates and empty storage of everybody; the cluster and its members as cluster.toml has them."""
     authority = certificates.Authority.make(folder, cluster := secrets.token_hex(16))
+    (folder / ADMIN_FOLDER).mkdir(mode=0o700)
+    admin = certificates.make_key(folder / ADMIN_FOLDER)
     nodes: list[dict[str, Any]] = []
     for node, port in enumerate(ports):
         public_key = authority.enroll(folder / f"node-{node}", node)
@@ -240,7 +275,7 @@ def _enroll(folder: Path, f: int, host: str, ports: Sequence[int], clients: Sequ
     keys = {node["id"]: node["public_key"] for node in nodes} | {user["name"]: user["public_key"] for user in users}
     certified = [authority.certify(who, key, len(nodes), f) for who, key in keys.items()]
     certificates.write_new(folder / IDENTITIES, "".join(certified).encode(), mode=0o644)
-    return {"cluster": cluster, "nodes": nodes, "clients": users}
+    return {"cluster": cluster, "admin": admin, "nodes": nodes, "clients": users}
 
 
 def _write(folder: Path, values: dict[str, Any]) -> None:

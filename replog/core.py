@@ -17,8 +17,9 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from replog.authenticators import Mac, mac
-from replog.codec import Codec, Domain
+from replog.codec import DIGEST_BYTES, Codec, Domain
 from replog.keys import Signer, Verifier
+from replog.membership import Configuration
 from replog.types import (
     REQUEST_BYTES_MAX,
     REQUEST_OPERATIONS_MAX,
@@ -177,6 +178,8 @@ class Accuse(_Value, frozen=True):
     first: Message
     second: Message | None = None
     place: str = ""
+    epoch: int = 0
+    """Of the configuration in which they were signed."""
 
 
 class Trim(_Value, frozen=True):
@@ -284,6 +287,14 @@ class CancelTimer(_Value, frozen=True):
     name: str
 
 
+class Members(_Value, frozen=True):
+    """Whom to be linked with: the replicas of these configurations, the present one and, once it is decided, the next.
+    `former`: earlier ones, some of whose replicas may still have to be told. Listed at the start and at each change."""
+
+    configurations: tuple[Configuration, ...]
+    former: tuple[Configuration, ...] = ()
+
+
 class Note(_Value, frozen=True):
     """Observation only (traces, metrics, tests): nothing depends on it. `kind` is kebab-case."""
 
@@ -315,6 +326,7 @@ Effect = (
     | WritePart
     | SetTimer
     | CancelTimer
+    | Members
     | Note
     | Shun
     | Save
@@ -358,6 +370,19 @@ class Sessions(Protocol):
         request's own, which moves the window along as it executes; without it, any that would admit it is assumed."""
         ...
 
+    def configuration_at(self, seq: int) -> Configuration | None:
+        """The configuration that holds at `seq`, which is not before the present one; None where members never
+        change."""
+        ...
+
+    def boundary(self, epoch: int) -> int | None:
+        """The last seq of the configuration of `epoch`, once a change of it was executed."""
+        ...
+
+    def membership_path(self, index: int) -> list[bytes] | None:
+        """Proof of the record of members in the held checkpoint of `index`; None if that is not held."""
+        ...
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -377,7 +402,8 @@ class Setup:
     """Everything that a core is built from. Construction changes nothing outside; recovery is construction."""
 
     me: NodeId
-    n: int
+    members: tuple[NodeId, ...]
+    """Who votes, by growing id: at first 0 .. n-1, after a change of members any ids."""
     f: int
     domain: Domain
     config: Any
@@ -391,10 +417,18 @@ class Setup:
     stored: Stored = field(default_factory=Stored)
     mac: Mac = mac
     """How a MAC is computed, where the protocol uses any."""
+    genesis: Configuration | None = None
+    """The first configuration, where members may change; `members` and `f` are then those of the epoch in `domain`."""
+    begins: tuple[int, Digest] = (0, bytes(DIGEST_BYTES))
+    """Seq and state digest with which all members of this epoch begin: nothing up to there is theirs to order."""
+
+    @property
+    def n(self) -> int:
+        return len(self.members)
 
     @property
     def others(self) -> tuple[NodeId, ...]:
-        return tuple(node for node in range(self.n) if node != self.me)
+        return tuple(node for node in self.members if node != self.me)
 
 
 @dataclass(frozen=True)
@@ -424,6 +458,9 @@ class ClientRules:
     primary lets requests wait. 0: none."""
     macs: bool = False
     """Requests carry MACs under session keys, which each replica tells its client over their link, not signatures."""
+    certified: Callable[[Domain, Verifier, Configuration, bytes], tuple[int, Digest]] | None = None
+    """What an encoded certificate of a checkpoint proves under a configuration (seq and digest); raises ValueError if
+    it proves nothing. The domain is of its epoch, the verifier knows its members. None: nothing is signed."""
 
 
 class ProtocolSpec(Protocol):
@@ -456,5 +493,9 @@ class ProtocolSpec(Protocol):
         ...
 
     def core(self, setup: Setup) -> Core: ...
+
+    def boundary(self, options: Any) -> Callable[[int], int] | None:
+        """The last seq of a configuration that is changed at a given seq; None: the members never change."""
+        ...
 
     def client_rules(self, n: int, f: int, options: Any) -> ClientRules: ...

@@ -12,7 +12,7 @@ import contextlib
 import os
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Protocol, cast
 
@@ -20,11 +20,14 @@ import msgspec
 
 from replog import archive as archives
 from replog import certificates, protocols
-from replog.codec import FRAME_BYTES_MAX, BadMessage, Domain, digest_of
+from replog.codec import DIGEST_BYTES, FRAME_BYTES_MAX, BadMessage, Domain, digest_of
 from replog.config import IDENTITIES, ClusterConfig
 from replog.core import Accuse
+from replog.enrolment import enrolled
 from replog.errors import ReplogError
 from replog.keys import Ed25519Verifier, Verifier
+from replog.membership import EPOCHS_MAX, Configuration, Electorate, Link, follow
+from replog.roster import Roster
 from replog.types import Message, Micros, NodeId, Principal, WireName
 
 FOLDER: Final = "evidence"
@@ -34,6 +37,8 @@ FILES_MAX: Final = 1_024
 FILES_OF_ONE_MAX: Final = 64
 """Of them against one culprit: the rest would prove nothing new about it."""
 FILE_BYTES_MAX: Final = 2 * FRAME_BYTES_MAX
+CERTIFICATE_BYTES_MAX: Final = 512 * 1024 * 1024
+"""A commit certificate comes with all NEW-VIEWs of an archive."""
 NODES: Final = 1024
 Pem = Annotated[str, msgspec.Meta(max_length=16_384)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -60,11 +65,17 @@ class Portable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     agreed_us: Number
     authority: Pem = ""
     certificates: Annotated[list[Pem], msgspec.Meta(max_length=NODES)] = []
+    genesis: Configuration | None = None
+    links: Annotated[list[Link], msgspec.Meta(max_length=EPOCHS_MAX)] = []
+
+
+Members = tuple[int, int] | Electorate
+"""n and f of the first members, or who votes in a later epoch."""
 
 
 class _Convicts(Protocol):
     def convict(
-        self, accusation: Accuse, domain: Domain, verifier: Verifier, members: tuple[int, int] | None = None
+        self, accusation: Accuse, domain: Domain, verifier: Verifier, members: Members | None = None
     ) -> str: ...
 
 
@@ -119,7 +130,8 @@ def verify(file: Portable, pin: Pin = NOTHING) -> Conviction:
 def accusation_of(file: Portable) -> Accuse:
     """The accusation in it, checked by nobody. Raises NotProven."""
     messages = [_message(file.protocol, raw) for raw in file.statements]
-    return Accuse(file.culprit, file.kind, messages[0], messages[1] if len(messages) > 1 else None, file.place)
+    second = messages[1] if len(messages) > 1 else None
+    return Accuse(file.culprit, file.kind, messages[0], second, file.place, file.epoch)
 
 
 def _message(protocol: str, raw: bytes) -> Message:
@@ -143,8 +155,57 @@ def _protocol(name: str) -> _Convicts:
     return cast("_Convicts", spec)
 
 
-def _keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes], tuple[int, int] | None]:
-    """Keys by name, and n and f if the keys of all members are among them."""
+def _keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes], Members | None]:
+    """Keys by name, and who the members of the file's epoch are, if the keys of all of them are among them."""
+    keys, size = _first_keys(file, pin)
+    if not file.epoch:
+        return keys, size
+    known, links = _chain(file, pin)
+    if known is None or len(links) < file.epoch:
+        return keys, None
+    if pin.config is None and (
+        size != (known.n, known.f) or any(keys[node] != key for node, key in known.keys().items())
+    ):
+        raise NotProven("the first members in the file are not those of its certificates")
+    try:
+        members, voters = _electorate(file, known, links)
+    except ValueError as error:
+        raise NotProven(f"the links in the file do not lead to epoch {file.epoch}: {error}") from None
+    if any(keys.get(node, key) != key for node, key in members.items()):
+        raise NotProven(f"the file has another key of a member of epoch {file.epoch} than the links prove")
+    return keys | members, voters
+
+
+def _chain(file: Portable | Certificate, pin: Pin) -> tuple[Configuration | None, Sequence[Link]]:
+    """The first members, and links from them; what the examiner's own folder knows where the file has none."""
+    if pin.config is None:
+        return file.genesis, file.links
+    return pin.config.genesis, file.links or Roster(pin.config).links
+
+
+def _electorate(
+    file: Portable | Certificate, known: Configuration, links: Sequence[Link]
+) -> tuple[dict[Principal, bytes], Electorate]:
+    """Keys of the members of the file's epoch, and who votes in it. Raises ValueError."""
+    spec = protocols.find(file.protocol)
+    certified = spec.client_rules(known.n, known.f, spec.options({})).certified
+    begins = 0, bytes(DIGEST_BYTES)
+
+    def proved(known: Configuration, certificate: bytes) -> tuple[int, bytes]:
+        nonlocal begins
+        if certified is None:
+            raise ValueError(f"{file.protocol} certifies no members")
+        verifier = Ed25519Verifier(known.keys())
+        begins = certified(Domain(file.cluster, known.epoch), verifier, known, certificate)
+        return begins
+
+    for link in links[: file.epoch]:
+        known = follow(known, link, proved)
+    return known.keys(), Electorate(known.ids, known.f, begins)
+
+
+def _first_keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes], tuple[int, int] | None]:
+    """Keys by name, and n and f of the first members if the keys of all of them are among them."""
     if pin.authority and pin.authority.strip() != file.authority.strip():
         raise NotProven("the file is of another authority than the one that is pinned")
     known = _identities(file)
@@ -154,12 +215,13 @@ def _keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes
         if config.cluster != file.cluster or config.protocol != file.protocol:
             raise NotProven(f"the file is of cluster {file.cluster}, not of {config.cluster}")
         configured = config.public_keys()
-        if any(configured.get(who) != key for who, key in keys.items()):
+        later = {who: key for who, key in keys.items() if isinstance(who, int) and who >= config.n}
+        if any(configured.get(who) != key for who, key in keys.items() if who not in later):
             raise NotProven("a certificate in the file is of another key than cluster.toml has")
-        return configured, (config.n, config.f)
+        return configured | later, (config.n, config.f)
     if not known:
         raise NotProven("the file has no certificates; name the cluster that its keys belong to (--cluster DIR)")
-    return keys, _members(known) if file.epoch == 0 else None  # the size of epoch 0 is what certificates tell
+    return keys, _members(known)
 
 
 def _identities(file: Portable | Certificate) -> list[certificates.Identity]:
@@ -175,7 +237,7 @@ def _identities(file: Portable | Certificate) -> list[certificates.Identity]:
 def _members(known: Sequence[certificates.Identity]) -> tuple[int, int] | None:
     n, f = known[0].n, known[0].f
     nodes = {one.who for one in known if isinstance(one.who, int)}
-    return (n, f) if nodes == set(range(n)) else None
+    return (n, f) if nodes >= set(range(n)) else None
 
 
 def _name(culprit: Principal) -> str:
@@ -197,11 +259,15 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     new_views: list[bytes] = []
     authority: Pem = ""
     certificates: Annotated[list[Pem], msgspec.Meta(max_length=NODES)] = []
+    genesis: Configuration | None = None
+    links: Annotated[list[Link], msgspec.Meta(max_length=EPOCHS_MAX)] = []
 
 
 def read_certificate(path: Path) -> Certificate:
     """Raises NotProven."""
     try:
+        if path.stat().st_size > CERTIFICATE_BYTES_MAX:
+            raise NotProven(f"{path}: not a commit certificate: more than {CERTIFICATE_BYTES_MAX} bytes")
         return msgspec.json.decode(path.read_bytes(), type=Certificate)
     except OSError as error:
         raise NotProven(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -211,22 +277,31 @@ def read_certificate(path: Path) -> Certificate:
 
 def certificate_of(origin: Origin, archive: Path, seq: int) -> Certificate:
     """What the archive of a node has for `seq`. Raises NotProven and BadArchive."""
-    records = _archived(origin.protocol, archive)
-    found = [record for record in records if getattr(record, "seq", None) == seq and _is(record, "CommitProof")]
+    archived = [_bare(record) for record in _archived(origin.protocol, archive)]
+    found = [each for each in archived if getattr(each[1], "seq", None) == seq and _is(each[1], "CommitProof")]
     if not found:
         raise NotProven(f"{archive}: has no commit certificate for seq {seq}")
+    epoch, proof = found[-1]
+    records = [record for of, record in archived if of == epoch]
     nodes = [pem for who, pem in origin.certificates.items() if isinstance(who, int)]
     return Certificate(
         format="replog-certificate/1",
         protocol=origin.protocol,
         cluster=origin.cluster,
-        epoch=origin.epoch,
+        epoch=epoch,
         seq=seq,
-        proof=msgspec.msgpack.encode(found[-1]),
+        proof=msgspec.msgpack.encode(proof),
         new_views=[msgspec.msgpack.encode(record) for record in records if _is(record, "NewView")],
         authority=origin.authority,
         certificates=nodes,
+        genesis=origin.genesis if epoch else None,
+        links=list(origin.links[:epoch]),
     )
+
+
+def _bare(record: Message) -> tuple[int, Message]:
+    """A record with its epoch: one of a later epoch says so around it."""
+    return getattr(record, "epoch", 0), getattr(record, "message", record)
 
 
 def blame(archive: Path, certificate: Certificate, pin: Pin = NOTHING) -> Any:
@@ -272,9 +347,12 @@ class Origin:
 
     protocol: str
     cluster: str
-    epoch: int = 0
     authority: str = ""
     certificates: Mapping[Principal, str] = field(default_factory=dict)
+    genesis: Configuration | None = None
+    links: Sequence[Link] = ()
+    config: ClusterConfig | None = None
+    """Where to look again, since members change."""
 
     @classmethod
     def of(cls, config: ClusterConfig) -> Origin:
@@ -284,16 +362,21 @@ class Origin:
             return cls(config.protocol, config.cluster)
         pems = certificates.split(found.read_text())
         names = [*range(config.n), *(client.name for client in config.clients)]
-        by_name = dict(zip(names, pems, strict=False))
-        return cls(config.protocol, config.cluster, 0, authority.read_text(), by_name)
+        by_name: dict[Principal, str] = dict(zip(names, pems, strict=False))
+        for pem in pems[len(names) :]:  # of replicas that joined later
+            by_name[certificates.identity_of(pem, authority.read_text(), config.cluster).who] = pem
+        links = Roster(config).links
+        return cls(config.protocol, config.cluster, authority.read_text(), by_name, config.genesis, links, config)
 
     def make(self, accusation: Accuse, seen_by: NodeId, seen_us: Micros, agreed_us: Micros) -> Portable:
+        if accusation.epoch > len(self.links) and self.config is not None:
+            return replace(Origin.of(self.config), config=None).make(accusation, seen_by, seen_us, agreed_us)
         said = (accusation.first, accusation.second)
         return Portable(
             format="replog-evidence/1",
             protocol=self.protocol,
             cluster=self.cluster,
-            epoch=self.epoch,
+            epoch=accusation.epoch,
             kind=accusation.kind,
             culprit=accusation.culprit,
             place=accusation.place,
@@ -303,6 +386,8 @@ class Origin:
             agreed_us=agreed_us,
             authority=self.authority,
             certificates=self._needed(accusation),
+            genesis=self.genesis if accusation.epoch and accusation.second is None else None,
+            links=list(self.links[: accusation.epoch]) if accusation.second is None else [],
         )
 
     def _needed(self, accusation: Accuse) -> list[str]:
@@ -376,7 +461,7 @@ def read(path: Path) -> Portable:
 def kept(config: ClusterConfig) -> list[tuple[Path, Any]]:
     """The files of all nodes in the cluster's folder; for each what is in it, or why nothing is (a NotProven)."""
     found: list[tuple[Path, Any]] = []
-    for node in range(config.n):
+    for node in enrolled(config):
         for path in sorted((config.node_folder(node) / FOLDER).glob("*.json")):
             try:
                 found.append((path, read(path)))

@@ -5,8 +5,8 @@ committed (the core), how operations run (`replog.runtime`), how the tree works 
 
 One Merkle tree holds the whole replicated state as records: tables, fields or the application's snapshot, the client
 table and what was agreed on last (HAZARDS P34). Record keys begin with one msgpack object that names the owner: a
-string for a table, 0 for a client, 1 for a field, 2 for `Agreed`, 3 for an application's own snapshot. The log index is
-not among them: a null request changes nothing (HAZARDS P8).
+string for a table, 0 for a client, 1 for a field, 2 for `Agreed`, 3 for an application's own snapshot, 4 for the
+members (from the first change on). The log index is not among them: a null request changes nothing (HAZARDS P8).
 """
 
 from __future__ import annotations
@@ -18,7 +18,17 @@ import msgspec
 
 from replog import merkle
 from replog.core import Checkpointed, Result, Wanted
-from replog.runtime import MALFORMED_REQUEST, Runtime, StateUnreadable
+from replog.membership import (
+    RECORD_KEY,
+    Configuration,
+    Membership,
+    MembershipRules,
+    Refused,
+    changed,
+    decode_membership,
+    encode_membership,
+)
+from replog.runtime import MALFORMED_REQUEST, Runtime, StateUnreadable, failure, success
 from replog.sessions import SessionTable
 from replog.statemachine import StateMachine
 from replog.types import ClientId, Digest, Request, Results, encode_results
@@ -38,6 +48,14 @@ class Agreed(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 _decode_agreed = msgspec.msgpack.Decoder(Agreed).decode
+
+_NO_MEMBERSHIP: Final = failure("MembershipRefused", "this cluster's protocol does not change its members")
+_NOT_ALONE: Final = failure("MembershipRefused", "a change of the members is one operation, and not read-only")
+
+
+def _is_ours(key: bytes) -> bool:
+    """Whether a record is not the application's."""
+    return key in (_AGREED, RECORD_KEY) or SessionTable.owns(key)
 
 
 class StateCorrupt(ValueError):
@@ -72,17 +90,27 @@ class Executor:
       index is the last one applied; each was applied once, in order                       (HAZARDS P26)
       a request is executed at most once, whatever is applied                              (HAZARDS P32, P33)
       a checkpoint never changes; the state is replaced as a whole or not at all           (HAZARDS P41)
+      the members change by a request with the flag MEMBERSHIP and by nothing else, the application's state never by one
     """
 
-    def __init__(self, machine: StateMachine, sessions_max: int = 10_000, clients_max: int = 100_000) -> None:
+    def __init__(
+        self,
+        machine: StateMachine,
+        sessions_max: int = 10_000,
+        clients_max: int = 100_000,
+        rules: MembershipRules | None = None,
+    ) -> None:
         """`machine` is in its initial state, the same on every replica.
 
-        `sessions_max`: clients with remembered results; `clients_max`: clients ever known.
+        `sessions_max`: clients with remembered results; `clients_max`: clients ever known. `rules`: of changes of the
+        members; None: the protocol knows none.
         """
         self.index = 0
         self._runtime = Runtime(machine)
         self._sessions = SessionTable(sessions_max, clients_max)
         self._agreed = self._agreed_written = Agreed()
+        self._rules = rules
+        self._members = self._members_written = rules.beginning if rules is not None else None
         self._root: merkle.Node = merkle.EMPTY
         self._pieces: dict[bytes, int] = {}
         """Values that are cut into several records, and into how many."""
@@ -124,7 +152,21 @@ class Executor:
         if operations is None:
             # One error, not `count` of them: a few bytes must not cost megabytes.
             return [MALFORMED_REQUEST]
+        if request.changes_members:
+            return [self._change(operations, request.read_only)]
         return self._runtime.run(operations, request.read_only, place)
+
+    def _change(self, operations: Sequence[bytes], read_only: bool) -> bytes:
+        """Its one outcome: the next configuration, or why the members stay as they are."""
+        if self._rules is None or self._members is None:
+            return _NO_MEMBERSHIP
+        if read_only or len(operations) != 1:
+            return _NOT_ALONE
+        try:
+            self._members = changed(self._members, self.index, operations[0], self._rules)
+        except Refused as error:
+            return failure("MembershipRefused", str(error))
+        return success(self._members.following)
 
     def query(self, requests: Sequence[Request]) -> list[bytes]:
         """Encoded results of read-only requests on the present state; commands in them are refused, and sessions are
@@ -136,7 +178,9 @@ class Executor:
 
     def _query(self, request: Request) -> list[bytes]:
         operations = request.operations()
-        return [MALFORMED_REQUEST] if operations is None else self._runtime.run(operations, True, ())
+        if operations is None:
+            return [MALFORMED_REQUEST]
+        return [_NOT_ALONE] if request.changes_members else self._runtime.run(operations, True, ())
 
     def results(self, client: ClientId, timestamp: int) -> bytes | None:
         """The remembered results of an executed request, None if it was not executed or is remembered no more."""
@@ -145,6 +189,26 @@ class Executor:
     def admits(self, client: ClientId, timestamp: int, low: int | None = None) -> bool:
         """Whether this request could still execute. `low`: the request's own, which moves the window along."""
         return self._sessions.admits(client, timestamp, low)
+
+    # --------------------------------------------------------------------------------------------------------- members
+
+    @property
+    def members(self) -> Membership | None:
+        """The record of the members as of the last index; None where the protocol knows no changes."""
+        return self._members
+
+    def configuration_at(self, seq: int) -> Configuration | None:
+        """The configuration that holds at `seq`, which is not before the present one; None where there is no record."""
+        return None if self._members is None else self._members.at(seq)
+
+    def boundary(self, epoch: int) -> int | None:
+        """The last seq of the configuration of `epoch`, once a change of it was executed."""
+        return None if self._members is None else self._members.boundary(epoch)
+
+    def membership_path(self, index: int) -> list[bytes] | None:
+        """Proof of the record in the checkpoint of `index`; None if that is not held."""
+        root = self._held.get(index)
+        return None if root is None else merkle.path(root, RECORD_KEY)
 
     # ---------------------------------------------------------------------------------------------------- checkpoints
 
@@ -170,6 +234,9 @@ class Executor:
         if self._agreed is not self._agreed_written:
             changes[_AGREED] = _encode(self._agreed)
             self._agreed_written = self._agreed
+        if self._members is not self._members_written:
+            changes[RECORD_KEY] = encode_membership(self._members)
+            self._members_written = self._members
         if changes:
             self._root = merkle.update(self._root, self._cut(changes))
         return self._root
@@ -180,7 +247,9 @@ class Executor:
         records: dict[bytes, bytes | None] = {**self._runtime.take_all(), **self._sessions.take_all()}
         if self._agreed != Agreed():
             records[_AGREED] = _encode(self._agreed)
-        self._agreed_written = self._agreed
+        if self._rules is not None and self._members != self._rules.beginning:
+            records[RECORD_KEY] = encode_membership(self._members)
+        self._agreed_written, self._members_written = self._agreed, self._members
         self._pieces.clear()
         whole = self._cut(records)
         self._root = merkle.build({key: value for key, value in whole.items() if value is not None})
@@ -272,10 +341,11 @@ class Executor:
         told = [value for key, value in values if key == _AGREED]
         try:
             agreed = self._agreed if not told else Agreed() if told[0] is None else _decode_agreed(told[0])
+            members = self._read_members([value for key, value in values if key == RECORD_KEY])
             sessions = self._sessions.prepare(pair for pair in values if SessionTable.owns(pair[0]))
         except msgspec.MsgspecError as error:
             raise StateUnreadable(f"state of index {index}: {error}") from None
-        state = self._runtime.prepare(pair for pair in values if pair[0] != _AGREED and not SessionTable.owns(pair[0]))
+        state = self._runtime.prepare(pair for pair in values if not _is_ours(pair[0]))
         self._runtime.install(state)
         self._sessions.install(sessions)
         for key, value in values:
@@ -283,6 +353,15 @@ class Executor:
                 self._note_pieces(key, value)
         self.index, self._root = index, root
         self._agreed = self._agreed_written = agreed
+        self._members = self._members_written = members
+
+    def _read_members(self, told: Sequence[bytes | None]) -> Membership | None:
+        """The record after a change of state that says this of it, or nothing."""
+        if not told:
+            return self._members
+        if self._rules is None:
+            raise StateUnreadable("the state has a record of members, this replica knows no changes of them")
+        return self._rules.beginning if told[0] is None else decode_membership(told[0])
 
     def check_invariants(self) -> None:
         self._runtime.check_invariants()

@@ -33,6 +33,10 @@ class Verifier(Protocol):
         """Whether there is a key for this identity: the cheap filter before a signature check."""
         ...
 
+    def extended(self, keys: Mapping[Principal, bytes]) -> Verifier:
+        """One that knows these public keys too: of members that came later, whose ids no other has had."""
+        ...
+
 
 class Ed25519Signer:
     """A private key in memory. `seed` is 32 bytes."""
@@ -55,6 +59,9 @@ class Ed25519Verifier:
         for signer, key in self.keys.items():
             if len(key) != PUBLIC_KEY_BYTES:  # libsodium reads that many, whatever it is given
                 raise ValueError(f"public key of {signer!r}: {len(key)} bytes, must be {PUBLIC_KEY_BYTES}")
+
+    def extended(self, keys: Mapping[Principal, bytes]) -> Ed25519Verifier:
+        return Ed25519Verifier({**self.keys, **keys})
 
     def knows(self, signer: Principal) -> bool:
         return signer in self.keys
@@ -88,7 +95,11 @@ class HashVerifier:
     """Holds every secret; handed to cores as a pure function, out of the attackers' reach."""
 
     def __init__(self, secrets: Mapping[Principal, bytes]) -> None:
-        self._secrets = dict(secrets)
+        self._secrets = secrets
+
+    def extended(self, keys: Mapping[Principal, bytes]) -> HashVerifier:
+        """A public key is of no use here: whoever holds the secrets adds those of new members to them."""
+        return self
 
     def knows(self, signer: Principal) -> bool:
         return signer in self._secrets

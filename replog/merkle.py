@@ -21,7 +21,7 @@ salt, and then the whole, is asked for.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import islice
 from typing import Annotated, Final, TypeVar
@@ -370,6 +370,57 @@ def count_parts(node: Node) -> int:
     if not isinstance(node, Inner) or _is_page(node):
         return 1
     return 1 + sum(count_parts(child) for child in node.children if child.count)
+
+
+# --------------------------------------------------------------------------------------------------------------- paths
+
+
+def path(root: Node, key: bytes) -> list[bytes]:
+    """The parts from the root to the page of `key`: with the digest of the root, a proof of what its record is."""
+    place, depth, node = place_of(key), 0, root
+    parts = [_part(node)]
+    while isinstance(node, Inner) and not _is_page(node):
+        node = node.children[(place >> _shift(depth)) % FANOUT]
+        depth += 1
+        parts.append(_part(node))
+    return parts
+
+
+def proved(digest: bytes, key: bytes, parts: Sequence[bytes]) -> bytes | None:
+    """The record of `key` in the tree with this digest, None if it has none, as these parts prove it.
+
+    Raises ValueError if they do not (HAZARDS P41). The record is of one piece: see `cut`.
+    """
+    if not 1 <= len(parts) <= DEPTH_MAX + 1:
+        raise ValueError(f"a path of {len(parts)} parts; it has 1 to {DEPTH_MAX + 1}")
+    place = place_of(key)
+    for depth, part in enumerate(parts[:-1]):
+        digest = _child_digest(digest, part, (place >> _shift(depth)) % FANOUT)
+    return _page_records(digest, parts[-1], len(parts) - 1).get(key)
+
+
+def _child_digest(digest: bytes, part: bytes, child: int) -> bytes:
+    if blake2b(part, digest_size=DIGEST_BYTES).digest() != digest:
+        raise ValueError("a part of a path does not have its digest")
+    try:
+        sizes, digests = _decode_children(part)
+    except msgspec.MsgspecError:
+        raise ValueError("a part of a path has no children") from None
+    if len(sizes) != FANOUT or len(digests) != FANOUT * DIGEST_BYTES:
+        raise ValueError(f"a part of a path has other than {FANOUT} children")
+    return digests[DIGEST_BYTES * child : DIGEST_BYTES * (child + 1)]
+
+
+def _page_records(digest: bytes, part: bytes, depth: int) -> dict[bytes, bytes]:
+    if len(part) > PART_BYTES_MAX:
+        raise ValueError(f"a part of {len(part)} bytes; at most {PART_BYTES_MAX}")
+    try:
+        records = _decode_records(part)
+    except msgspec.MsgspecError:
+        raise ValueError("the last part of a path holds no records") from None
+    if _build(_placed(records), depth).digest != digest:
+        raise ValueError("the last part of a path does not have its digest")
+    return records
 
 
 # --------------------------------------------------------------------------------------------------------------- hints

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from replog.authenticators import mac
 from replog.keys import Signer, Verifier
 from replog.types import Principal
@@ -39,9 +41,13 @@ class MeteredVerifier:
     """Any verifier, counted."""
 
     def __init__(self, verifier: Verifier, meter: Meter) -> None:
+        self._verifier = verifier
         self._verify = verifier.verify
         self._meter = meter
         self.knows = verifier.knows
+
+    def extended(self, keys: Mapping[Principal, bytes]) -> MeteredVerifier:
+        return MeteredVerifier(self._verifier.extended(keys), self._meter)
 
     def verify(self, signer: Principal, statement: bytes, signature: bytes) -> bool:
         self._meter.verified += 1

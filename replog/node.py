@@ -15,6 +15,7 @@ from replog.codec import Domain
 from replog.core import Effect, Event, ProtocolSpec, Rng, Setup, Stored
 from replog.executor import Executor
 from replog.keys import Signer, Verifier
+from replog.membership import Configuration, MembershipRules
 from replog.replica import Replica
 from replog.statemachine import StateMachine
 from replog.types import Digest, Message, Micros, NodeId, Status
@@ -59,19 +60,23 @@ def build(
     epoch: int = 0,
     log_keep: int = 10_000,
     mac: Mac = mac,
+    genesis: Configuration | None = None,
 ) -> Replica:
     """One replica from what its disk holds: `records` in the order in which they were persisted, and `saved`.
 
     `options` is what `spec.options` made. Raises whatever `Executor.load` raises when the saved parts do not have the
     saved digest: a replica never starts on a state that it cannot account for (HAZARDS X3).
+
+    `genesis`: the first configuration, where the members may change; `n` and `f` are its own then, and `verifier` knows
+    the administrator (`replog.membership.ADMIN`), if there is one.
     """
-    executor = Executor(machine)
+    executor = Executor(machine, rules=_rules(spec, genesis, cluster_id, verifier, options))
     if saved is not None:
         executor.load(saved.index, saved.digest, saved.parts)
     setup = Setup(
         me=me,
-        n=n,
-        f=f,
+        members=tuple(range(n)) if genesis is None else genesis.ids,
+        f=f if genesis is None else genesis.f,
         domain=Domain(cluster_id, epoch),
         config=options,
         signer=signer,
@@ -81,5 +86,15 @@ def build(
         wall=wall,
         stored=Stored(records, saved.index, saved.digest) if saved is not None else Stored(records),
         mac=mac,
+        genesis=genesis,
     )
     return Replica(spec.core(setup), executor, log_keep)
+
+
+def _rules(
+    spec: ProtocolSpec, genesis: Configuration | None, cluster_id: str, verifier: Verifier, options: Any
+) -> MembershipRules | None:
+    boundary = spec.boundary(options)
+    if genesis is None or boundary is None:
+        return None
+    return MembershipRules(genesis, cluster_id, verifier, boundary, spec.check_size)

@@ -45,6 +45,10 @@ def failure(type_: str, text: str) -> bytes:
     return _plain_encode((1, type_, text))
 
 
+def success(value: Any) -> bytes:
+    return _plain_encode((0, value))
+
+
 class ResultTooLarge(Exception):
     """The outcomes of a request outgrow what a session remembers of it."""
 

@@ -1,9 +1,9 @@
 """Whose turn it is: what waits of each sender is served in rounds, and nobody's flood keeps another waiting. (P36)
 
 In each round every replica has a share of its own; all clients together have one, which goes round among them and goes
-on where it stopped. [Clement09 4.2: a queue a sender, served in turn] A replica of which far more
-waits than of the others, for longer than a burst lasts, is throttled for some seconds: it is served when nothing else
-waits, and a little every now and then. Whoever wrongly looked like that loses little but time.
+on where it stopped. [Clement09 4.2: a queue a sender, served in turn] A replica of which far more waits than of the
+others, for longer than a burst lasts, is throttled for some seconds, and for longer if it goes on: it is served when
+nothing else waits, and a little every now and then. Whoever wrongly looked like that loses little but time.
 
 Here: the policy, the same in both worlds, and who is not heard at all for a while. Not here: the queues themselves,
 what they may hold and what happens when they are full (`replog.live.inbox`, `replog.sim.inbox`).
@@ -25,14 +25,27 @@ FAR: Final = 8
 BURST_US: Final = 500_000
 """What lasts no longer is a burst: a part of the state, an answer to one that was behind."""
 THROTTLE_US: Final = 5_000_000
+THROTTLE_MAX_US: Final = 60_000_000
+"""How long a replica is throttled: twice as long each time, if it floods again before as much time has passed."""
 EVERY: Final = 16
 """Rounds, of which a throttled replica is served in one."""
+HEAVY_US: Final = 20_000
+"""Of a throttled replica's frame for each message that it counts as: as much later comes the next. A heavy one, once
+begun, keeps everybody waiting, so that it is not served just because nothing else waits."""
 SHUNNED_MAX: Final = 4_096
+
+
+BYTES_A_MESSAGE: Final = 16 * 1024
+
+
+def weight(messages: int, size: int) -> int:
+    """What a frame counts as: its messages, or as many as its bytes cost. Else few huge ones would be no flood."""
+    return max(1, messages, size // BYTES_A_MESSAGE)
 
 
 @dataclass(frozen=True)
 class Shares:
-    """Messages a round."""
+    """Messages a round, by their weight."""
 
     replica: int
     clients: int
@@ -45,7 +58,7 @@ class Shares:
 class Turns:
     """Invariants:
     every replica that waits and is not throttled is in every round, a throttled one in one of EVERY or in the next
-    a round is not empty while anything waits
+    a round is not empty while anything waits, unless it `rests`
     """
 
     def __init__(self, peers: Iterable[NodeId], shares: Shares, throttles: bool = True) -> None:
@@ -59,7 +72,11 @@ class Turns:
         self._clients: OrderedDict[ClientId, int] = OrderedDict()
         self._loud_since: dict[NodeId, Micros] = {}
         self._throttled: dict[NodeId, Micros] = {}
+        self._sentences: dict[NodeId, tuple[Micros, Micros]] = {}
+        """Of each replica that was ever throttled: until when the last time, and for how long."""
         self._passed_by: Counter[NodeId] = Counter()
+        self._first: dict[NodeId, int] = {}
+        self._heavy_due: dict[NodeId, Micros] = {}
         self._news: list[NodeId] = []
 
     @classmethod
@@ -69,9 +86,16 @@ class Turns:
             return None
         return cls(peers, shares, bool(getattr(options, "throttles_floods", False)))
 
-    def waits(self, sender: Principal, messages: int) -> None:
-        """So many of its messages wait now. A client that waits already keeps its place."""
+    def become(self, peers: Iterable[NodeId]) -> None:
+        """The other replicas are these now."""
+        self._peers = tuple(peers)
+
+    def waits(self, sender: Principal, messages: int, first: int = 1) -> None:
+        """So many of its messages wait now, `first` of them in one frame. A client that waits already keeps its
+        place."""
         queues: dict[Any, int] = self._replicas if isinstance(sender, int) else self._clients
+        if isinstance(sender, int):
+            self._first[sender] = first
         if messages > 0:
             queues[sender] = messages
         else:
@@ -92,7 +116,7 @@ class Turns:
         plan = self._of_clients()
         plan += [(node, self._shares.replica) for node in self._replicas if node not in self._throttled]
         for node in self._throttled:
-            if node in self._replicas and self._is_due(node, not plan):
+            if node in self._replicas and self._is_due(now, node, not plan):
                 plan.append((node, self._shares.throttled))
         return plan
 
@@ -110,7 +134,21 @@ class Turns:
             self._clients.move_to_end(str(served))
         return plan
 
-    def _is_due(self, node: NodeId, idle: bool) -> bool:
+    def rests(self, now: Micros) -> bool:
+        """Whether nothing waits but heavy frames whose time has not come."""
+        return not self._clients and all(
+            self._is_heavy(node) and now < self._heavy_due[node] for node in self._replicas
+        )
+
+    def _is_heavy(self, node: NodeId) -> bool:
+        return node in self._throttled and node in self._heavy_due and self._first[node] > self._shares.throttled
+
+    def _is_due(self, now: Micros, node: NodeId, idle: bool) -> bool:
+        if self._first[node] > self._shares.throttled:
+            due = now >= self._heavy_due.get(node, 0)
+            if due:
+                self._heavy_due[node] = now + self._first[node] * HEAVY_US
+            return due
         self._passed_by[node] += 1
         due = idle or self._passed_by[node] >= EVERY
         if due:
@@ -127,9 +165,15 @@ class Turns:
             self._loud_since = {node: self._loud_since.get(node, now) for node in loud}
         for node, since in self._loud_since.items():
             if now - since >= BURST_US and node not in self._throttled:
-                self._throttled[node] = now + THROTTLE_US
+                self._throttled[node] = now + self._sentence(now, node)
                 self.floods[node] += 1
                 self._news.append(node)
+
+    def _sentence(self, now: Micros, node: NodeId) -> Micros:
+        until, last = self._sentences.get(node, (0, 0))
+        time = min(2 * last, THROTTLE_MAX_US) if last and now < until + last else THROTTLE_US
+        self._sentences[node] = (now + time, time)
+        return time
 
     def _usual(self, node: NodeId) -> int:
         """What may wait of it as things are: FAR times the median of the other replicas."""

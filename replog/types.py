@@ -41,6 +41,11 @@ READ_ONLY: Final = 1
 """Flag of a request in which every operation only reads. A request is read-only as a whole or not at all."""
 
 
+MEMBERSHIP: Final = 2
+"""Flag of a request whose one operation is a signed change of the members (`replog.membership`). Never with
+READ_ONLY."""
+
+
 class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Base of whatever crosses a link. Subclasses give a short `tag`."""
 
@@ -60,7 +65,7 @@ class RequestBody(msgspec.Struct, array_like=True, frozen=True, gc=False):
     client: WireName
     timestamp: Annotated[int, msgspec.Meta(ge=1, le=2**62)]
     low: U63
-    flags: Annotated[int, msgspec.Meta(ge=0, le=1)]
+    flags: Annotated[int, msgspec.Meta(ge=0, le=READ_ONLY | MEMBERSHIP)]
     count: Annotated[int, msgspec.Meta(ge=1, le=REQUEST_OPERATIONS_MAX)]
     operations: bytes
     replier: WireNode = NOBODY
@@ -154,6 +159,10 @@ class Request:
         return bool(self.flags & READ_ONLY)
 
     @property
+    def changes_members(self) -> bool:
+        return bool(self.flags & MEMBERSHIP)
+
+    @property
     def identity(self) -> tuple[ClientId, int]:
         return (self.client, self.timestamp)
 
@@ -203,6 +212,8 @@ class Reply(Message, frozen=True, tag="R"):
     """Replica to client. Two replies agree when timestamp and results are the same bytes. [CL99 4.1]
 
     `digested`: `results` is the digest of the results; the request's `replier` sends them in full. [CL99 5.1]
+    `epoch`: of the configuration that the replica works in. What is answered without being decided rests on a quorum of
+    one configuration.
     """
 
     timestamp: U63
@@ -211,6 +222,7 @@ class Reply(Message, frozen=True, tag="R"):
     view: U63
     leader: WireNode
     digested: bool = False
+    epoch: U63 = 0
 
 
 class KeyRequest(Message, frozen=True, tag="Q"):

@@ -41,6 +41,7 @@ from replog.core import (
     Trim,
 )
 from replog.executor import Executor
+from replog.membership import MembershipRules
 from replog.outbox import Outbox
 from replog.replica import Replica
 from replog.statemachine import StateMachine
@@ -126,11 +127,14 @@ class Cluster:
     records: Codec[Any]
     packet: type[Packet] = Packet
     machine: Callable[[], StateMachine] = Counter
+    membership: MembershipRules | None = None
     nothing: str
     """What an entry without requests is called."""
 
     def __init__(self, spec: ProtocolSpec, n: int, options: dict[str, Any] | None) -> None:
         self.n, self.f = n, spec.faults(n)
+        self.first = tuple(range(n))
+        """The members that it begins with."""
         self.options = spec.options(options or {})
         self.messages, self.records = spec.messages, spec.records
         self.now = 0
@@ -185,13 +189,20 @@ class Cluster:
 
     def start(self, node: int) -> list[Effect]:
         """Start, or start again from what is on the disk."""
-        disk, executor = self.disks[node], Executor(self.machine())
+        disk, executor = self.disks[node], Executor(self.machine(), rules=self.membership)
         stored = Stored(tuple(self.records.decode(raw) for _, raw in disk.records))
         if disk.saved is not None:
             executor.load(disk.saved.index, disk.saved.digest, disk.saved.parts())
             stored = Stored(stored.records, disk.saved.index, disk.saved.digest)
         setup = self.setup(
-            node, me=node, n=self.n, f=self.f, domain=DOMAIN, config=self.options, sessions=executor, stored=stored
+            node,
+            me=node,
+            members=self.first,
+            f=self.f,
+            domain=DOMAIN,
+            config=self.options,
+            sessions=executor,
+            stored=stored,
         )
         self.servers[node] = Server(Replica(self.make(node, setup), executor))
         return self.step(node, Started())

@@ -29,6 +29,7 @@ PROTOCOL_FACING = {
     "replog.keys",
     "replog.authenticators",
     "replog.client",
+    "replog.membership",
 }
 
 # Time, chance, files, tasks and diagnostics are handed to a protocol or asked for as an effect, never taken.

@@ -38,7 +38,7 @@ README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 SESSION_S = 300
 INSTALL_S = 600
-PORTS = (*range(4700, 4704), 4800)
+PORTS = (*range(4700, 4708), 4800)
 
 ELSEWHERE = ("pip install ", "scripts/demo", "scripts/test")
 """How commands begin that the session leaves out, each with a test of its own below."""

@@ -101,6 +101,9 @@ class ToySpec:
     def options(self, given: dict[str, Any]) -> Options:
         return Options(**given)
 
+    def boundary(self, options: Any) -> None:
+        return None
+
     def core(self, setup: contract.Setup) -> contract.Core:
         return ToyCore(setup)
 

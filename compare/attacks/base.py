@@ -118,6 +118,12 @@ class Byzantine:
         return self.inner.status()
 
 
+def voting(replica: Replica) -> Any:
+    """Its core; where members may change, that of its present epoch."""
+    core: Any = replica.core
+    return getattr(core, "core", core)
+
+
 def copy_of(executor: Executor, machine: StateMachine) -> Executor:
     """Another executor with the present state, sessions included: for a liar that serves two histories."""
     snapshot = executor.snapshot(executor.index)

@@ -54,7 +54,7 @@ class ByzantineClient:
         self._cluster = cluster
         self._chance = chance = random.Random(f"{seed}/byzantine-client/{name}")
         macs = cluster.spec.client_rules(cluster.n, cluster.f, cluster.options).macs
-        self._keys = Authenticator(cluster.n) if macs else None
+        self._keys = Authenticator(range(cluster.n)) if macs else None
         self._words = Words(chance, cluster.spec.messages.kinds)
         self._pause_us, self._ends = pause_us, end
         self._timestamp = self._made = 0
@@ -76,6 +76,7 @@ class ByzantineClient:
 
     def on_message(self, now: Micros, sender: NodeId, message: Message) -> list[Any]:
         if type(message) is SessionKey and self._keys is not None:
+            self._keys.become(range(self._cluster.n))
             self._keys.learn(sender, message.key)
         self._words.learn(message)
         return []

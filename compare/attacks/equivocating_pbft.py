@@ -9,7 +9,7 @@ all by default: with only one of them the others have prepared, and the next vie
 
 from __future__ import annotations
 
-from compare.attacks.base import Power
+from compare.attacks.base import Power, voting
 from compare.attacks.equivocating_leader import EquivocatingLeader
 from pbft.messages import Batch, Commit, Committed, Prepare, PrePrepare
 from replog.core import Effect, Send
@@ -90,10 +90,10 @@ class EquivocatingPrimary(EquivocatingLeader):
 
     def is_genuine(self, request: Request) -> bool:
         """As the replica inside finds it: under MACs its own entry is all that it can check."""
-        return bool(self.inner.core.requests.verify(request))  # type: ignore[attr-defined]
+        return bool(voting(self.inner).requests.verify(request))
 
     def _sign(self, kind: str, fields: tuple[int | bytes, ...]) -> bytes:
-        if not self.inner.core.notary.transferable:  # type: ignore[attr-defined]
+        if not voting(self.inner).notary.transferable:
             return b""
         return self.power.signers[self.me].sign(self.power.domain.statement(kind, fields))
 

@@ -10,9 +10,11 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from compare.attacks.base import voting
 from compare.attacks.random_liar import Place, RandomLiar
 from pbft import messages as m
 from replog.codec import BadMessage
+from replog.membership import MEMBERSHIP_MESSAGES
 from replog.types import Message, NodeId
 
 Fields = tuple[int | bytes, ...]
@@ -35,7 +37,7 @@ CERTIFICATES: Final[Mapping[type[Any], str]] = {
 
 
 class RandomPbftLiar(RandomLiar):
-    kinds = m.MESSAGES.kinds
+    kinds = tuple(kind for kind in m.MESSAGES.kinds if kind not in (m.InEpoch, *MEMBERSHIP_MESSAGES))
 
     def encode(self, message: Message) -> bytes:
         return m.MESSAGES.encode(message)
@@ -73,7 +75,7 @@ class RandomPbftLiar(RandomLiar):
 
     def signed(self, message: Any) -> Any:
         """Every signature in it that is a member's, made anew: the innermost first, since outer ones cover them."""
-        if not self.inner.core.notary.transferable:  # type: ignore[attr-defined]
+        if not voting(self.inner).notary.transferable:
             return message
         message = self._signed_inside(message)
         if type(message) not in SIGNED:
@@ -97,7 +99,10 @@ class RandomPbftLiar(RandomLiar):
 
     def _proposal(self, view: int, item: m.Proposal) -> m.Proposal:
         fields = (view, item.seq, item.digest)
-        return replace(item, signature=self._by(view % self.power.n, "pre-prepare", fields, item.signature))
+        return replace(item, signature=self._by(self.primary(view), "pre-prepare", fields, item.signature))
+
+    def primary(self, view: int) -> NodeId:
+        return view % self.power.n
 
     def _with_votes(self, proof: Any) -> Any:
         kind = CERTIFICATES.get(type(proof))
@@ -112,7 +117,7 @@ class RandomPbftLiar(RandomLiar):
 
     def _author(self, message: Any) -> NodeId:
         if isinstance(message, (m.PreparedProof, m.PrePrepare, m.NewView)):
-            primary = message.view % self.power.n
+            primary = self.primary(message.view)
             return primary if isinstance(message, m.PreparedProof) or primary in self.power.members else self.me
         return message.replica if message.replica in self.power.members else self.me
 

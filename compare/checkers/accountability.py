@@ -30,8 +30,7 @@ class Accountability:
         texts += [
             f"nodes {list(conflict.hearers)} were told two things by {conflict.culprit} at {conflict.kind} "
             f"{conflict.place}, and nobody has evidence"
-            for conflict in evidence.conflicts
-            if not _known(evidence, conflict)
+            for conflict in unknown(evidence)
         ]
         checked = len(evidence.decisions) + len(charges) + len(evidence.conflicts)
         return Check(not texts, checked, summarise(texts))
@@ -45,9 +44,16 @@ def _wrong(evidence: Evidence, node: NodeId, charge: Charge) -> Iterator[str]:
         yield f"node {node} cannot prove {charge.kind} of {charge.culprit}: {flaw}"
 
 
+def unknown(evidence: Evidence) -> list[Conflict]:
+    """Conflicts that nobody has evidence of."""
+    return [conflict for conflict in evidence.conflicts if not _known(evidence, conflict)]
+
+
 def _known(evidence: Evidence, conflict: Conflict) -> bool:
-    """Whether one of those that were told has accused the culprit there, or has accused it often enough."""
-    for node in conflict.hearers:
+    """Whether the one that was told both has accused the culprit there, or has accused it often enough; where several
+    were told one each, whether any correct replica has: it is passed on, and proves as much wherever it lies."""
+    told = conflict.hearers if len(conflict.hearers) == 1 else tuple(evidence.decisions)
+    for node in told:
         own = [charge for charge in evidence.decisions[node].charges if charge.culprit == conflict.culprit]
         if len(own) >= ENOUGH or any(charge.place == conflict.place for charge in own):
             return True

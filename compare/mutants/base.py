@@ -45,6 +45,9 @@ class MutantSpec:
     def options(self, given: dict[str, Any]) -> Any:
         return self._honest.options(given)
 
+    def boundary(self, options: Any) -> Callable[[int], int] | None:
+        return self._honest.boundary(options)
+
     def core(self, setup: Setup) -> Core:
         return self._make(setup)
 

@@ -152,11 +152,14 @@ def certificate(
     Example: replog evidence certificate 812 --node 3 --out side-b.json
     """
     from replog import archive, evidence
+    from replog.cli.state import listed
     from replog.config import ClusterConfig
+    from replog.enrolment import enrolled
 
     config = ClusterConfig.load(clusters.known(cluster))
-    if node >= config.n:
-        raise WrongUsage(f"--node = {node}: must be 0 .. {config.n - 1}")
+    _refuse_macs(config.folder, json)
+    if node not in (known := enrolled(config)):
+        raise WrongUsage(f"--node = {node}: must be {listed(known)}")
     options.writable(out)
     found = evidence.certificate_of(evidence.Origin.of(config), config.node_folder(node) / archive.FOLDER, seq)
     out.write_bytes(evidence.encode(found))
@@ -165,6 +168,16 @@ def certificate(
         {"file": str(out), "seq": seq, "node": node},
         f"{out}: the commit certificate of node {node} for seq {seq}",
     )
+
+
+def _refuse_macs(folder: Path, json: bool) -> None:
+    """Where nothing is signed there is no archive, and nothing to look into."""
+    from replog.config import FILE, ClusterConfig
+
+    if (folder / FILE).is_file() and ClusterConfig.load(folder).auth == "macs":
+        reason = f"{folder}: authenticated by macs: nothing is signed, so nobody can be proved to have lied"
+        _say(json, {"proven": False, "reason": reason}, f"not proven: {reason}")
+        leave(ExitCode.NOT_AS_EXPECTED)
 
 
 def blame(
@@ -185,11 +198,14 @@ def blame(
     Example: replog evidence blame replog-pbft/node-1/archive side-b.json
     """
     from replog import evidence
+    from replog.archive import cut_short
 
+    _refuse_macs(cluster or transcript.absolute().parent.parent, json)
     if not transcript.exists() or not certificate.is_file():
         raise WrongUsage(f"{certificate if transcript.exists() else transcript}: no such file")
     try:
         found = evidence.blame(transcript, evidence.read_certificate(certificate), _pin(ca, cluster))
+        torn = cut_short(transcript)
     except evidence.NotProven as error:
         _say(json, {"proven": False, "reason": str(error)}, f"not proven: {error}")
         leave(ExitCode.NOT_AS_EXPECTED)
@@ -197,6 +213,7 @@ def blame(
     culprits = [{"culprit": node, "kind": said.kind, "text": text} for node, (said, text) in found.culprits.items()]
     lines = [f"proven: {one['text']}" for one in culprits]
     lines.append(f"two sides at seq {found.seq}, views {found.views}; the archive covers {found.window}")
+    lines += [f"the archive is cut short: {file}" for file in torn]
     if not found.enough:
         lines.append("not proven: fewer than f + 1 culprits; the views in between are not in the archive")
     _say(json, {**told, "culprits": culprits}, "\n".join(lines))

@@ -13,7 +13,7 @@ import typer
 
 from replog.cli import options, output
 from replog.cli.exits import ExitCode, WrongUsage, leave
-from replog.cli.options import AuthOption, VerboseOption
+from replog.cli.options import AuthOption, RobustOption, VerboseOption
 
 SCHEMAS = "replog.schemas"
 """Entry point group: name of a file format -> its pydantic model."""
@@ -46,6 +46,7 @@ def bench(
     protocol: Annotated[str, typer.Argument(help="pbft, raft, or another installed protocol.")],
     f: Annotated[int, typer.Option("--f", min=0, help="Faults to stand.")] = 1,
     auth: AuthOption = None,
+    robust: RobustOption = None,
     durability: Annotated[Durability, typer.Option(help="When a promise is on disk.")] = Durability.ALWAYS,
     clients: Annotated[int, typer.Option(min=1, max=1000, help="Clients, each with its own key and links.")] = 1,
     outstanding: Annotated[int, typer.Option(min=1, max=65536, help="Operations each client keeps waiting.")] = 1000,
@@ -60,7 +61,7 @@ def bench(
     """
     from replog.live import bench as load
 
-    chosen = options.protocol_options(protocol, auth)
+    chosen = options.protocol_options(protocol, auth, robust)
     plan = load.Plan(protocol, f, clients, outstanding, seconds, durability.value, reads, chosen)
     figures = load.run(plan, progress=output.remark if verbose else None)
     if json_file is not None:

@@ -32,6 +32,14 @@ AuthOption = Annotated[
     Auth | None,
     typer.Option(help="PBFT: how requests and votes are authenticated.", show_default="signatures"),
 ]
+RobustOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--robust/--no-robust",
+        help="PBFT: stay useful under attack, against slow primaries, floods and bad clients.",
+        show_default="robust",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more, with tracebacks of errors.")]
 
@@ -65,17 +73,23 @@ def writable(path: Path | None) -> Path | None:
     return path
 
 
-def protocol_options(protocol: str, auth: Auth | None) -> dict[str, Any]:
-    """The protocol's own options for what was asked. Raises ConfigError for a protocol that leaves no choice."""
-    if auth is None:
+NO_CHOICE = "leaves no choice, its servers trust each other over authenticated links"
+
+
+def protocol_options(protocol: str, auth: Auth | None, robust: bool | None) -> dict[str, Any]:
+    """The protocol's own options for what was asked. Raises WrongUsage for a protocol that leaves no choice."""
+    asked = {"auth": auth.value if auth is not None else None, "robust": robust}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if not asked:
         return {}
     from replog import protocols
 
-    if not hasattr(protocols.find(protocol).options({}), "auth"):
-        raise WrongUsage(
-            f"--auth = {auth.value}: {protocol} leaves no choice, its servers trust each other over authenticated links"
-        )
-    return {"auth": auth.value}
+    known = protocols.find(protocol).options({})
+    for name, value in asked.items():
+        if not hasattr(known, name):
+            flag = f"--auth = {value}" if name == "auth" else "--robust" if value else "--no-robust"
+            raise WrongUsage(f"{flag}: {protocol} {NO_CHOICE}")
+    return asked
 
 
 RUN = "Run"

@@ -62,9 +62,12 @@ FIELDS = ("node", "pid", "index", "parts", "fetched", "dropped")
 
 def _check(config: Any, node: int) -> None:
     from replog.cli.refreshing import support
+    from replog.cli.state import listed
+    from replog.roster import Roster
 
-    if not 0 <= node < config.n:
-        raise WrongUsage(f"node = {node}: must be 0 .. {config.n - 1}")
+    members = Roster(config).known.ids
+    if node not in members:
+        raise WrongUsage(f"node = {node}: must be {listed(members)}")
     if flaw := support(config):
         raise WrongUsage(flaw)
 

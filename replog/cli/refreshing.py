@@ -24,6 +24,8 @@ from replog.config import ClusterConfig
 from replog.errors import ReplogError
 from replog.live.processes import LocalProcesses, RefreshFailed
 from replog.live.report import quorum_of
+from replog.membership import Configuration
+from replog.roster import Roster
 
 SPACING_MIN_S = 1.0
 """Between two refreshes by the clock."""
@@ -75,18 +77,22 @@ class Refresher:
     async def _check(self, node: int) -> None:
         if flaw := support(self._config):
             raise Refused(flaw)
-        if not 0 <= node < self._config.n:
-            raise Refused(f"node = {node}: the cluster has nodes 0 .. {self._config.n - 1}")
-        if node in self._under_way or len(self._under_way) >= self._config.f:
+        members = self._members
+        if node not in members.ids:
+            raise Refused(f"node = {node}: is no member; members are {', '.join(map(str, members.ids))}")
+        if node in self._under_way or len(self._under_way) >= members.f:
             busy = ", ".join(map(str, sorted(self._under_way)))
-            raise Refused(
-                f"node {busy} is being refreshed; at most f = {self._config.f} may be at once, try again later"
-            )
-        behind = [other for other, in_sync in (await self._others(node)).items() if not in_sync]
-        quorum = quorum_of(self._config)
-        if self._config.n - 1 - len(behind) < quorum:
+            raise Refused(f"node {busy} is being refreshed; at most f = {members.f} may be at once, try again later")
+        others = await self._others(node)
+        behind = [other for other, in_sync in others.items() if not in_sync and other in members.ids]
+        quorum = quorum_of(self._config, members)
+        if members.n - 1 - len(behind) < quorum:
             rule = f"{quorum} others must be in sync, node {', '.join(map(str, behind))} is not"
             raise Refused(f"node {node} is not refreshed: {rule}; see replog status")
+
+    @property
+    def _members(self) -> Configuration:
+        return Roster(self._config).known
 
     async def _others(self, node: int) -> dict[int, bool]:
         """Whether each other replica is in sync, in its own words."""
@@ -106,16 +112,15 @@ class Refresher:
     async def in_turn(self, every_s: float) -> None:
         """For ever: each replica once in `every_s` seconds, evenly apart. One that is refused has to wait for the next
         turn."""
-        spacing = max(SPACING_MIN_S, every_s / self._config.n)
-        node = 0
+        node = -1
         while True:
-            await asyncio.sleep(spacing)
+            await asyncio.sleep(max(SPACING_MIN_S, every_s / self._members.n))
+            node = min((other for other in self._members.ids if other > node), default=self._members.ids[0])
             try:
                 told = await self.refresh(node, lambda _text: None)
                 output.remark(f"refreshed: {in_words(told)}")
             except ReplogError as error:
                 output.remark(f"not refreshed: {error}")
-            node = (node + 1) % self._config.n
 
     # ------------------------------------------------------------------------------------------------------- by a word
 

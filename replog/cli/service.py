@@ -14,7 +14,7 @@ import typer
 
 from replog.cli import clusters, options, output, running
 from replog.cli.exits import WrongUsage
-from replog.cli.options import AuthOption, ClusterOption, JsonOption, VerboseOption
+from replog.cli.options import AuthOption, ClusterOption, JsonOption, RobustOption, VerboseOption
 from replog.cli.refresh import check_protocol, check_refreshes, seconds
 
 if TYPE_CHECKING:
@@ -23,15 +23,8 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 PORT = 4700
 OWN_FILES = (
-    ".new-*",
-    "node-*",
-    "client-*",
-    "ca.*",
-    clusters.IDENTITIES,
-    "running.*",
-    running.LOCK,
-    "up.log",
-    clusters.FILE,
+    *(".new-*", "node-*", "client-*", "admin", "ca.*", clusters.IDENTITIES, "members.json"),
+    *("running.*", running.LOCK, "up.log", clusters.FILE),
 )
 """What `--fresh` removes, the file that makes it a cluster last; anything else makes the folder foreign."""
 
@@ -67,6 +60,7 @@ def up(
         Durability | None, typer.Option(help="When a promise is on disk.", show_default="always")
     ] = None,
     auth: AuthOption = None,
+    robust: RobustOption = None,
     lab: Annotated[bool, typer.Option("--lab", help="Allow attacks and faults to be let in.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what the folder's cluster has stored.")] = False,
     detach: Annotated[
@@ -92,6 +86,7 @@ def up(
     import asyncio
 
     from replog.cli import supervisor
+    from replog.live.processes import local_members
 
     folder = clusters.folder_for(cluster, protocol)
     wanted = {
@@ -100,7 +95,9 @@ def up(
         "app": app,
         "port": port,
         "durability": durability.value if durability is not None else None,
-        "auth": options.protocol_options(protocol, auth).get("auth"),
+        "auth": None,
+        "robust": None,
+        **options.protocol_options(protocol, auth, robust),
         "lab": lab or None,
     }
     if refresh_every is not None:
@@ -108,7 +105,7 @@ def up(
     config = prepare(folder, protocol, wanted, fresh=fresh)
     if refresh_every is not None:
         check_refreshes(config, refresh_every)
-    output.remark(f"starting {counted(config.n)} of {config.protocol} in {folder}")
+    output.remark(f"starting {counted(len(local_members(config)))} of {config.protocol} in {folder}")
 
     def announce(known: dict[str, Any]) -> None:
         _announce(folder, config, known, json=json, stays=detach)
@@ -147,6 +144,8 @@ def prepare(folder: Path, protocol: str, wanted: dict[str, Any], *, fresh: bool)
     from replog.cli import supervisor
     from replog.config import ClusterConfig
     from replog.live.gateway_process import gateway_port
+    from replog.live.processes import runs_here
+    from replog.roster import Roster
 
     exists = (folder / clusters.FILE).exists()
     if not exists or fresh:
@@ -154,8 +153,9 @@ def prepare(folder: Path, protocol: str, wanted: dict[str, Any], *, fresh: bool)
     config = ClusterConfig.load(folder)
     _check_same(folder, config, {"protocol": protocol, **wanted})
     supervisor.check_idle(folder)
-    for node in config.nodes:
-        supervisor.check_ports(folder, node.host, [node.port])
+    for member in Roster(config).members:
+        if member.id < config.n or runs_here(config, member):
+            supervisor.check_ports(folder, member.host, [member.port])
     supervisor.check_ports(folder, config.nodes[0].host, [gateway_port(config)])
     return config
 
@@ -174,7 +174,7 @@ def _new(folder: Path, protocol: str, asked: dict[str, Any], exists: bool) -> Cl
     supervisor.check_ports(folder, HOST, [*range(port, port + n), port + PORT_OFFSET])
     if exists:
         _throw_away(folder)
-    own = {name: asked.pop(name) for name in ("auth",) if name in asked}
+    own: dict[str, Any] = {name: asked.pop(name) for name in ("auth", "robust") if name in asked}
     return create_cluster(folder, protocol, host=HOST, clients=CLIENTS, options=own, **asked)
 
 
@@ -221,14 +221,19 @@ def _check_same(folder: Path, config: ClusterConfig, wanted: dict[str, Any]) -> 
         "port": config.nodes[0].port,
         "durability": config.durability,
         "auth": config.auth,
+        "robust": config.robust,
         "lab": config.lab,
     }
     if wanted["app"] is not None:
         wanted = {**wanted, "app": absolute_app(wanted["app"])}
     for name, value in wanted.items():
         if value is not None and value != made[name]:
-            rule = f"the cluster in {folder} was made with {made[name]}; use another --cluster, or --fresh to lose it"
-            raise WrongUsage(f"{name} = {value}: {rule}")
+            rule = f"was made with {_word(made[name])}; use another --cluster, or --fresh to lose it"
+            raise WrongUsage(f"{name} = {_word(value)}: the cluster in {folder} {rule}")
+
+
+def _word(value: object) -> object:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 def _check_disposable(folder: Path) -> None:

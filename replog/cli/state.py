@@ -17,7 +17,6 @@ from replog.errors import NoCluster
 
 if TYPE_CHECKING:
     from replog.config import ClusterConfig
-    from replog.interface import Said
     from replog.live.client import LogClient
 
 LINK_S = 1.0
@@ -68,25 +67,33 @@ def current(config: ClusterConfig) -> dict[str, Any]:
     from replog.interface import Said
     from replog.live.processes import LocalProcesses
     from replog.live.report import report
+    from replog.roster import Roster
 
     pids = LocalProcesses(config).pids()
 
-    async def ask(client: LogClient) -> Sequence[Said]:
+    async def ask(client: LogClient) -> dict[str, Any]:
         with contextlib.suppress(NoCluster):
-            await client.wait_connected(len(pids) or config.n, LINK_S)
-        return await client.status()
+            await client.wait_connected(len(pids) or client.members.n, LINK_S)
+        said = await client.status()
+        return report(config, said, pids, client.members, client.places)
 
     try:
-        said = asked(config.folder, ask)
+        return asked(config.folder, ask)
     except NoCluster:
-        said = [Said(node.id, None) for node in config.nodes]
-    return report(config, said, pids)
+        members = Roster(config).known
+        return report(config, [Said(node, None) for node in members.ids], pids, members)
 
 
 def settings(report: dict[str, Any]) -> str:
     """What the cluster was made with, as far as it says what its answers are worth."""
     size = f"{report['protocol']}, n = {report['n']}, f = {report['f']}"
-    return f"{size}, authenticated by {report['auth']}, durability {report['durability']}"
+    if report["epoch"] or report["pending"]:
+        then = f"; {report['pending']}" if report["pending"] else ""
+        size += f", epoch {report['epoch']} of members {', '.join(map(str, report['members']))}{then}"
+    known = {True: ", robust", False: ", not robust", None: ""}
+    robust = report["robust"]
+    word = f", robust by {' '.join(robust)}" if isinstance(robust, list) else known[robust]
+    return f"{size}, authenticated by {report['auth']}{word}, durability {report['durability']}"
 
 
 def rows_of(config: ClusterConfig, report: dict[str, Any], verbose: bool) -> tuple[list[str], list[list[object]]]:
@@ -135,6 +142,15 @@ def logs(
 def _diagnostics(config: ClusterConfig, node: str) -> Path:
     if node == "gateway":
         return config.client_folder("gateway") / "gateway.log"
-    if not node.isdecimal() or int(node) >= config.n:
-        raise WrongUsage(f"node = {node!r}: must be 0 .. {config.n - 1} or gateway")
+    from replog.enrolment import enrolled
+
+    known = enrolled(config)
+    if not node.isdecimal() or int(node) not in known:
+        raise WrongUsage(f"node = {node!r}: must be {listed(known)} or gateway")
     return config.node_folder(int(node)) / "node.log"
+
+
+def listed(nodes: Sequence[int]) -> str:
+    """`0 .. 3`, or `0, 1, 3, 4` where some are missing."""
+    whole = len(nodes) > 1 and list(nodes) == list(range(nodes[0], nodes[-1] + 1))
+    return f"{nodes[0]} .. {nodes[-1]}" if whole else ", ".join(map(str, nodes))

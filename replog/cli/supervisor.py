@@ -27,12 +27,16 @@ from replog.errors import ConfigError, NoCluster, ReplogError
 from replog.live.gateway_process import NAME as GATEWAY
 from replog.live.gateway_process import GatewayProcess, gateway_port
 from replog.live.links import bind
-from replog.live.processes import LocalProcesses, NodeExit, environment, python, some
+from replog.live.processes import LocalProcesses, NodeExit, environment, local_members, python, runs_here, some
 from replog.live.report import quorum_of
+from replog.roster import Roster
 
 STOP_S = 20.0
 SETTLE_S = 2.0
 RESTART_MIN_S, RESTART_MAX_S = 0.2, 10.0
+JOIN_S = 86_400.0
+LOOK_S = 0.2
+"""How often the file of the members is looked at."""
 STAMP = re.compile(r"\S+ \S+ [A-Z]+ replog\.\w+ ")
 """How a line of diagnostics begins."""
 ENDING_S = 4.0
@@ -66,16 +70,16 @@ def check_ports(folder: Path, host: str, ports: Iterable[int]) -> None:
 
 
 class Supervisor:
-    """Invariant: `nodes` and `gateway` are what other commands are told; a pid in it is of a running child."""
+    """Invariants: `nodes` and `gateway` are what other commands are told; a pid in it is of a running child. The
+    replicas that run are the present members of this machine, and those of a change under way, unless they died."""
 
     def __init__(
         self, config: ClusterConfig, claim: running.Claim, *, restart: bool, refresh_every: float | None = None
     ) -> None:
         """`refresh_every`: each replica is refreshed once in so many seconds."""
         self.config = config
-        self.nodes: list[dict[str, Any]] = [
-            {"node": node.id, "pid": None, "address": f"{node.host}:{node.port}"} for node in config.nodes
-        ]
+        self._roster = Roster(config)
+        self._told = {node: self._place(node) for node in local_members(config)}
         self.gateway: dict[str, Any] = {"pid": None, "address": f"{config.nodes[0].host}:{gateway_port(config)}"}
         self._claim = claim
         self._restart = restart
@@ -88,6 +92,14 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._ready = False
+
+    @property
+    def nodes(self) -> list[dict[str, Any]]:
+        return [self._told[node] for node in sorted(self._told)]
+
+    def _place(self, node: int) -> dict[str, Any]:
+        member = self._roster.member(node)
+        return {"node": node, "pid": None, "address": f"{member.host}:{member.port}" if member is not None else ""}
 
     async def run(self, announce: Announce) -> None:
         """Until asked to stop. Every child has ended when this returns or raises."""
@@ -104,6 +116,8 @@ class Supervisor:
 
     async def _run(self, announce: Announce) -> None:
         await self._start()
+        if self._roster.changing:
+            self._begin(self._follow_members())
         if await self._serving():
             await self._settle()
             self._check_quorum()
@@ -120,13 +134,14 @@ class Supervisor:
         self._check_folders()
         await self._processes.start()
         for node, pid in self._processes.pids().items():
-            self.nodes[node]["pid"] = pid
+            if node in self._told:
+                self._told[node]["pid"] = pid
         await self._gateway_process.start()
         self._tell()
 
     def _check_folders(self) -> None:
         """Raise ConfigError for a member whose folder is gone."""
-        nodes = [self.config.node_folder(node) for node in range(self.config.n)]
+        nodes = [self.config.node_folder(node) for node in self._told]
         for folder in (*nodes, self.config.client_folder(GATEWAY)):
             if not folder.is_dir():
                 raise ConfigError(f"{folder}: is missing; put it back, or make a new cluster with --fresh")
@@ -152,9 +167,10 @@ class Supervisor:
     def _check_quorum(self) -> None:
         """Raise NotServing if too many have died since they served."""
         ended = [node["node"] for node in self.nodes if node["pid"] is None]
-        need = quorum_of(self.config)
-        if self.config.n - len(ended) < need:
-            rule = f"{need} of {self.config.n} are needed; why: replog logs {ended[0]}"
+        members = self._roster.known
+        need = quorum_of(self.config, members)
+        if members.n - len(ended) < need:
+            rule = f"{need} of {members.n} are needed; why: replog logs {ended[0]}"
             raise NotServing(f"node {some(ended)} ended during the start, {rule}")
 
     async def _settle(self) -> None:
@@ -166,16 +182,16 @@ class Supervisor:
                     async with session.get(f"http://{self.gateway['address']}/status") as response:
                         for word in (await response.json())["replicas"]:
                             self._take_index(word)
-                if all(node["index"] or not node["resumed"] for node in self.nodes):
+                if all(node.get("index") or not node.get("resumed") for node in self.nodes):
                     return
                 await asyncio.sleep(0.02)
 
     def _take_index(self, word: dict[str, Any]) -> None:
-        if word["last_index"] is not None:
-            self.nodes[word["node"]].update(role=word["role"], index=word["last_index"])
+        if word["last_index"] is not None and word["node"] in self._told:
+            self._told[word["node"]].update(role=word["role"], index=word["last_index"])
 
     def _take(self, node: int, word: dict[str, Any]) -> None:
-        self.nodes[node].update({name: word[name] for name in ("pid", "role", "resumed", "index", "view")})
+        self._told[node].update({name: word[name] for name in ("pid", "role", "resumed", "index", "view")})
 
     def _tell(self) -> dict[str, Any]:
         known = {
@@ -192,17 +208,58 @@ class Supervisor:
     def _replaced(self) -> None:
         """A replica was refreshed: it has another process now."""
         for node, pid in self._processes.pids().items():
-            self.nodes[node]["pid"] = pid
+            if node in self._told:
+                self._told[node]["pid"] = pid
+        self._tell()
+
+    # ----------------------------------------------------------------------------------------------------- members
+
+    async def _follow_members(self) -> None:
+        """For ever: start the replicas that are to join, stop those that have left."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            with contextlib.suppress(ConfigError):
+                self._roster.look()
+            members = {member.id: member for member in self._roster.members}
+            for node in sorted(members.keys() - self._told.keys()):
+                if runs_here(self.config, members[node]):
+                    await self._join(node)
+            for node in sorted(self._told.keys() - members.keys()):
+                await self._leave(node)
+
+    async def _join(self, node: int) -> None:
+        self._told[node] = self._place(node)
+        await self._processes.start([node])
+        self._told[node].update(pid=self._processes.pids().get(node), role="joining", resumed=False, index=0, view=None)
+        output.remark(f"node {node} joins, pid {self._told[node]['pid']}, at {self._told[node]['address']}")
+        self._tell()
+        self._begin(self._joined(node))
+
+    async def _joined(self, node: int) -> None:
+        """It serves once it is a member and has the state."""
+        with contextlib.suppress(ReplogError):
+            words = await self._processes.wait_serving(JOIN_S)
+            if node in self._told and node in words:
+                self._take(node, words[node])
+                self._tell()
+
+    async def _leave(self, node: int) -> None:
+        del self._told[node]
+        await self._processes.stop([node])
+        epoch = self._roster.known.epoch
+        output.remark(f"node {node} is no member any more since epoch {epoch}; it is stopped, its folder stays")
         self._tell()
 
     # ------------------------------------------------------------------------------------------------------ deaths
 
     def _exited(self, ended: NodeExit) -> None:
-        self.nodes[ended.node]["pid"] = None
+        if ended.node not in self._told:
+            return
+        self._told[ended.node]["pid"] = None
         if ended.expected or self._stopping.is_set():
             return
         how = f"was killed by signal {-ended.code}" if ended.code < 0 else f"ended with exit code {ended.code}"
-        self.nodes[ended.node].update(role="down", resumed=False, index=0, view=None)
+        self._told[ended.node].update(role="down", resumed=False, index=0, view=None)
         after = "it is started again" if self._restart else "start with --restart to have it started again"
         output.remark(f"node {ended.node} (pid {ended.pid}) {how}; {after}; see replog logs {ended.node}")
         self._tell()
@@ -214,6 +271,8 @@ class Supervisor:
         delay = self._delays.get(node, RESTART_MIN_S)
         self._delays[node] = min(2 * delay, RESTART_MAX_S)
         await asyncio.sleep(delay)
+        if node not in self._told:
+            return
         await self._processes.restart(node)
         with contextlib.suppress(ReplogError):
             words = await self._processes.wait_serving()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import importlib
 import json
 import os
@@ -124,6 +125,7 @@ def figures(plan: Plan, n: int, auth: str, tally: Tally, cpu: Cpu | None, work: 
         "clients": plan.clients,
         "outstanding": plan.outstanding,
         "auth": auth,
+        "robust": plan.options.get("robust"),
         "durability": plan.durability,
         "reads": plan.reads,
         "seconds": round(seconds, 3),
@@ -309,6 +311,7 @@ async def _measure(plan: Plan, folder: Path, say: Callable[[str], None]) -> dict
         await processes.wait_serving()
         say(f"{plan.clients} clients, {plan.outstanding} outstanding each, {plan.seconds:g} s after a warm-up")
         tally, cpu, work = await _load(config, plan, tuple(processes.pids().values()))
+    plan = dataclasses.replace(plan, options=config.options)
     return figures(plan, config.n, config.auth, tally, cpu, work)
 
 

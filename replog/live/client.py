@@ -11,10 +11,11 @@ while it waits learns nothing, but nothing else breaks: what was not sent yet is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -23,15 +24,29 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from replog.certificates import load_signer
-from replog.client import HEAD_BYTES, ClientCore, ClientLimits, Done, Failed, ToReplica, Wake, check_size, size_of
+from replog.client import (
+    HEAD_BYTES,
+    ClientCore,
+    ClientLimits,
+    Done,
+    Failed,
+    Followed,
+    ToReplica,
+    Wake,
+    check_size,
+    size_of,
+)
 from replog.config import ClusterConfig
 from replog.errors import Compacted, ConfigError, NoCluster, NotCommitted, OutcomeUnknown, Overloaded
 from replog.interface import Entry, LoggedRequest, ReplicatedLog, Result, Said
 from replog.live.dialing import Links
 from replog.live.engine import monotonic
 from replog.live.locks import FolderLock, Held
+from replog.membership import Configuration, ConfigurationAnswer
+from replog.roster import Roster
 from replog.statemachine import StateMachine, decode_outcome
 from replog.types import (
+    MEMBERSHIP,
     LogEntry,
     LogReply,
     LogRequest,
@@ -56,6 +71,8 @@ WAITING_MAX = 100_000
 """Operations that wait to be sent. A further one is refused as overloaded."""
 UNSENT_MAX = 256
 """Messages kept for a replica that is not linked yet; the oldest are dropped, retransmission mends it."""
+FOLLOW_S = 0.1
+"""How often a client that waits for a change of the members asks."""
 LOG_COUNT = 256
 LOG_WAIT_S = 0.5
 LOG_POLL_S = 0.1
@@ -85,6 +102,7 @@ class _Call:
     operations: Sequence[bytes]
     read_only: bool
     future: asyncio.Future[Outcomes]
+    flags: int = 0
     timestamp: int | None = None
     """Of the request it went into, once it is sent."""
 
@@ -122,12 +140,14 @@ class LogClient:
             raise ConfigError(f"client = {name!r}: is not registered with this cluster; registered are {known}")
         self._connect_timeout = connect_timeout
         self._app = app
-        spec = self.config.spec
-        self._codec = spec.messages
-        self._rules = spec.client_rules(self.config.n, self.config.f, self.config.protocol_options())
+        self._codec = self.config.spec.messages
+        self._roster = Roster(self.config)
+        self._rules = self._roster.rules(self.members.n, self.members.f)
         self._links = Links(self.config, name, self._take, self._linked, self._unreachable)
+        self._heard = asyncio.Event()
+        """Something came that may have changed what is known."""
         self._down: set[NodeId] = set()
-        self._unsent: dict[NodeId, deque[bytes]] = {node: deque(maxlen=UNSENT_MAX) for node in range(self.config.n)}
+        self._unsent: dict[NodeId, deque[bytes]] = {}
         self._waiting: deque[_Call] = deque()
         self._waiting_operations = 0
         self._under_way: dict[int, list[_Call]] = {}
@@ -150,11 +170,12 @@ class LogClient:
         except BaseException:
             self._lock.release()
             raise
-        self._core = ClientCore(self.name, config.n, self._rules, signer, config.domain, limits, start)
+        chain = self._roster.chain() if self._roster.changing else None
+        self._core = ClientCore(self.name, config.n, self._rules, signer, config.domain, limits, start, chain=chain)
         self._closed = False
         self._opened = time.monotonic()
         try:
-            self._links.open()
+            self._links.open(self._roster.members)
             if self._connect_timeout is not None:
                 await self.wait_connected(1, self._connect_timeout)
         except BaseException:
@@ -197,6 +218,16 @@ class LogClient:
         self._lock.release()
 
     @property
+    def members(self) -> Configuration:
+        """The newest configuration that is proved to this client."""
+        return self._roster.known
+
+    @property
+    def places(self) -> dict[NodeId, str]:
+        """Where the members listen, and those who are to come."""
+        return {member.id: f"{member.host}:{member.port}" for member in self._roster.members}
+
+    @property
     def connected(self) -> tuple[NodeId, ...]:
         """The replicas that are linked now."""
         return tuple(sorted(self._links.nodes))
@@ -207,11 +238,9 @@ class LogClient:
             async with asyncio.timeout(timeout):
                 await self._links.linked(count)
         except TimeoutError:
-            addresses = ", ".join(f"{node.host}:{node.port}" for node in self.config.nodes)
-            raise NoCluster(
-                f"{len(self._links.nodes)} of {self.config.n} replicas answer after {timeout:g} s, {count} are needed; "
-                f"they should be at {addresses}"
-            ) from None
+            addresses = ", ".join(f"{member.host}:{member.port}" for member in self.members.members)
+            answer = f"{len(self._links.nodes)} of {self.members.n} replicas answer after {timeout:g} s"
+            raise NoCluster(f"{answer}, {count} are needed; they should be at {addresses}") from None
 
     @property
     def app(self) -> type[StateMachine]:
@@ -249,6 +278,33 @@ class LogClient:
         done = await self.submit_many([operation], read_only=read_only, timeout=timeout)
         return Result(decode_outcome(done.outcomes[0]), done.index, done.position, done.vouchers)
 
+    async def change(self, signed_change: bytes, *, timeout: float | None = None) -> Configuration:  # noqa: ASYNC109
+        """Have the members changed (`replog.membership.signed`); the configuration that comes of it at its boundary.
+        Raises OperationFailed with the rule that it breaks, and as `submit`."""
+        done = await self._ordered([signed_change], False, MEMBERSHIP, timeout)
+        following = msgspec.convert(decode_outcome(done.outcomes[0]), Configuration)
+        self._roster.announce(following)
+        self._links.dial(self._roster.members)
+        return following
+
+    async def learn(self, timeout: float) -> None:  # noqa: ASYNC109
+        """Ask who the members are, until enough have answered or the time is over."""
+        self._carry_out(self._core.ask_members(monotonic(), self.members.ids))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while not self._core.up_to_date:
+                    self._heard.clear()
+                    await self._heard.wait()
+
+    async def follow(self, epoch: int, timeout: float) -> bool:  # noqa: ASYNC109
+        """Ask until the configuration of `epoch`, or a later one, is known; whether it is in time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self.members.epoch < epoch:
+                    self._carry_out(self._core.ask_members(monotonic(), sorted(self._links.nodes)))
+                    await asyncio.sleep(FOLLOW_S)
+        return self.members.epoch >= epoch
+
     async def submit_many(
         self,
         operations: Sequence[bytes],
@@ -262,6 +318,9 @@ class LogClient:
         Raises NotCommitted, Overloaded, RequestTooLarge (none of them is executed), OutcomeUnknown. What the
         application refuses is an outcome.
         """
+        return await self._ordered(operations, read_only, 0, timeout)
+
+    async def _ordered(self, operations: Sequence[bytes], read_only: bool, flags: int, limit: float | None) -> Outcomes:
         if self._closed:
             raise NotCommitted("the client is closed")
         if not operations or len(operations) > PACK_OPERATIONS_MAX:
@@ -269,12 +328,12 @@ class LogClient:
         if self._waiting_operations + len(operations) > WAITING_MAX:
             raise Overloaded(f"{self._waiting_operations} operations wait to be sent, at most {WAITING_MAX} may")
         check_size(operations, self._rules)
-        call = _Call(operations, read_only, asyncio.get_running_loop().create_future())
+        call = _Call(operations, read_only, asyncio.get_running_loop().create_future(), flags)
         self._waiting.append(call)
         self._waiting_operations += len(operations)
         self._flush_later()
         try:
-            async with asyncio.timeout(self.timeout if timeout is None else timeout):
+            async with asyncio.timeout(self.timeout if limit is None else limit):
                 return await call.future
         except TimeoutError:
             self._withdraw(call)
@@ -303,14 +362,14 @@ class LogClient:
             calls = self._next_pack()
             operations = [operation for call in calls for operation in call.operations]
             now = monotonic()
-            timestamp, effects = self._core.submit(now, operations, read_only=calls[0].read_only)
+            timestamp, effects = self._core.submit(now, operations, calls[0].read_only, calls[0].flags)
             for call in calls:
                 call.timestamp = timestamp
             self._under_way[timestamp] = calls
             self._carry_out(effects)
 
     def _next_pack(self) -> list[_Call]:
-        """The oldest calls that fit into one request; a request only reads, or it does not."""
+        """The oldest calls that fit into one request; a request only reads, or it does not; a change goes alone."""
         calls: list[_Call] = []
         count, size = 0, HEAD_BYTES
         count_max = min(PACK_OPERATIONS_MAX, self._rules.request_operations_max)
@@ -319,7 +378,7 @@ class LogClient:
             call = self._waiting[0]
             count += len(call.operations)
             size += size_of(call.operations)
-            if calls and (count > count_max or size > size_max):
+            if calls and (count > count_max or size > size_max or call.flags or calls[0].flags):
                 break
             self._waiting_operations -= len(call.operations)
             calls.append(self._waiting.popleft())
@@ -331,14 +390,16 @@ class LogClient:
         self._down.discard(node)
         for other in sorted(self._down):
             self._unreachable(other)
-        unsent = self._unsent[node]
+        self._carry_out(self._core.ask_members(monotonic(), (node,)))
+        unsent = self._unsent.pop(node, ())
         while unsent:  # in frames of their own: together they may be more than a replica takes in one
             self._links.send((node,), unsent.popleft())
 
     def _take(self, node: NodeId, messages: list[Message]) -> None:
         for message in messages:
-            if type(message) in (Reply, SessionKey):
+            if type(message) in (Reply, SessionKey, ConfigurationAnswer):
                 self._carry_out(self._core.on_message(monotonic(), node, message))
+                self._heard.set()
             elif isinstance(message, LogReply | StatusReply) and message.token in self._questions:
                 question = self._questions[message.token]
                 question.answers.setdefault(node, message)
@@ -354,6 +415,16 @@ class LogClient:
                 self._arm(effect.at)
             elif type(effect) is Failed:
                 self._failed(effect)
+            elif type(effect) is Followed:
+                self._followed(effect)
+
+    def _followed(self, followed: Followed) -> None:
+        """The links to former members end, those to new ones begin; the folder remembers who they are."""
+        self._roster.followed(followed.configuration, followed.links, followed.passed)
+        self._rules = self._roster.rules(self.members.n, self.members.f)
+        self._links.dial(self._roster.members)
+        self._unsent = {node: kept for node, kept in self._unsent.items() if self._roster.member(node) is not None}
+        self._down = {node for node in self._down if self._roster.member(node) is not None}
 
     def _done(self, done: Done) -> None:
         position = 0
@@ -381,7 +452,7 @@ class LogClient:
     def _send(self, to: Sequence[NodeId], message: Message) -> None:
         raw = self._codec.encode(message)
         for node in self._links.send(to, raw):
-            self._unsent[node].append(raw)
+            self._unsent.setdefault(node, deque(maxlen=UNSENT_MAX)).append(raw)
             if node in self._down and self._links.nodes:
                 asyncio.get_running_loop().call_soon(self._unreachable, node)
 
@@ -410,7 +481,7 @@ class LogClient:
     async def status(self, timeout: float = 1.0) -> list[Said]:  # noqa: ASYNC109
         """Every replica's own word, in order of node; None for those that do not answer in time."""
         answers = await self._gather(StatusRequest(self._next_token()), timeout, lambda _: False)
-        return [_said(node, answers.get(node)) for node in range(self.config.n)]
+        return [_said(member.id, answers.get(member.id)) for member in self._roster.members]
 
     async def _gather(
         self, message: Any, wait_s: float, enough: Callable[[dict[NodeId, Any]], bool]
@@ -433,7 +504,7 @@ class LogClient:
     def _reachable(self) -> set[NodeId]:
         """Whose answers to wait for: the linked, or all while links are still being made."""
         settled = time.monotonic() > self._opened + SETTLED_S
-        return self._links.nodes if settled else set(range(self.config.n))
+        return self._links.nodes if settled else {member.id for member in self._roster.members}
 
     def _next_token(self) -> int:
         self._token += 1
@@ -461,12 +532,16 @@ class LogClient:
         answers = await self._gather(
             LogRequest(self._next_token(), first, LOG_COUNT),
             LOG_WAIT_S,
-            lambda answers: bool(agreed_entries(answers.values(), first, need)),
+            lambda answers: bool(agreed_entries(self._of_members(answers), first, need)),
         )
-        agreed = agreed_entries(answers.values(), first, need)
+        agreed = agreed_entries(self._of_members(answers), first, need)
         if not agreed:
-            _check_kept(list(answers.values()), first, need)
+            _check_kept(self._of_members(answers), first, need)
         return agreed
+
+    def _of_members(self, answers: Mapping[NodeId, Any]) -> list[Any]:
+        """Who is to join is linked too, and counts for nothing yet."""
+        return [answer for node, answer in answers.items() if self.members.member(node) is not None]
 
 
 def first_timestamp(folder: Path) -> int:

@@ -15,10 +15,12 @@ from replog.apps.kv import KeyValue
 from replog.config import FILE, ClusterConfig, Durability, TraceLevel, create_cluster, size_of
 from replog.errors import ConfigError, NoCluster
 from replog.interface import Entry, Said
+from replog.live.administration import Administrator, Wish
 from replog.live.client import LogClient
 from replog.live.links import bind
 from replog.live.node import Node
-from replog.live.processes import LocalProcesses
+from replog.live.processes import LocalProcesses, local_members
+from replog.membership import Configuration
 from replog.statemachine import StateMachine
 from replog.types import NodeId
 
@@ -73,7 +75,7 @@ class LocalCluster:
         self._own_client: LogClient | None = None
         self.nodes: list[Node] = []
         self.processes: LocalProcesses | None = None
-        self._running: list[asyncio.Task[None]] = []
+        self._running: dict[NodeId, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> LocalCluster:
         async with contextlib.AsyncExitStack() as stack:
@@ -95,7 +97,7 @@ class LocalCluster:
             config = ClusterConfig.load(folder)
             if config.protocol != self._protocol:
                 raise ConfigError(f"protocol = {self._protocol!r}: {folder} holds a cluster of {config.protocol}")
-            return config, [None] * config.n
+            return config, [None] * len(local_members(config))
         count, _ = size_of(self._protocol, self._made["n"], self._made["f"])
         listeners = [bind(HOST, self._port + node if self._port else 0) for node in range(count)]
         try:
@@ -117,13 +119,18 @@ class LocalCluster:
     async def _start_tasks(self, stack: contextlib.AsyncExitStack, listeners: list[socket.socket | None]) -> None:
         stack.callback(_close, [listener for listener in listeners if listener is not None])
         stack.push_async_callback(self._stop_tasks)
+        members = local_members(self.config)
         self.nodes = [
-            Node(self.config, node, machine=self._app, listener=listener) for node, listener in enumerate(listeners)
+            Node(self.config, node, machine=self._app, listener=listener)
+            for node, listener in zip(members, listeners, strict=True)
         ]
         for node in self.nodes:
-            await node.start()
-            self._running.append(asyncio.create_task(node.run(), name=f"replica {node.me}"))
+            await self._run(node)
         await self._wait_serving()
+
+    async def _run(self, node: Node) -> None:
+        await node.start()
+        self._running[node.me] = asyncio.create_task(node.run(), name=f"replica {node.me}")
 
     async def _wait_serving(self) -> None:
         serving = asyncio.Event()
@@ -136,8 +143,10 @@ class LocalCluster:
             node.engine.after_turns(look)
         waiting = asyncio.create_task(serving.wait())
         try:
-            await asyncio.wait((waiting, *self._running), timeout=SERVING_S, return_when=asyncio.FIRST_COMPLETED)
-            for task in self._running:
+            await asyncio.wait(
+                (waiting, *self._running.values()), timeout=SERVING_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in self._running.values():
                 if task.done():
                     task.result()
             if not serving.is_set():
@@ -151,7 +160,7 @@ class LocalCluster:
         """Raises what ended a replica that should run: a bug of ours must not pass unseen."""
         for node in self.nodes:
             node.stop()
-        ended = await asyncio.gather(*self._running, return_exceptions=True)
+        ended = await asyncio.gather(*self._running.values(), return_exceptions=True)
         for error in ended:
             if isinstance(error, Exception):
                 raise error
@@ -187,6 +196,43 @@ class LocalCluster:
 
     async def status(self) -> list[Said]:
         return await self._client.status()
+
+    # ------------------------------------------------------------------------------------------------------- members
+
+    @property
+    def members(self) -> Configuration:
+        """The newest configuration that this cluster's own client knows to be proved."""
+        return self._client.members
+
+    async def change(self, *, add: int = 0, remove: tuple[NodeId, ...] = (), f: int | None = None) -> Configuration:
+        """Change the members (PBFT): make and start `add` new ones, have the change ordered, wait until the next epoch
+        has begun, and stop those that were removed. Raises OperationFailed with the rule that a change breaks, and
+        ChangePending if the epoch does not begin in time."""
+        administrator = Administrator(self.config)
+        following = await administrator.change(self._client, Wish(remove, [(HOST, 0)] * add, f))
+        held = self.members
+        for node in sorted({*following.ids} - {*held.ids}):
+            await self._join(node)
+        await administrator.settled(self._client, following)
+        for node in sorted({*held.ids} - {*following.ids}):
+            await self._leave(node)
+        return following
+
+    async def _join(self, node: NodeId) -> None:
+        if self.processes is not None:
+            await self.processes.start([node])
+            return
+        self.nodes.append(Node(self.config, node, machine=self._app))
+        await self._run(self.nodes[-1])
+
+    async def _leave(self, node: NodeId) -> None:
+        if self.processes is not None:
+            await self.processes.stop([node])
+            return
+        for left in [one for one in self.nodes if one.me == node]:
+            self.nodes.remove(left)
+            left.stop()
+            await self._running.pop(node)
 
     def kill(self, node: NodeId) -> None:
         """End a replica's process at once, as a crash would. Only with `processes`."""

@@ -1,4 +1,4 @@
-"""The links of one client to every replica, kept for as long as it lives.
+"""The links of one client to every replica, kept for as long as it is a member.
 
 Here: dialling again, who is linked, frames from messages and messages from frames. Not here: one connection
 (`replog.live.links`), what is said on it and what becomes of what could not be sent: that is each client's own.
@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 
 from replog.certificates import tls_context
 from replog.codec import BadMessage, pack_frame, unpack_frame
-from replog.config import ClusterConfig, NodeConfig
+from replog.config import ClusterConfig
 from replog.live.links import Dialler, Link
+from replog.membership import Member
 from replog.types import Message, NodeId
 
 Take = Callable[[NodeId, list[Message]], None]
@@ -20,7 +21,8 @@ Take = Callable[[NodeId, list[Message]], None]
 
 
 class Links:
-    """Invariant: a replica is among `nodes` exactly while its link is served."""
+    """Invariants: a replica is among `nodes` exactly while its link is served; it is dialled while it is among those
+    that `dial` was told last."""
 
     def __init__(
         self,
@@ -39,35 +41,55 @@ class Links:
         self._unreachable = unreachable
         self._links: dict[NodeId, Link] = {}
         self._more = asyncio.Condition()
-        self._keepers: list[asyncio.Task[None]] = []
+        self._members: dict[NodeId, Member] = {}
+        self._keepers: dict[NodeId, asyncio.Task[None]] = {}
+        self._ended: set[asyncio.Task[None]] = set()
+        self._dialler: Dialler | None = None
 
     @property
     def nodes(self) -> set[NodeId]:
         """The replicas that are linked now."""
         return set(self._links)
 
-    def open(self) -> None:
-        """Begin to dial. Raises ConfigError (keys)."""
+    def open(self, members: Iterable[Member] | None = None) -> None:
+        """Begin to dial these, by default the first members of the cluster. Raises ConfigError (keys)."""
         context = tls_context(self._config.folder / "ca.pem", self._folder, server=False)
         self._dialler = Dialler(self._config.cluster, context, self._serve, self._unreachable)
-        self._keepers = [self._keep(node) for node in self._config.nodes]
+        self.dial(self._config.genesis.members if members is None else members)
 
-    def _keep(self, node: NodeConfig) -> asyncio.Task[None]:
-        return asyncio.create_task(self._dialler.keep(node.id, node.host, node.port))
+    def dial(self, members: Iterable[Member]) -> None:
+        """Be linked with these and no others from now on."""
+        wanted = {member.id: member for member in members}
+        for node in self._keepers.keys() - wanted.keys():
+            self._end(self._keepers.pop(node))
+        before, self._members = self._members, wanted
+        for node, member in wanted.items():
+            if before.get(node) != member:
+                self.dial_again(node)
 
     def dial_again(self, node: NodeId) -> None:
         """Now, and not when the back-off ends: the replica has just been started again."""
-        self._keepers[node].cancel()
-        self._keepers[node] = self._keep(self._config.nodes[node])
+        if self._dialler is None:
+            return
+        if node in self._keepers:
+            self._end(self._keepers[node])
+        member = self._members[node]
+        self._keepers[node] = asyncio.create_task(self._dialler.keep(node, member.host, member.port))
+
+    def _end(self, keeper: asyncio.Task[None]) -> None:
+        keeper.cancel()
+        self._ended.add(keeper)
+        keeper.add_done_callback(self._ended.discard)
 
     async def close(self) -> None:
         """Also if `open` failed."""
-        keepers, self._keepers = self._keepers, []
-        for keeper in keepers:
-            keeper.cancel()
-        await asyncio.gather(*keepers, return_exceptions=True)
-        if keepers:
-            await self._dialler.close()
+        for keeper in self._keepers.values():
+            self._end(keeper)
+        self._keepers = {}
+        await asyncio.gather(*self._ended, return_exceptions=True)
+        dialler, self._dialler = self._dialler, None
+        if dialler is not None:
+            await dialler.close()
 
     async def linked(self, count: int) -> None:
         """Until `count` replicas are linked."""

@@ -26,6 +26,7 @@ from replog.core import (
     Command,
     Effect,
     Event,
+    Members,
     Note,
     Persist,
     ProtocolSpec,
@@ -42,6 +43,7 @@ from replog.core import (
 )
 from replog.live.counters import Counters
 from replog.live.inbox import Inbox, Queue
+from replog.membership import ConfigurationAnswer, ConfigurationQuestion
 from replog.node import Plug
 from replog.outbox import Outbox
 from replog.storage import Storage
@@ -80,8 +82,8 @@ _LEVELS = {
 """Notes that an operator should see."""
 ANSWERS_BYTES = 1024 * 1024
 """A client's questions for this replica's own word wait while answers of more than this are on their way to it."""
-QUESTIONS = frozenset({LogRequest, StatusRequest})
-ANSWERS = frozenset({LogReply, StatusReply})
+QUESTIONS = frozenset({LogRequest, StatusRequest, ConfigurationQuestion})
+ANSWERS = frozenset({LogReply, StatusReply, ConfigurationAnswer})
 
 
 class Transport(Protocol):
@@ -95,6 +97,10 @@ class Transport(Protocol):
 
     def refuse(self, peer: Principal, rule: str) -> None:
         """The peer sent what nobody may send: end its link."""
+        ...
+
+    def members(self, members: Members) -> None:
+        """Be linked with these replicas."""
         ...
 
     def shun(self, client: str, rule: str) -> None:
@@ -377,15 +383,13 @@ class Engine:
                 messages = [decode(raw) for raw in raws]
             except BadMessage as error:
                 self.counts["bad frames"] += 1
-                queue.drop()
+                left -= max(1, queue.drop())
                 self._transport.refuse(sender, str(error))
-                left -= 1
                 continue
             handled = self._handle(sender, messages, raws)
-            queue.done(handled)
+            left -= max(1, queue.done(handled))
             if handled < len(raws):
                 return
-            left -= max(1, handled)
 
     def _handle(self, sender: Principal, messages: list[Message], raws: list[bytes]) -> int:
         """How many of them, in order: the rest waits behind a question that may not be asked yet."""
@@ -429,11 +433,19 @@ class Engine:
                 self._note(effect)
             elif type(effect) is Shun:
                 self._shun(now, effect)
+            elif type(effect) is Members:
+                self._members(effect)
             elif type(effect) is Apply:
                 self._agreed = effect.time
             elif type(effect) is Persist and self._archive is not None:
                 self._archive(effect.record)
         return effects
+
+    def _members(self, effect: Members) -> None:
+        peers = {node for each in effect.configurations for node in each.ids} - {self._me}
+        if self._turns is not None:
+            self._turns.become(sorted(peers))
+        self._transport.members(effect)
 
     def _shun(self, now: Micros, effect: Shun) -> None:
         """Its links end now, what waits of it is dropped after the turn, and new links are refused for a while."""
@@ -528,6 +540,8 @@ def _answer_bytes(effect: Effect) -> int:
     message = effect.message if type(effect) is Reply else None
     if type(message) is LogReply:
         return 64 + sum(len(raw) for entry in message.entries for raw in entry.requests)
+    if type(message) is ConfigurationAnswer:
+        return 64 + sum(len(link.certificate) + sum(map(len, link.path)) for link in message.links)
     return 1024 if type(message) is StatusReply else 0
 
 

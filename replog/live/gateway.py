@@ -149,7 +149,6 @@ class Gateway:
         self._client = client
         self._processes = LocalProcesses(config)
         self._methods = {method.name: method for method in config.machine().describe()}
-        self._quorum = report.quorum_of(config)
         self._body_bytes_max = config.spec.client_rules(config.n, config.f, config.protocol_options()).request_bytes_max
         self._meters = Meters()
         self._openapi = description(
@@ -214,19 +213,28 @@ class Gateway:
 
     async def _status(self, request: web.Request) -> web.Response:
         said = list(await self._client.status())
-        return _json(report.report(self._config, said, self._processes.pids()))
+        members, places = self._client.members, self._client.places
+        return _json(report.report(self._config, said, self._processes.pids(), members, places))
 
     async def _metrics(self, request: web.Request) -> web.Response:
         said = list(await self._client.status())
-        self._meters.take(said, report.in_sync(said) >= self._quorum)
+        self._meters.take(said, self._working(said) >= self._quorum)
         return web.Response(body=generate_latest(self._meters.registry), content_type="text/plain", charset="utf-8")
 
     async def _healthz(self, request: web.Request) -> web.Response:
         """200 while enough replicas are in sync to commit, 503 otherwise. Each replica speaks for itself."""
-        in_sync = report.in_sync(list(await self._client.status()))
+        in_sync = self._working(await self._client.status())
         has_quorum = in_sync >= self._quorum
-        body = {"in_sync": in_sync, "n": self._config.n, "quorum": self._quorum, "has_quorum": has_quorum}
+        body = {"in_sync": in_sync, "n": self._client.members.n, "quorum": self._quorum, "has_quorum": has_quorum}
         return _json(body, 200 if has_quorum else 503)
+
+    @property
+    def _quorum(self) -> int:
+        return report.quorum_of(self._config, self._client.members)
+
+    def _working(self, said: Sequence[Said]) -> int:
+        """Members that say that they are in sync."""
+        return report.in_sync([word for word in said if word.node in self._client.members.ids])
 
     async def _describe(self, request: web.Request) -> web.Response:
         return _json(self._openapi)

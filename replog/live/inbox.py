@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from replog.codec import messages_in, unpack_frame
-from replog.turns import Shares, Turns
+from replog.turns import Shares, Turns, weight
 from replog.types import Micros, Principal
 
 MESSAGES_A_TURN = 512
@@ -39,12 +39,17 @@ class Queue:
     def __bool__(self) -> bool:
         return bool(self._frames)
 
+    @property
+    def first(self) -> int:
+        """What the oldest frame counts as."""
+        return _weight(self._frames[0][0]) if self._frames else 0
+
     def put(self, frame: bytes, handled: Callable[[int], None]) -> bool:
         if self._frames and self.size + len(frame) > self._bytes_max:
             return False
         self._frames.append((frame, handled))
         self.size += len(frame)
-        self.messages += messages_in(frame)
+        self.messages += _weight(frame)
         return True
 
     def some(self, count: int) -> list[bytes]:
@@ -55,21 +60,26 @@ class Queue:
             return self._raws
         return self._raws[self._place : self._place + count]
 
-    def done(self, count: int) -> None:
-        """So many of the messages that `some` gave are handled."""
+    def done(self, count: int) -> int:
+        """So many of the messages that `some` gave are handled; what that counts as."""
         assert self._raws is not None
         self._place += count
         self.messages -= count
-        if self._place >= len(self._raws):
-            self.drop()
+        return count + (self.drop() if self._place >= len(self._raws) else 0)
 
-    def drop(self) -> None:
-        """The oldest frame is handled, or nonsense."""
+    def drop(self) -> int:
+        """The oldest frame is handled, or nonsense; what it counts as, beyond its messages that are done."""
         frame, handled = self._frames.popleft()
-        self.messages -= messages_in(frame) - (self._place if self._raws is not None else 0)
+        left = _weight(frame) - (self._place if self._raws is not None else 0)
+        self.messages -= left
         self._raws, self._place = None, 0
         self.size -= len(frame)
         handled(len(frame))
+        return max(0, left)
+
+
+def _weight(frame: bytes) -> int:
+    return weight(messages_in(frame), len(frame))
 
 
 class Inbox:
@@ -79,6 +89,7 @@ class Inbox:
         """Without `turns` every sender has the same share of every turn, replica or client."""
         self._queues: dict[Principal, Queue] = {}
         self._turns = turns
+        self._turned_at: Micros = 0
 
     def put(self, sender: Principal, frame: bytes, handled: Callable[[int], None]) -> bool:
         """False if too much of this sender waits: the frame is not taken, and not `handled` either."""
@@ -88,7 +99,7 @@ class Inbox:
             self._queues[sender] = queue
         taken = queue.put(frame, handled)
         if self._turns is not None:
-            self._turns.waits(sender, queue.messages)
+            self._turns.waits(sender, queue.messages, queue.first)
         return taken
 
     def turn(self, now: Micros) -> Iterator[tuple[Principal, Queue, int]]:
@@ -97,10 +108,11 @@ class Inbox:
             yield from [(sender, queue, MESSAGES_A_TURN) for sender, queue in self._queues.items()]
             self._queues = {sender: queue for sender, queue in self._queues.items() if queue}
             return
+        self._turned_at = now
         for sender, share in self._turns.round(now):
             queue = self._queues[sender]
             yield sender, queue, share
-            self._turns.waits(sender, max(1, queue.messages) if queue else 0)
+            self._turns.waits(sender, max(1, queue.messages) if queue else 0, queue.first)
             if not queue:
                 del self._queues[sender]
 
@@ -113,5 +125,6 @@ class Inbox:
             self._turns.waits(sender, 0)
 
     def waiting(self) -> Iterator[Principal]:
-        """Of whom there is something left after a turn."""
-        yield from self._queues
+        """Of whom there is something left after a turn, that may be done now."""
+        if self._turns is None or not self._turns.rests(self._turned_at):
+            yield from self._queues

@@ -151,6 +151,15 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def is_here(host: str) -> bool:
+    """Whether this machine can listen there."""
+    try:
+        bind(host, 0).close()
+    except ConfigError:
+        return False
+    return True
+
+
 class _Doorstep(web.Server):
     """Connections from the end of their TLS handshake until they are links: few a peer, and not for long."""
 

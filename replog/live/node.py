@@ -30,15 +30,16 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from replog import archive, certificates
 from replog.archive import Archive
 from replog.codec import BadMessage
-from replog.config import FILE, ClusterConfig, NodeConfig, storage_owner
-from replog.core import Command, Note
+from replog.config import ClusterConfig, storage_owner
+from replog.core import Command, Members, Note
+from replog.enrolment import own_member
 from replog.errors import ConfigError
 from replog.evidence import FOLDER, EvidenceFolder, Origin
 from replog.executor import StateCorrupt
@@ -49,9 +50,11 @@ from replog.live.engine import Engine, monotonic
 from replog.live.inbox import SHARES
 from replog.live.links import Dialler, Link, Listener, Refused, bind
 from replog.live.locks import FolderLock, Held
+from replog.membership import Configuration, Member
 from replog.meters import MeteredSigner, MeteredVerifier
 from replog.node import SavedState, Wrap, build
 from replog.replica import Replica
+from replog.roster import Roster
 from replog.runtime import StateUnreadable
 from replog.statemachine import StateMachine
 from replog.storage import Saved, Storage, StorageFailed
@@ -78,8 +81,9 @@ TOLD = frozenset(
 class Node:
     """One replica with its links, storage and engine; `start`, then `run` until `stop`.
 
-    Invariant: at most one link to each other replica, at most CLIENT_LINKS_MAX to each client; a newer link of a
-    replica takes the place of the older, which the other end must have given up.
+    Invariants: at most one link to each other replica, at most CLIENT_LINKS_MAX to each client; a newer link of a
+    replica takes the place of the older, which the other end must have given up. Whoever comes later dials: ids grow.
+    A replica that is not, and was not, a member as far as this one knows has no link.
     """
 
     def __init__(
@@ -106,6 +110,11 @@ class Node:
         self._wrap = wrap
         self._socket = listener
         self._folder = config.node_folder(me)
+        self._present = config.genesis
+        self._roster = Roster(config)
+        self._admitted: dict[NodeId, Member] = {member.id: member for member in self._roster.members}
+        """Who may be linked with this replica: present, next and former members."""
+        self._keepers: dict[NodeId, tuple[Member, asyncio.Task[None]]] = {}
         self._peers: dict[NodeId, Link] = {}
         self._clients: dict[str, list[Link]] = {}
         self._known = {client.name for client in config.clients}
@@ -118,10 +127,10 @@ class Node:
 
     async def start(self) -> None:
         """Read the disk, build the replica, listen and dial. Raises ConfigError or StorageFailed."""
-        config, own = self.config, config_of(self.config, self.me)
+        config, own = self.config, own_member(self.config, self.me)
         signer = certificates.load_signer(self._folder)
         if signer.public.hex() != own.public_key:
-            raise ConfigError(f"{self._folder / 'key.pem'}: is not the key that {FILE} names for node {self.me}")
+            raise ConfigError(f"{self._folder / 'key.pem'}: is not the key that was enrolled for node {self.me}")
         certificates.check_link_certificate(config.cluster, self._folder, self.me)
         server = certificates.tls_context(config.folder / "ca.pem", self._folder, server=True)
         client = certificates.tls_context(config.folder / "ca.pem", self._folder, server=False)
@@ -138,8 +147,7 @@ class Node:
             await self._listener.start(listener)
             self._dialler = Dialler(config.cluster, client, self._serve)
             stack.pop_all()
-        for peer in config.nodes[: self.me]:
-            self._tasks.append(asyncio.create_task(self._dialler.keep(peer.id, peer.host, peer.port)))
+        self._dial(self._admitted.values())
 
     def _client_frame_bytes(self) -> int:
         return max(CLIENT_FRAME_BYTES_MIN, 2 * getattr(self.config.protocol_options(), "request_bytes_max", 0))
@@ -186,7 +194,8 @@ class Node:
         def keep(record: Any) -> None:
             found = archived(record)
             if found is not None:
-                self._put_away(self.config.spec.records.encode(found), type(record).__name__ != "CommitProof")
+                bare = getattr(record, "message", record)  # what is of a later epoch says so around it
+                self._put_away(self.config.spec.records.encode(found), type(bare).__name__ != "CommitProof")
 
         for record in records:
             keep(record)
@@ -207,6 +216,7 @@ class Node:
             me=self.me,
             n=config.n,
             f=config.f,
+            genesis=config.genesis if self._roster.changing else None,
             cluster_id=config.cluster,
             options=config.protocol_options(),
             signer=MeteredSigner(signer, self._counters.meter),
@@ -271,7 +281,9 @@ class Node:
 
     def _admit(self, peer: Principal) -> str | None:
         if isinstance(peer, int):
-            return None if self.me < peer < self.config.n else f"node {peer} does not dial node {self.me}"
+            if peer <= self.me:
+                return f"node {peer} does not dial node {self.me}"
+            return None if peer in self._admitted else f"node {peer} is no member"
         if peer not in self._known:
             return f"client {peer} is not registered"
         if rule := self.engine.shunned.rule(monotonic(), peer):
@@ -324,8 +336,37 @@ class Node:
 
     @property
     def linked(self) -> int:
-        """How many other replicas are linked with this one."""
-        return len(self._peers)
+        """How many other members are linked with this replica."""
+        return len(self._peers.keys() & set(self._present.ids))
+
+    @property
+    def present(self) -> Configuration:
+        """The configuration in which this replica works."""
+        return self._present
+
+    def members(self, members: Members) -> None:
+        """For the engine: links to these replicas, and those that former ones keep, are the ones there may be."""
+        self._present = members.configurations[0]
+        wanted = {m.id: m for each in (*members.former, *members.configurations) for m in each.members}
+        if members.configurations[-1].epoch < self._roster.known.epoch:
+            # What the folder tells is not proved to this replica, but where members listen, to be asked for a proof.
+            wanted |= {member.id: member for member in self._roster.members}
+        log.info("linked with members %s", ", ".join(map(str, sorted(wanted.keys() - {self.me}))))
+        self._admitted |= wanted
+        self._dial(wanted.values())
+
+    def _dial(self, wanted: Iterable[Member]) -> None:
+        """The lower ids among these, and no others."""
+        below = {member.id: member for member in wanted if member.id < self.me}
+        for node, (member, keeper) in tuple(self._keepers.items()):
+            if below.get(node) != member:
+                keeper.cancel()
+                del self._keepers[node]
+        for node in below.keys() - self._keepers.keys():
+            keeper = asyncio.create_task(self._dialler.keep(node, below[node].host, below[node].port))
+            self._keepers[node] = below[node], keeper
+            self._tasks.append(keeper)
+            keeper.add_done_callback(self._tasks.remove)
 
     def send(self, to: Principal, frame: bytes) -> None:
         """For the engine: a slow replica loses frames, a client that does not read loses its link."""
@@ -363,7 +404,7 @@ class Node:
 
     def serving(self) -> dict[str, Any] | None:
         """What the line "serving" says, None while this replica cannot serve."""
-        if self.linked < self.config.n - self.config.f - 1:
+        if self.linked < self._present.n - self._present.f - 1:
             return None
         status = self.engine.replica.status()
         if status.leader == NOBODY:
@@ -382,12 +423,6 @@ def _lock(folder: Path) -> FolderLock:
         return FolderLock(folder)
     except Held as error:
         raise ConfigError(f"{error}: this replica runs already") from None
-
-
-def config_of(config: ClusterConfig, node: NodeId) -> NodeConfig:
-    if not 0 <= node < config.n:
-        raise ConfigError(f"node = {node}: the cluster has nodes 0 .. {config.n - 1}")
-    return config.nodes[node]
 
 
 # ------------------------------------------------------------------------------------------------------------ process
@@ -475,7 +510,7 @@ async def _process(node: Node, parent: telling.Parent, *, with_parent: bool, ref
     node.engine.hear_notes(lambda note: _tell_note(parent, node, note))
     if refresh:
         node.command("refresh")
-    own = config_of(node.config, node.me)
+    own = own_member(node.config, node.me)
     _tell(parent, node, {"event": "listening", "host": own.host, "port": own.port})
     told = False
 

@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from replog.config import ClusterConfig
+from replog.enrolment import MEMBER, enrolled, own_member
 from replog.errors import ConfigError, ReplogError
 from replog.live import locks
+from replog.live.links import is_here
+from replog.membership import Member
+from replog.roster import Roster
 from replog.types import NodeId
 
 Wraps = Mapping[NodeId, tuple[str, dict[str, Any]]]
@@ -84,23 +88,23 @@ class LocalProcesses:
 
     def pids(self) -> dict[NodeId, int]:
         """Replicas that run on this machine, started here or by another process."""
-        found = {node: locks.holder(self.config.node_folder(node)) for node in range(self.config.n)}
+        found = {node: locks.holder(self.config.node_folder(node)) for node in enrolled(self.config)}
         own = {node: running.process.pid for node, running in self._running.items()}
         return {node: pid for node, pid in sorted({**found, **own}.items()) if pid is not None}
 
     async def start(self, nodes: Iterable[NodeId] | None = None, *, wraps: Wraps | None = None) -> None:
-        """Start these replicas, by default all. Raises ConfigError for a wrap outside a laboratory."""
+        """Start these replicas, by default all members of this machine. Raises ConfigError for a wrap outside a
+        laboratory."""
         wraps = wraps or {}
         if wraps and not self.config.lab:
             raise ConfigError(f"lab = {self.config.lab}: only a cluster made for the laboratory takes a wrap")
-        for node in range(self.config.n) if nodes is None else nodes:
+        for node in local_members(self.config) if nodes is None else nodes:
             await self._start(node, wraps.get(node))
 
     async def _start(self, node: NodeId, wrap: tuple[str, dict[str, Any]] | None, refresh: bool = False) -> None:
         if node in self._running:
             raise ConfigError(f"node = {node}: runs already, pid {self._running[node].process.pid}")
-        if not 0 <= node < self.config.n:
-            raise ConfigError(f"node = {node}: the cluster has nodes 0 .. {self.config.n - 1}")
+        own_member(self.config, node)
         folder = self.config.node_folder(node)
         command = [*python("replog.live.node"), str(folder), "--with-parent"]
         if refresh:
@@ -261,6 +265,16 @@ class LocalProcesses:
                 running.process.kill()
             await running.done.wait()
         await asyncio.gather(*running.tasks)
+
+
+def local_members(config: ClusterConfig) -> list[NodeId]:
+    """The members that run on this machine: of the first ones all, of later ones those that have folder and address
+    here."""
+    return [member.id for member in Roster(config).known.members if member.id < config.n or runs_here(config, member)]
+
+
+def runs_here(config: ClusterConfig, member: Member) -> bool:
+    return (config.node_folder(member.id) / MEMBER).is_file() and is_here(member.host)
 
 
 def some(nodes: Sequence[NodeId]) -> str:

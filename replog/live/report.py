@@ -12,6 +12,7 @@ from typing import Any
 from replog.config import ClusterConfig
 from replog.interface import Said
 from replog.live.counters import TOLD
+from replog.membership import Configuration
 from replog.quorum import byzantine_quorum, majority, weak_quorum
 from replog.types import NOBODY, Status
 
@@ -25,35 +26,60 @@ LISTED_MAX = 10
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
-def quorum_of(config: ClusterConfig) -> int:
-    """How many replicas must work together to commit. Where clients take one replica's word, none is taken to lie."""
-    spec = config.spec
-    rules = spec.client_rules(config.n, config.f, config.protocol_options())
-    return majority(config.n) if rules.reply_quorum == 1 else byzantine_quorum(config.n, config.f)
+def quorum_of(config: ClusterConfig, members: Configuration | None = None) -> int:
+    """How many replicas must work together to commit. Where clients take one replica's word, none is taken to lie.
+    `members`: the present ones, by default those that the cluster was made with."""
+    n, f = (config.n, config.f) if members is None else (members.n, members.f)
+    rules = config.spec.client_rules(n, f, config.protocol_options())
+    return majority(n) if rules.reply_quorum == 1 else byzantine_quorum(n, f)
 
 
 def in_sync(said: Sequence[Said]) -> int:
     return sum(word.status is not None and word.status.in_sync for word in said)
 
 
-def report(config: ClusterConfig, said: Sequence[Said], pids: Mapping[int, int | None]) -> dict[str, Any]:
-    """The whole of `replog status --json` and of the gateway's /status. `pids`: of replicas on this machine."""
-    spec, quorum = config.spec, quorum_of(config)
+def report(
+    config: ClusterConfig,
+    said: Sequence[Said],
+    pids: Mapping[int, int | None],
+    members: Configuration | None = None,
+    places: Mapping[int, str] | None = None,
+) -> dict[str, Any]:
+    """The whole of `replog status --json` and of the gateway's /status. `pids`: of replicas on this machine. `members`:
+    the present ones; `places`: where those listen, and those who are to come."""
+    spec, members = config.spec, members or config.genesis
+    places = {m.id: f"{m.host}:{m.port}" for m in members.members} | dict(places or {})
+    quorum = quorum_of(config, members)
     statuses = {word.node: word.status for word in said}
-    working, held = in_sync(said), held_view(statuses, weak_quorum(config.f))
+    counted = {node: status for node, status in statuses.items() if node in members.ids}
+    working = sum(status is not None and status.in_sync for status in counted.values())
+    held = held_view(counted, weak_quorum(members.f))
     return {
         "protocol": config.protocol,
-        "n": config.n,
-        "f": config.f,
+        "n": members.n,
+        "f": members.f,
+        "epoch": members.epoch,
+        "members": list(members.ids),
+        "pending": pending_of(counted, weak_quorum(members.f)),
         "quorum": quorum,
         "in_sync": working,
         "has_quorum": working >= quorum,
         "auth": config.auth,
+        "robust": config.robust,
         "durability": config.durability,
         "app": {"name": config.app_name, "version": config.app_version},
-        "replicas": [_replica(config, node, status, pids.get(node), held) for node, status in sorted(statuses.items())],
-        "sentence": summary(statuses, quorum, spec.view_word, spec.leader_word),
+        "replicas": [
+            _replica(config, node, status, pids.get(node), held, places.get(node, ""))
+            for node, status in sorted(statuses.items())
+        ],
+        "sentence": summary(counted, quorum, spec.view_word, spec.leader_word),
     }
+
+
+def pending_of(statuses: Mapping[int, Status | None], enough: int) -> str | None:
+    """The change of the members that is under way, as `enough` of them say; None if none is."""
+    said = Counter(str(status.detail.get("pending", "")) for status in statuses.values() if status is not None)
+    return next((printable(text) for text, count in said.most_common() if text and count >= enough), None)
 
 
 def held_view(statuses: Mapping[int, Status | None], enough: int) -> int | None:
@@ -71,10 +97,9 @@ def role_of(status: Status, held: int | None, view_word: str, leader_word: str) 
 
 
 def _replica(
-    config: ClusterConfig, node: int, status: Status | None, pid: int | None, held: int | None
+    config: ClusterConfig, node: int, status: Status | None, pid: int | None, held: int | None, address: str
 ) -> dict[str, Any]:
-    place = config.nodes[node]
-    known = {"node": node, "pid": pid, "address": f"{place.host}:{place.port}"}
+    known = {"node": node, "pid": pid, "address": address}
     if status is None:
         return {**known, "role": "down" if pid is None else "silent", config.spec.view_word: None, "last_index": None}
     return {

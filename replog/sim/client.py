@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
-from replog.client import ClientCore, ClientEffect, Done, Failed, ToReplica, Wake
+from replog.client import ClientCore, ClientEffect, Done, Failed, Followed, ToReplica, Wake
+from replog.membership import Configuration
 from replog.sim.process import Process
 from replog.types import (
+    MEMBERSHIP,
     ClientId,
     LogReply,
     LogRequest,
@@ -43,6 +45,8 @@ class SimClient(Process):
         self.acknowledged = 0
         """Operations submitted and answered, not requests."""
         self.failures: list[Failed] = []
+        self.followed: list[Configuration] = []
+        """Configurations that it has learned of."""
         self._on_done: dict[int, OnDone | None] = {}
         self._on_word: dict[int, Callable[[Any], None]] = {}
         self._sends: list[tuple[tuple[Principal, ...], Message]] = []
@@ -50,9 +54,15 @@ class SimClient(Process):
 
     # ------------------------------------------------------------------------------------------------- what it can do
 
-    def submit(self, operations: Sequence[bytes], on_done: OnDone | None = None, read_only: bool = False) -> int:
+    def change(self, signed_change: bytes, on_done: OnDone | None = None) -> int:
+        """Submit a change of the members (`replog.membership.signed`)."""
+        return self.submit([signed_change], on_done, flags=MEMBERSHIP)
+
+    def submit(
+        self, operations: Sequence[bytes], on_done: OnDone | None = None, read_only: bool = False, flags: int = 0
+    ) -> int:
         """Submit one request; gives its timestamp. `on_done` gets the Done or Failed, once."""
-        timestamp, effects = self.core.submit(self.clock.monotonic(), list(operations), read_only)
+        timestamp, effects = self.core.submit(self.clock.monotonic(), list(operations), read_only, flags)
         self.submitted += len(operations)
         self._operations += len(operations)
         self._on_done[timestamp] = on_done
@@ -136,6 +146,8 @@ class SimClient(Process):
                 self._sends.append((effect.to, effect.message))
                 self._messages_out += 1
                 self._frames_out += len(effect.to)
+            elif isinstance(effect, Followed):
+                self.followed.append(effect.configuration)
             elif isinstance(effect, Wake):
                 self.set_timer(_RETRY, max(1, effect.at - self.clock.monotonic()))
             else:

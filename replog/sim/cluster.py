@@ -14,13 +14,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from replog.apps.kv import KeyValue
-from replog.client import ClientCore
-from replog.codec import Domain
+from replog.chain import Chain
+from replog.client import ClientCore, Done, Failed
+from replog.codec import Domain, digest_of
 from replog.core import Command, ProtocolSpec
 from replog.keys import Ed25519Signer, Ed25519Verifier, HashSigner, Signer, Verifier
+from replog.membership import ADMIN, Change, Configuration, Member, genesis, signed
 from replog.meters import Meter, MeteredSigner, MeteredVerifier
 from replog.node import Plug, SavedState, Wrap, build
 from replog.replica import Replica
@@ -83,9 +86,11 @@ class SimCluster:
         real_signatures: bool = False,
         recorder: Recorder | None = None,
         start: bool = True,
+        membership: bool = False,
     ) -> None:
         """`n` defaults to the least that stands `f` faults. Raises ValueError if the protocol cannot run so, and
-        pydantic.ValidationError for wrong options. With `start=False` nothing runs before `restart(node)`."""
+        pydantic.ValidationError for wrong options. With `start=False` nothing runs before `restart(node)`.
+        `membership`: the members may change, see `add` and `change`."""
         self.spec = spec
         self.f = f
         self.n = spec.replicas(f) if n is None else n
@@ -101,7 +106,9 @@ class SimCluster:
         self._disk_model = disk if disk is not None else DiskModel()
         self._cores = Cores(costs.cores)
         self._replicas: dict[NodeId, Replica] = {}
-        self._keys = _Keys(self.world, [*range(self.n), *clients], real_signatures)
+        administrators = [ADMIN] if membership else []
+        self._keys = _Keys(self.world, [*range(self.n), *clients, *administrators], real_signatures)
+        self.genesis = genesis(f, [self.member(node) for node in range(self.n)]) if membership else None
         self.nodes: list[SimNode] = [self._node(me) for me in range(self.n)]
         for node in self.nodes:
             node.up = False
@@ -130,6 +137,7 @@ class SimCluster:
             me=node.name,
             n=self.n,
             f=self.f,
+            genesis=self.genesis,
             cluster_id=self.domain.cluster,
             options=self.options,
             signer=MeteredSigner(self._keys.signer(node.name), node.meter),
@@ -148,10 +156,63 @@ class SimCluster:
         rules = self.spec.client_rules(self.n, self.f, self.options)
         meter = Meter()
         signer = MeteredSigner(self._keys.signer(name), meter)
-        core = ClientCore(name, self.n, rules, signer, self.domain, mac=meter.mac)
+        core = ClientCore(name, self.n, rules, signer, self.domain, mac=meter.mac, chain=self._chain(meter))
         client = SimClient(*self._process(name), core=core)
         client.meter = meter
         return client
+
+    def _chain(self, meter: Meter) -> Chain | None:
+        """What a client knows of the members at first."""
+        if self.genesis is None:
+            return None
+        verifier = self._keys.verifier(meter)
+        rules = partial(self.spec.client_rules, options=self.options)
+        return Chain(self.genesis, self.domain.cluster, rules, lambda known: verifier.extended(known.keys()))
+
+    # --------------------------------------------------------------------------------------------------------- members
+
+    def member(self, node: NodeId) -> Member:
+        return Member(node, "127.0.0.1", 7000 + node, self._keys.public_key(node))
+
+    def add(self) -> NodeId:
+        """Start a replica with an empty disk, which knows the first configuration alone. It becomes a member by a
+        `change`; until then nobody hears it."""
+        if self.genesis is None:
+            raise ValueError("this cluster was made without membership: its members never change")
+        node = self.n
+        self.n += 1
+        self._keys.add(node)
+        self.nodes.append(self._node(node))
+        self.nodes[node].start()
+        return node
+
+    def change(
+        self,
+        add: Iterable[NodeId] = (),
+        remove: Iterable[NodeId] = (),
+        f: int | None = None,
+        client: ClientId = "c0",
+        on_done: Callable[[Done | Failed], None] | None = None,
+    ) -> int:
+        """Submit a change of the present members, signed by the administrator. Gives its timestamp."""
+        present = self.configuration
+        added = tuple(self.member(node) for node in add)
+        change = Change(present.epoch, present.f if f is None else f, tuple(remove), added)
+        return self.client(client).change(signed(self._keys.signer(ADMIN).sign, self.domain.cluster, change), on_done)
+
+    @property
+    def configuration(self) -> Configuration:
+        """The latest that enough replicas have come to: more than may lie in it."""
+        known = [replica.executor.configuration_at(replica.executor.index + 1) for replica in self._replicas.values()]
+        found = {one.epoch: one for one in known if one is not None}
+        counts = Counter(one.epoch for one in known if one is not None)
+        if self.genesis is None:
+            raise ValueError("this cluster was made without membership: its members never change")
+        return max((found[epoch] for epoch in found if counts[epoch] > found[epoch].f), key=lambda one: one.epoch)
+
+    @property
+    def members(self) -> tuple[NodeId, ...]:
+        return tuple(range(self.n)) if self.genesis is None else self.configuration.ids
 
     def client(self, name: ClientId = "c0") -> SimClient:
         if name not in self.clients:
@@ -161,6 +222,10 @@ class SimCluster:
     def signer(self, name: Principal) -> Signer:
         """The key of this one node or client: what a coalition is handed for each of its own members."""
         return self._keys.signer(name)
+
+    def public_keys(self) -> dict[Principal, bytes]:
+        """Of everybody, with real signatures; keyed hashes have none."""
+        return self._keys.public_keys()
 
     def verifier(self) -> Verifier:
         """Checks any signature of this cluster; makes none."""
@@ -334,10 +399,22 @@ class _Keys:
     """Every key of the cluster, from the seed."""
 
     def __init__(self, world: World, names: Sequence[Principal], real: bool) -> None:
+        self._world = world
         self._secrets: dict[Principal, bytes] = {name: world.secret(f"key/{name!r}") for name in names}
         self._real: dict[Principal, Ed25519Signer] = {}
+        self._is_real = real
         if real:
             self._real = {name: Ed25519Signer(secret) for name, secret in self._secrets.items()}
+
+    def add(self, name: Principal) -> None:
+        """Verifiers made before know a hash key at once, and a real one once the chain has told them."""
+        self._secrets[name] = secret = self._world.secret(f"key/{name!r}")
+        if self._is_real:
+            self._real[name] = Ed25519Signer(secret)
+
+    def public_key(self, name: Principal) -> bytes:
+        """Where signatures are hashes there is none: something that tells members apart."""
+        return self._real[name].public if self._is_real else digest_of(self._secrets[name])
 
     def signer(self, name: Principal) -> Signer:
         return self._real[name] if self._real else HashSigner(self._secrets[name])
@@ -345,7 +422,10 @@ class _Keys:
     def verifier(self, meter: Meter) -> Verifier:
         if not self._real:
             return MeteredHashVerifier(self._secrets, meter)
-        return MeteredVerifier(Ed25519Verifier({name: key.public for name, key in self._real.items()}), meter)
+        return MeteredVerifier(Ed25519Verifier(self.public_keys()), meter)
+
+    def public_keys(self) -> dict[Principal, bytes]:
+        return {name: key.public for name, key in self._real.items()}
 
 
 def _add(total: Counters, process: Process) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from replog.sim.network import Frame
-from replog.turns import Shares, Turns
+from replog.turns import Shares, Turns, weight
 from replog.types import Micros, Principal
 
 SHARES: Final = Shares(replica=32, clients=64, client=2, throttled=1)
@@ -35,7 +35,7 @@ class FairInbox:
         self._size = 0
 
     def __len__(self) -> int:
-        return self._size
+        return 0 if not self._own and self.turns.rests(self._now()) else self._size
 
     def full(self, sender: Principal) -> bool:
         queue = self._queues.get(sender)
@@ -59,16 +59,17 @@ class FairInbox:
         self._count(sender, _weight(load))
 
     def turn(self) -> Iterator[Item]:
-        """The process's own, then one round of the senders. A longer turn would keep back what answers the first."""
-        for _ in range(len(self._own)):
-            self._size -= 1
-            yield self._own.popleft()
+        """One round of the senders, then the process's own: requests that are there get into the batch whose time has
+        come, as with real processes. A longer turn would keep back what answers the first."""
         for sender, share in self.turns.round(self._now()):
             left = share
             while left > 0 and sender in self._queues:
                 frame = self._take(sender)
                 left -= _weight(frame)
                 yield sender, frame
+        for _ in range(len(self._own)):
+            self._size -= 1
+            yield self._own.popleft()
 
     def _take(self, sender: Principal) -> Frame:
         queue = self._queues[sender]
@@ -84,7 +85,8 @@ class FairInbox:
         left = self._messages[sender] = self._messages.get(sender, 0) + messages
         if not left:
             del self._messages[sender]
-        self.turns.waits(sender, left)
+        queue = self._queues.get(sender)
+        self.turns.waits(sender, left, _weight(queue[0]) if queue else 0)
 
     def clear(self) -> None:
         self._own.clear()
@@ -95,4 +97,4 @@ class FairInbox:
 
 
 def _weight(frame: Frame) -> int:
-    return max(1, len(frame))
+    return weight(len(frame), sum(map(len, frame)))

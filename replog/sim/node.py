@@ -17,6 +17,7 @@ from replog.core import (
     Command,
     Effect,
     Event,
+    Members,
     Note,
     Persist,
     Query,
@@ -86,6 +87,7 @@ class SimNode(Process):
             Apply: self._apply,
             Query: self._query,
             Shun: self._shun,
+            Members: self._members,
         }
 
     @staticmethod
@@ -121,6 +123,12 @@ class SimNode(Process):
     def _shun(self, effect: Shun) -> None:
         if self.shunned.add(self.world.now, effect.client, effect.for_us, effect.rule):
             self._note("shunned", {"client": effect.client, "rule": effect.rule})
+
+    def _members(self, effect: Members) -> None:
+        """Links to all of them are there already; they take turns."""
+        if self.turns is not None:
+            known = {node for one in (*effect.configurations, *effect.former) for node in one.ids}
+            self.turns.become(sorted(known - {self.name}))
 
     def _note(self, kind: str, detail: dict[str, Any]) -> None:
         """What the process itself did, among the effects of the replica."""

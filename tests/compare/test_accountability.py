@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from compare import accountability
 from compare.checkers import Conflict, Evidence
 from compare.checkers.accountability import Accountability
 from compare.decisions import Charge, Decisions
 from compare.drawing import draw
+from compare.evidence import keep
 from compare.judging import conclude, evidence_of
 from compare.results import Verdict
 from compare.scenario import Scenario, find
 from compare.sim import Trial
 from pbft.witness import Witness
-from replog import protocols
+from replog import cli, evidence, protocols
 
 
 def shorter(name: str) -> Scenario:
@@ -72,6 +75,72 @@ def test_a_core_that_keeps_it_to_itself_is_caught(monkeypatch: pytest.MonkeyPatc
     assert not all(caught)
 
 
+# ------------------------------------------------------------------------------------------------------- as files
+
+QUICK = """
+name = "quick"
+summary = "the primary lies"
+duration_s = 0.8
+timeline = [{ attack = "equivocating-leader", start_s = 0.1, end_s = 0.5 }]
+"""
+
+
+@pytest.mark.parametrize("protocol", ["pbft", "raft"])
+def test_a_run_leaves_its_evidence_as_files_that_a_stranger_can_verify(protocol: str, tmp_path: Path) -> None:
+    (tmp_path / "quick.toml").write_text(QUICK)
+    asked = [
+        "compare",
+        str(tmp_path / "quick.toml"),
+        "--protocol",
+        protocol,
+        "--seed",
+        "1",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    cli.run([*asked, "--out", str(tmp_path / "out"), "--evidence"])
+    folder = tmp_path / "out" / "evidence"
+    files = sorted(folder.glob("*/node-*/*.json"))
+    if protocol == "raft":
+        assert list(folder.iterdir()) == []
+        return
+    assert {path.parent.name for path in files} == {"node-1", "node-2", "node-3"}
+    assert {path.parents[1].name for path in files} == {"pbft-quick-sim-1"}
+    for path in files:
+        pinned = str(path.parents[1] / "ca.pem")
+        assert cli.run(["evidence", "verify", str(path), "--ca", pinned]) == 0
+    assert evidence.verify(evidence.read(files[0])).culprit == 0
+
+
+def test_keyed_hashes_leave_no_files(tmp_path: Path) -> None:
+    """Whoever can check a keyed hash can make one: it would prove nothing to anybody."""
+    observed = Trial(shorter("equivocating-leader"), protocols.find("pbft"), 1).run()
+    assert evidence_of(observed).decisions[1].charges
+    assert keep(observed, tmp_path / "files") == []
+    assert not (tmp_path / "files").exists()
+
+
+def test_the_campaign_tells_what_was_told_noticed_and_proved(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accountability, "find", shorter)
+    tally = accountability.run("equivocating-leader", 1, real=True)
+    assert tally.apart > 0
+    assert tally.files > 0
+    assert (tally.unseen, tally.wrong, tally.not_ok) == ([], [], [])
+    assert accountability._show({"equivocating-leader": tally}) == 0
+    monkeypatch.setattr(Witness, "_compare", lambda *_: [])
+    blind = accountability.run("equivocating-leader", 1)
+    assert len(blind.unseen) == blind.apart + blind.twice > 0
+    assert accountability._show({"equivocating-leader": blind}) == 1
+    assert "Conflict(hearers=" in capsys.readouterr().out
+
+
+def test_seeds_that_draw_macs_sign_nothing_and_are_left_out() -> None:
+    assert accountability.seeds("random-byzantine", 3) == [2, 4, 6]
+    assert accountability.seeds("equivocating-leader", 3) == [1, 2, 3]
+
+
 # ------------------------------------------------------------------------------------------------------- the judge
 
 
@@ -100,7 +169,10 @@ def test_the_judge_lets_nobody_accuse_the_correct() -> None:
     assert "accuses 2, which is correct" in detail
 
 
-def test_the_judge_wants_each_conflict_found_at_its_place_by_one_who_was_told() -> None:
+def test_the_judge_wants_each_conflict_found_at_its_place() -> None:
+    """By who was told both things himself; what two were told, by anybody: one of them passed it on."""
     assert told([LIE], [Conflict((1,), 0, "0.7", "phases"), Conflict((1, 2), 0, "0.7", "phases")])[0]
+    assert told([LIE], [Conflict((2, 3), 0, "0.7", "phases")])[0]
+    assert not told([LIE], [Conflict((2, 3), 0, "0.8", "phases")])[0]
     for conflict in (Conflict((1,), 0, "0.8", "phases"), Conflict((2,), 0, "0.7", "phases")):
         assert not told([LIE], [conflict])[0]

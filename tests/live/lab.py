@@ -103,6 +103,16 @@ class Lab:
                     return leader
                 await asyncio.sleep(LOOK_S)
 
+    async def view(self, least: int) -> int:
+        """Until a replica has come to this view or a later one."""
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                statuses = await self._clients[0].statuses()
+                view = max((status.view for status in statuses.values()), default=-1)
+                if view >= least:
+                    return view
+                await asyncio.sleep(LOOK_S)
+
     async def kill(self, *nodes: NodeId) -> None:
         """Kill -9, all at once."""
         for node in nodes:

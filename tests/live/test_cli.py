@@ -94,7 +94,7 @@ def test_up_with_macs(shell: Shell) -> None:
     try:
         shell.run("kv", "put", "x", "1")
         assert shell.said("kv", "get", "x") == "1"
-        assert "authenticated by macs, durability always" in shell.said("status").splitlines()[-2]
+        assert "authenticated by macs, robust, durability always" in shell.said("status").splitlines()[-2]
         counters = [replica["counters"] for replica in shell.json("status")["replicas"]]
         assert all(one["macs"] > 0 and one["signatures_made"] == 0 for one in counters)
     finally:
@@ -102,6 +102,9 @@ def test_up_with_macs(shell: Shell) -> None:
     line = shell.complaint("up", "pbft", "--auth", "signatures", code=2)
     assert "auth = signatures: the cluster in" in line
     assert "was made with macs" in line
+    line = shell.complaint("up", "pbft", "--no-robust", code=2)
+    assert "robust = off: the cluster in" in line
+    assert "was made with on" in line
 
 
 def test_up_in_the_foreground_until_ctrl_c(shell: Shell) -> None:
@@ -337,6 +340,8 @@ def test_a_port_in_use(shell: Shell) -> None:
         (("bench", "raft", "--auth", "macs"), ("--auth = macs", "raft leaves no choice")),
         (("up", "raft", "--auth", "signatures"), ("--auth = signatures", "raft leaves no choice")),
         (("up", "pbft", "--auth", "none"), ("--auth", "none", "macs")),
+        (("bench", "raft", "--robust"), ("--robust", "raft leaves no choice")),
+        (("up", "raft", "--no-robust"), ("--no-robust", "raft leaves no choice")),
         (("bench", "pbft", "--reads", "2"), ("--reads", "2")),
         (("bench", "pbft", "--clients", "0"), ("clients", "0")),
     ],

@@ -9,7 +9,7 @@ import pytest
 
 from replog import LocalCluster, protocols
 from replog.codec import FRAME_BYTES_MAX, pack_frame, unpack_frame
-from replog.core import Effect, Event, Persist, Received, Send, Trim
+from replog.core import Effect, Event, Members, Persist, Received, Send, Trim
 from replog.live import engine as module
 from replog.live import inbox
 from replog.live.engine import Disk, Engine, Timers, frames_of
@@ -159,6 +159,9 @@ class Alone:
         return True
 
     def refuse(self, peer: Principal, rule: str) -> None:
+        pass
+
+    def members(self, members: Members) -> None:
         pass
 
     def shun(self, client: str, rule: str) -> None:

@@ -26,6 +26,7 @@ from replog.errors import (
 from replog.interface import Result, Said
 from replog.live.client import LogClient
 from replog.live.gateway import Gateway
+from replog.membership import Member, genesis
 from replog.types import REQUEST_BYTES_MAX, Status
 
 SENT = "replog_replica_messages_sent_total"
@@ -105,6 +106,8 @@ class Scripted:
         self.error: Exception | None = None
         self.place: tuple[int, int] | tuple[None, None] = (7, 2)
         self.statuses: list[Status | None] = [None] * 4
+        self.members = genesis(1, [Member(node, "127.0.0.1", 4700 + node, bytes(32)) for node in range(4)])
+        self.places: dict[int, str] = {}
 
     async def ask(self, method: str, *arguments: Any) -> Result:
         if self.error is not None:

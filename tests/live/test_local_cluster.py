@@ -190,7 +190,7 @@ async def test_a_call_without_a_quorum_ends_as_unknown() -> None:
         await client.wait_connected(4)
         for node in cluster.nodes[1:]:
             node.stop()
-        await asyncio.gather(*cluster._running[1:])
+        await asyncio.gather(*[cluster._running[node.me] for node in cluster.nodes[1:]])
         with pytest.raises(OutcomeUnknown):
             await client.execute(KeyValue.operation("put", "x", "1"), timeout=0.5)
 
@@ -210,7 +210,7 @@ async def test_closing_tells_those_who_wait() -> None:
         async with client:
             for node in cluster.nodes[1:]:
                 node.stop()
-            await asyncio.gather(*cluster._running[1:])
+            await asyncio.gather(*[cluster._running[node.me] for node in cluster.nodes[1:]])
             sent = asyncio.create_task(client.submit(KeyValue.operation("put", "x", "1")))
             await until(lambda: bool(client._under_way))
             late = asyncio.create_task(client.submit(KeyValue.operation("put", "x", "2")))

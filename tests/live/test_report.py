@@ -1,10 +1,15 @@
 """The sentence that `replog status` ends in."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from replog.live.report import held_view, role_of, summary
+from replog import create_cluster
+from replog.cli.state import rows_of, settings
+from replog.interface import Said
+from replog.live.report import held_view, pending_of, report, role_of, summary
+from replog.membership import Configuration, Member
 from replog.types import NOBODY, Status
 
 
@@ -117,3 +122,22 @@ def test_who_leads_another_view_says_which() -> None:
 @pytest.mark.parametrize("say", [pbft, raft])
 def test_one_line_whatever_comes(say: Callable[[dict[int, Status | None]], str]) -> None:
     assert "\n" not in say({0: status(0, reason="a\nb"), 1: None, 2: status(2)})
+
+
+def test_the_members_of_the_epoch_are_counted_and_no_others(tmp_path: Path) -> None:
+    """One that is to join is shown and not counted; a change under way is believed when a weak quorum says so."""
+    config = create_cluster(tmp_path / "c", "pbft", f=1)
+    members = tuple(Member(node, "h", 4700 + node, bytes([node]) * 32) for node in (0, 2, 3, 4))
+    known, pending = Configuration(1, 385, 1, members, 6), {"pending": "epoch 2 after seq 768"}
+    said = [Said(node, status(node, detail=pending if node < 3 else {})) for node in (0, 2, 3, 4, 5)]
+    told = report(config, said, {}, known, {5: "h:4705"})
+    assert (told["epoch"], told["n"], told["members"], told["in_sync"]) == (1, 4, [0, 2, 3, 4], 4)
+    assert told["pending"] == "epoch 2 after seq 768"
+    assert [row[2] for row in rows_of(config, told, False)[1]] == ["h:4700", "h:4702", "h:4703", "h:4704", "h:4705"]
+    assert settings(told).startswith("pbft, n = 4, f = 1, epoch 1 of members 0, 2, 3, 4; epoch 2 after seq 768, auth")
+    assert told["sentence"].startswith("4 of 4 in sync")
+
+
+def test_one_liar_makes_no_change() -> None:
+    said = {node: status(node, detail={"pending": "epoch 9 after seq 1"} if node == 1 else {}) for node in range(4)}
+    assert pending_of(said, 2) is None

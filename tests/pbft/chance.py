@@ -126,9 +126,10 @@ class Chance:
         core: type[PbftCore] | None = None,
         options: dict[str, Any] | None = None,
         refreshes: bool = False,
+        signatures: str = "hash",
     ) -> None:
         self.rng = random.Random(seed)
-        self.cluster = Cluster(n, options if options is not None else SMALL, cores, core=core)
+        self.cluster = Cluster(n, options if options is not None else SMALL, cores, signatures, core)
         nodes = list(range(n))
         self.rng.shuffle(nodes)
         self.liars = {node: Liar(self.cluster, node, self.rng) for node in nodes[:liars]}

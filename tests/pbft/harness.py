@@ -62,7 +62,7 @@ class Cluster(plug.Cluster):
         self._lives = [0] * n
         self._make_keys([*range(n), *CLIENTS], signatures)
         if self.options.auth == "macs":
-            self.signers |= {client: Authenticator(n) for client in CLIENTS}
+            self.signers |= {client: Authenticator(range(n)) for client in CLIENTS}
         self.domain = DOMAIN
         self.clock_off: dict[int, int] = {}
         self.held: list[plug.Packet] = []
@@ -248,11 +248,12 @@ class Cluster(plug.Cluster):
 def brief(message: Any) -> str:
     """A message by its kind and the fields that matter: no times of day, no signatures, of proofs whose they are."""
     shown = {name: getattr(message, name) for name in type(message).__struct_fields__ if name not in UNSAID}
-    parts = [f"{name}={SAID.get(name, _short)(value)}" for name, value in shown.items()]
+    parts = [f"{name}={SAID.get(name, _short)(value)}" for name, value in shown.items() if (name, value) != FIRST_EPOCH]
     return f"{type(message).__name__} {' '.join(parts)}".replace("'", "")
 
 
 UNSAID = ("signature", "time", "results")
+FIRST_EPOCH = ("epoch", 0)
 SAID: dict[str, Callable[[Any], object]] = {
     "requests": lambda raws: [named(Request(raw)) for raw in raws],
     "request": lambda raw: named(Request(raw)),

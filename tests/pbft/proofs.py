@@ -52,7 +52,7 @@ def statements(cluster: Cluster, nodes: Iterable[int]) -> dict[int, Statements]:
     for sent in cluster.sent:
         if sent.node in found:
             found[sent.node].add(sent.message)
-        for signer, part in parts_of(getattr(sent.message, "proof", sent.message), cluster.n):
+        for signer, part in parts_of(getattr(sent.message, "proof", sent.message), lambda view: view % cluster.n):
             if signer in found:
                 found[signer].add(part)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +14,7 @@ from pbft.blame import Blame, Transcript, blame
 from pbft.evidence import NotProven
 from replog.core import Persist, Received, Timeout
 from tests.pbft import forge
+from tests.pbft.forks import Fork
 from tests.pbft.harness import DOMAIN, Cluster
 from tests.pbft.proofs import verdict
 
@@ -155,3 +157,87 @@ def test_after_a_fork_a_correct_replica_stays_with_what_it_decided_first() -> No
     assert cluster.core(2).ordering.slots[1].committed == before
     saved = [effect.record for effect in cluster.core(2).ordering.save() if isinstance(effect, Persist)]
     assert not any(isinstance(record, m.Committed) for record in saved)
+
+
+# ------------------------------------------------------------------------------------------------ two worlds, one log
+
+CASES: dict[str, dict[str, Any]] = {
+    "n=4, two liars, one view": {"n": 4, "liars": (0, 1), "side": (2,)},
+    "n=4, one view, above a checkpoint": {"n": 4, "liars": (0, 3), "side": (2,), "before": 6, "after": 1},
+    "n=4, one view, below a checkpoint": {"n": 4, "liars": (0, 1), "side": (2,), "before": 1, "after": 9},
+    "n=4, over a view": {"n": 4, "liars": (1, 3), "side": (0,), "views": (0, 1)},
+    "n=4, over three views, around a checkpoint": {
+        "n": 4,
+        "liars": (1, 3),
+        "side": (0,),
+        "views": (0, 3),
+        "before": 6,
+        "after": 5,
+    },
+    "n=7, three liars, one view": {"n": 7, "liars": (0, 1, 2), "side": (3, 4), "before": 3, "after": 2},
+    "n=7, four liars, one view": {"n": 7, "liars": (0, 1, 2, 3), "side": (4,), "before": 5, "after": 4},
+    "n=7, three liars, over a view": {"n": 7, "liars": (1, 2, 3), "side": (0, 4), "views": (0, 1)},
+    "n=7, four liars, over five views": {"n": 7, "liars": (1, 2, 3, 6), "side": (0,), "views": (0, 5)},
+    "n=7, both sides in later views": {
+        "n": 7,
+        "liars": (1, 2, 3),
+        "side": (0, 4),
+        "views": (3, 5),
+        "before": 5,
+        "after": 6,
+    },
+}
+
+
+def named(fork: Fork, after: int = 1) -> int:
+    """Whom each side names, at the first and the last seq that differ; none of them correct, each proved. How many."""
+    least = fork.n
+    for side in (0, 1):
+        for seq in {fork.seq, fork.seq + after - 1}:
+            found = fork.inquiry(side, seq)
+            assert set(found.culprits) <= set(fork.liars), "no correct replica"
+            assert all(verdict(fork.worlds[0], accusation) == text for accusation, text in found.culprits.values())
+            assert found.enough
+            least = min(least, len(found.culprits))
+    return least
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_colluders_in_two_worlds_are_named_by_either_side(case: str) -> None:
+    how = CASES[case]
+    fork = Fork(**how)
+    assert named(fork, how.get("after", 1)) >= fork.worlds[0].f + 1
+
+
+@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 60))])
+def test_any_fork_names_f_plus_1_liars_and_no_correct_one(seed: int) -> None:
+    chance = random.Random(seed)
+    n, f = chance.choice(((4, 1), (7, 2)))
+    nodes = chance.sample(range(n), n)
+    count = chance.randint(f + 1, 2 * f)
+    liars, rest = tuple(nodes[:count]), nodes[count:]
+    views = tuple(sorted(chance.choice(range(4)) for _ in range(2)))
+    least = len(rest) - (len(rest) // 2)
+    side = tuple(rest[:least])
+    present = [{*liars, *side}, {*liars, *rest[least:]}]
+    leads = [
+        next(view for view in range(view, view + n) if view % n in here)
+        for view, here in zip(views, present, strict=True)
+    ]
+    after = chance.randint(1, 6)
+    fork = Fork(n, liars, side, (leads[0], leads[1]), chance.randint(0, 6), after)
+    assert named(fork, after) >= f + 1
+
+
+def test_where_the_archive_lacks_the_new_views_it_says_which_it_has() -> None:
+    fork = Fork(4, (1, 3), (0,), (0, 1))
+    found = fork.inquiry(0, shown=False)
+    assert not found.enough
+    assert not found.culprits
+    assert found.window == "seqs 1 .. 2, no NEW-VIEW"
+
+
+def test_without_the_replicas_that_both_sides_share_there_is_no_fork() -> None:
+    """The colluders' double life is what forks: f of them cannot."""
+    with pytest.raises(AssertionError):
+        Fork(4, (0,), (1, 2))

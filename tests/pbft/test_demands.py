@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from pbft import PbftCore
 from pbft import messages as m
-from pbft.demands import Demands, Throughput
+from pbft.demands import Demands, Throughput, Waits
 from pbft.intake import Intake
 from pbft.requests import Requests
 from replog.core import Shun
@@ -59,6 +60,28 @@ def test_an_idle_cluster_looks_at_nothing() -> None:
     cluster.submit("ann", 1)
     cluster.run(SECOND)
     assert Demands.TIMER not in {name for _, _, name in cluster.due()}
+
+
+class KnowsNoLeniency(PbftCore):
+    class demands_type(Demands):  # noqa: N801
+        leniency = 0
+
+
+@pytest.mark.parametrize(("core", "ends"), [(PbftCore, True), (KnowsNoLeniency, False)])
+def test_p14_where_no_primary_can_meet_the_demands_they_are_lowered(core: type[PbftCore], ends: bool) -> None:
+    """Every proposal takes longer than a heartbeat, whoever leads: so it is nobody's fault."""
+    cluster = Cluster(options={**ROBUST, "view_timeout_us": 4 * SECOND}, core=core)
+    cluster.holds = lambda packet: isinstance(packet.message, m.PrePrepare)
+    done = 0
+    for _ in range(12):
+        cluster.submit("ann", done + 1, to=range(4), low=done)
+        cluster.run(700 * MS)
+        held, cluster.held = cluster.held, []
+        cluster.network += held
+        cluster.settle()
+        done += cluster.done("ann", done + 1)
+    assert (max(cluster.views()) <= 4) is ends
+    assert done >= 6, "vacuous"
 
 
 # ---------------------------------------------------------------------------------------------------------- complaints
@@ -154,6 +177,63 @@ def test_p37_a_client_waits_for_its_own_requests_without_complaint() -> None:
         cluster.network += held
     assert cluster.done("bob", 16)
     assert complaints(cluster) == {}
+
+
+def waiting(
+    cluster: Cluster, client: str, timestamps: range, least: int
+) -> tuple[Waits, Requests, Callable[[int], bool]]:
+    """A backup where 20 others' requests have waited for 50 ms and two batches each, and then these come. The last:
+    a step of as much later, that ends the request of this timestamp; whether anybody waits unfairly then."""
+    waits, requests, clock = Waits(), Requests(cluster.core(1).setup), [0]
+
+    def step(timestamp: int, name: str = client) -> bool:
+        for _ in range(2):
+            clock[0] += 25 * MS
+            waits.pass_by(clock[0], requests)
+        requests.remove(name, timestamp)
+        waits.look(clock[0], requests)
+        waits.learn()
+        waits.late(clock[0], SECOND)
+        return waits.unfair(clock[0], least) is not None
+
+    for timestamp in range(1, 21):
+        requests.add(cluster.request("ann", timestamp))
+        waits.look(clock[0], requests)
+        assert not step(timestamp, "ann")
+    for timestamp in timestamps:
+        requests.add(cluster.request(client, timestamp))
+    waits.look(clock[0], requests)
+    return waits, requests, step
+
+
+def test_p37_requests_before_its_own_are_allowed_for() -> None:
+    """Sixteen at once, each in its turn: the last one waits sixteen times as long as usual, and that is fair."""
+    _, requests, step = waiting(Cluster(options=ROBUST), "bob", range(1, 17), 10 * MS)
+    assert [timestamp for timestamp in range(1, 17) if step(timestamp)] == []
+    assert not requests.pending
+
+
+def test_p37_who_has_none_before_is_soon_passed_by() -> None:
+    """By 2.5 times as many batches as usual, which took as much longer; no other measure has to be that patient."""
+    _, _, step = waiting(Cluster(options=ROBUST), "bob", range(1, 2), SECOND)
+    assert [step(0) for _ in range(4)] == [False, False, False, True]
+
+
+class BlamesAStandstill(PbftCore):
+    class demands_type(Demands):  # noqa: N801
+        def _fault(self, now: int, patience: int, moves: bool) -> str:
+            return super()._fault(now, patience, True)
+
+
+@pytest.mark.parametrize(("core", "blamed"), [(PbftCore, False), (BlamesAStandstill, True)])
+def test_p37_where_nothing_is_executed_nobody_is_passed_by(core: type[PbftCore], blamed: bool) -> None:
+    """For less than a heartbeat, the patience of another measure."""
+    cluster = Cluster(options={**ROBUST, "view_timeout_us": 8 * SECOND}, core=core)
+    busy(cluster, "ann", 1, 20, 50 * MS)
+    cluster.holds = lambda packet: isinstance(packet.message, m.Commit)
+    cluster.submit("bob", 1, to=range(4))
+    cluster.run(850 * MS)
+    assert bool(complaints(cluster)) is blamed
 
 
 def test_p37_clients_take_turns_in_a_batch() -> None:

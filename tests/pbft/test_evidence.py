@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import Any
 
 import pytest
 
+from compare.evidence import certified
 from pbft import PbftCore
 from pbft import messages as m
 from pbft.evidence import NotProven, convict
 from pbft.notary import ACCUSATIONS_MAX
-from pbft.witness import PLACES_MAX
-from replog.core import Accuse, Received
+from pbft.statements import HIDES
+from pbft.witness import PLACES_MAX, STRAYS_MAX, WAITING_MAX
+from replog import evidence
+from replog.core import Accuse, Received, Setup
+from replog.evidence import Pin
 from replog.types import Submit
 from tests.pbft import forge
 from tests.pbft.chance import Chance, NotLive
-from tests.pbft.harness import DOMAIN, SMALL, Cluster, replace
-from tests.pbft.proofs import convictions, verdict
+from tests.pbft.harness import DOMAIN, SECOND, SMALL, Cluster, replace
+from tests.pbft.proofs import charges, convictions, statements, verdict
 from tests.pbft.test_checkpoint import Amnesiac
 
 
@@ -40,6 +45,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "refreshes and a liar": {"refreshes": True, "liars": 1},
     "tentative execution": {"options": {**SMALL, "tentative": True}, "liars": 1},
     "more liars than f": {"liars": 2},
+    "seven replicas, two lie": {"n": 7, "liars": 2},
+    "all of it": {"options": {**SMALL, "tentative": True}, "liars": 1, "refreshes": True},
 }
 
 
@@ -61,13 +68,65 @@ def test_whoever_is_accused_is_a_liar_and_convicted(seed: int) -> None:
     assert accusations, "vacuous"
 
 
-def test_a_core_that_forgets_its_promises_is_convicted() -> None:
-    def convicted(seed: int, core: type[PbftCore]) -> bool:
-        chance = Chance(seed, core=core)
-        chance.trouble(3000)
-        return bool(convictions(chance.cluster, chance.correct)[0])
+@pytest.mark.parametrize("setting", ["one of four lies", "all of it", "more liars than f"])
+def test_no_evidence_file_convicts_a_correct_replica(setting: str) -> None:
+    """The same as a stranger does it: from the bytes of a file, with nothing but the authority's certificate."""
+    chance = play(4000, signatures="Ed25519", **SETTINGS[setting])
+    keys = {name: signer.public for name, signer in chance.cluster.signers.items()}
+    origin = certified("pbft", DOMAIN.cluster, keys, chance.cluster.n, chance.cluster.f)
+    pin, tried = Pin(origin.authority), 0
+    for said in statements(chance.cluster, chance.correct).values():
+        for charge in charges(said):
+            kinds = [charge.kind] if charge.kind else ["two-commits", HIDES]
+            for kind in kinds:
+                file = origin.make(replace(charge, kind=kind), 0, 0, 0)
+                with pytest.raises(evidence.NotProven):
+                    evidence.verify(evidence.parse(evidence.encode(file)), pin)
+                tried += 1
+    assert tried > 30, "vacuous"
 
-    assert any(convicted(seed, Amnesiac) for seed in range(20))
+
+class Forgets(PbftCore):
+    """Starts without some of what is on its disk."""
+
+    forgets: type[Any] | tuple[type[Any], ...]
+
+    def __init__(self, setup: Setup) -> None:
+        kept = [record for record in setup.stored.records if not isinstance(record, self.forgets)]
+        stored = dataclasses.replace(setup.stored, records=kept)
+        super().__init__(dataclasses.replace(setup, stored=stored))
+
+
+class ForgetsVotes(Forgets):
+    forgets = m.PrePrepare
+
+
+class ForgetsCertificates(Forgets):
+    forgets = m.PreparedProof
+
+
+class ForgetsViews(Forgets):
+    forgets = (m.ViewChange, m.NewView)
+
+
+@pytest.mark.parametrize(
+    ("core", "kinds"),
+    [
+        (Amnesiac, {"two different statements"}),
+        (ForgetsVotes, {"two different statements"}),
+        (ForgetsCertificates, {"hides a certificate"}),
+        (ForgetsViews, {"two different statements for view", "hides a certificate"}),
+    ],
+)
+def test_a_core_that_forgets_its_promises_over_a_restart_is_convicted(core: type[PbftCore], kinds: set[str]) -> None:
+    for seed in range(40):
+        chance = Chance(seed, core=core, liars=1)
+        with contextlib.suppress(AssertionError):  # it breaks more than this
+            chance.trouble(3000)
+        proved = convictions(chance.cluster, chance.correct)[0]
+        if any(kind in text for text in proved for kind in kinds):
+            return
+    pytest.fail(f"nothing that {core.__name__} signed convicts it")
 
 
 class LosesTheMachine(Chance):
@@ -151,6 +210,79 @@ def test_p17_two_votes_to_different_replicas_come_together() -> None:
     cluster.inject(2, 3, forge.prepare(cluster, 2, 0, 1, TWO))
     cluster.settle()
     assert {(accuser, said.culprit) for accuser, said in cluster.accusations} == {(0, 2), (1, 2), (3, 2)}
+
+
+def all_accuse(cluster: Cluster, culprit: int, kind: str) -> bool:
+    found = {(accuser, said.culprit, said.kind) for accuser, said in cluster.accusations}
+    assert {accused for _, accused, _ in found} == {culprit}
+    assert all(verdict(cluster, said) for _, said in cluster.accusations)
+    return {(node, culprit, kind) for node in range(4) if node != culprit} <= found
+
+
+def test_p17_two_states_at_different_replicas_come_together() -> None:
+    """Against its own state each correct replica sees which one is odd."""
+    cluster = Cluster(options=SMALL)
+    cluster.blocked = lambda packet: packet.sender == 3 and isinstance(packet.message, m.Checkpoint)
+    hear(cluster, 1, 3, forge.checkpoint(cluster, 3, 4, ONE))
+    hear(cluster, 2, 3, forge.checkpoint(cluster, 3, 4, TWO))
+    for timestamp in range(1, 5):
+        cluster.submit("ann", timestamp)
+        cluster.settle()
+    assert cluster.executed() == [4, 4, 4, 4]
+    assert all_accuse(cluster, 3, "two-checkpoints")
+
+
+@pytest.mark.parametrize("place", [(0, 2**40), (7, 3)])
+def test_p17_two_votes_at_a_place_that_nobody_gets_to_come_together(place: tuple[int, int]) -> None:
+    cluster = Cluster()
+    hear(cluster, 1, 3, forge.commit(cluster, 3, *place, ONE))
+    hear(cluster, 2, 3, forge.commit(cluster, 3, *place, TWO))
+    cluster.run(3 * SECOND)
+    assert all_accuse(cluster, 3, "two-commits")
+
+
+def test_p17_two_view_changes_of_which_no_new_view_tells_come_together() -> None:
+    """Node 3 asks node 1, the new primary, for nothing, and node 0 and 2 differently."""
+    cluster = Cluster()
+    proof = forge.prepared(cluster, 0, 1, ONE, [1, 2])
+    hear(cluster, 0, 3, forge.view_change(cluster, 3, 1))
+    hear(cluster, 2, 3, forge.view_change(cluster, 3, 1, [proof]))
+    parts = [forge.view_change(cluster, node, 1) for node in (0, 1, 2)]
+    message = forge.new_view(cluster, 1, parts, [])
+    for node in (0, 2):
+        hear(cluster, node, 1, message)
+    cluster.settle()
+    assert {(0, 3), (2, 3)} <= {(accuser, said.culprit) for accuser, said in cluster.accusations}
+
+
+def test_p16_what_a_replica_has_accepted_counts_after_a_restart_too() -> None:
+    """A vote inside a certificate on its disk; what it only heard is forgotten."""
+    cluster = Cluster()
+    cluster.submit("ann", 1)
+    cluster.settle()
+    digest = cluster.core(1).ordering.slots[1].digest
+    assert digest is not None
+    proof = next(
+        record
+        for _, raw in cluster.disks[1].records
+        if isinstance(record := cluster.records.decode(raw), m.PreparedProof)
+    )
+    voter = proof.votes[-1].replica
+    hear(cluster, 1, voter, forge.commit(cluster, voter, 5, 9, ONE))
+    cluster.restart(1)
+    hear(cluster, 1, voter, forge.commit(cluster, voter, 5, 9, TWO))
+    assert not cluster.accusations
+    hear(cluster, 1, voter, forge.prepare(cluster, voter, 0, 1, TWO))
+    assert {(accuser, said.culprit) for accuser, said in cluster.accusations} == {(1, voter)}
+
+
+def test_strays_that_are_shown_are_bounded() -> None:
+    cluster = Cluster()
+    for seq in range(1, 2 * WAITING_MAX):
+        hear(cluster, 1, 3, forge.commit(cluster, 3, 9, seq, ONE))
+    cluster.core(1).notary.witness.check_invariants()
+    shown = [effect.message for _ in range(4) for effect in cluster.core(1).notary.witness.tick()]  # type: ignore[attr-defined]
+    assert [len(message.statements) for message in shown] == [STRAYS_MAX]
 
 
 def test_what_others_tell_counts_only_with_its_signature() -> None:

@@ -40,6 +40,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return st.sampled_from(["ann", "zoe"])
     if isinstance(kind, msgspec.inspect.ListType):
         return st.lists(values(kind.item_type), max_size=3)
+    if isinstance(kind, msgspec.inspect.VarTupleType):
+        return st.lists(values(kind.item_type), min_size=kind.min_length or 0, max_size=3).map(tuple)
     if isinstance(kind, msgspec.inspect.UnionType):
         return st.one_of([values(part) for part in kind.types])
     if isinstance(kind, msgspec.inspect.NoneType):

@@ -352,6 +352,36 @@ def test_p31_a_suspect_is_served_once_a_quorum_vouches(core: type[MacCore], done
     assert cluster.views() == [1] * 4
 
 
+class WaitsToBeTold(MacCore):
+    """Nobody is asked about what waits where the view begins."""
+
+    class requests_type(MacRequests):  # noqa: N801
+        def to_back(self) -> list[Request]:
+            return []
+
+
+@pytest.mark.parametrize(("core", "soon"), [(MacCore, True), (WaitsToBeTold, False)])
+def test_p31_a_careful_primary_asks_about_what_it_alone_has(core: type[MacCore], soon: bool) -> None:
+    """Else all would wait, after such a view, until clients send again to everybody."""
+    cluster = Cluster(options=ROBUST, core=core)
+    cluster.blocked = lambda packet: packet.to == 0 and isinstance(packet.message, Submit)
+    cluster.submit("ann", 1, to=[1])
+    cluster.blocked = lambda packet: packet.to == 0 and packet.sender == 1 and isinstance(packet.message, Submit)
+    for_the_primary_alone(cluster, "eve", 1)
+    cluster.run(SECOND // 8)
+    assert cluster.views() == [1] * 4
+    assert cluster.done("ann", 1) is soon
+
+
+def test_p31_a_doubt_ends_with_its_view() -> None:
+    """The timer of the last view says nothing about this one, and does not run on."""
+    cluster = Cluster(options=ROBUST)
+    for_the_primary_alone(cluster, "eve", 1)
+    cluster.run(SECOND // 2)
+    assert cluster.views() == [1] * 4
+    assert MacCore.DOUBT not in {name for _, _, name in cluster.due()}
+
+
 def test_p31_suspects_are_forgiven_in_time() -> None:
     cluster = Cluster(options={**ROBUST, "blacklist_us": 2 * SECOND})
     for_the_primary_alone(cluster, "eve", 1)

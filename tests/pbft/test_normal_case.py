@@ -160,7 +160,7 @@ def test_4_2_a_second_digest_for_a_place_is_refused_and_proves_a_lie() -> None:
     assert cluster.accusations == []
     assert offer(cluster, replace(second, signature=b"x" * 16)) == []
     assert cluster.accusations == []
-    assert offer(cluster, second) == []
+    assert offer(cluster, second) == ["Send Testimony"]
     assert len(cluster.accusations) == 1
     ((accuser, accusation),) = cluster.accusations
     assert (accuser, accusation.culprit, accusation.kind) == (1, 0, "two-pre-prepares")
@@ -433,7 +433,7 @@ def test_a_commit_certificate_executes_against_another_accepted_pre_prepare() ->
     other = forge.pre_prepare(cluster, 0, 1, [cluster.request("bob", 1)])
     batch = Batch.read(other.time, other.requests)
     proof = forge.committed(cluster, 0, 1, batch.digest, [0, 2, 3])
-    assert kinds(hear(cluster, 1, 2, Committed(proof, batch.time, batch.raws))) == ["Reply Reply"]
+    assert kinds(hear(cluster, 1, 2, Committed(proof, batch.time, batch.raws))) == ["Send Testimony", "Reply Reply"]
     assert cluster.core(1).executed == 1
     assert cluster.applied[1][1][0] == (batch.raws[0],)
     assert batch.digest != digest

@@ -228,8 +228,8 @@ class Cluster(plug.Cluster):
     # ------------------------------------------------------------------------------------------------------ transcript
 
     def brief(self, message: Any) -> str:
-        """Without digests, which say nothing to a reader and change with the application."""
-        names = [name for name in type(message).__struct_fields__ if name != "digest"]
+        """Without digests, which say nothing to a reader and change with the application, and epochs: there is one."""
+        names = [name for name in type(message).__struct_fields__ if name not in ("digest", "epoch")]
         return " ".join([type(message).__name__, *(f"{name}={_short(getattr(message, name))}" for name in names)])
 
     def short(self, value: Any) -> str:

@@ -8,6 +8,7 @@ import pytest
 from replog import config, protocols
 from replog.config import FILE, ClusterConfig, create_cluster, load_app, toml_of
 from replog.errors import ConfigError
+from replog.membership import ADMIN
 from replog.storage import Storage
 from tests import toy
 
@@ -29,7 +30,7 @@ def test_what_is_made_can_be_read(tmp_path: Path) -> None:
     assert (read.n, read.f, read.nodes[0].port, read.lab) == (1, 0, 5000, True)
     assert read.protocol_options().checkpoint_interval == 7
     assert (read.app_name, read.app_version) == ("kv", "1") or read.app_name
-    assert set(read.public_keys()) == {0, "gateway", "cli"}
+    assert set(read.public_keys()) == {0, "gateway", "cli", ADMIN}
     assert all(len(key) == 32 for key in read.public_keys().values())
     for name in ("ca.pem", "node-0/key.pem", "node-0/log.db", "node-0/state.db", "client-cli/tls.pem"):
         assert (tmp_path / "c" / name).is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from replog import turns as module
 from replog.codec import messages_in, pack_frame
+from replog.live.inbox import Inbox
 from replog.sim.inbox import FairInbox
-from replog.turns import BURST_US, EVERY, FLOOD, THROTTLE_US, Shares, Shunned, Turns
+from replog.turns import BURST_US, EVERY, FLOOD, HEAVY_US, THROTTLE_US, Shares, Shunned, Turns
 
 SHARES = Shares(replica=8, clients=6, client=2, throttled=1)
 PEERS = (1, 2, 3)
@@ -47,15 +49,15 @@ def test_the_fair_inbox_gives_all_that_was_put_in_and_each_sender_in_order(items
     inbox = FairInbox(turns(), lambda: 0)
     for number, (sender, size) in enumerate(items):
         inbox.append((sender, number if sender is None else [b"%d" % number] * size))
-    taken: list[Any] = []
+    taken = first_turn = list(inbox.turn())
     while len(inbox):
-        taken += inbox.turn()
+        taken = [*taken, *inbox.turn()]
     inbox.turns.check_invariants()
     for sender in {sender for sender, _ in items}:
         first = [number for number, (who, _) in enumerate(items) if who == sender]
         assert [load if sender is None else int(load[0]) for who, load in taken if who == sender] == first
-    own = [sender for sender, _ in taken].count(None)
-    assert all(sender is None for sender, _ in taken[:own]), "what the process itself does comes first"
+    own = [sender for sender, _ in items].count(None)
+    assert [sender for sender, _ in first_turn[len(first_turn) - own :]] == [None] * own, "its own waits for one round"
 
 
 def flooded(policy: Turns, until: int, others: int = 0, messages: int = 10 * FLOOD) -> Counter[Any]:
@@ -101,6 +103,78 @@ def test_a_throttled_replica_is_served_when_nothing_else_waits_and_heard_again_i
     policy.waits(1, 3)
     assert policy.round(2 * BURST_US) == [(1, SHARES.throttled)]
     assert policy.round(2 * BURST_US + THROTTLE_US) == [(1, SHARES.replica)]
+
+
+def test_p36_who_goes_on_flooding_is_throttled_for_longer_each_time() -> None:
+    """Else a flood would have its burst every five seconds. Who was quiet for as long begins anew."""
+    policy = turns()
+    begun: list[int] = []
+    for now in range(0, 200_000_000, 100_000):
+        flooded_at = len(begun)
+        policy.waits(1, 10 * FLOOD)
+        policy.round(now)
+        begun += [now] * (policy.floods[1] - flooded_at)
+    times = [later - sooner for sooner, later in pairwise(begun)]
+    assert times[:6] == [second * 1_000_000 for second in (5, 10, 20, 40, 60, 60)]
+    policy.waits(1, 0)
+    policy.round(400_000_000)
+    policy.waits(1, 10 * FLOOD)
+    for now in (401_000_000, 402_000_000, 408_000_000, 409_000_000):
+        policy.round(now)
+    assert policy.floods[1] == len(begun) + 2, "for five seconds again"
+
+
+def test_p36_few_huge_frames_are_a_flood_too() -> None:
+    """Eight megabytes wait of one replica, in eight messages, on real links and simulated ones."""
+    frame = bytes(1024 * 1024)
+    live, simulated = Inbox(turns()), FairInbox(turns(), lambda: now)
+    packed = pack_frame([frame])
+    for now in (0, BURST_US):
+        for _ in range(8):
+            live.put(1, packed, lambda _: None)
+            simulated.append((1, [frame]))
+        list(zip(live.turn(now), range(1), strict=False))
+        list(zip(simulated.turn(), range(1), strict=False))
+    assert live._turns is not None
+    assert live._turns.take_news() == simulated.turns.take_news() == [1]
+
+
+def test_p36_a_heavy_frame_of_a_throttled_replica_waits_even_if_nothing_else_does() -> None:
+    """It would keep everybody waiting who comes meanwhile. What is small is served then."""
+    policy = turns()
+    flooded(policy, 2 * BURST_US)
+    policy.waits("c0", 0)
+    now, heavy = 2 * BURST_US, 64
+    policy.waits(1, 10 * heavy, heavy)
+    assert policy.round(now) == [(1, SHARES.throttled)]
+    assert policy.round(now + 1) == []
+    assert policy.rests(now + 1)
+    policy.waits("c0", 1)
+    assert not policy.rests(now + 1)
+    policy.waits("c0", 0)
+    assert policy.round(now + heavy * HEAVY_US) == [(1, SHARES.throttled)]
+    policy.waits(1, 3, 1)
+    assert policy.round(now + heavy * HEAVY_US + 1) == [(1, SHARES.throttled)]
+
+
+def test_p36_an_inbox_that_rests_asks_for_no_turn_and_loses_nothing() -> None:
+    clock, frame = [0], bytes(1024 * 1024)
+    inbox, live = FairInbox(turns(), lambda: clock[0]), Inbox(turns())
+    for _ in range(12):
+        inbox.append((1, [frame]))
+        live.put(1, pack_frame([frame]), lambda _: None)
+    for box in (inbox.turns, live._turns):
+        assert box is not None
+        box._throttled[1] = 10 * THROTTLE_US
+    taken = 0
+    while clock[0] < 12 * 64 * HEAVY_US:
+        taken += len(list(inbox.turn()))
+        for _, queue, share in live.turn(clock[0]):
+            queue.done(len(queue.some(share)))
+        assert not len(inbox)
+        assert list(live.waiting()) == []
+        clock[0] += 64 * HEAVY_US
+    assert taken == 12
 
 
 def test_who_is_shunned_is_told_why_and_heard_again_in_time() -> None:

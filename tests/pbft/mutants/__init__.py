@@ -46,6 +46,9 @@ FILES = {
     "cf": "pbft/test_config",
     "ho": "pbft/test_hostile",
     "ch": "pbft/test_chance",
+    "mb": "pbft/test_membership",
+    "mm": "replog/test_membership",
+    "cn": "replog/test_chain",
     "cl": "replog/test_client",
     "ex": "replog/test_executor",
     "sm": "replog/test_statemachine",
@@ -226,6 +229,7 @@ def load() -> dict[str, Mutant]:
         "demands",
         "ground",
         "accountability",
+        "membership",
     ):
         importlib.import_module(f"tests.pbft.mutants.{part}")
     return MUTANTS

@@ -18,6 +18,10 @@ def any_two_statements_convict(right: Any, first: Message, second: Message) -> s
 
 returns("believes_what_others_tell", True, "Witness._is_signed", "ev what_others_tell_counts_only_with_its_signature")
 returns("keeps_it_to_itself", [], "Witness._show", "ev two_pre_prepares_at_different_replicas_come_together")
+returns("tells_nobody_of_states", [], "Witness.stated", "ev two_states_at_different_replicas")
+returns("tells_nobody_of_strays", [], "Witness.tick", "ev two_votes_at_a_place_that_nobody_gets_to")
+returns("tells_nobody_who_is_left_out", [], "Witness._left_out", "ev two_view_changes_of_which_no_new_view_tells")
+returns("forgets_what_its_disk_says_of_others", None, "Witness.recalled", "ev what_a_replica_has_accepted_counts")
 returns("sees_nothing_hidden", None, "statements.hidden", "ev a_view_change_that_hides_a_commit")
 
 

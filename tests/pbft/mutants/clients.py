@@ -228,8 +228,8 @@ def takes_any_results(right: Any, self: Any, word: Any, vouchers: Any) -> Any:
 
 @mutant("ClientCore._next_replier", "cl a_bad_replier_costs_one_request_and_not_every_fourth")
 def names_in_turn(right: Any, self: Any) -> int:
-    self._replier = NOBODY if not self._rules.digest_replies else (self._replier + 1) % self._n
-    return int(self._replier)
+    self._place = (self._place + 1) % len(self._members)
+    return self._members[self._place] if self._rules.digest_replies else NOBODY
 
 
 # ------------------------------------------------------------------------------------------------------------ 5.1 reads

@@ -9,7 +9,10 @@ from tests.pbft.mutants import mutant, returns
 returns("complains_of_nothing", "", "Demands._fault", "de p38_a_primary_that_proposes_nothing_is_given_up", "True")
 returns("sends_nothing_on_when_late", [], "Demands.late", "de p35_a_request_that_only_backups_have")
 returns("never_gives_up_a_primary", False, "Demands.given_up", "de clement09_no_primary_leads_for_ever", "True")
+returns("is_never_lenient", 0, "Demands.leniency", "de p14_where_no_primary_can_meet_the_demands", "PbftCore")
 returns("thinks_all_waits_fair", None, "Waits.unfair", "de p37_who_passes_one_client_by", "True")
+returns("allows_for_none_before", 1, "Requests.before", "de p37_requests_before_its_own_are_allowed_for")
+returns("passes_by_without_end", False, "Waits._is_passed_by", "de p37_who_has_none_before_is_soon_passed_by")
 returns("shuns_nobody", [], "Intake.shun", "de p36_a_client_that_signs_badly_is_shunned", "PbftCore")
 
 
@@ -51,6 +54,9 @@ def believes_the_last_moment(right: Any, self: Any, operations: int, time: int) 
 @mutant("MacRequests.queue", "ma p31_one_client_costs_one_view_change", "1")
 def proposes_what_suspects_ask_for(right: Any, self: Any, request: Any) -> None:
     super(type(self), self).queue(request)
+
+
+returns("asks_nobody_when_careful", [], "MacRequests.to_back", "ma p31_a_careful_primary_asks", "MacCore")
 
 
 @mutant("Suspects.name", "ma p31_no_f_replicas_make_a_client_suspect", "MacCore")

@@ -1,0 +1,234 @@
+"""Who the replicas are, and changes of that: `member list`, `add`, `remove`, `replace` and `faults`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from replog.cli import clusters, options, output
+from replog.cli.data import asked
+from replog.cli.exits import WrongUsage
+from replog.cli.options import ClusterOption, JsonOption, VerboseOption
+
+if TYPE_CHECKING:
+    from replog.config import ClusterConfig
+    from replog.live.administration import Wish
+    from replog.membership import Configuration
+
+HELP = """Show and change the members of a cluster (PBFT).
+
+A change is a command in the log, signed with the administrator's key. It takes effect at a checkpoint; until then the
+present members go on.
+
+Example: replog member replace 2
+"""
+NODES_MAX = 64
+"""So many at once."""
+
+HostOption = Annotated[str, typer.Option("--host", help="Where the new replica listens.")]
+PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="Its port.", show_default="one that is free")]
+FaultsOption = Annotated[
+    int | None, typer.Option("--f", min=0, help="Faults to stand from then on.", show_default="as before")
+]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option("--key", metavar="DIR", help="Folder of the administrator's key.pem.", show_default="DIR/admin"),
+]
+WaitOption = Annotated[
+    float, typer.Option("--wait", min=0, metavar="SECONDS", help="How long to wait until it is in effect.")
+]
+LOCAL = "127.0.0.1"
+WAIT_S = 60.0
+
+
+def add_to(app: typer.Typer) -> None:
+    member = typer.Typer(help=HELP, no_args_is_help=True)
+    for name, command in (("list", list_), ("add", add), ("remove", remove), ("replace", replace), ("faults", faults)):
+        member.command(name)(command)
+    app.add_typer(member, name="member", rich_help_panel=options.OPERATE)
+
+
+def list_(cluster: ClusterOption = None, json: JsonOption = False, verbose: VerboseOption = False) -> None:
+    """Show the members, their epoch, and a change under way.
+
+    Example: replog member list
+    """
+    from replog.cli.state import current
+    from replog.config import ClusterConfig
+    from replog.roster import Roster
+
+    folder = clusters.running(cluster)
+    config = ClusterConfig.load(folder)
+    _check(config)
+    report = current(config)
+    known = Roster(config).known
+    rows = [_row(report, member, known.ids) for member in Roster(config).members]
+    if json:
+        told = {name: report[name] for name in ("epoch", "n", "f", "pending")}
+        output.as_json({"cluster": str(folder), **told, "first_index": known.first, "members": rows})
+        return
+    columns = ("node", "address", "role", "in_sync", *(("public_key",) if verbose else ()))
+    output.table([name.replace("_", " ") for name in columns], [[_cell(row[name]) for name in columns] for row in rows])
+    output.line(in_words(known))
+    if report["pending"]:
+        output.line(f"a change is under way: {report['pending']}")
+
+
+def _row(report: dict[str, Any], member: Any, present: Sequence[int]) -> dict[str, Any]:
+    said: dict[str, Any] = next((replica for replica in report["replicas"] if replica["node"] == member.id), {})
+    role = said.get("role", "silent")
+    return {
+        "node": member.id,
+        "address": f"{member.host}:{member.port}",
+        "role": role if member.id in present else f"joins: {role}",
+        "in_sync": said.get("in_sync", False),
+        "public_key": member.public_key.hex(),
+    }
+
+
+def _cell(value: Any) -> object:
+    return ("yes" if value else "no") if isinstance(value, bool) else value
+
+
+def add(
+    count: Annotated[int, typer.Option("--count", min=1, max=NODES_MAX, help="How many.")] = 1,
+    f: FaultsOption = None,
+    host: HostOption = LOCAL,
+    port: PortOption = 0,
+    key: KeyOption = None,
+    wait: WaitOption = WAIT_S,
+    cluster: ClusterOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Add replicas; a running replog up starts them.
+
+    Example: replog member add --count 3 --f 2
+    """
+    from replog.live.administration import Wish
+
+    places = [(host, port + step if port else 0) for step in range(count)]
+    _change(cluster, Wish(add=places, f=f), key, wait, json=json, verbose=verbose)
+
+
+def remove(
+    nodes: Annotated[list[int], typer.Argument(metavar="NODE...", help="Numbers of replicas.")],
+    f: FaultsOption = None,
+    key: KeyOption = None,
+    wait: WaitOption = WAIT_S,
+    cluster: ClusterOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Remove replicas; a running replog up stops them, their folders stay.
+
+    Example: replog member remove 6 --f 1
+    """
+    from replog.live.administration import Wish
+
+    _change(cluster, Wish(remove=nodes, f=f), key, wait, json=json, verbose=verbose)
+
+
+def replace(
+    node: Annotated[int, typer.Argument(metavar="NODE", help="Number of a replica.")],
+    host: HostOption = LOCAL,
+    port: PortOption = 0,
+    key: KeyOption = None,
+    wait: WaitOption = WAIT_S,
+    cluster: ClusterOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Have a new replica take the place of another, which may be dead. The new one has a number of its own.
+
+    Example: replog member replace 2
+    """
+    from replog.live.administration import Wish
+
+    _change(cluster, Wish(remove=[node], add=[(host, port)]), key, wait, json=json, verbose=verbose)
+
+
+def faults(
+    f: Annotated[int, typer.Argument(metavar="F", min=0, help="Faults to stand.")],
+    key: KeyOption = None,
+    wait: WaitOption = WAIT_S,
+    cluster: ClusterOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Change how many faults the members stand.
+
+    Example: replog member faults 2
+    """
+    from replog.live.administration import Wish
+
+    _change(cluster, Wish(f=f), key, wait, json=json, verbose=verbose)
+
+
+# ------------------------------------------------------------------------------------------------------------- changes
+
+
+def _check(config: ClusterConfig) -> None:
+    from replog.roster import changes
+
+    if flaw := changes(config):
+        raise WrongUsage(flaw)
+
+
+def _change(cluster: Path | None, wish: Wish, key: Path | None, wait: float, *, json: bool, verbose: bool) -> None:
+    """Have it ordered, and wait until it is in effect."""
+    from replog.config import ClusterConfig
+    from replog.live.administration import Administrator
+
+    folder = clusters.running(cluster)
+    config = ClusterConfig.load(folder)
+    _check(config)
+    administrator = Administrator(config, key)
+    following = asked(folder, lambda client: administrator.change(client, wish))
+    if not json:
+        output.remark(f"ordered: epoch {following.epoch} begins after index {following.first - 1}")
+        for hint in hints(config, following, len(wish.add)):
+            output.remark(hint)
+    if wait:
+        asked(folder, lambda client: administrator.settled(client, following, wait))
+    if json:
+        output.as_json({"cluster": str(folder), "in_effect": bool(wait), **told(following)})
+    else:
+        output.line(in_words(following))
+        if verbose:
+            output.line(f"links to it are in {folder / 'members.json'}")
+
+
+def hints(config: ClusterConfig, following: Configuration, added: int) -> list[str]:
+    """What is left to do for replicas that are not of this machine."""
+    from replog.live.links import is_here
+
+    rule = "beside copies of cluster.toml and ca.pem, and run it there: python -m replog.live.node"
+    return [
+        f"node {m.id} is not of this machine: move {config.node_folder(m.id)} to {m.host}, {rule} DIR/node-{m.id}"
+        for m in following.members[following.n - added :]
+        if not is_here(m.host)
+    ]
+
+
+def told(configuration: Configuration) -> dict[str, Any]:
+    """For --json."""
+    return {
+        "epoch": configuration.epoch,
+        "first_index": configuration.first,
+        "f": configuration.f,
+        "members": [
+            {"node": member.id, "address": f"{member.host}:{member.port}", "public_key": member.public_key.hex()}
+            for member in configuration.members
+        ],
+    }
+
+
+def in_words(configuration: Configuration) -> str:
+    """`epoch 2 since index 513: n = 4, f = 1, members 0, 1, 3, 4`."""
+    size = f"n = {configuration.n}, f = {configuration.f}"
+    since = f"epoch {configuration.epoch} from index {configuration.first} on"
+    return f"{since}: {size}, members {', '.join(map(str, configuration.ids))}"

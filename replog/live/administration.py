@@ -1,0 +1,127 @@
+"""Changes of the members, as an administrator has them made: folders for those that join, the signed command, and the
+wait for the epoch that comes of it. Used by `replog member` and by `LocalCluster`.
+
+Not here: who starts and stops processes, and what is a lawful change (`replog.membership`, the same on every replica).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from replog import certificates
+from replog.config import IDENTITIES, PORT_MAX, ClusterConfig
+from replog.enrolment import administrator, enroll, enrolled, own_member
+from replog.errors import ConfigError, OperationFailed, ReplogError
+from replog.live.client import LogClient
+from replog.live.links import bind, is_here
+from replog.membership import Change, Configuration, Member, signed
+from replog.roster import Roster, changes
+from replog.types import NodeId
+
+LEARN_S = 1.0
+"""How long the newest configuration is asked for before a change of it is made."""
+BEGIN_S = 60.0
+"""How long the turn to the next epoch may take."""
+
+
+class ChangePending(ReplogError):
+    """The change is ordered and not yet in effect; the text says from where on it is."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to become of the members. `add`: host and port of each new one; port 0: one that is free. `f`: None
+    leaves it as it is."""
+
+    remove: Sequence[NodeId] = ()
+    add: Sequence[tuple[str, int]] = ()
+    f: int | None = None
+
+
+class Administrator:
+    """Whoever holds the administrator's key, with a client of the cluster."""
+
+    def __init__(self, config: ClusterConfig, key: str | os.PathLike[str] | None = None) -> None:
+        """`key`: the folder of key.pem, by default the cluster's own. Raises ConfigError naming what is missing."""
+        if flaw := changes(config):
+            raise ConfigError(flaw)
+        self._config = config
+        self._signer = administrator(config, key)
+
+    async def change(self, client: LogClient, wish: Wish) -> Configuration:
+        """The configuration that is to come, once the change is ordered. Raises OperationFailed with the rule that it
+        breaks, having left nothing behind; OutcomeUnknown and the like as any command."""
+        await client.learn(LEARN_S)
+        held, before = client.members, enrolled(self._config)
+        unknown = sorted(set(wish.remove) - set(held.ids))
+        if unknown:
+            raise ConfigError(f"node = {unknown[0]}: is no member; members are {', '.join(map(str, held.ids))}")
+        if wish.add and (flaw := Roster(self._config).out_of_reach(wish.remove)):
+            raise ConfigError(flaw)
+        if wish.remove and self._config.auth == "macs":
+            await self._check_joined(client, wish.remove)
+        added = self._enroll(held, wish.add)
+        change = Change(held.epoch, held.f if wish.f is None else wish.f, tuple(wish.remove), added)
+        try:
+            following = await client.change(signed(self._signer.sign, self._config.cluster, change))
+        except OperationFailed:
+            for member in added:
+                if member.id not in before:
+                    shutil.rmtree(self._config.node_folder(member.id), ignore_errors=True)
+            raise
+        self._certify(added)
+        return following
+
+    @staticmethod
+    async def _check_joined(client: LogClient, leaving: Sequence[NodeId]) -> None:
+        """Where nothing is signed those that are to leave may be the ones whose word another has still to hear."""
+        said = await client.status()
+        joining = [word.node for word in said if word.status is not None and word.status.role.startswith("joining")]
+        if left := sorted({*joining} - {*leaving}):
+            raise ConfigError(
+                f"node = {left[0]}: is still joining, on the word of members; try again when it has joined"
+            )
+
+    def _enroll(self, held: Configuration, places: Sequence[tuple[str, int]]) -> tuple[Member, ...]:
+        added: list[Member] = []
+        for node, (host, port) in enumerate(places, held.next_id):
+            taken = {member.port for member in (*held.members, *added)}
+            added.append(enroll(self._config, node, host, port or self._port(node, host, taken)).member)
+        return tuple(added)
+
+    def _port(self, node: NodeId, host: str, taken: set[int]) -> int:
+        """That of the folder, if there is one; else the first free one above those of the members."""
+        if node in enrolled(self._config):
+            return own_member(self._config, node).port
+        if not is_here(host):
+            raise ConfigError(f"host = {host}: is not of this machine, so its free ports are not known; name one")
+        for port in range(max(taken) + 1, PORT_MAX + 1):
+            try:
+                bind(host, port).close()
+            except ConfigError:
+                continue
+            return port
+        raise ConfigError(f"host = {host}: no port above {max(taken)} is free; name one")
+
+    def _certify(self, added: Sequence[Member]) -> None:
+        """Certificates of the new identity keys, for evidence; like all others they tell the cluster's first size."""
+        path = self._config.folder / IDENTITIES
+        if not added or not path.is_file():
+            return
+        authority = certificates.Authority.load(self._config.folder, self._config.cluster)
+        with path.open("a") as file:
+            for member in added:
+                file.write(authority.certify(member.id, member.public_key.hex(), self._config.n, self._config.f))
+
+    async def settled(self, client: LogClient, following: Configuration, timeout: float = BEGIN_S) -> Configuration:  # noqa: ASYNC109
+        """Once the epoch has begun: the configuration that is proved then. Raises ChangePending."""
+        if await client.follow(following.epoch, timeout):
+            return client.members
+        last = following.first - 1
+        raise ChangePending(
+            f"the change is ordered, but epoch {following.epoch} has not begun after {timeout:g} s: it begins when the "
+            f"members of epoch {client.members.epoch} have a stable checkpoint at {last}; see replog status"
+        )

@@ -1,0 +1,174 @@
+"""Who the members of a cluster are now, as far as its folder knows: `DIR/members.json`, for convenience alone.
+
+The file holds the links from the first configuration (cluster.toml) to the newest that a client of this folder has
+followed, and is proved anew whenever it is read: whoever can write it can hide a change, no more. Where nothing is
+signed (MACs) it holds the configurations as a weak quorum has told them, and is as trustworthy as the folder. `next` is
+a change under way, for whoever starts and dials processes: nothing rests on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from replog.chain import Chain
+from replog.config import ClusterConfig
+from replog.core import ClientRules
+from replog.errors import ConfigError
+from replog.keys import Ed25519Verifier
+from replog.membership import EPOCHS_MAX, Configuration, Link, Member
+from replog.types import NodeId
+
+log = logging.getLogger("replog.roster")
+
+FILE = "members.json"
+FILE_BYTES_MAX = 64 * 1024 * 1024
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    format: Literal["replog-members/1"]
+    links: Annotated[list[Link], msgspec.Meta(max_length=EPOCHS_MAX)] = []
+    told: Annotated[list[Configuration], msgspec.Meta(max_length=EPOCHS_MAX)] = []
+    next: Configuration | None = None
+
+
+def changes(config: ClusterConfig) -> str:
+    """Why the members of this cluster cannot change; "" if they can."""
+    boundary = getattr(config.spec, "boundary", None)
+    if boundary is None or boundary(config.protocol_options()) is None:
+        return f"protocol = {config.protocol}: does not support changes of its members yet"
+    if config.admin is None:
+        return "admin is missing in cluster.toml: this cluster was made without an administrator's key"
+    return ""
+
+
+class Roster:
+    """Invariant: `known` follows from cluster.toml by links that were verified, or by what was told where nothing is
+    signed."""
+
+    def __init__(self, config: ClusterConfig) -> None:
+        """Read the file, if there is one. Raises ConfigError if it proves nothing."""
+        self.config = config
+        self.changing = not changes(config)
+        self.known = config.genesis
+        self.next: Configuration | None = None
+        self._file = _File("replog-members/1")
+        if self.changing:
+            self.look()
+
+    @property
+    def path(self) -> Path:
+        return self.config.folder / FILE
+
+    def look(self) -> bool:
+        """Read the file again; whether there is news."""
+        before = self.known, self.next
+        found = self._read()
+        self._file = found
+        known = self._proved(found)
+        if known.epoch >= self.known.epoch:
+            self.known = known
+        self.next = found.next if found.next is not None and found.next.epoch == self.known.epoch + 1 else None
+        return (self.known, self.next) != before
+
+    def _read(self) -> _File:
+        try:
+            if self.path.stat().st_size > FILE_BYTES_MAX:
+                raise ConfigError(f"{self.path}: more than {FILE_BYTES_MAX} bytes; remove it")
+            return msgspec.json.decode(self.path.read_bytes(), type=_File)
+        except FileNotFoundError:
+            return _File("replog-members/1")
+        except OSError as error:
+            raise ConfigError(f"{self.path}: {error.strerror or error}") from None
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise ConfigError(f"{self.path}: {error}; it is kept for convenience, remove it") from None
+
+    def _proved(self, file: _File) -> Configuration:
+        chain = self.chain(self.config.genesis)
+        try:
+            return chain.follow(file.links, file.told)
+        except ValueError as error:
+            raise ConfigError(f"{self.path}: {error}; it is kept for convenience, remove it") from None
+
+    def chain(self, known: Configuration | None = None) -> Chain:
+        """For a client that knows this, by default what the roster knows."""
+        return Chain(known or self.known, self.config.cluster, self.rules, lambda of: Ed25519Verifier(of.keys()))
+
+    def rules(self, n: int, f: int) -> ClientRules:
+        return self.config.spec.client_rules(n, f, self.config.protocol_options())
+
+    @property
+    def links(self) -> list[Link]:
+        """From the first configuration to the known one, where replicas sign."""
+        return list(self._file.links)
+
+    def out_of_reach(self, leaving: Collection[NodeId] = ()) -> str:
+        """Why a replica that joins while these leave could not find its way to the members; "" if it can. Where nothing
+        is signed it takes the word of a weak quorum of each configuration on the way, and former members are gone."""
+        if self.rules(self.known.n, self.known.f).certified is not None:
+            return ""
+        for each in (self.config.genesis, *self._file.told):
+            left = sorted({*each.ids} & {*self.known.ids} - {*leaving})
+            if len(left) <= each.f:
+                some = f"of those of epoch {each.epoch} only {left} are left, {each.f + 1} are needed"
+                return f"auth = macs: a replica that joins takes the word of members of each epoch, and {some}"
+        return ""
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Of the present configuration and of a change under way, by id."""
+        both = {member.id: member for one in (self.known, self.next) if one is not None for member in one.members}
+        return tuple(both[node] for node in sorted(both))
+
+    def member(self, node: NodeId) -> Member | None:
+        return next((member for member in self.members if member.id == node), None)
+
+    # -------------------------------------------------------------------------------------------------------- writing
+
+    def followed(self, known: Configuration, links: Sequence[Link], passed: Sequence[Configuration] = ()) -> None:
+        """A client has come to know this, by these links from what the roster knows, or by the word of members, having
+        `passed` these. One that is behind changes nothing."""
+        self._look_again()
+        if known.epoch <= self.known.epoch:
+            return
+        missing = links[len(links) - (known.epoch - self.known.epoch) :] if links else ()
+        new = [each for each in passed or (known,) if each.epoch > self.known.epoch]
+        told = [] if links else [*self._file.told, *new]
+        self.known, self.next = known, None
+        self._write([*self._file.links, *missing], told)
+
+    def announce(self, following: Configuration) -> None:
+        """A change is under way, which makes this of the configuration."""
+        self._look_again()
+        if following.epoch == self.known.epoch + 1:
+            self.next = following
+            self._write(self._file.links, self._file.told)
+
+    def _look_again(self) -> None:
+        """Another process may have written it. What it has spoilt is written anew."""
+        with contextlib.suppress(ConfigError):
+            self.look()
+
+    def _write(self, links: list[Link], told: list[Configuration]) -> None:
+        """In one step: whoever reads finds the old file or the new one. What cannot be written has to be asked again,
+        no more."""
+        self._file = _File("replog-members/1", links, told, self.next)
+        new = self.path.with_name(f".new-{secrets.token_hex(4)}.json")
+        try:
+            with new.open("xb") as file:
+                file.write(msgspec.json.encode(self._file) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self.path)
+        except OSError as error:
+            log.warning("%s: cannot be written: %s", self.path, error.strerror or error)
+        finally:
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)

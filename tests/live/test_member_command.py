@@ -1,0 +1,116 @@
+"""`replog member` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live.command import Shell, alive, until
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    shell = Shell(tmp_path)
+    yield shell
+    shell.close()
+
+
+@contextmanager
+def resumed(shell: Shell) -> Iterator[dict[str, Any]]:
+    """The cluster of replog-pbft, once more."""
+    known = shell.json("up", "pbft", "--detach")
+    try:
+        yield known
+    finally:
+        shell.run("down")
+
+
+def nodes(told: dict[str, Any]) -> list[int]:
+    return [member["node"] for member in told["members"]]
+
+
+def test_a_dead_replica_is_replaced_and_the_cluster_resumed(shell: Shell) -> None:
+    with shell.cluster("pbft") as known:
+        key = shell.folder / "replog-pbft" / "admin" / "key.pem"
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+        shell.run("kv", "put", "x", "1")
+        os.kill(known["nodes"][2]["pid"], signal.SIGKILL)
+        done = shell.run("member", "replace", "2")
+        assert done.stderr == "ordered: epoch 1 begins after index 384\n"
+        assert done.stdout == "epoch 1 from index 385 on: n = 4, f = 1, members 0, 1, 3, 4\n"
+        report = until(lambda: in_sync(shell), "the new replica is in sync")
+        assert (report["epoch"], report["members"], report["pending"]) == (1, [0, 1, 3, 4], None)
+        assert [replica["node"] for replica in report["replicas"]] == [0, 1, 3, 4]
+        assert "epoch 1 of members 0, 1, 3, 4" in shell.said("status")
+        assert shell.complaint("member", "remove", "2") == "replog: node = 2: is no member; members are 0, 1, 3, 4"
+        assert shell.said("logs", "4", "--verbose") is not None
+    assert shell.complaint("logs", "9").endswith("node = '9': must be 0 .. 4 or gateway")
+    with resumed(shell) as known:
+        assert [node["node"] for node in known["nodes"]] == [0, 1, 3, 4]
+        assert all(node["resumed"] for node in known["nodes"])
+        assert shell.said("kv", "get", "x") == "1"
+        told = shell.json("member", "list")
+        assert (told["epoch"], told["first_index"], nodes(told)) == (1, 385, [0, 1, 3, 4])
+        assert all(member["in_sync"] for member in told["members"])
+
+
+def in_sync(shell: Shell) -> Any:
+    report = shell.json("status")
+    return report if report["in_sync"] == report["n"] else None
+
+
+@pytest.mark.slow
+def test_growing_shrinking_and_what_is_refused(shell: Shell) -> None:
+    with shell.cluster("pbft") as known:
+        told = shell.json("member", "add", "--count", "3", "--f", "2")
+        assert (told["epoch"], told["f"], told["in_effect"], nodes(told)) == (1, 2, True, list(range(7)))
+        refused = "replog: MembershipRefused: n = 6, f = 2: Byzantine agreement needs f >= 0 and n >= 3f + 1 = 7"
+        assert shell.complaint("member", "remove", "6", code=1) == refused
+        assert "the change changes nothing" in shell.complaint("member", "faults", "2", code=1)
+        told = shell.json("member", "remove", "6", "--f", "1", "--wait", "0")
+        assert (told["epoch"], told["in_effect"], nodes(told)) == (2, False, list(range(6)))
+        pending = shell.complaint("member", "faults", "0", code=1)
+        assert pending.startswith("replog: MembershipRefused: a change is pending: epoch 2 begins after seq ")
+        until(lambda: shell.json("member", "list")["epoch"] == 2, "epoch 2 begins")
+        until(lambda: 6 not in [node["node"] for node in running(shell)["nodes"]], "node 6 is stopped")
+        pids = [node["pid"] for node in running(shell)["nodes"]]
+        assert all(map(alive, pids))
+        assert len(pids) == 6
+        assert known["nodes"][0]["pid"] in pids, "who stays goes on"
+        assert shell.said("kv", "put", "x", "1")
+        check_keys(shell)
+
+
+def check_keys(shell: Shell) -> None:
+    """Without the administrator's key nothing changes, and it is said which is wrong."""
+    folder, other = shell.folder / "replog-pbft", shell.folder / "key.pem"
+    (folder / "admin" / "key.pem").rename(other)
+    said = shell.complaint("member", "replace", "1")
+    assert said.endswith("replog-pbft/admin/key.pem: No such file or directory")
+    other.chmod(0o644)
+    assert "others can read this key" in shell.complaint("member", "replace", "1", "--key", ".")
+    other.write_bytes((folder / "client-cli" / "key.pem").read_bytes())
+    other.chmod(0o600)
+    said = shell.complaint("member", "replace", "1", "--key", ".")
+    assert said == "replog: key.pem: is not the key that cluster.toml names as admin"
+
+
+def running(shell: Shell) -> Any:
+    return json.loads((shell.folder / "replog-pbft" / "running.json").read_text())
+
+
+def test_a_protocol_that_does_not_support_it_says_so(shell: Shell) -> None:
+    with shell.cluster("toy", count=1):
+        rule = "replog: protocol = toy: does not support changes of its members yet"
+        assert shell.complaint("member", "list") == rule
+        assert shell.complaint("member", "add") == rule

@@ -1,0 +1,185 @@
+"""What a cluster's folder knows of the members: proved anew when it is read, and what a joining replica is given."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from replog import LocalCluster, certificates, create_cluster
+from replog.apps.counter import Counter
+from replog.cli.member import hints
+from replog.config import ClusterConfig
+from replog.enrolment import administrator, enroll, enrolled, own_member
+from replog.errors import ConfigError
+from replog.live.processes import local_members
+from replog.membership import ADMIN, Configuration, Member
+from replog.roster import FILE, Roster
+from replog.storage import Storage
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a cluster in epoch 2."""
+    import asyncio
+
+    folder = tmp_path_factory.mktemp("roster") / "c"
+
+    async def change() -> None:
+        options = {"checkpoint_interval": 16, "log_window": 32}
+        async with LocalCluster("pbft", Counter, f=1, dir=folder, options=options) as cluster:
+            await cluster.change(add=1)
+            await cluster.change(remove=(1,))
+
+    asyncio.run(change())
+    return folder
+
+
+def test_the_links_in_the_file_prove_the_members(changed: Path) -> None:
+    roster = Roster(ClusterConfig.load(changed))
+    assert (roster.known.epoch, roster.known.ids, roster.next) == (2, (0, 2, 3, 4), None)
+    assert len(json.loads((changed / FILE).read_text())["links"]) == 2
+
+
+def drop_first(told: dict[str, Any]) -> None:
+    del told["links"][0]
+
+
+def repeat(told: dict[str, Any]) -> None:
+    told["links"].append(told["links"][-1])
+
+
+def mix(told: dict[str, Any]) -> None:
+    told["links"][0][1] = told["links"][1][1]
+
+
+def spoil(told: dict[str, Any]) -> None:
+    told["links"][1][0] = told["links"][0][0]
+
+
+def add_field(told: dict[str, Any]) -> None:
+    told["members"] = []
+
+
+@pytest.mark.parametrize("forge", [drop_first, repeat, mix, spoil, add_field])
+def test_a_file_that_proves_nothing_is_refused(changed: Path, tmp_path: Path, forge: Callable[[Any], None]) -> None:
+    config = ClusterConfig.load(changed)
+    told = json.loads((changed / FILE).read_text())
+    forge(told)
+    config._folder = tmp_path
+    (tmp_path / FILE).write_text(json.dumps(told))
+    with pytest.raises(ConfigError, match=r"members.json: .*; it is kept for convenience, remove it"):
+        Roster(config)
+
+
+def test_without_signatures_it_believes_what_was_told(tmp_path: Path, changed: Path) -> None:
+    later = Roster(ClusterConfig.load(changed)).known
+    config = create_cluster(tmp_path / "c", "pbft", f=1, options={"auth": "macs"})
+    roster = Roster(config)
+    roster.followed(later, ())
+    assert Roster(config).known == later
+    roster.followed(config.genesis, ())
+    assert Roster(config).known == later, "one that is behind changes nothing"
+
+
+def test_a_change_under_way_is_announced_until_it_is_followed(changed: Path, tmp_path: Path) -> None:
+    later = Roster(ClusterConfig.load(changed))
+    config = create_cluster(tmp_path / "c", "pbft", f=1, options={"auth": "macs"})
+    roster = Roster(config)
+    coming = Roster(ClusterConfig.load(changed)).known
+    roster.announce(coming)
+    assert Roster(config).next is None, "of epoch 2, where epoch 1 comes next"
+    first = type(coming)(1, 49, 1, coming.members, 5)
+    roster.announce(first)
+    assert Roster(config).next == first
+    assert [member.id for member in Roster(config).members] == [0, 1, 2, 3, 4]
+    roster.followed(first, ())
+    assert (Roster(config).known, Roster(config).next) == (first, None)
+    assert later.known.epoch == 2
+
+
+def test_a_cluster_has_an_administrator(tmp_path: Path) -> None:
+    config = create_cluster(tmp_path / "c", "pbft", f=1)
+    key = tmp_path / "c" / "admin" / "key.pem"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert stat.S_IMODE(key.parent.stat().st_mode) == 0o700
+    assert administrator(config).public == config.public_keys()[ADMIN]
+    with pytest.raises(ConfigError, match=r"client-cli/key.pem: is not the key that cluster.toml names as admin"):
+        administrator(config, config.client_folder("cli"))
+
+
+def test_a_folder_for_a_replica_that_joins(tmp_path: Path) -> None:
+    config = create_cluster(tmp_path / "c", "pbft", f=1)
+    found = enroll(config, 7, "127.0.0.1", 5000)
+    assert (found.id, found.host, found.port) == (7, "127.0.0.1", 5000)
+    assert own_member(config, 7) == found == enroll(config, 7, "127.0.0.1", 5000), "made once"
+    assert certificates.load_signer(config.node_folder(7)).public.hex() == found.public_key
+    certificates.check_link_certificate(config.cluster, config.node_folder(7), 7)
+    Storage(config.node_folder(7), f"cluster {config.cluster} node 7").close()
+    assert enrolled(config) == [0, 1, 2, 3, 7]
+    assert own_member(config, 2) == config.nodes[2]
+
+
+@pytest.mark.parametrize(
+    ("place", "rule"),
+    [
+        ((3, "h", 1), r"node = 3: a new id is within 4 \.\. 1023"),
+        ((1024, "h", 1), r"node = 1024: a new id is within 4 \.\. 1023"),
+        ((4, "", 1), r"address = '':1: takes a host and a port"),
+        ((4, "h", 65536), r"address = 'h':65536: takes a host and a port within 1 \.\. 65535"),
+        ((5, "h", 2), r"node-5: was enrolled at h:1, not h:2; remove the folder"),
+    ],
+)
+def test_what_cannot_be_enrolled(tmp_path: Path, place: tuple[int, str, int], rule: str) -> None:
+    config = create_cluster(tmp_path / "c", "pbft", f=1)
+    enroll(config, 5, "h", 1)
+    with pytest.raises(ConfigError, match=rule):
+        enroll(config, *place)
+
+
+def test_what_is_missing_of_a_joining_replica_is_named(tmp_path: Path) -> None:
+    config = create_cluster(tmp_path / "c", "pbft", f=1)
+    with pytest.raises(ConfigError, match=r"node = 9: .* nodes 0 \.\. 3, and .*node-9/member.toml is missing"):
+        own_member(config, 9)
+    enroll(config, 6, "h", 1)
+    (config.node_folder(6) / "member.toml").rename(config.node_folder(5).with_name("elsewhere.toml"))
+    with pytest.raises(ConfigError, match=r"node-6/member.toml is missing"):
+        own_member(config, 6)
+    (config.folder / "ca.key").unlink()
+    with pytest.raises(ConfigError, match=r"ca.key: No such file"):
+        enroll(config, 8, "h", 1)
+    assert not config.node_folder(8).exists()
+
+
+def test_a_replica_of_another_machine_is_enrolled_and_not_run_here(tmp_path: Path) -> None:
+    config = create_cluster(tmp_path / "c", "pbft", f=1, options={"auth": "macs"})
+    elsewhere = enroll(config, 4, "192.0.2.7", 4700).member
+    following = Configuration(1, 49, 1, (*config.genesis.members, elsewhere), 5)
+    Roster(config).followed(following, ())
+    assert local_members(config) == [0, 1, 2, 3]
+    (hint,) = hints(config, following, 1)
+    assert "node 4 is not of this machine: move" in hint
+    assert hints(config, following, 0) == []
+
+
+def test_under_macs_a_replica_joins_only_while_enough_former_members_are_left(tmp_path: Path) -> None:
+    config = create_cluster(tmp_path / "c", "pbft", f=1, options={"auth": "macs"})
+    roster = Roster(config)
+    assert not roster.out_of_reach()
+    later = [Member(node, "h", 1 + node, bytes([node]) * 32) for node in range(4, 9)]
+    first = Configuration(1, 49, 1, (*config.genesis.members[2:], *later[:2]), 6)
+    second = Configuration(2, 97, 1, (*config.genesis.members[3:], *later[1:4]), 8)
+    roster.followed(first, (), (first,))
+    assert not Roster(config).out_of_reach()
+    assert Roster(config).out_of_reach([2]), "who leaves with the change is gone when the newcomer asks"
+    assert not Roster(config).out_of_reach([4])
+    roster.followed(second, (), (second,))
+    assert Roster(config).known == second
+    rule = "of those of epoch 0 only [3] are left, 2 are needed"
+    assert Roster(config).out_of_reach().endswith(rule)
