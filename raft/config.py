@@ -98,6 +98,13 @@ class RaftConfig(BaseModel):
     snapshot_timeout_us: Period = 10_000_000
     """... and give it up after this long without progress: the log need not be held for it any more."""
 
+    catch_up_rounds: Count = 10
+    """A server that is to vote first brings its log up to date, in rounds of what the leader's log held when each
+    began. It votes after one that took less than election_timeout_min_us; when so many took longer the change is given
+    up. [Ongaro14 4.2.1]"""
+    catch_up_us: Period = 600_000_000
+    """The change is given up, too, when a round takes so long: the server may not be there at all."""
+
     client_retry_us: Period = 700_000
     """Before a client asks the next server: a little longer than it takes to notice a crash and elect, so that the
     first retry meets a leader."""
@@ -131,6 +138,8 @@ class RaftConfig(BaseModel):
             )
         if self.log_bytes_max < self.snapshot_bytes:
             raise ValueError(f"log_bytes_max = {self.log_bytes_max} is below snapshot_bytes = {self.snapshot_bytes}")
+        if self.catch_up_us < low:
+            raise ValueError(f"catch_up_us = {self.catch_up_us} is below election_timeout_min_us = {low}")
         if self.snapshot_timeout_us < self.snapshot_retry_us:
             raise ValueError(
                 f"snapshot_timeout_us = {self.snapshot_timeout_us} is below "

@@ -9,10 +9,11 @@ own are objects that nobody else changes:
     requests.Requests          a leader's clients          reads.Reads        reads that are not ordered
     reads.ReadIndexes          who asks a leader for an index
     move.Move                  whom a leader hands over to
+    membership.Roll            who the members are         membership.Reconfiguration  how a leader changes them
 
-Replication, Sender, Requests, ReadIndexes and Move live for one term of leadership. Raft trusts its servers: what a
-leader says is believed after checks of form. Clients are vouched for by their links, so that no signature is made or
-checked here.
+Replication, Sender, Requests, ReadIndexes, Reconfiguration and Move live for one term of leadership. Raft trusts its
+servers: what a leader says is believed after checks of form. Clients are vouched for by their links, so that no
+signature is made or checked here.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from raft.configuration import Configuration
 from raft.election import ELECTION, VOTE_RETRY, Election, Role
 from raft.log import Log, recover
 from raft.machine import APPLY, SNAPSHOT, Machine
+from raft.membership import Reconfiguration, Roll
 from raft.messages import (
     AppendEntries,
     AppendReply,
@@ -36,6 +38,7 @@ from raft.messages import (
     PreVoteReply,
     ReadIndex,
     ReadIndexReply,
+    Removed,
     RequestVote,
     SnapshotReply,
     TimeoutNow,
@@ -70,6 +73,7 @@ from replog.core import (
     Trim,
     Wanted,
 )
+from replog.membership import ConfigurationQuestion
 from replog.types import NOBODY, Answer, ClientId, Micros, NodeId, Principal, Read, Request, Status, Submit
 from replog.types import Reply as ClientReply
 
@@ -93,13 +97,14 @@ class RaftCore:
     replication_class: ClassVar[type[Replication]] = Replication
     sender_class: ClassVar[type[Sender]] = Sender
     read_indexes_class: ClassVar[type[ReadIndexes]] = ReadIndexes
+    reconfiguration_class: ClassVar[type[Reconfiguration]] = Reconfiguration
 
     def __init__(self, setup: Setup) -> None:
         self.me: NodeId = setup.me
         self.config: RaftConfig = setup.config
         self._sessions = setup.sessions
         self._wall = setup.wall
-        hard, self.log = recover(setup.stored, Configuration.of(setup.n), self.log_class)
+        hard, self.log = recover(setup.stored, Configuration(list(setup.members)), self.log_class)
         self.election = self.election_class(self.me, self.config, setup.rng, hard, self.log)
         self.machine = Machine(self.config, setup.domain.cluster, self.log, setup.stored)
         self.receiver = Receiver(self.config)
@@ -108,6 +113,8 @@ class RaftCore:
         self.requests: Requests | None = None
         self.reads = Reads(self.config, setup.rng, self.election)
         self.read_indexes: ReadIndexes | None = None
+        self.roll = Roll(setup)
+        self.reconfiguration: Reconfiguration | None = None
         self.move: Move | None = None
         self.nonsense = 0
         self._noted: tuple[int, Role, NodeId] = (-1, Role.FOLLOWER, NOBODY)
@@ -142,6 +149,7 @@ class RaftCore:
             InstallSnapshot: self._on_install_snapshot,
             SnapshotReply: self._on_snapshot_reply,
             TimeoutNow: self._on_timeout_now,
+            Removed: self._on_removed,
             ReadIndex: self._on_read_index,
             ReadIndexReply: self._on_read_index_reply,
         }
@@ -175,6 +183,8 @@ class RaftCore:
     def step(self, now: Micros, event: Event) -> list[Effect]:
         effects: list[Effect] = self._handlers[type(event)](now, event)
         election = self.election
+        if self.reconfiguration is not None and election.role is Role.LEADER and self._is_changing:
+            effects = [*effects, *self._change_members(now)]
         if (election.current_term, election.role, election.leader) != self._noted:
             effects = [*effects, *self._enter(now)]
         if self.reads.busy or (self.read_indexes is not None and self.read_indexes.busy):
@@ -204,7 +214,7 @@ class RaftCore:
         return [*effects, Note("term", detail)]
 
     def _on_started(self, now: Micros, event: Started) -> list[Effect]:
-        return self.election.start(now)
+        return [*self.roll.look(), *self.election.start(now)]
 
     def _on_timeout(self, now: Micros, event: Timeout) -> list[Effect]:
         if event.name == ELECTION:
@@ -221,6 +231,8 @@ class RaftCore:
             return self._on_submit(sender, message)
         if type(message) is Read:
             return self._on_read(sender, message)
+        if type(message) is ConfigurationQuestion and isinstance(sender, str):
+            return [self.roll.answer(sender, message)]
         handler = self._receivers.get(type(message))
         if handler is None or not isinstance(sender, int) or sender == self.me:
             return self._nonsense(sender, f"{type(message).__name__} from {sender!r}")
@@ -236,7 +248,7 @@ class RaftCore:
     def _on_request_vote(self, now: Micros, sender: NodeId, message: RequestVote) -> list[Effect]:
         if message.candidate_id != sender:
             return self._nonsense(sender, "candidate_id is not the sender")
-        return self.election.on_request_vote(now, sender, message)
+        return [*self.election.on_request_vote(now, sender, message), *self._take_leave(sender)]
 
     def _on_vote_reply(self, now: Micros, sender: NodeId, message: VoteReply) -> list[Effect]:
         return self.election.on_vote_reply(now, sender, message)
@@ -244,7 +256,7 @@ class RaftCore:
     def _on_pre_vote(self, now: Micros, sender: NodeId, message: PreVote) -> list[Effect]:
         if message.candidate_id != sender:
             return self._nonsense(sender, "candidate_id is not the sender")
-        return self.election.on_pre_vote(now, sender, message)
+        return [*self.election.on_pre_vote(now, sender, message), *self._take_leave(sender)]
 
     def _on_pre_vote_reply(self, now: Micros, sender: NodeId, message: PreVoteReply) -> list[Effect]:
         return self.election.on_pre_vote_reply(now, sender, message)
@@ -257,6 +269,7 @@ class RaftCore:
         self.sender = self.sender_class(self.me, term, self.config)
         self.requests = Requests(self.config, self._sessions)
         self.read_indexes = self.read_indexes_class(self.config, self.log, self.machine, self.replication)
+        self.reconfiguration = self.reconfiguration_class(self.config, self.log, self.replication, self.roll)
         record = self._append([Entry(term, self._wall(), [])], [()])
         announced = self.replication.announce(self.commit_index)
         return [SetTimer(HEARTBEAT, self.config.heartbeat_us), *announced, record, *self._commit()]
@@ -269,7 +282,8 @@ class RaftCore:
         timers: list[Effect] = [CancelTimer(HEARTBEAT)]
         if self.move is not None:
             timers.append(CancelTimer(MOVE))
-        self.replication = self.sender = self.requests = self.read_indexes = self.move = None
+        self.replication = self.sender = self.requests = self.read_indexes = None
+        self.reconfiguration = self.move = None
         redirect = Answer.REDIRECT, b"", self.current_term, heir
         return [*timers, *(Reply(r.client, ClientReply(r.timestamp, *redirect)) for r in waiting)]
 
@@ -436,8 +450,11 @@ class RaftCore:
         """[Raft fig. 2, leaders, last rule]"""
         if self.replication is None:
             return []
-        index = self.log.configuration.agreed(self.replication.match_index())
-        return self._commit_to(index) if index > self.commit_index and self.may_commit(index) else []
+        index, before = self.log.configuration.agreed(self.replication.match_index()), self.commit_index
+        if index <= before or not self.may_commit(index):
+            return []
+        effects = self._commit_to(index)
+        return [*effects, *self._dismiss()] if before < self.log.configuration_index <= index else effects
 
     def may_commit(self, index: int) -> bool:
         """Counting replicas commits entries of the own term only; older ones are committed below them.
@@ -448,6 +465,67 @@ class RaftCore:
         if self.receiver.snapshot is not None and self.receiver.snapshot.index <= index:
             self.receiver.stop()
         return self.machine.commit_to(index)
+
+    # -------------------------------------------------------------------------------------------------------- members
+
+    @property
+    def _is_changing(self) -> bool:
+        log = self.log
+        unsettled = log.configuration_index > self.machine.executed or bool(log.configuration.old_voters)
+        return unsettled or self.roll.open is not None
+
+    def _change_members(self, now: Micros) -> list[Effect]:
+        """One step, if it is time for one: see `raft.membership`. A leader that is in C_new no more is one until that
+        is committed. [Raft 6] (HAZARDS R20)"""
+        change, log = self.reconfiguration, self.log
+        if change is None or self.move is not None:
+            return []
+        if log.configuration_index <= self.commit_index and not log.configuration.votes(self.me):
+            return self._resign(now)
+        following = change.next(now, self.commit_index, self.machine.executed)
+        notes = change.take_notes()
+        return notes if following is None else [*notes, *self._append_configuration(now, following)]
+
+    def _append_configuration(self, now: Micros, following: Configuration) -> list[Effect]:
+        """In force here and now. [Raft 6] (HAZARDS R17)"""
+        replication, sender = self.replication, self.sender
+        if replication is None or sender is None:
+            return []
+        record = self._append([Entry(self.current_term, self._wall(), [], following)], [()])
+        for node in replication.progress.keys() - set(following.members):
+            sender.stop(node)
+        probes = [probe for node in replication.become(now) for probe in replication.probe(node, self.commit_index)]
+        what = {"index": self.log.last_index, "voters": following.voters, "old_voters": following.old_voters}
+        noted = Note("configuration", {**what, "learners": following.learners})
+        return [noted, *probes, *replication.send_entries(self.commit_index), record, *self._commit()]
+
+    def _resign(self, now: Micros) -> list[Effect]:
+        """C_new is committed without this leader: one of those who have it leads next, at once. [Ongaro14 4.2.2]"""
+        replication, reason = self.replication, "no voter of the new configuration"
+        if replication is None:
+            return []
+        reached = replication.match_index()
+        heir = max(self.log.configuration.voters, key=lambda node: reached.get(node, 0))
+        self.move = Move(heir, self.log, replication)
+        said = [*replication.heartbeat(now, self.commit_index), *self.move.tell_now()]
+        return [*said, *self.election.step_down(now, reason)]
+
+    def _dismiss(self) -> list[Effect]:
+        """A configuration is committed: those that it leaves out hear so, and may go. They hear nothing else any more,
+        and would ask for votes sooner or later."""
+        log, index = self.log, self.log.configuration_index
+        gone = {*log.configuration_at(index - 1).members} - {*log.configuration.members, self.me}
+        return [Send(tuple(sorted(gone)), Removed(self.current_term, index))] if gone else []
+
+    def _take_leave(self, candidate: NodeId) -> list[Effect]:
+        """It may not have heard. One that is in a later configuration than this server knows of knows better itself."""
+        log = self.log
+        if candidate in log.configuration.members or log.configuration_index > self.commit_index:
+            return []
+        return [Send((candidate,), Removed(self.current_term, log.configuration_index))]
+
+    def _on_removed(self, now: Micros, sender: NodeId, message: Removed) -> list[Effect]:
+        return self.election.on_removed(now, message.index)
 
     # ------------------------------------------------------------------------------------------------------ snapshots
 
@@ -464,7 +542,7 @@ class RaftCore:
         self.receiver.stop()
         self.machine.install(snapshot)
         installed = Note("state-installed", {"index": snapshot.index})
-        return [installed, SaveState(snapshot.index), *self._forget(snapshot.log_start)]
+        return [installed, *self.roll.look(), SaveState(snapshot.index), *self._forget(snapshot.log_start)]
 
     def _forget(self, start: LogStart) -> list[Effect]:
         """The new beginning is written anew, and belongs behind what is cut off. `Trim` waits for the saved state."""
@@ -555,14 +633,16 @@ class RaftCore:
         return request if request.client == sender else self._nonsense(sender, f"a request of {request.client}")
 
     def _on_applied(self, now: Micros, event: Applied) -> list[Effect]:
-        requests = self.requests
+        self.machine.executed, requests, news = event.index, self.requests, self.roll.look()
         if requests is None:
-            return []
+            return news
         outcomes = [(result, requests.outcome(result)) for result in event.results]
-        return [self._answer(result.client, result.timestamp, *said) for result, said in outcomes if said is not None]
+        said = [(result, verdict) for result, verdict in outcomes if verdict is not None]
+        return [*news, *(self._answer(result.client, result.timestamp, *verdict) for result, verdict in said)]
 
     def _answer(self, client: ClientId, timestamp: int, answer: Answer, results: bytes = b"") -> Reply:
-        return Reply(client, ClientReply(timestamp, answer, results, self.current_term, self.leader))
+        of = self.current_term, self.leader, False, self.roll.epoch
+        return Reply(client, ClientReply(timestamp, answer, results, *of))
 
     # ---------------------------------------------------------------------------------------------------------- reads
 
@@ -652,7 +732,7 @@ class RaftCore:
     def status(self) -> Status:
         election, log, machine = self.election, self.log, self.machine
         fetching = self.receiver.snapshot is not None or machine.installing > 0
-        role = "candidate" if election.role is Role.PRE_CANDIDATE else election.role.value
+        role = self._role
         if fetching:
             role += " fetching state"
         return Status(
@@ -674,8 +754,20 @@ class RaftCore:
                 "broadcast_us": self.replication.broadcast_us if self.replication is not None else 0,
                 "pending": self.requests.pending if self.requests is not None else 0,
                 "nonsense": self.nonsense,
+                **self.roll.detail(self.reconfiguration.in_words if self.reconfiguration is not None else ""),
             },
         )
+
+    @property
+    def _role(self) -> str:
+        role, log = self.election.role, self.log
+        if role is Role.PRE_CANDIDATE:
+            return Role.CANDIDATE.value
+        if role is not Role.FOLLOWER or (log.configuration.votes(self.me) and not self.election.is_removed):
+            return role.value
+        if self.me in log.configuration.members and not self.election.is_removed:
+            return "learner"
+        return "removed" if self.election.is_removed or self.roll.left(self.me) else "joining"
 
     def check_invariants(self) -> None:
         election = self.election
@@ -684,6 +776,7 @@ class RaftCore:
         leads = election.role is Role.LEADER
         assert leads == (self.replication is not None), "a leader's objects exist while it leads"
         assert leads or self.move is None, "a move ends with the term"
+        assert leads == (self.reconfiguration is not None), "changes are a leader's"
         if self.replication is not None and self.requests is not None and self.sender is not None:
             assert self.replication.current_term == election.current_term, "a leader's objects are of its term"
             assert not self.machine.installing, "a leader's own log is on disk"

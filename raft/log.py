@@ -60,6 +60,11 @@ class Log:
         """The latest, committed or not. [Raft 6]"""
         return self._configurations[-1][1]
 
+    @property
+    def configuration_index(self) -> int:
+        """Where the latest configuration is, or the log's start that stands for it."""
+        return self._configurations[-1][0]
+
     def configuration_at(self, index: int) -> Configuration:
         """The one in force after `index`, which is at or beyond start_index."""
         return next(configuration for at, configuration in reversed(self._configurations) if at <= index)

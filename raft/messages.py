@@ -13,6 +13,7 @@ import msgspec
 
 from raft.configuration import Configuration
 from replog.codec import Codec
+from replog.membership import MEMBERSHIP_MESSAGES
 from replog.types import COMMON_MESSAGES, U63, Message, WireDigest, WireNode
 
 PARTS_WANTED_MAX: Final = 64
@@ -141,6 +142,14 @@ class TimeoutNow(Message, frozen=True, tag="rm"):
     leader_id: WireNode
 
 
+class Removed(Message, frozen=True, tag="rx"):
+    """To a server that leaves, and to one that left and asks for votes: the configuration at `index` is committed, and
+    is without it. [Ongaro14 4.2.3] (HAZARDS R19)"""
+
+    term: U63
+    index: U63
+
+
 class ReadIndex(Message, frozen=True, tag="ri"):
     """Follower to leader: from which index on is a state fresh enough for reads that have come here? [Ongaro14 6.4]
 
@@ -161,6 +170,7 @@ class ReadIndexReply(Message, frozen=True, tag="rj"):
 
 MESSAGES: Final = Codec(
     *COMMON_MESSAGES,
+    *MEMBERSHIP_MESSAGES,
     RequestVote,
     VoteReply,
     PreVote,
@@ -170,6 +180,7 @@ MESSAGES: Final = Codec(
     InstallSnapshot,
     SnapshotReply,
     TimeoutNow,
+    Removed,
     ReadIndex,
     ReadIndexReply,
 )

@@ -39,6 +39,11 @@ class Move:
         self.told = self._replication.lease_over = True
         return self.tell()
 
+    def tell_now(self) -> list[Effect]:
+        """The term ends here: whatever it has, it is to stand."""
+        self.told = True
+        return self.tell()
+
     def tell(self) -> list[Effect]:
         """Again, if it was told: the word may be lost."""
         replication = self._replication

@@ -105,6 +105,13 @@ class Replication:
         followers = (node for node in log.configuration.members if node != me)
         self.progress = {node: self.progress_class(log.last_index + 1, now) for node in followers}
 
+    def become(self, now: Micros) -> list[NodeId]:
+        """Another configuration is in the log: who is new is asked where the logs agree, who left is forgotten."""
+        followers = [node for node in self.log.configuration.members if node != self.me]
+        known, next_index = self.progress, self.log.last_index + 1
+        self.progress = {node: known.get(node) or self.progress_class(next_index, now) for node in followers}
+        return [node for node in followers if node not in known]
+
     # ---------------------------------------------------------------------------------------------------- sending
 
     def announce(self, leader_commit: int) -> list[Effect]:

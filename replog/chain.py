@@ -2,7 +2,8 @@
 
 Where replicas sign, a configuration is known by links from the one before (`replog.membership`), whoever hands them
 over. Where nothing is signed nobody can prove anything to a third party: a configuration is believed when a weak quorum
-of the members known so far say it directly, so one correct one among them. (HAZARDS P43)
+of the members known so far say it directly, so one correct one among them. (HAZARDS P43) Where nobody lies (Raft) the
+word of one is enough, about the next configuration or any later one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ ASK_US: Final[Micros] = 10_000_000
 
 class Chain:
     """Invariants:
-    `known` follows from what was given by links that were verified, or by the word of weak quorums
+    `known` follows from what was given by links that were verified, or by the word of weak quorums, or of one (Raft)
     a replica answers a question once: what it sends beyond that is not looked at
     """
 
@@ -66,7 +67,7 @@ class Chain:
 
     def ask(self, now: Micros, nodes: Sequence[NodeId]) -> ConfigurationQuestion:
         """The question, which these are about to be asked."""
-        if len(nodes) == self.known.n:
+        if len(nodes) == len(self.known.ids):
             self._asked_at = now
         self._asked.update(nodes)
         return ConfigurationQuestion(self.known.epoch)
@@ -123,8 +124,10 @@ class Chain:
     def _claimed(self) -> Configuration | None:
         """The next configuration, if a weak quorum of the members says the same one."""
         epoch = self.known.epoch + 1
-        said = [each for claims in self._claims.values() for each in claims if each.epoch == epoch]
-        enough = weak_quorum(self.known.f)
+        said = [each for claims in self._claims.values() for each in claims if each.epoch >= epoch]
+        if self.rules.reply_quorum == 1:
+            return max(said, key=lambda each: each.epoch, default=None)
+        said, enough = [each for each in said if each.epoch == epoch], weak_quorum(self.known.f)
         return next((each for each in said if self._backers(each) >= enough), None)
 
     def _backers(self, following: Configuration) -> int:

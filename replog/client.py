@@ -420,7 +420,7 @@ class ClientCore:
         assert self._chain is not None
         self._rules = self._chain.rules
         self._members = configuration.ids
-        self._counts = Counts.of(self._rules, configuration.n)
+        self._counts = Counts.of(self._rules, len(self._members))
         self._lapses = {node: self._lapses.get(node, 0) for node in self._members}
         self._claims = {node: claim for node, claim in self._claims.items() if node in self._lapses}
         self._place = -1
@@ -428,7 +428,7 @@ class ClientCore:
             self._authenticator.become(self._members)
             self._keys_asked = None
         if self.leader not in self._lapses:
-            self.leader = self._members[self.view % configuration.n]
+            self.leader = self._members[self.view % len(self._members)]
 
     # ------------------------------------------------------------------------------------------------------------ time
 
@@ -546,7 +546,7 @@ class ClientCore:
 
     def _answered(self, now: Micros, sender: NodeId, message: Reply, pending: _Pending | None) -> list[ClientEffect]:
         undecided = message.answer in (Answer.READ, Answer.TENTATIVE)
-        if pending is None or (undecided and message.epoch != self.epoch):
+        if pending is None or (undecided and message.epoch != self.epoch and self._rules.reply_quorum > 1):
             return []  # a quorum of one configuration need not meet one of another
         if message.answer == Answer.REDIRECT:
             return self._redirected(now, sender, message.leader, pending)

@@ -195,6 +195,7 @@ class Apply(_Value, frozen=True):
     `time`: agreed time of the batch, microseconds since 1970; execution makes it monotone. `next_seed`: a hash of
     cluster, index and batch, 32 bytes; the seed of the batch after this one, whose proposer can no longer choose it.
     `tentative`: not decided yet; a Confirm of the index or a Rollback below it follows, nothing else is applied before.
+    `concludes`: the change of members that is pending is made, or given up, by this index (joint consensus).
     """
 
     index: int
@@ -202,6 +203,7 @@ class Apply(_Value, frozen=True):
     time: int
     next_seed: bytes
     tentative: bool = False
+    concludes: Literal["", "made", "given up"] = ""
 
 
 class Shun(_Value, frozen=True):

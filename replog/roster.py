@@ -23,7 +23,7 @@ from replog.config import ClusterConfig
 from replog.core import ClientRules
 from replog.errors import ConfigError
 from replog.keys import Ed25519Verifier
-from replog.membership import EPOCHS_MAX, Configuration, Link, Member
+from replog.membership import EPOCHS_MAX, OPEN, Configuration, Link, Member
 from replog.types import NodeId
 
 log = logging.getLogger("replog.roster")
@@ -47,6 +47,12 @@ def changes(config: ClusterConfig) -> str:
     if config.admin is None:
         return "admin is missing in cluster.toml: this cluster was made without an administrator's key"
     return ""
+
+
+def joint(config: ClusterConfig) -> bool:
+    """Whether its members change by joint consensus, any of them at once, and there may be learners."""
+    boundary = config.spec.boundary(config.protocol_options())
+    return boundary is not None and boundary(0) + 1 >= OPEN
 
 
 class Roster:
@@ -112,7 +118,8 @@ class Roster:
     def out_of_reach(self, leaving: Collection[NodeId] = ()) -> str:
         """Why a replica that joins while these leave could not find its way to the members; "" if it can. Where nothing
         is signed it takes the word of a weak quorum of each configuration on the way, and former members are gone."""
-        if self.rules(self.known.n, self.known.f).certified is not None:
+        rules = self.rules(self.known.n, self.known.f)
+        if rules.certified is not None or rules.reply_quorum == 1:
             return ""
         for each in (self.config.genesis, *self._file.told):
             left = sorted({*each.ids} & {*self.known.ids} - {*leaving})

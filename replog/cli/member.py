@@ -209,7 +209,7 @@ def hints(config: ClusterConfig, following: Configuration, added: int) -> list[s
     rule = "beside copies of cluster.toml and ca.pem, and run it there: python -m replog.live.node"
     return [
         f"node {m.id} is not of this machine: move {config.node_folder(m.id)} to {m.host}, {rule} DIR/node-{m.id}"
-        for m in following.members[following.n - added :]
+        for m in following.members[len(following.members) - added :]
         if not is_here(m.host)
     ]
 
