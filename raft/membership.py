@@ -111,12 +111,11 @@ class Newcomer:
         self.ready = False
 
     def advance(self, now: Micros, match_index: int, last_index: int, config: RaftConfig) -> None:
-        if self.ready or match_index < self.target:
-            return
-        self.ready = now - self.began < config.election_timeout_min_us
-        if not self.ready:
-            self.round += 1
-            self.began, self.target = now, last_index
+        while not self.ready and match_index >= self.target and self.round <= config.catch_up_rounds:
+            self.ready = now - self.began < config.election_timeout_min_us
+            if not self.ready:
+                self.round += 1
+                self.began, self.target = now, last_index
 
     def failed(self, now: Micros, config: RaftConfig) -> str:
         """Why it will never be ready, "" as long as it may be."""
