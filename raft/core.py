@@ -450,7 +450,7 @@ class RaftCore:
         """[Raft fig. 2, leaders, last rule]"""
         if self.replication is None:
             return []
-        index, before = self.log.configuration.agreed(self.replication.match_index()), self.commit_index
+        index, before = self.replication.agreed(), self.commit_index
         if index <= before or not self.may_commit(index):
             return []
         effects = self._commit_to(index)

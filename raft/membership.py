@@ -110,12 +110,15 @@ class Newcomer:
         self.target = target
         self.ready = False
 
-    def advance(self, now: Micros, match_index: int, last_index: int, config: RaftConfig) -> None:
+    def advance(self, now: Micros, match_index: int, last_index: int, config: RaftConfig) -> bool:
+        """Whether it is ready now and was not before."""
+        was_ready = self.ready
         while not self.ready and match_index >= self.target and self.round <= config.catch_up_rounds:
             self.ready = now - self.began < config.election_timeout_min_us
             if not self.ready:
                 self.round += 1
                 self.began, self.target = now, last_index
+        return self.ready and not was_ready
 
     def failed(self, now: Micros, config: RaftConfig) -> str:
         """Why it will never be ready, "" as long as it may be."""
@@ -174,7 +177,8 @@ class Reconfiguration:
         for node in newcomers:
             progress = self.replication.progress[node]
             newcomer = self.newcomers.setdefault(node, Newcomer(now, last_index))
-            newcomer.advance(now, progress.match_index, last_index, self.config)
+            if newcomer.advance(now, progress.match_index, last_index, self.config):
+                self._notes.append(Note("caught-up", {"node": node, "rounds": newcomer.round}))
         return [node for node in newcomers if not self.newcomers[node].ready]
 
     def _give_up(self, present: Configuration, why: dict[NodeId, str]) -> Configuration:

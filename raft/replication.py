@@ -270,6 +270,10 @@ class Replication:
         reached[self.me] = self.log.last_index
         return reached
 
+    def agreed(self) -> int:
+        """What a quorum has, of both configurations while one takes the other's place."""
+        return self.log.configuration.agreed(self.match_index())
+
     def heard_since(self, since: Micros) -> list[NodeId]:
         """Followers that answered in this term at or after `since`, and the leader itself."""
         return [self.me, *(node for node, progress in self.progress.items() if progress.heard_at >= since)]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from raft import RaftCore
+from raft.configuration import Configuration
 from raft.election import Election, Role
 from raft.log import Log
+from raft.membership import Reconfiguration
 from raft.messages import (
     AppendEntries,
     AppendReply,
@@ -555,3 +558,146 @@ class TrimsItsVote(RaftCore):
 
 def _is_hard_state(effect: Effect) -> bool:
     return isinstance(effect, Persist) and isinstance(effect.record, HardState)
+
+
+# ----------------------------------------------------------------------------------------------------------- membership
+
+
+class _ElectsWithOneMajority(Election):
+    def _count(self, now: Micros, sender: NodeId, granted: bool) -> list[Effect]:
+        self._answered.add(sender)
+        if granted:
+            self._granted.add(sender)
+        return self._won(now) if Configuration(self.log.configuration.voters).has_quorum(self._granted) else []
+
+
+class ElectsWithOneMajority(RaftCore):
+    election_class = _ElectsWithOneMajority
+
+
+class _CommitsWithTheNewMajority(Replication):
+    def agreed(self) -> int:
+        return Configuration(self.log.configuration.voters).agreed(self.match_index())
+
+
+class CommitsWithTheNewMajority(RaftCore):
+    replication_class = _CommitsWithTheNewMajority
+
+
+class _CommitsWithTheOldMajority(Replication):
+    def agreed(self) -> int:
+        configuration = self.log.configuration
+        return Configuration(configuration.old_voters or configuration.voters).agreed(self.match_index())
+
+
+class CommitsWithTheOldMajority(RaftCore):
+    replication_class = _CommitsWithTheOldMajority
+
+
+class _CountsByWhatIsCommitted(Election):
+    committed = 0
+
+    def _count(self, now: Micros, sender: NodeId, granted: bool) -> list[Effect]:
+        self._answered.add(sender)
+        if granted:
+            self._granted.add(sender)
+        return self._won(now) if self.log.configuration_at(self.committed).has_quorum(self._granted) else []
+
+
+class CountsFromTheCommit(RaftCore):
+    """A configuration is in force when it is committed."""
+
+    election_class = _CountsByWhatIsCommitted
+
+    def step(self, now: Micros, event: Event) -> list[Effect]:
+        self.election.committed = self.commit_index  # type: ignore[attr-defined]
+        return super().step(now, event)
+
+
+class _GoesOnBeforeTheCommit(Reconfiguration):
+    def may_append(self, committed: int, applied: int) -> bool:
+        return True
+
+
+class GoesOnBeforeTheCommit(RaftCore):
+    reconfiguration_class = _GoesOnBeforeTheCommit
+
+
+class _ChangesInAnyTerm(Reconfiguration):
+    def may_append(self, committed: int, applied: int) -> bool:
+        return self.log.configuration_index <= min(committed, applied)
+
+
+class ChangesBeforeItsTermCommits(RaftCore):
+    reconfiguration_class = _ChangesInAnyTerm
+
+
+class _KeepsWhatIsCut(Log):
+    def cut(self, first: int) -> None:
+        kept = list(self._configurations)
+        super().cut(first)
+        self._configurations = kept
+
+
+class KeepsACutConfiguration(RaftCore):
+    log_class = _KeepsWhatIsCut
+
+
+class StaysLeader(RaftCore):
+    """Outside of C_new."""
+
+    def _resign(self, now: Micros) -> list[Effect]:
+        return []
+
+
+class LeavesWithTheEntry(RaftCore):
+    """Steps down as soon as C_new is in its log."""
+
+    def _append_configuration(self, now: Micros, following: Configuration) -> list[Effect]:
+        effects = super()._append_configuration(now, following)
+        return effects if following.votes(self.me) else [*effects, *self._resign(now)]
+
+
+class _CountsItself(Replication):
+    def agreed(self) -> int:
+        configuration = self.log.configuration
+        outside = [] if configuration.votes(self.me) else [self.me]
+        return Configuration([*configuration.voters, *outside], configuration.old_voters).agreed(self.match_index())
+
+
+class CountsItselfOutside(RaftCore):
+    replication_class = _CountsItself
+
+
+class _PromotesAtOnce(Reconfiguration):
+    def waits_for(self, now: Micros, newcomers: Collection[NodeId]) -> list[NodeId]:
+        return []
+
+
+class PromotesAtOnce(RaftCore):
+    reconfiguration_class = _PromotesAtOnce
+
+
+class _WaitsForEver(Reconfiguration):
+    def _give_up(self, present: Configuration, why: dict[NodeId, str]) -> Configuration | None:  # type: ignore[override]
+        return None
+
+
+class WaitsForNewcomersForEver(RaftCore):
+    reconfiguration_class = _WaitsForEver
+
+
+class _AsksOnAndOn(Election):
+    def on_removed(self, now: Micros, index: int) -> list[Effect]:
+        return []
+
+
+class AsksAfterItsRemoval(RaftCore):
+    election_class = _AsksOnAndOn
+
+
+class ForgetsTheConfiguration(RaftCore):
+    """A snapshot that is received says nothing of it: the first one is in force."""
+
+    def _install(self, snapshot: Snapshot) -> list[Effect]:
+        return super()._install(replace(snapshot, configuration=Configuration([0, 1, 2])))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from replog.apps.kv import KeyValue
+from tests.raft.changing import begun
 from tests.raft.harness import MS, Cluster
 from tests.raft.test_figure2 import PLAIN
 from tests.raft.test_reads import ask
@@ -175,6 +176,36 @@ def test_leader_move(golden: Golden) -> None:
     cluster.submit(2, "ann", 2)
     cluster.settle()
     golden("raft/leader-move", cluster.text())
+
+
+def test_joint_consensus(golden: Golden) -> None:
+    """The leader is removed with one change, and two come: it manages until C_new is committed, does not count itself,
+    and says who is to lead. [Raft 6]"""
+    cluster = begun()
+    cluster.add(3, 4)
+    cluster.transcript.clear()
+    cluster.title("3 and 4 are to come, 0 is to go")
+    cluster.change(0, add=[3, 4], remove=[0])
+    cluster.settle()
+    cluster.title("a heartbeat of the next leader")
+    cluster.fire(cluster.led()[0], "heartbeat")
+    cluster.settle()
+    golden("raft/joint-consensus", cluster.text())
+
+
+def test_promotion(golden: Golden) -> None:
+    """A newcomer is cut off for longer than a round may take, comes back, and votes after the next. [Ongaro14 4.2.1]"""
+    cluster = begun(options={"heartbeat_us": 150_000})
+    cluster.add(3)
+    cluster.isolate(3)
+    cluster.transcript.clear()
+    cluster.title("3 is to come, and is not heard of")
+    cluster.change(0, add=[3])
+    cluster.run(400 * MS)
+    cluster.title("3 is there")
+    cluster.heal()
+    cluster.run(200 * MS)
+    golden("raft/promotion", cluster.text())
 
 
 def test_snapshot_install(golden: Golden) -> None:

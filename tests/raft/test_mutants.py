@@ -15,6 +15,7 @@ from raft import RaftCore
 from tests.raft import chance, mutants
 from tests.raft import test_elections as elections
 from tests.raft import test_figure2 as figure2
+from tests.raft import test_membership as membership
 from tests.raft import test_move as move
 from tests.raft import test_partitions as partitions
 from tests.raft import test_reads as reads
@@ -197,6 +198,76 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
         mutants.TrimsItsVote,
         snapshots.test_what_must_stay_is_written_anew_before_the_prefix_is_cut,
         "listed == [Persist(HardState(1, 0), 4)",
+    ),
+    (
+        mutants.CountsFromTheCommit,
+        membership.test_6_a_configuration_counts_from_when_it_is_in_the_log,
+        "cluster.led() == []",
+    ),
+    (
+        mutants.ElectsWithOneMajority,
+        membership.test_6_a_candidate_of_c_old_new_needs_both_majorities,
+        "cluster.led() == []",
+    ),
+    (
+        mutants.CommitsWithTheNewMajority,
+        partial(membership.test_6_an_entry_of_c_old_new_needs_both_majorities, (3, 4, 5)),
+        "commit_index < JOINT",
+    ),
+    (
+        mutants.CommitsWithTheOldMajority,
+        partial(membership.test_6_an_entry_of_c_old_new_needs_both_majorities, (1, 2)),
+        "commit_index < JOINT",
+    ),
+    (
+        mutants.GoesOnBeforeTheCommit,
+        membership.test_6_c_new_waits_for_the_commit_of_c_old_new,
+        "configurations(0)[1:] == [ALL_NEW]",
+    ),
+    (
+        mutants.ChangesBeforeItsTermCommits,
+        membership.test_r17_no_configuration_before_an_entry_of_the_own_term_is_committed,
+        "cluster.configurations(1) ==",
+    ),
+    (
+        mutants.KeepsACutConfiguration,
+        membership.test_r18_a_configuration_that_is_cut_off_counts_no_more,
+        "the configurations are those of the entries",
+    ),
+    (
+        mutants.StaysLeader,
+        partial(membership.test_r20_a_leader_that_is_not_in_c_new_manages_until_it_is_committed, {}),
+        "cluster.led() != [0]",
+    ),
+    (
+        mutants.LeavesWithTheEntry,
+        partial(membership.test_r20_a_leader_that_is_not_in_c_new_manages_until_it_is_committed, {}),
+        "cluster.led() == [0]",
+    ),
+    (
+        mutants.CountsItselfOutside,
+        membership.test_r20_a_leader_that_is_not_in_c_new_does_not_count_itself,
+        "commit_index < NEW",
+    ),
+    (
+        mutants.PromotesAtOnce,
+        membership.test_r21_newcomers_follow_without_a_vote_until_they_have_caught_up,
+        'cluster.done("ann", 6)',
+    ),
+    (
+        mutants.WaitsForNewcomersForEver,
+        partial(membership.test_4_2_1_a_newcomer_that_does_not_catch_up_is_given_up, {"catch_up_us": 2_000_000}),
+        "configuration(0) == Configuration([0, 1, 2])",
+    ),
+    (
+        mutants.AsksAfterItsRemoval,
+        partial(membership.test_4_2_3_a_removed_server_disrupts_nobody_and_learns_of_it, lost=False),
+        'cluster.role(2) == "removed"',
+    ),
+    (
+        mutants.ForgetsTheConfiguration,
+        membership.test_a_newcomer_far_behind_is_given_the_state_and_the_configuration,
+        "configuration(3) == Configuration([0, 1], [], [3])",
     ),
 ]
 """Core, test, and what stands in the statement that must not hold."""
