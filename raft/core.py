@@ -218,7 +218,7 @@ class RaftCore:
 
     def _on_timeout(self, now: Micros, event: Timeout) -> list[Effect]:
         if event.name == ELECTION:
-            return self.election.on_election_timeout(now, eligible=not self.machine.installing)
+            return self.election.on_election_timeout(now, eligible=self.may_stand())
         if event.name == HEARTBEAT:
             return self._on_heartbeat(now)
         if event.name not in self._timers:
@@ -260,6 +260,13 @@ class RaftCore:
 
     def _on_pre_vote_reply(self, now: Micros, sender: NodeId, message: PreVoteReply) -> list[Effect]:
         return self.election.on_pre_vote_reply(now, sender, message)
+
+    def may_stand(self) -> bool:
+        """One that only an entry that is not committed leaves out stands all the same: perhaps nobody else has that
+        entry, and nobody with less gets its vote, which the others may need. [Ongaro14 4.2.2]"""
+        if self.machine.installing or self.election.is_removed:
+            return False
+        return self.log.votes_since(self.commit_index, self.me)
 
     def _begin_term(self, now: Micros) -> list[Effect]:
         """Leadership begins with a no-op: only an entry of its own term tells a leader what is committed. [Raft 8]"""

@@ -92,7 +92,7 @@ class Election:
             return []
         if now < self._quiet_since + self._timeout_us:
             return self._arm(now)
-        if not eligible or self.is_removed or not self.log.configuration.votes(self.me):
+        if not eligible:
             self._quiet_since = now
             return self._arm(now)
         known = self._last_leader != NOBODY
@@ -100,15 +100,15 @@ class Election:
         return self._stand(now, f"{what} for {(now - self._heard_leader_at) / 1e6:.1f} s")
 
     def on_removed(self, now: Micros, index: int) -> list[Effect]:
-        """It is in none any more, and asks nobody for votes: its log does not reach that far. A leader's does."""
-        if index <= self.log.configuration_index or self.role is Role.LEADER:
+        """It is in none any more, and asks nobody for votes."""
+        if index < self.log.configuration_index or self.role is Role.LEADER:
             return []
         self._removed_at = max(self._removed_at, index)
         return self.step_down(now, "removed from the cluster") if self.role is not Role.FOLLOWER else []
 
     @property
     def is_removed(self) -> bool:
-        return self._removed_at > self.log.configuration_index
+        return self._removed_at > 0 and self._removed_at >= self.log.configuration_index
 
     # ------------------------------------------------------------------------------------------------- candidates
 

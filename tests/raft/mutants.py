@@ -643,6 +643,11 @@ class KeepsACutConfiguration(RaftCore):
     log_class = _KeepsWhatIsCut
 
 
+class StandsInItsLatestAlone(RaftCore):
+    def may_stand(self) -> bool:
+        return super().may_stand() and self.log.configuration.votes(self.me)
+
+
 class StaysLeader(RaftCore):
     """Outside of C_new."""
 

@@ -45,6 +45,28 @@ def test_reads_are_linearizable_while_leaders_are_cut_off(seed: int) -> None:
     assert outcome.leaders > 1
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_members_change_all_the_while(seed: int) -> None:
+    """[Raft 6] Under everything else that may happen."""
+    chance.Changes(seed, n=(3, 4, 5, 1, 2)[seed % 5]).run(1_500)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_old_and_new_voters_are_cut_apart_in_the_midst_of_changes(seed: int) -> None:
+    chance.Splits(seed, n=(3, 4, 5, 1, 2)[seed % 5]).run(6)
+
+
+def test_changes_are_made_and_given_up() -> None:
+    """Not vacuous."""
+    drawn = [chance.Changes(seed, n=(3, 5)[seed % 2]) for seed in range(100, 112)]
+    drawn += [chance.Splits(seed, n=3) for seed in range(100, 112)]
+    outcomes = [schedule.run(6 if isinstance(schedule, chance.Splits) else 1_500) for schedule in drawn]
+    assert sum(schedule.made() for schedule in drawn) > 40
+    assert sum(outcome.leaders for outcome in outcomes) > 60
+    given_up = [note for schedule in drawn for _, note in schedule.cluster.notes if note.kind == "change-given-up"]
+    assert len(given_up) > 5
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(1_000, 1_000_000), n=st.integers(1, 6), steps=st.integers(10, 1_500))
 def test_schedules_that_hypothesis_draws(seed: int, n: int, steps: int) -> None:

@@ -252,6 +252,21 @@ def test_a_leader_that_is_made_a_learner_steps_down_and_follows() -> None:
     assert cluster.led() == [], "it has no vote to give that counts"
 
 
+def test_4_2_2_a_server_that_only_its_own_last_entry_leaves_out_stands_all_the_same(core: type[RaftCore]) -> None:
+    """It alone has C_new. The others need its vote, and do not get it, since their logs are behind its."""
+    cluster = Changing(1, core=core)
+    cluster.run(SECOND)
+    cluster.add(1, 2, 3)
+    cluster.change(0, add=[1, 2, 3], remove=[0])
+    while cluster.configuration(0) != Configuration([1, 2, 3]):
+        cluster.deliver()
+    cluster.network.clear()
+    cluster.restart(0)
+    cluster.run(6 * SECOND)
+    assert cluster.epoch(1).voters == (1, 2, 3)
+    assert cluster.role(0) == "removed"
+
+
 # ---------------------------------------------------------------------------------------------------- those who come
 
 

@@ -235,6 +235,11 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
         "the configurations are those of the entries",
     ),
     (
+        mutants.StandsInItsLatestAlone,
+        membership.test_4_2_2_a_server_that_only_its_own_last_entry_leaves_out_stands_all_the_same,
+        "cluster.epoch(1).voters == (1, 2, 3)",
+    ),
+    (
         mutants.StaysLeader,
         partial(membership.test_r20_a_leader_that_is_not_in_c_new_manages_until_it_is_committed, {}),
         "cluster.led() != [0]",
@@ -308,6 +313,21 @@ def test_chance_finds_it(core: type[RaftCore], promise: str) -> None:
 def test_chance_finds_what_a_deposed_leader_reads(core: type[RaftCore]) -> None:
     with pytest.raises(AssertionError, match="stale read"):
         read_many(30, core)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("core", "first"),
+    [(mutants.ElectsWithOneMajority, 100), (mutants.CommitsWithTheNewMajority, 10), (mutants.CountsFromTheCommit, 5)],
+)
+def test_chance_finds_what_breaks_joint_consensus(core: type[RaftCore], first: int) -> None:
+    with pytest.raises(AssertionError, match=r"Safety|Leader Completeness|never answered"):
+        split_many(range(first, first + 30), core)
+
+
+def split_many(seeds: range, core: type[RaftCore]) -> None:
+    for seed in seeds:
+        chance.Splits(seed, n=(3, 4, 5, 2)[seed % 4], core=core).run(6)
 
 
 def read_many(seeds: int, core: type[RaftCore]) -> None:
