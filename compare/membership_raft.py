@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from compare import drawing
-from compare.changing import ChangingTrial, Outcome, Wanted, conclude
+from compare.changing import ADMIN_CLIENT, ChangingTrial, Outcome, Wanted, conclude
 from compare.scenario import Scenario
 from raft import SPEC
 from replog.membership import Configuration
@@ -104,6 +104,10 @@ class RaftTrial(ChangingTrial):
             self._mend(kind)
 
     # ------------------------------------------------------------------------------------------------------ judgement
+
+    def _settled(self) -> bool:
+        """What was asked for is decided, too."""
+        return self.cluster.client(ADMIN_CLIENT).outstanding == 0 and super()._settled()
 
     def has_joined(self, node: NodeId) -> bool:
         status = self.cluster.status(node)

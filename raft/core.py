@@ -457,11 +457,8 @@ class RaftCore:
         """[Raft fig. 2, leaders, last rule]"""
         if self.replication is None:
             return []
-        index, before = self.replication.agreed(), self.commit_index
-        if index <= before or not self.may_commit(index):
-            return []
-        effects = self._commit_to(index)
-        return [*effects, *self._dismiss()] if before < self.log.configuration_index <= index else effects
+        index = self.replication.agreed()
+        return self._commit_to(index) if index > self.commit_index and self.may_commit(index) else []
 
     def may_commit(self, index: int) -> bool:
         """Counting replicas commits entries of the own term only; older ones are committed below them.
@@ -478,8 +475,8 @@ class RaftCore:
     @property
     def _is_changing(self) -> bool:
         log = self.log
-        unsettled = log.configuration_index > self.machine.executed or bool(log.configuration.old_voters)
-        return unsettled or self.roll.open is not None
+        alone = bool(log.configuration.old_voters) or not log.configuration.votes(self.me)
+        return alone or self.roll.open is not None
 
     def _change_members(self, now: Micros) -> list[Effect]:
         """One step, if it is time for one: see `raft.membership`. A leader that is in C_new no more is one until that
@@ -487,7 +484,7 @@ class RaftCore:
         change, log = self.reconfiguration, self.log
         if change is None or self.move is not None:
             return []
-        if log.configuration_index <= self.commit_index and not log.configuration.votes(self.me):
+        if log.configuration_index <= self.machine.executed and not log.configuration.votes(self.me):
             return self._resign(now)
         following = change.next(now, self.commit_index, self.machine.executed)
         notes = change.take_notes()
@@ -517,21 +514,26 @@ class RaftCore:
         said = [*replication.heartbeat(now, self.commit_index), *self.move.tell_now()]
         return [*said, *self.election.step_down(now, reason)]
 
-    def _dismiss(self) -> list[Effect]:
-        """A configuration is committed: those that it leaves out hear so, and may go. They hear nothing else any more,
-        and would ask for votes sooner or later."""
-        log, index = self.log, self.log.configuration_index
-        gone = {*log.configuration_at(index - 1).members} - {*log.configuration.members, self.me}
-        return [Send(tuple(sorted(gone)), Removed(self.current_term, index))] if gone else []
+    def _look_at_members(self) -> list[Effect]:
+        """The state has changed. Who is no member from here on hears so from the leader, and nothing else any more: it
+        would ask for votes sooner or later."""
+        before = self.roll.present
+        news, present = self.roll.look(), self.roll.present
+        if self.replication is None or before is None or present is None or before is present:
+            return news
+        gone = sorted({*before.ids} - {*present.ids, self.me})
+        return [*news, Send(tuple(gone), Removed(self.log.configuration_index, present))] if gone else news
 
     def _take_leave(self, candidate: NodeId) -> list[Effect]:
         """It may not have heard. One that is in a later configuration than this server knows of knows better itself."""
-        log = self.log
-        if candidate in log.configuration.members or log.configuration_index > self.commit_index:
+        log, present = self.log, self.roll.present
+        settled = log.configuration_index <= self.machine.executed
+        if candidate in log.configuration.members or present is None or not settled:
             return []
-        return [Send((candidate,), Removed(self.current_term, log.configuration_index))]
+        return [Send((candidate,), Removed(log.configuration_index, present))]
 
     def _on_removed(self, now: Micros, sender: NodeId, message: Removed) -> list[Effect]:
+        self.roll.left(message.members)
         return self.election.on_removed(now, message.index)
 
     # ------------------------------------------------------------------------------------------------------ snapshots
@@ -640,7 +642,7 @@ class RaftCore:
         return request if request.client == sender else self._nonsense(sender, f"a request of {request.client}")
 
     def _on_applied(self, now: Micros, event: Applied) -> list[Effect]:
-        self.machine.executed, requests, news = event.index, self.requests, self.roll.look()
+        self.machine.executed, requests, news = event.index, self.requests, self._look_at_members()
         if requests is None:
             return news
         outcomes = [(result, requests.outcome(result)) for result in event.results]
@@ -774,7 +776,7 @@ class RaftCore:
             return role.value
         if self.me in log.configuration.members and not self.election.is_removed:
             return "learner"
-        return "removed" if self.election.is_removed or self.roll.left(self.me) else "joining"
+        return "removed" if self.election.is_removed or self.roll.was_member(self.me) else "joining"
 
     def check_invariants(self) -> None:
         election = self.election

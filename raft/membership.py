@@ -43,6 +43,8 @@ class Roll:
         self._changes = setup.genesis is not None
         self.present: Epoch | None = None
         self.open: Epoch | None = None
+        self._later: Epoch | None = None
+        """What it was told when it was removed, which its own state does not know."""
 
     def look(self) -> list[Effect]:
         """The state has changed, or this server has just started: whom to be linked with, where that is news."""
@@ -64,11 +66,16 @@ class Roll:
         return 0 if self.present is None else self.present.epoch
 
     def answer(self, sender: ClientId, question: ConfigurationQuestion) -> Reply:
-        present = self.present
-        later = (present,) if present is not None and present.epoch > question.epoch else ()
+        known = self.present if self._later is None else self._later
+        later = (known,) if known is not None and known.epoch > question.epoch else ()
         return Reply(sender, ConfigurationAnswer(question.epoch, (), later))
 
-    def left(self, me: NodeId) -> bool:
+    def left(self, members: Epoch) -> None:
+        """This server is told that it is no member any more, and who is."""
+        if members.epoch > max(self.epoch, self._later.epoch if self._later is not None else 0):
+            self._later = members
+
+    def was_member(self, me: NodeId) -> bool:
         """Whether this server was a member, or could have been one, and is none."""
         present = self.present
         return present is not None and present.member(me) is None and me < present.next_id

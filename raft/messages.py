@@ -14,6 +14,7 @@ import msgspec
 from raft.configuration import Configuration
 from replog.codec import Codec
 from replog.membership import MEMBERSHIP_MESSAGES
+from replog.membership import Configuration as Members
 from replog.types import COMMON_MESSAGES, U63, Message, WireDigest, WireNode
 
 PARTS_WANTED_MAX: Final = 64
@@ -143,11 +144,11 @@ class TimeoutNow(Message, frozen=True, tag="rm"):
 
 
 class Removed(Message, frozen=True, tag="rx"):
-    """To a server that leaves, and to one that left and asks for votes: the configuration at `index` is committed, and
-    is without it. [Ongaro14 4.2.3] (HAZARDS R19)"""
+    """To a server that left, at once and whenever it asks for votes: the configuration at `index` is committed, and is
+    without it. [Ongaro14 4.2.3] (HAZARDS R19) `members`: to whom it may send its clients."""
 
-    term: U63
     index: U63
+    members: Members
 
 
 class ReadIndex(Message, frozen=True, tag="ri"):
