@@ -197,12 +197,12 @@ class ClientCore:
         if start < 1:
             raise ValueError(f"start = {start}: timestamps are positive")
         self.client = client
-        self.leader: NodeId = 0
-        """Who is believed to order."""
         self.view = 0
         self.low = start - 1
         self._chain = chain
         self._members: tuple[NodeId, ...] = tuple(range(n)) if chain is None else chain.known.ids
+        self.leader: NodeId = self._members[0]
+        """Who is believed to order."""
         self._rules = rules
         self._counts = Counts.of(rules, n)
         self._authenticator = Authenticator(self._members, mac) if rules.macs else None

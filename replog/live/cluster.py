@@ -15,7 +15,7 @@ from replog.apps.kv import KeyValue
 from replog.config import FILE, ClusterConfig, Durability, TraceLevel, create_cluster, size_of
 from replog.errors import ConfigError, NoCluster
 from replog.interface import Entry, Said
-from replog.live.administration import Administrator, Wish
+from replog.live.administration import Administrator, ChangeGivenUp, Wish
 from replog.live.client import LogClient
 from replog.live.links import bind
 from replog.live.node import Node
@@ -204,19 +204,35 @@ class LocalCluster:
         """The newest configuration that this cluster's own client knows to be proved."""
         return self._client.members
 
-    async def change(self, *, add: int = 0, remove: tuple[NodeId, ...] = (), f: int | None = None) -> Configuration:
-        """Change the members (PBFT): make and start `add` new ones, have the change ordered, wait until the next epoch
-        has begun, and stop those that were removed. Raises OperationFailed with the rule that a change breaks, and
-        ChangePending if the epoch does not begin in time."""
+    async def change(
+        self,
+        *,
+        add: int = 0,
+        remove: tuple[NodeId, ...] = (),
+        f: int | None = None,
+        learners: bool = False,
+        promote: tuple[NodeId, ...] = (),
+    ) -> Configuration:
+        """Change the members: make and start `add` new ones, have the change ordered, wait until the next epoch has
+        begun, and stop those that were removed. Raft: the new ones are `learners`, those to `promote` are so no more.
+        Raises OperationFailed with the rule that a change breaks, ChangePending if the epoch does not begin in time,
+        and ChangeGivenUp if it begins with the members as they were."""
         administrator = Administrator(self.config)
-        following = await administrator.change(self._client, Wish(remove, [(HOST, 0)] * add, f))
         held = self.members
-        for node in sorted({*following.ids} - {*held.ids}):
+        wish = Wish(remove, [(HOST, 0)] * add, f, learners, promote)
+        following = await administrator.change(self._client, wish)
+        coming = sorted({*following.ids} - {*held.ids})
+        for node in coming:
             await self._join(node)
-        await administrator.settled(self._client, following)
-        for node in sorted({*held.ids} - {*following.ids}):
+        try:
+            present = await administrator.settled(self._client, following)
+        except ChangeGivenUp:
+            for node in coming:
+                await self._leave(node)
+            raise
+        for node in sorted({*held.ids} - {*present.ids}):
             await self._leave(node)
-        return following
+        return present
 
     async def _join(self, node: NodeId) -> None:
         if self.processes is not None:

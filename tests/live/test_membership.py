@@ -244,9 +244,6 @@ async def test_what_is_missing_is_named(tmp_path: Path) -> None:
         (tmp_path / "c" / "admin" / "key.pem").rename(tmp_path / "elsewhere.pem")
         with pytest.raises(ConfigError, match=r"admin/key.pem: No such file"):
             await cluster.change(add=1)
-    async with LocalCluster("raft", Counter, f=1) as cluster:
-        with pytest.raises(ConfigError, match="protocol = raft: does not support changes of its members yet"):
-            await cluster.change(add=1)
 
 
 async def test_a_cluster_of_an_older_version_has_no_administrator(tmp_path: Path) -> None:
