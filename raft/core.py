@@ -474,9 +474,8 @@ class RaftCore:
 
     @property
     def _is_changing(self) -> bool:
-        log = self.log
-        alone = bool(log.configuration.old_voters) or not log.configuration.votes(self.me)
-        return alone or self.roll.open is not None
+        present = self.log.configuration
+        return self.roll.open is not None or bool(present.old_voters) or not present.votes(self.me)
 
     def _change_members(self, now: Micros) -> list[Effect]:
         """One step, if it is time for one: see `raft.membership`. A leader that is in C_new no more is one until that

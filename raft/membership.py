@@ -174,6 +174,7 @@ class Reconfiguration:
             return Configuration(present.voters, [], sorted({*present.learners, *coming}))
         waits = self.waits_for(now, sorted(set(following.voters) - set(present.voters)))
         if not waits:
+            self.newcomers.clear()
             return joint(present, following)
         why = {node: rule for node in waits if (rule := self.newcomers[node].failed(now, self.config))}
         return self._give_up(present, why) if why else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 from collections.abc import Iterator
@@ -114,3 +115,25 @@ def test_a_protocol_that_does_not_support_it_says_so(shell: Shell) -> None:
         rule = "replog: protocol = toy: does not support changes of its members yet"
         assert shell.complaint("member", "list") == rule
         assert shell.complaint("member", "add") == rule
+
+
+def test_members_of_raft_change_by_the_same_words(shell: Shell) -> None:
+    with shell.cluster("raft") as known:
+        shell.run("kv", "put", "x", "1")
+        os.kill(known["nodes"][1]["pid"], signal.SIGKILL)
+        done = shell.run("member", "replace", "1")
+        assert done.stderr == "ordered: epoch 1 begins when those who come have caught up and both majorities have it\n"
+        assert re.fullmatch(r"epoch 1 from index \d+ on: n = 3, f = 1, members 0, 2, 3\n", done.stdout)
+        told = shell.json("member", "add", "--learner")
+        assert (told["epoch"], told["f"], nodes(told), told["members"][3]["learner"]) == (2, 1, [0, 2, 3, 4], True)
+        report = until(lambda: in_sync(shell), "the voters are in sync")
+        assert (report["n"], report["members"]) == (3, [0, 2, 3, 4])
+        assert [member["role"] for member in shell.json("member", "list")["members"]][3] == "learner"
+        assert shell.complaint("member", "promote", "3") == "replog: node = 3: is no learner; learners are [4]"
+        assert nodes(shell.json("member", "promote", "4")) == [0, 2, 3, 4]
+        leader = next(one["node"] for one in shell.json("status")["replicas"] if one["role"] == "leader")
+        told = shell.json("member", "remove", str(leader))
+        assert (told["epoch"], told["f"]) == (4, 1)
+        assert shell.said("kv", "get", "x") == "1"
+        rule = "raft stands as many faults as leave a majority of the voters"
+        assert rule in shell.complaint("member", "faults", "2")
