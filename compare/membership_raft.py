@@ -2,8 +2,8 @@
 
 One to seven servers are members at a time, sixteen ever come to be; several come and go at once, all of them too,
 learners come and are promoted, voters are made learners. Meanwhile servers crash, are paused, lose each other, wholly,
-in one direction, some from some; messages are lost, doubled and out of order, disks lose what was not synced. It ends
-before the run does; then the members of the last configuration are to be live, and alike.
+in one direction, some from some, old voters from new ones; messages are lost, doubled and out of order, disks lose what
+was not synced. It ends before the run does; then the members of the last configuration are to be live, and alike.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIZE_MAX: Final = 7
 DURATION_S, ENDS_S, SETTLE_S = 4.0, 3.4, 30.0
 TROUBLE_US: Final = 150_000
 """Between one trouble and the next, on average."""
-TOLD: Final = ("fault crash", "fault pause", "fault one-way", "fault partial", "fault split")
+TOLD: Final = ("fault crash", "fault pause", "fault one-way", "fault partial", "fault split", "fault voters")
 
 
 class RaftTrial(ChangingTrial):
@@ -78,6 +78,7 @@ class RaftTrial(ChangingTrial):
             "crash": lambda: cluster.crash(*chance.choice(([node], [node], some))),
             "pause": lambda: cluster.pause(node),
             "split": lambda: cluster.partition(some, [one for one in nodes if one not in some]),
+            "voters": lambda: self._split_by_voters(chance),
             "one-way": lambda: self._cut(node, some, one_way=True),
             "partial": lambda: self._cut(node, some[: len(some) // 2], one_way=False),
         }
@@ -85,6 +86,13 @@ class RaftTrial(ChangingTrial):
         strikes[kind]()
         self.strikes[kind] += 1
         cluster.after(lasts, lambda: self._mend(kind))
+
+    def _split_by_voters(self, chance: random.Random) -> None:
+        """The old voters, or the new ones, from all others: as somebody has them in its log."""
+        core: Any = self.cluster.replica(chance.randrange(self.cluster.n)).core
+        known = core.log.configuration
+        side = chance.choice((known.voters, known.old_voters or known.voters))
+        self.cluster.partition(side, [node for node in range(self.cluster.n) if node not in side])
 
     def _cut(self, node: NodeId, others: list[NodeId], one_way: bool) -> None:
         for other in others:

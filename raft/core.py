@@ -116,6 +116,8 @@ class RaftCore:
         self.roll = Roll(setup)
         self.reconfiguration: Reconfiguration | None = None
         self.move: Move | None = None
+        self.paused = False
+        """Whether an operator wants what clients ask to wait. Of this server alone, and until it ends."""
         self.nonsense = 0
         self._noted: tuple[int, Role, NodeId] = (-1, Role.FOLLOWER, NOBODY)
         self._handlers: dict[type[Any], Any] = {
@@ -440,7 +442,8 @@ class RaftCore:
             return requests.wait()
         room = self.config.uncommitted_max - under_way
         batches: list[Sequence[Request]] = []
-        while len(batches) < room and (batch := requests.take_batch()):
+        take = requests.take_changes if self.paused else requests.take_batch
+        while len(batches) < room and (batch := take()):
             batches.append(batch)
         if not batches:
             return []
@@ -686,8 +689,10 @@ class RaftCore:
     def _on_command(self, now: Micros, event: Command) -> list[Effect]:
         if event.name == "snapshot":
             return self.machine.take_snapshot()
+        if event.name in ("pause", "resume"):
+            return self._pause(paused=event.name == "pause")
         if event.name != "move-leader":
-            return self._refuse_command(event.name, "raft knows the commands snapshot and move-leader")
+            return self._refuse_command(event.name, "raft knows the commands snapshot, pause, resume and move-leader")
         node = event.arguments.get("to")
         if flaw := self._move_flaw(node):
             return self._refuse_command(event.name, flaw)
@@ -708,6 +713,12 @@ class RaftCore:
         if not isinstance(node, int) or not self.log.configuration.votes(node):
             return f"to = {node!r} is none of the voters {self.log.configuration.voters}"
         return ""
+
+    def _pause(self, *, paused: bool) -> list[Effect]:
+        """What is under way goes on, what comes waits within the bounds of what may wait, changes of members excepted:
+        they are what one pauses for."""
+        self.paused = paused
+        return [Note("paused" if paused else "resumed", {}), *self._order()]
 
     def _move_to(self, node: NodeId) -> list[Effect]:
         """Requests wait meanwhile: with the next leader, or here when it comes to nothing. [Ongaro14 3.10]"""
@@ -762,6 +773,7 @@ class RaftCore:
                 "broadcast_us": self.replication.broadcast_us if self.replication is not None else 0,
                 "pending": self.requests.pending if self.requests is not None else 0,
                 "nonsense": self.nonsense,
+                **({"paused": 1} if self.paused else {}),
                 **self.roll.detail(self.reconfiguration.in_words if self.reconfiguration is not None else ""),
             },
         )

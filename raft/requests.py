@@ -114,10 +114,19 @@ class Requests:
         return batch
 
     def _drop_first(self) -> Request:
-        request = self._pending.popleft()
+        return self._taken(self._pending.popleft())
+
+    def _taken(self, request: Request) -> Request:
         self._bytes -= request.size
         self._operations -= request.count
         return request
+
+    def take_changes(self) -> list[Request]:
+        """Changes of members alone, while all else waits; [] if none is asked for."""
+        changes = [request for request in self._pending if request.changes_members]
+        if changes:
+            self._pending = deque(request for request in self._pending if not request.changes_members)
+        return [self._taken(request) for request in changes]
 
     def outcome(self, result: Result) -> Verdict | None:
         """What to tell the client of an executed request, None if it did not ask in this term.

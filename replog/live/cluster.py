@@ -76,6 +76,7 @@ class LocalCluster:
         self.nodes: list[Node] = []
         self.processes: LocalProcesses | None = None
         self._running: dict[NodeId, asyncio.Task[None]] = {}
+        self._paused = False
 
     async def __aenter__(self) -> LocalCluster:
         async with contextlib.AsyncExitStack() as stack:
@@ -234,12 +235,36 @@ class LocalCluster:
             await self._leave(node)
         return present
 
+    def pause(self) -> None:
+        """What clients ask waits from here on (Raft), as far as there is room and their own time-outs allow; what is
+        ordered is finished, and the members may change. A replica that is started again is not paused."""
+        self._paused = True
+        self._tell(self._started, "pause")
+
+    def resume(self) -> None:
+        """What has waited is ordered."""
+        self._paused = False
+        self._tell(self._started, "resume")
+
+    @property
+    def _started(self) -> list[NodeId]:
+        return sorted(self.processes.pids()) if self.processes is not None else [node.me for node in self.nodes]
+
+    def _tell(self, nodes: list[NodeId], command: str) -> None:
+        for node in self.nodes:
+            if node.me in nodes:
+                node.command(command)
+        for number in nodes if self.processes is not None else ():
+            self._begun(self.processes).tell(number, command)
+
     async def _join(self, node: NodeId) -> None:
         if self.processes is not None:
             await self.processes.start([node])
-            return
-        self.nodes.append(Node(self.config, node, machine=self._app))
-        await self._run(self.nodes[-1])
+        else:
+            self.nodes.append(Node(self.config, node, machine=self._app))
+            await self._run(self.nodes[-1])
+        if self._paused:
+            self._tell([node], "pause")
 
     async def _leave(self, node: NodeId) -> None:
         if self.processes is not None:

@@ -10,6 +10,7 @@ import pytest
 
 from replog import LocalCluster, LocalProcesses, create_cluster
 from replog.apps.counter import Counter
+from replog.config import ClusterConfig
 from replog.errors import ConfigError, OperationFailed
 from replog.live.administration import Administrator, ChangeGivenUp, ChangePending, Wish
 from replog.live.client import LogClient
@@ -138,3 +139,44 @@ async def test_all_are_killed_during_a_change(tmp_path: Path, moment: str) -> No
             await load.check()
             said = await until(client, level)
             assert epochs(said) == dict.fromkeys((0, 1, 3), 1)
+
+
+async def test_stop_and_restart_with_other_options_loses_nothing(tmp_path: Path) -> None:
+    """What clients have asked waits with them."""
+    options = {"heartbeat_us": 50_000}
+    config = create_cluster(tmp_path / "c", "raft", f=1, app=Counter, port=free_port(4), options=options)
+    async with LocalProcesses(config) as processes:
+        await processes.start()
+        await processes.wait_serving()
+        async with LogClient(config, "gateway", timeout=LIMIT_S) as client, Load(client).running() as load:
+            await load.go_on()
+            await processes.stop()
+            file = config.folder / "cluster.toml"
+            file.write_text(file.read_text().replace("heartbeat_us = 50000", "heartbeat_us = 40000"))
+            changed = ClusterConfig.load(config.folder)
+            assert changed.protocol_options().heartbeat_us == 40_000
+            async with LocalProcesses(changed) as again:
+                await again.start()
+                await again.wait_serving()
+                await load.go_on()
+                assert load.unknown == 0
+                await load.check()
+
+
+@pytest.mark.parametrize("apart", [False, pytest.param(True, marks=pytest.mark.slow)])
+async def test_pause_and_resume_around_a_change_loses_nothing(apart: bool) -> None:
+    async with LocalCluster("raft", Counter, f=1, processes=apart) as cluster, cluster.client("gateway") as client:
+        client.timeout = LIMIT_S
+        async with Load(client).running() as load:
+            await load.go_on()
+            cluster.pause()
+            await until(cluster._client, lambda said: all(w.status and w.status.detail.get("paused") for w in said))
+            await asyncio.sleep(0)
+            following = await cluster.change(add=1, remove=(await leader_of(cluster._client),))
+            answered = len(load.values)
+            assert following.epoch == 1
+            cluster.resume()
+            await load.go_on()
+            assert load.unknown == 0
+            assert len(load.values) > answered
+        await load.check()

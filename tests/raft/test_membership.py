@@ -14,6 +14,7 @@ from replog.core import Apply, Received, Reply
 from replog.errors import OperationFailed
 from replog.keys import HashSigner
 from replog.membership import ConfigurationAnswer, ConfigurationQuestion
+from replog.types import Answer
 from tests.plug import Packet
 from tests.raft.changing import Changing, begun
 from tests.raft.harness import MS, SECOND
@@ -459,6 +460,48 @@ def test_who_asks_is_told_the_present_members() -> None:
     assert isinstance(answer, ConfigurationAnswer)
     assert [one.ids for one in answer.claimed] == [(0, 1)]
     assert cluster.inject("bob", 1, ConfigurationQuestion(1)) == [Reply("bob", ConfigurationAnswer(1))]
+
+
+# ------------------------------------------------------------------------------------------- pause, change and resume
+
+
+def test_what_is_asked_while_all_are_paused_waits_and_the_members_change_meanwhile() -> None:
+    """What was ordered is finished; whoever leads then has what clients ask again."""
+    cluster = begun()
+    cluster.isolate(0)
+    cluster.submit(0, "ann", 1)
+    for node in range(3):
+        cluster.command(node, "pause")
+    cluster.heal()
+    cluster.submit(0, "ann", 2)
+    cluster.run(SECOND)
+    assert cluster.done("ann", 1)
+    assert not cluster.done("ann", 2)
+    assert cluster.servers[0].replica.status().detail["paused"] == 1
+    cluster.add(3)
+    cluster.change(0, add=[3], remove=[0])
+    cluster.beat()
+    (leader,) = cluster.led()
+    assert cluster.epoch(leader).voters == (1, 2, 3)
+    cluster.submit(leader, "ann", 2)
+    cluster.submit(leader, "ann", 3)
+    cluster.run(SECOND)
+    assert not cluster.done("ann", 2)
+    for node in (1, 2, 3):
+        cluster.command(node, "resume")
+    cluster.settle()
+    assert [len(cluster.done("ann", timestamp)) for timestamp in (2, 3)] == [1, 1]
+
+
+def test_a_paused_leader_is_bounded_and_one_that_is_started_again_is_not_paused() -> None:
+    cluster = begun(1, {"pending_requests_max": 2})
+    cluster.command(0, "pause")
+    for timestamp in range(1, 4):
+        cluster.submit(0, "ann", timestamp)
+    assert [reply.answer for reply in cluster.replies["ann", 3]] == [Answer.OVERLOADED]
+    cluster.restart(0)
+    cluster.submit(0, "ann", 1)
+    assert cluster.done("ann", 1)
 
 
 # ------------------------------------------------------------------------------------------------- at whatever moment
