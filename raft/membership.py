@@ -48,9 +48,11 @@ class Roll:
 
     def look(self) -> list[Effect]:
         """The state has changed, or this server has just started: whom to be linked with, where that is news."""
-        known, latest = (self.open or self.present), self._configuration_at(OPEN)
+        latest = self._configuration_at(OPEN)
+        if latest is (self.open or self.present):
+            return []
         present, former = self._configuration_at(OPEN - 1), self._configuration_at(0)
-        if latest is known or latest is None or present is None or former is None:
+        if latest is None or present is None or former is None:
             return []
         begins = self.present is not None and present is not self.present
         self.present, self.open = present, latest if latest is not present else None
@@ -66,13 +68,13 @@ class Roll:
         return 0 if self.present is None else self.present.epoch
 
     def answer(self, sender: ClientId, question: ConfigurationQuestion) -> Reply:
-        known = self.present if self._later is None else self._later
-        later = (known,) if known is not None and known.epoch > question.epoch else ()
-        return Reply(sender, ConfigurationAnswer(question.epoch, (), later))
+        known = [one for one in (self.present, self._later) if one is not None and one.epoch > question.epoch]
+        latest = max(known, key=lambda one: one.epoch, default=None)
+        return Reply(sender, ConfigurationAnswer(question.epoch, (), (latest,) if latest is not None else ()))
 
     def left(self, members: Epoch) -> None:
         """This server is told that it is no member any more, and who is."""
-        if members.epoch > max(self.epoch, self._later.epoch if self._later is not None else 0):
+        if self._later is None or members.epoch > self._later.epoch:
             self._later = members
 
     def was_member(self, me: NodeId) -> bool:
