@@ -497,7 +497,8 @@ class ProtocolSpec(Protocol):
     def core(self, setup: Setup) -> Core: ...
 
     def boundary(self, options: Any) -> Callable[[int], int] | None:
-        """The last seq of a configuration that is changed at a given seq; None: the members never change."""
+        """The last seq of a configuration that is changed at a given seq; `replog.membership.OPEN` - 1: nobody can know
+        it before; None: the members never change."""
         ...
 
     def client_rules(self, n: int, f: int, options: Any) -> ClientRules: ...
