@@ -517,13 +517,13 @@ class RaftCore:
         return [*said, *self.election.step_down(now, reason)]
 
     def _look_at_members(self) -> list[Effect]:
-        """The state has changed. Who is no member from here on hears so from the leader, and nothing else any more: it
-        would ask for votes sooner or later."""
-        before = self.roll.present
+        """The state has changed. Who is no member from here on, or was to be one and is none, hears so from the leader,
+        and nothing else any more: it would ask for votes sooner or later."""
+        before, known = self.roll.present, self.roll.ids
         news, present = self.roll.look(), self.roll.present
         if self.replication is None or before is None or present is None or before is present:
             return news
-        gone = sorted({*before.ids} - {*present.ids, self.me})
+        gone = sorted(known - {*present.ids, self.me})
         return [*news, Send(tuple(gone), Removed(self.log.configuration_index, present))] if gone else news
 
     def _take_leave(self, candidate: NodeId) -> list[Effect]:

@@ -67,6 +67,11 @@ class Roll:
     def epoch(self) -> int:
         return 0 if self.present is None else self.present.epoch
 
+    @property
+    def ids(self) -> set[NodeId]:
+        """Of the members, and of those who are to be."""
+        return {node for one in (self.present, self.open) if one is not None for node in one.ids}
+
     def answer(self, sender: ClientId, question: ConfigurationQuestion) -> Reply:
         known = [one for one in (self.present, self._later) if one is not None and one.epoch > question.epoch]
         latest = max(known, key=lambda one: one.epoch, default=None)

@@ -321,6 +321,7 @@ def test_4_2_1_a_newcomer_that_does_not_catch_up_is_given_up(options: dict[str, 
     assert [note.detail["node"] for _, note in cluster.notes if note.kind == "change-given-up"] == [3]
     present = cluster.epoch(1)
     assert (present.epoch, present.ids, present.next_id) == (1, (0, 1, 2), 4)
+    assert cluster.role(3) == ("removed" if "catch_up_rounds" in options else "joining")
     cluster.heal()
     cluster.add(4)
     cluster.change(0, add=[4])
