@@ -14,6 +14,7 @@ from replog.config import ClusterConfig
 from replog.errors import ConfigError, OperationFailed
 from replog.live.administration import Administrator, ChangeGivenUp, ChangePending, Wish
 from replog.live.client import LogClient
+from replog.live.node import Node
 from replog.roster import Roster
 from replog.types import NodeId
 from tests.live.command import free_port
@@ -89,6 +90,26 @@ async def test_a_learner_follows_and_is_promoted() -> None:
             await cluster.change(f=2)
         with pytest.raises(OperationFailed, match=r"Raft needs f >= 0 and n >= 2f \+ 1"):
             await cluster.change(remove=(0, 1, 2, 3))
+
+
+async def test_a_removed_server_that_is_started_again_learns_of_it_and_disturbs_nobody() -> None:
+    async with LocalCluster("raft", Counter, f=1) as cluster:
+        gone = (await leader_of(cluster._client) + 1) % 3
+        await cluster.call("add")
+        await stop(cluster, gone)
+        await cluster.change(remove=(gone,), add=1)
+        terms = {word.node: word.status.view for word in await cluster.status() if word.status is not None}
+        former = Node(cluster.config, gone)
+        await former.start()
+        running = asyncio.create_task(former.run())
+        status, knows = former.engine.replica.status, asyncio.Event()
+        former.engine.after_turns(lambda: knows.set() if status().role == "removed" else None)
+        async with asyncio.timeout(LIMIT_S):
+            await knows.wait()
+        assert await cluster.call("add") == 2
+        assert {word.node: word.status.view for word in await cluster.status() if word.status is not None} == terms
+        former.stop()
+        await running
 
 
 async def test_one_that_does_not_come_is_waited_for_and_then_given_up(tmp_path: Path) -> None:
