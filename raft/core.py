@@ -524,19 +524,20 @@ class RaftCore:
         if self.replication is None or before is None or present is None or before is present:
             return news
         gone = sorted(known - {*present.ids, self.me})
-        return [*news, Send(tuple(gone), Removed(self.log.configuration_index, present))] if gone else news
+        return [*news, Send(tuple(gone), Removed(present))] if gone else news
 
     def _take_leave(self, candidate: NodeId) -> list[Effect]:
-        """It may not have heard. One that is in a later configuration than this server knows of knows better itself."""
-        log, present = self.log, self.roll.present
-        settled = log.configuration_index <= self.machine.executed
-        if candidate in log.configuration.members or present is None or not settled:
+        """It may not have heard; who left itself knows of it, too. One that came later knows better."""
+        latest = self.roll.latest
+        if latest is None or candidate >= latest.next_id or latest.member(candidate) is not None:
             return []
-        return [Send((candidate,), Removed(log.configuration_index, present))]
+        return [Send((candidate,), Removed(latest))]
 
     def _on_removed(self, now: Micros, sender: NodeId, message: Removed) -> list[Effect]:
+        if message.members.member(self.me) is not None:
+            return self._nonsense(sender, "removed, and among the members")
         self.roll.left(message.members)
-        return self.election.on_removed(now, message.index)
+        return self.election.on_removed(now, message.members.first - 1)
 
     # ------------------------------------------------------------------------------------------------------ snapshots
 

@@ -73,9 +73,15 @@ class Roll:
         return {node for one in (self.present, self.open) if one is not None for node in one.ids}
 
     def answer(self, sender: ClientId, question: ConfigurationQuestion) -> Reply:
-        known = [one for one in (self.present, self._later) if one is not None and one.epoch > question.epoch]
-        latest = max(known, key=lambda one: one.epoch, default=None)
-        return Reply(sender, ConfigurationAnswer(question.epoch, (), (latest,) if latest is not None else ()))
+        latest = self.latest
+        later = (latest,) if latest is not None and latest.epoch > question.epoch else ()
+        return Reply(sender, ConfigurationAnswer(question.epoch, (), later))
+
+    @property
+    def latest(self) -> Epoch | None:
+        """By its own state, or by what it was told when it was removed."""
+        known = [one for one in (self.present, self._later) if one is not None]
+        return max(known, key=lambda one: one.epoch, default=None)
 
     def left(self, members: Epoch) -> None:
         """This server is told that it is no member any more, and who is."""

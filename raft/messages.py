@@ -144,10 +144,9 @@ class TimeoutNow(Message, frozen=True, tag="rm"):
 
 
 class Removed(Message, frozen=True, tag="rx"):
-    """To a server that left, at once and whenever it asks for votes: the configuration at `index` is committed, and is
-    without it. [Ongaro14 4.2.3] (HAZARDS R19) `members`: to whom it may send its clients."""
+    """To a server that left, at once and whenever it asks for votes: these are the members, by a committed entry, the
+    one before `members.first`. It may send its clients to them. [Ongaro14 4.2.3] (HAZARDS R19)"""
 
-    index: U63
     members: Members
 
 

@@ -65,7 +65,7 @@ class KeepsToItself(RaftCore):
     """Who is to take its place."""
 
     def _on_removed(self, now: int, sender: int, message: Any) -> list[Effect]:
-        return self.election.on_removed(now, message.index)
+        return self.election.on_removed(now, message.members.first - 1)
 
 
 def test_without_their_word_it_is_lost() -> None:
