@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from raft import messages as m
 from raft.configuration import Configuration
 from replog import core as contract
+from replog.membership import Configuration as Epoch
+from replog.membership import ConfigurationAnswer, ConfigurationQuestion
 from replog.types import LogRequest, Read, Reply, StatusRequest, Submit
 from tests.raft import chance
-from tests.raft.harness import MS, Cluster, request
+from tests.raft.changing import Changing, member
+from tests.raft.harness import MS, request
 from tests.raft.test_reads import read_of
 
 
@@ -79,6 +82,10 @@ SMALL_NUMBERS = st.integers(0, 6)
 NUMBERS = st.one_of(SMALL_NUMBERS, st.integers(0, 2**62))
 NODES = st.integers(-1, 3)
 SERVERS = st.lists(st.integers(0, 4), max_size=3)
+EPOCHS = st.builds(
+    lambda epoch, first, ids, next_id: Epoch(epoch, first, 1, tuple(map(member, sorted(ids))), next_id),
+    SMALL_NUMBERS, st.integers(1, 2**62), st.sets(st.integers(0, 4), min_size=1), SMALL_NUMBERS,
+)  # fmt: skip
 CONFIGURATIONS = st.builds(Configuration, st.lists(st.integers(0, 4), min_size=1, max_size=3), SERVERS, SERVERS)
 RAW = st.sampled_from([request("ann", 1).raw, request("ann", 2).raw, request("bob", 1).raw, b"", b"\x91\xc0"])
 READS = st.sampled_from([read_of("ann", 3).raw, read_of("bob", 3).raw, request("bob", 1).raw, b""])
@@ -98,6 +105,9 @@ MESSAGES = st.one_of(
     ),
     st.builds(m.SnapshotReply, NUMBERS, NUMBERS, st.lists(NUMBERS, max_size=3), st.booleans()),
     st.builds(m.TimeoutNow, NUMBERS, NODES),
+    st.builds(m.Removed, EPOCHS),
+    st.builds(ConfigurationQuestion, NUMBERS),
+    st.builds(ConfigurationAnswer, NUMBERS),
     st.builds(m.ReadIndex, NUMBERS, NUMBERS),
     st.builds(m.ReadIndexReply, NUMBERS, NUMBERS, NUMBERS),
     st.builds(Read, READS, st.booleans()),
@@ -116,13 +126,19 @@ HAPPENINGS = st.one_of(
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-@given(happenings=st.lists(HAPPENINGS, max_size=25), begin=st.sampled_from(["fresh", "leader", "old", "snapshot"]))
+@given(
+    happenings=st.lists(HAPPENINGS, max_size=25),
+    begin=st.sampled_from(["fresh", "leader", "old", "snapshot", "changing"]),
+)
 def test_no_message_raises_whatever_the_state(happenings: list[Any], begin: str) -> None:
     """Peer nonsense yields a note, never an exception; the server's own invariants hold after each step."""
     options = {"snapshot_entries": 3, "log_tail": 1, "apply_entries_max": 2}
-    cluster = Cluster(3, options, logs={0: [1, 1, 3, 3]} if begin == "old" else None)
-    if begin in ("leader", "snapshot"):
+    cluster = Changing(3, options, logs={0: [1, 1, 3, 3]} if begin == "old" else None)
+    if begin in ("leader", "snapshot", "changing"):
         cluster.elect(0)
+    if begin == "changing":
+        cluster.change(0, add=[3], remove=[0, 1])
+        cluster.settle()
     if begin == "snapshot":
         for timestamp in range(1, 9):
             cluster.submit(0, "carol", timestamp)
