@@ -20,8 +20,7 @@ from compare import judging
 from compare.judging import Costs, Observed
 from compare.results import Run, Verdict
 from compare.scenario import Scenario
-from compare.sim import Trial, disk_model, network_model
-from replog.apps.kv import KeyValue
+from compare.sim import Trial
 from replog.client import Done, Failed
 from replog.codec import digest_of
 from replog.core import Effect, Event, ProtocolSpec, Received
@@ -100,25 +99,9 @@ class ChangingTrial(Trial):
         """The next change, None if none is possible just now."""
         raise NotImplementedError
 
-    def _cluster(self, real_signatures: bool) -> SimCluster:
-        scenario, side = self.scenario, self.scenario.side(self.spec.name)
-        clients = [f"c{number}" for number in range(scenario.workload.clients)]
-        strangers = [f"x{number}" for number in range(scenario.workload.byzantine)]
-        return SimCluster(
-            self.spec,
-            side.n,
-            scenario.f,
-            dict(side.options),
-            machine=KeyValue,
-            seed=self.seed,
-            network=network_model(scenario.network),
-            disk=disk_model(scenario.disk),
-            clients=[*clients, *strangers, ADMIN_CLIENT],
-            wrap=self._wrap,
-            real_signatures=real_signatures,
-            recorder=self.recorder,
-            membership=True,
-        )
+    def _around(self) -> dict[str, Any]:
+        usual = super()._around()
+        return {"clients": [*usual["clients"], ADMIN_CLIENT], "wrap": self._wrap, "membership": True}
 
     def _wrap(self, node: NodeId, replica: Replica) -> Plug:
         return Overheard(replica, self.administrator)

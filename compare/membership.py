@@ -18,8 +18,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-import msgspec
-
 from compare import membership_raft
 from compare.attacks import Byzantine
 from compare.attacks.base import Power
@@ -84,7 +82,7 @@ class EpochLiar(RandomPbftLiar):
         return super()._say(now, effect)
 
     def _other_links(self, answer: ConfigurationAnswer) -> ConfigurationAnswer:
-        """Without votes, with another path or in another order; under MACs, other configurations."""
+        """Without votes, of another state, or with another path."""
         self.acts["ConfigurationAnswer changed"] += 1
         chance = self._chance
 
@@ -94,8 +92,7 @@ class EpochLiar(RandomPbftLiar):
             return chance.choice((Link(bytes(certificate), link.path), Link(link.certificate, link.path[:1])))
 
         links = [spoilt(link) if chance.random() < 0.7 else link for link in answer.links]
-        claimed = [msgspec.structs.replace(one, members=one.members[1:] or one.members) for one in answer.claimed]
-        return ConfigurationAnswer(answer.epoch, tuple(links), tuple(claimed))
+        return ConfigurationAnswer(answer.epoch, tuple(links))
 
     def _dressed(self, effect: Effect) -> Effect:
         if not isinstance(effect, Send) or isinstance(effect.message, FREE):

@@ -120,8 +120,6 @@ class Trial:
 
     def _cluster(self, real_signatures: bool) -> SimCluster:
         scenario, side = self.scenario, self.scenario.side(self.spec.name)
-        clients = [f"c{number}" for number in range(scenario.workload.clients)]
-        strangers = [f"x{number}" for number in range(scenario.workload.byzantine)]
         try:
             return SimCluster(
                 self.spec,
@@ -132,14 +130,20 @@ class Trial:
                 seed=self.seed,
                 network=network_model(scenario.network),
                 disk=disk_model(scenario.disk),
-                clients=clients + strangers,
-                wrap=self._wrap if scenario.attacked else None,
                 real_signatures=real_signatures,
                 recorder=self.recorder,
+                **self._around(),
             )
         except ValueError as error:
             rule = first_fault(error) if isinstance(error, ValidationError) else error
             raise ConfigError(f"scenario {scenario.name}, protocol {self.spec.name}: {rule}") from None
+
+    def _around(self) -> dict[str, Any]:
+        """Who else there is, and what stands around each replica."""
+        workload = self.scenario.workload
+        clients = [f"c{number}" for number in range(workload.clients)]
+        strangers = [f"x{number}" for number in range(workload.byzantine)]
+        return {"clients": clients + strangers, "wrap": self._wrap if self.scenario.attacked else None}
 
     def _wrap(self, node: NodeId, replica: Replica) -> Plug:
         makes = [ATTACKS[name].makes.get(self.spec.name) for name in self.scenario.attack_names]

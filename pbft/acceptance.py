@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pbft.catch_up import Early
 from pbft.execution import Execution
-from pbft.messages import Batch, BatchData, Commit, Committed, Prepare, PrePrepare
+from pbft.messages import NULL, Batch, BatchData, Commit, Committed, Prepare, PrePrepare
 from pbft.notary import Notary
 from pbft.ordering import Ordering
 from pbft.requests import Requests
@@ -66,6 +66,9 @@ class Acceptance:
         if not self.notary.check_pre_prepare(message.view, message.seq, message.digest, message.signature):
             return self.notary.refuse(sender, "pre-prepare: bad signature")
         if flaw := self.requests.flaw_in_batch(batch, self._wall()):
+            if batch.digest == NULL.digest and message.seq > self._execution.executed + 1:
+                self.early.keep(sender, message)  # what is executed before it may be a change of the members
+                return []
             return self.notary.refuse(sender, f"pre-prepare: {flaw}")
         doubtful = self.requests.unvouched(batch)
         if doubtful is not None:

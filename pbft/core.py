@@ -24,7 +24,6 @@ from pbft.messages import (
     Commit,
     Committed,
     Complaint,
-    EpochBegins,
     FetchBatch,
     FetchPart,
     Leaves,
@@ -133,10 +132,6 @@ class PbftCore:
         self._ticks = 0
         self._reason = "start" if setup.stored.empty else "restart"
         self._epoch = setup.domain.epoch
-        self._claimed_views: dict[NodeId, int] = {}
-        self._behind_ticks = 0
-        self._astray: set[NodeId] = set()
-        """Who asks for a view not beyond that in which this replica began the epoch, without a NEW-VIEW to be shown."""
         period = self.options.status_interval_us
         self.giving = Giving(period)
         self._view_changes: Allowance[NodeId] = Allowance(VIEW_CHANGES, period)
@@ -263,9 +258,7 @@ class PbftCore:
         stored = self.setup.stored
         records = sound(stored.records)
         self.ordering.discard(self.notary.base.seq)
-        for record in records:
-            if type(record) is EpochBegins:
-                self.ordering.begin(record.view)
+        self.ordering.executed(stored.index)
         proofs = [record for record in records if type(record) is CheckpointProof]
         proofs += self._recall_view([record for record in records if isinstance(record, VIEW_RECORDS)])
         for record in records:
@@ -375,20 +368,24 @@ class PbftCore:
         effects: list[Effect] = []
         if not self.execution.was_tentative:
             effects = self.intake.answer(slot.decided.requests, event.results, Answer.DONE)
-        self._look_for_the_end()
+        found = self._look_for_the_end()
         self.requests.executed(slot.decided, event.results)
         self.demands.executed(self._now, slot.decided.operations)
         new = any(result.results is not None for result in event.results)
         if new and slot.committed.view == self.view and self.ordering.active:
             self.patience.progress()
-        return self._go_on(effects)
+        if found:
+            effects += self._make_room() + self._replay()
+        return self._go_on(effects + self.ordering.executed(self.executed))
 
-    def _look_for_the_end(self) -> None:
+    def _look_for_the_end(self) -> bool:
         """Has a change of the members been decided? Asked only when nothing tentative is in the state."""
         boundary = self.setup.sessions.boundary(self._epoch)
-        if boundary is not None and boundary != self.ordering.boundary:
-            self.ordering.end_at(boundary)
-            self.requests.expect_nulls(True)
+        if boundary is None or boundary == self.ordering.boundary:
+            return False
+        self.ordering.end_at(boundary)
+        self.requests.expect_nulls(True)
+        return True
 
     @property
     def ends(self) -> int | None:
@@ -482,9 +479,7 @@ class PbftCore:
         """[CL99 4.4, 4.5.2] Join at f+1 (P11); with a quorum the next NEW-VIEW is due."""
         if message.replica != sender:
             return self.notary.refuse(sender, "a view-change in another's name")
-        if message.view <= self.view and self.ordering.active:
-            return self._come_together(sender)
-        if message.view < self.view:
+        if message.view < self.view or (message.view == self.view and self.ordering.active):
             return []
         if message == self.view_changes.heard.get(sender):
             return self.view_changes.on_repeated(message)
@@ -499,29 +494,6 @@ class PbftCore:
         if self._is_given_up(sender, message):
             return effects + self._ask_for(message.view, f"node {sender} gave its view up")
         return effects + self._gather()
-
-    def _come_together(self, sender: NodeId) -> list[Effect]:
-        """Members may begin an epoch in different views. More than f ask for none beyond the one that this replica
-        began in, and no NEW-VIEW can be shown to them: it goes on to the next one, where they can come."""
-        if not self._epoch or self.view_changes.new_view is not None:
-            return []
-        self._astray.add(sender)
-        if len(self._astray) < self.notary.weak_quorum:
-            return []
-        self._astray.clear()
-        return self._ask_for(self.view + 1, f"{self.notary.weak_quorum} replicas began in other views")
-
-    def _follow_views(self) -> list[Effect]:
-        """For the same reason: whoever is behind more than f others for some time asks for the view that the last of
-        these is in. Who is behind by a NEW-VIEW has been shown it by then. (P11)"""
-        views = sorted((self._claimed_views.get(node, 0) for node in self.notary.others), reverse=True)
-        enough = self.notary.weak_quorum
-        behind = self._epoch > 0 and len(views) >= enough and views[enough - 1] > self.view
-        self._behind_ticks = self._behind_ticks + 1 if behind else 0
-        if self._behind_ticks < REPEATS:
-            return []
-        self._behind_ticks = 0
-        return self._ask_for(views[enough - 1], f"{enough} replicas are in later views")
 
     def _is_given_up(self, sender: NodeId, message: ViewChange) -> bool:
         """The primary itself asks for the next view: it is followed at once. A faulty one can do no more with it than
@@ -702,7 +674,7 @@ class PbftCore:
         elif stuck and (self.executed < proven.seq or (self.execution.is_void and proven.seq)):
             effects += self._fetch_state()
         effects += self.recovery.on_tick(self._now, self._in_sync()) + self._make_room()
-        return effects + self.ordering.fetch_bodies() + self._remind() + self._follow_views()
+        return effects + self.ordering.fetch_bodies() + self._remind()
 
     def _repeat_view_change(self) -> list[Effect]:
         """VIEW-CHANGE is sent again until its view or a later one begins, less often after a while. [CL99 6] (P10)"""
@@ -767,7 +739,6 @@ class PbftCore:
 
     def _on_status(self, sender: NodeId, message: Status) -> list[Effect]:
         self.hearing.claim(sender, message.executed)
-        self._claimed_views[sender] = message.view
         return self.giving.answer(self._now, sender, message, self.ordering, self.checkpoints, self.view_changes)
 
     def _on_fetch_batch(self, sender: NodeId, message: FetchBatch) -> list[Effect]:
@@ -819,7 +790,8 @@ class PbftCore:
         self.checkpoints.restored(proof)
         self.ordering.boundary = None  # what another state said of it
         self._look_for_the_end()
-        effects = self._cut(proof) if self.checkpoints.is_certain(proof) else self._stand()
+        effects = self.ordering.executed(proof.seq)
+        effects += self._cut(proof) if self.checkpoints.is_certain(proof) else self._stand()
         return self._go_on(effects + self.intake.answer_swept())
 
 

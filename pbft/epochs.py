@@ -23,7 +23,6 @@ from pbft.messages import (
     Checkpoint,
     CheckpointProof,
     Commit,
-    EpochBegins,
     FetchPart,
     InEpoch,
     Links,
@@ -34,7 +33,6 @@ from pbft.messages import (
 )
 from pbft.notary import Notary
 from pbft.outsider import MacOutsider, Outsider, Role
-from pbft.view_change import VIEW_RECORDS
 from replog import types
 from replog.core import (
     Accuse,
@@ -55,7 +53,6 @@ from replog.core import (
     Trim,
 )
 from replog.membership import LINKS_MAX, Configuration, ConfigurationAnswer, ConfigurationQuestion, Link
-from replog.quorum import weak_quorum
 from replog.types import ClientId, Message, Micros, NodeId
 
 FREE: Final = (FetchPart, PartData, ConfigurationQuestion, ConfigurationAnswer)
@@ -73,7 +70,7 @@ STRANGER: Final = "neither a member, nor one that was or will be"
 class Epochs:
     """Invariants:
     `core` votes only if this replica is a member of the configuration that holds after the state it began with
-    a turn is made from a state at or beyond the boundary that is on this disk; `EpochBegins` is there before any word
+    a turn is made from a state at or beyond the boundary that is on this disk: none is made twice, and forgotten words
     """
 
     lineage_type: type[Lineage] = Lineage
@@ -85,7 +82,6 @@ class Epochs:
         self._early = Early()
         self._early_of = 0
         """The epoch of what came early."""
-        self._views: dict[NodeId, int] = {}
         self._lessons: Allowance[NodeId] = Allowance(ANSWERS, setup.config.status_interval_us)
         self._asks: Allowance[NodeId] = Allowance(1, setup.config.status_interval_us)
         self._questions: Allowance[ClientId] = Allowance(ANSWERS, setup.config.status_interval_us)
@@ -94,11 +90,7 @@ class Epochs:
         """What was executed at the last tick, and for how many ticks no more."""
         self._told: tuple[int, int, int | None] | None = None
         self._on_disk = setup.stored.index
-        records = setup.stored.records
-        chains = [record for record in records if isinstance(record, Links)]
-        self.lineage = self.lineage_type(setup, chains[-1].links if chains else ())
-        self._begun: list[Message] = []
-        """Records of an epoch that is begun by this construction: on disk before anything else of it."""
+        self.lineage = self.lineage_type(setup, self._links_at_hand())
         self.core: PbftCore | Outsider = self._recalled()
         self.epoch = self.core.setup.domain.epoch
 
@@ -110,14 +102,13 @@ class Epochs:
 
     def step(self, now: Micros, event: Event) -> list[Effect]:
         self._now = now
-        kind = type(event)
-        if kind is Received:
-            return self._received(event)  # type: ignore[arg-type]
-        if kind is Saved:
-            return self._saved(event)  # type: ignore[arg-type]
-        if kind is Timeout:
-            return self._timeout(event)  # type: ignore[arg-type]
-        if kind is Started:
+        if isinstance(event, Received):
+            return self._received(event)
+        if isinstance(event, Saved):
+            return self._saved(event)
+        if isinstance(event, Timeout):
+            return self._timeout(event)
+        if isinstance(event, Started):
             return self._started()
         return self._do(event) + self._members()
 
@@ -160,6 +151,11 @@ class Epochs:
 
     # ----------------------------------------------------------------------------------------------------- construction
 
+    def _links_at_hand(self) -> Sequence[Link]:
+        """On this replica's disk, or as it was given them when it was enrolled: whichever lead further."""
+        on_disk = [record.links for record in self._setup.stored.records if isinstance(record, Links)]
+        return max([self._setup.links, *on_disk], key=len)
+
     def _recalled(self) -> PbftCore | Outsider:
         """The core that the disk asks for: its state says which configuration comes next, the chain proves it."""
         stored, me = self._setup.stored, self._setup.me
@@ -169,11 +165,8 @@ class Epochs:
             self._append_own(epoch - 1)
         if configuration.member(me) is None or epoch >= len(self.lineage.configurations):
             return self._outsider(self._placed(stored))
-        records = self._records_of(epoch)
-        if epoch and not any(isinstance(record, EpochBegins) for record in records):
-            self._begun = [EpochBegins(self._highest_view()), *records]
-            records = self._begun
-        return self._make(self.lineage.setup_of(configuration, Stored(records, stored.index, stored.digest)))
+        known = Stored(self._records_of(epoch), stored.index, stored.digest)
+        return self._make(self.lineage.setup_of(configuration, known))
 
     def _records_of(self, epoch: int) -> list[Message]:
         bare = [record for record in self._setup.stored.records if not isinstance(record, (InEpoch, Links))]
@@ -197,11 +190,6 @@ class Epochs:
             bare = CheckpointProof(proof.seq, proof.digest, proof.votes if self._signed else [])
             self.lineage.append(Link(certificate_of(bare), tuple(path)))
 
-    def _highest_view(self) -> int:
-        """Of all that this replica has entered or asked for, as far as its disk has it."""
-        records = (record.message if isinstance(record, InEpoch) else record for record in self._setup.stored.records)
-        return max((record.view for record in records if isinstance(record, (*VIEW_RECORDS, EpochBegins))), default=0)
-
     def _placed(self, stored: Stored) -> CheckpointProof | None:
         return CheckpointProof(stored.index, stored.digest, []) if stored.index else None
 
@@ -218,11 +206,7 @@ class Epochs:
         return bool(self._setup.config.auth != "macs")
 
     def _started(self) -> list[Effect]:
-        index, begun = self._setup.stored.index + 1, self._begun
-        self._begun = []
-        anew: list[Effect] = [Persist(Links(self.lineage.links), index)] if begun else []
-        anew += [Persist(InEpoch(self.epoch, record), index) for record in begun]
-        return anew + (self._note_epoch() if begun else []) + self._do(Started()) + self._members()
+        return (self._note_epoch() if self.epoch else []) + self._do(Started()) + self._members()
 
     # ------------------------------------------------------------------------------------------------------ the turn
 
@@ -247,7 +231,7 @@ class Epochs:
         return self._turn(latest, placed, None) if known else []
 
     def _turn(self, configuration: Configuration, placed: CheckpointProof, former: PbftCore | None) -> list[Effect]:
-        """Exchange the core. `placed`: the state on disk. Nothing of the new epoch leaves before `EpochBegins`."""
+        """Exchange the core. `placed`: the state on disk, from which a restart would make the same turn again."""
         stop: list[Effect] = [CancelTimer(name) for name in TIMERS]
         index = placed.seq + 1
         chain: list[Effect] = [Persist(Links(self.lineage.links), index)]
@@ -265,21 +249,12 @@ class Epochs:
     def _first_records(
         self, configuration: Configuration, placed: CheckpointProof, former: PbftCore | None
     ) -> list[Message]:
-        """What the new epoch begins with: the view, the proof of a state that lies beyond its beginning, leave that was
-        given to be refreshed."""
-        view = max(former.view if former is not None else 0, self._claimed_view(configuration))
-        records: list[Message] = [EpochBegins(view)]
-        if placed.seq > self.lineage.begins(configuration.epoch)[0]:
-            records.append(placed)
+        """What the new epoch begins with: the proof of a state that lies beyond its beginning, leave that was given to
+        be refreshed. Its view is 0, whatever the last one's was: members that began in different views would be beyond
+        what a refresh thinks that a correct replica can be."""
+        begins = self.lineage.begins(configuration.epoch)[0]
+        records: list[Message] = [placed] if placed.seq > begins else []
         return records + (former.recovery.leave.passed_on(configuration.ids) if former is not None else [])
-
-    def _claimed_view(self, configuration: Configuration) -> int:
-        """The highest that a weak quorum of the old or the new members claims: views go on (P12)."""
-        chosen = 0
-        for members in (configuration, self.lineage.configurations[configuration.epoch - 1]):
-            views = sorted((self._views.get(node, 0) for node in members.ids), reverse=True)
-            chosen = max(chosen, views[weak_quorum(members.f) - 1])
-        return chosen
 
     def _replay(self) -> list[Effect]:
         """What members said before this replica was there (P21)."""
@@ -297,14 +272,13 @@ class Epochs:
 
     def _received(self, event: Received) -> list[Effect]:
         sender, message = event.sender, event.message
-        kind = type(message)
-        if kind is ConfigurationQuestion:
-            return self._asked(sender, message)  # type: ignore[arg-type]
+        if isinstance(message, ConfigurationQuestion):
+            return self._asked(sender, message)
         if isinstance(sender, str):
             return self._do(event)
-        if kind is InEpoch:
-            return self._from_replica(sender, message.epoch, message.message)  # type: ignore[attr-defined]
-        if kind in FREE:
+        if isinstance(message, InEpoch):
+            return self._from_replica(sender, message.epoch, message.message)
+        if isinstance(message, FREE):
             return self._free(sender, message)
         return self._from_replica(sender, 0, message)
 
@@ -312,8 +286,6 @@ class Epochs:
         """Each epoch has its own words (P22)."""
         status = type(message) is Status
         if epoch == self.epoch and sender in self.core.setup.members:
-            if status:
-                self._views[sender] = message.view
             return self._do(Received(sender, message))
         if status:
             return self._teach(sender, epoch, message) + self._ask(sender, epoch)
@@ -345,9 +317,7 @@ class Epochs:
         """A client's question. Replicas are told when they say where they are."""
         if isinstance(sender, int) or not self._questions.take(self._now, sender):
             return []
-        later = self.lineage.configurations[message.epoch + 1 :][:LINKS_MAX] if message.epoch < END else []
-        claimed = () if self._signed else tuple(later)
-        return [Reply(sender, ConfigurationAnswer(message.epoch, self._links(message.epoch), claimed))]
+        return [Reply(sender, ConfigurationAnswer(message.epoch, self._links(message.epoch)))]
 
     def _links(self, epoch: int) -> tuple[Link, ...]:
         return tuple(self.lineage.links[epoch:][:LINKS_MAX])
@@ -362,7 +332,6 @@ class Epochs:
             effects.append(Send((sender,), ConfigurationAnswer(epoch, links)))
         if not self._knows(sender):
             return effects if links else self._refuse(sender, STRANGER)
-        self._views[sender] = status.view
         return effects + self._dressed([Send((sender,), word) for word in self.core.words(status.stable)])
 
     def _ask(self, sender: NodeId, epoch: int) -> list[Effect]:
@@ -443,16 +412,10 @@ class Epochs:
         elif isinstance(effect, Accuse) and epoch:
             yield msgspec.structs.replace(effect, epoch=epoch)
         elif isinstance(effect, Trim):
-            yield from self._anew(effect.upto + 1)
+            yield Persist(Links(self.lineage.links), effect.upto + 1)  # what the cut must leave (P44)
             yield effect
         else:
             yield effect
-
-    def _anew(self, index: int) -> Iterator[Effect]:
-        """What a cut of the log must leave (P44)."""
-        yield Persist(Links(self.lineage.links), index)
-        if self.epoch and isinstance(self.core, PbftCore):
-            yield Persist(InEpoch(self.epoch, EpochBegins(self.core.ordering.begun_in)), index)
 
     def _members(self) -> list[Effect]:
         """Whom to be linked with, when that changes."""

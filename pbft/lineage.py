@@ -52,6 +52,11 @@ def _said(_: Configuration, certificate: bytes) -> tuple[int, Digest]:
     return proof.seq, proof.digest
 
 
+def claimed(_: Domain, __: Verifier, configuration: Configuration, certificate: bytes) -> tuple[int, Digest]:
+    """In the place of `certified` under MACs, where it is somebody's word and no more."""
+    return _said(configuration, certificate)
+
+
 class Lineage:
     """Invariants:
     each configuration but the first follows from the one before by the link at its place less one
@@ -59,7 +64,7 @@ class Lineage:
     """
 
     def __init__(self, setup: Setup, links: Sequence[Link] = ()) -> None:
-        """`links`: from this replica's own disk."""
+        """`links`: from this replica's own disk, or as it was given them."""
         if setup.genesis is None:
             raise ValueError("a lineage begins with a first configuration")
         self._setup = setup
@@ -86,11 +91,9 @@ class Lineage:
 
     def claimed(self, answer: ConfigurationAnswer, epoch: int) -> tuple[int, Digest] | None:
         """What an answer says of the boundary of `epoch`."""
-        place = epoch - answer.epoch
-        if not 0 <= place < len(answer.links):
-            return None
+        link = answer.link(epoch)
         try:
-            return _said(self.latest, answer.links[place].certificate)
+            return None if link is None else _said(self.latest, link.certificate)
         except BadMessage:
             return None
 
@@ -123,8 +126,10 @@ class Lineage:
 
     def append(self, link: Link) -> Configuration:
         """A link that this replica knows to be right: it was there, or has verified it. Raises ValueError if it is not
-        the next one."""
+        the next one. Votes that prove nothing are not kept."""
         following = follow(self.latest, link, _said)
+        if not self._signed:
+            link = Link(certificate_of(CheckpointProof(*_said(self.latest, link.certificate), [])), link.path)
         self.links.append(link)
         self.configurations.append(following)
         self._ids.update(following.ids)

@@ -354,20 +354,13 @@ class Verdict(Message, tag="pX", frozen=True):
 # ------------------------------------------------------------------------------------------------------ membership
 
 
-class EpochBegins(Message, tag="pB", frozen=True):
-    """On disk only: this replica has begun the epoch, in this view. What it said in earlier ones counts no more."""
-
-    view: U63
-
-
 class Links(Message, tag="pN", frozen=True):
     """On disk only: the links from the first configuration on; the last record counts."""
 
     links: Annotated[list[Link], msgspec.Meta(max_length=EPOCHS_MAX)]
 
 
-_IN_EPOCH: Final = (
-    Submit,
+_ORDERING: Final = (
     PrePrepare,
     Prepare,
     Commit,
@@ -384,18 +377,10 @@ _IN_EPOCH: Final = (
     Status,
     FetchBatch,
     BatchData,
-    Complaint,
-    Refreshing,
-    Standing,
-    Testimony,
-    PreparedProof,
-    CommitProof,
-    Voted,
-    Leaves,
-    Verdict,
-    EpochBegins,
 )
-Inner: Any = functools.reduce(operator.or_, _IN_EPOCH)
+_BESIDE: Final = (Complaint, Refreshing, Standing, Testimony)
+_ON_DISK: Final = (PreparedProof, CommitProof, Voted, Leaves, Verdict)
+Inner: Any = functools.reduce(operator.or_, (Submit, *_ORDERING, *_BESIDE, *_ON_DISK))
 
 
 class InEpoch(Message, tag="pE", frozen=True):
@@ -407,31 +392,7 @@ class InEpoch(Message, tag="pE", frozen=True):
 
 
 MESSAGES: Final[Codec[Any]] = Codec(
-    *COMMON_MESSAGES,
-    PrePrepare,
-    Prepare,
-    Commit,
-    Committed,
-    Checkpoint,
-    CheckpointProof,
-    ViewChange,
-    NewView,
-    MacViewChange,
-    ViewChangeAck,
-    MacNewView,
-    FetchViewChange,
-    ViewChangeData,
-    Status,
-    FetchBatch,
-    BatchData,
-    FetchPart,
-    PartData,
-    Complaint,
-    Refreshing,
-    Standing,
-    Testimony,
-    InEpoch,
-    *MEMBERSHIP_MESSAGES,
+    *COMMON_MESSAGES, *_ORDERING, FetchPart, PartData, *_BESIDE, InEpoch, *MEMBERSHIP_MESSAGES
 )
 RECORDS: Final[Codec[Any]] = Codec(
     PrePrepare,

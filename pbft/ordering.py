@@ -47,11 +47,12 @@ class Ordering:
     def __init__(self, notary: Notary) -> None:
         self._notary = notary
         self.view = 0
-        self.begun_in = 0
-        """The view in which this replica began its epoch, without a NEW-VIEW."""
         self.active = True
         self.boundary: int | None = None
         """The last seq of this configuration, once its end is decided: nothing beyond is proposed or voted on."""
+        self.reach = notary.base.seq + notary.log_window
+        """COMMIT is sent for nothing beyond: a whole window beyond what this replica has executed. A change that it has
+        still to execute ends the epoch no earlier, so what it commits is never dropped."""
         self.low = 0
         self.floor = 0
         """min-s of the NEW-VIEW that began this view: what lies at or below it is decided, whoever proposes there."""
@@ -139,11 +140,6 @@ class Ordering:
             del self.slots[seq]
         self.latest, self.promised = self._capped(self.latest), self._capped(self.promised)
 
-    def begin(self, view: int) -> None:
-        """This replica begins its epoch in `view`."""
-        self.view = self.begun_in = view
-        self.active = True
-
     # --------------------------------------------------------------------------------------------------- normal case
 
     def propose(self, batch: Batch) -> list[Effect]:
@@ -219,12 +215,19 @@ class Ordering:
         effects: list[Effect] = []
         if slot.prepared is None or slot.prepared.view < self.view:
             effects += self._settle(slot, slot.prepares, "prepare", slot.digest, self._notary.quorum - 1)
-            if self.is_prepared(slot):
+            if self.is_prepared(slot) and slot.seq <= self.reach:
                 effects += self._send_commit(slot)
         if slot.committed is None:
             effects += self._settle(slot, slot.commits, "commit", slot.digest, self._notary.quorum)
             self._decide(slot, slot.digest)
         return effects
+
+    def executed(self, seq: int) -> list[Effect]:
+        """This replica has the state of `seq`: what was prepared beyond its reach may be committed."""
+        before, self.reach = self.reach, max(self.reach, seq + self._notary.log_window)
+        if self.latest <= before:
+            return []
+        return [effect for slot in self.above(before) for effect in self._advance(slot)]
 
     def _send_commit(self, slot: Slot) -> list[Effect]:
         """Prepared: the certificate is on disk before COMMIT leaves, for the next view's sake. [CL99 4.2] (P16)"""
@@ -485,10 +488,10 @@ class Ordering:
     def rejoin(self, view: int, *, begun: bool, asked: bool) -> int:
         """Wait for the NEW-VIEW of `view`, or a later one, unless the present view can be accounted for: it was begun,
         or asked for, and is not beyond what a correct replica can ask for. 1 if it cannot."""
-        if self.view <= view + 1 and (self.view == self.begun_in or (begun if self.active else asked)):
+        if self.view <= view + 1 and (not self.view or (begun if self.active else asked)):
             return 0
         self.view = min(self.view, view)
-        self.active = self.view == self.begun_in
+        self.active = self.view == 0
         for slot in self.slots.values():
             slot.begin_view()
             if slot.prepared is not None and slot.prepared.view > self.view:

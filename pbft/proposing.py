@@ -6,7 +6,7 @@ the number and the signature (`pbft.ordering`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pbft.checkpoint import Checkpoints
 from pbft.execution import Execution
@@ -18,6 +18,10 @@ from replog.core import Effect, SetTimer, Setup
 
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
     from pbft.config import Options
+
+NULLS: Final = 64
+"""Null requests in flight: each costs little, and less where many share a frame and a write. Not a whole window, since
+requests that come meanwhile wait behind them."""
 
 
 class Proposing:
@@ -71,7 +75,7 @@ class Proposing:
 
     def _fill(self) -> list[Effect]:
         effects: list[Effect] = []
-        while not self._requests.queued and self._ordering.next_seq <= self._fill_to and self._has_room():
+        while not self._requests.queued and self._ordering.next_seq <= self._fill_to and self._has_room(NULLS):
             effects += self._ordering.propose(NULL) + self._execution.next()
         return effects
 
@@ -93,15 +97,15 @@ class Proposing:
         self._waiting = True
         return [SetTimer(self.TIMER, self._options.batch_delay_us)]
 
-    def _has_room(self) -> bool:
+    def _has_room(self, in_flight: int = 0) -> bool:
         """The primary proposes within its own window, knows all that its view began with, and has the state that says
-        which requests were executed (P33)."""
+        which requests were executed (P33). `in_flight`: if it is to be more than of requests."""
         seq, executed = self._ordering.next_seq, self._execution.executed
         return (
             self._ordering.leads
             and seq <= self._checkpoints.stable.seq + self._options.log_window
             and (self._ordering.boundary is None or seq <= self._ordering.boundary)
-            and seq - executed <= self._options.in_flight_max
+            and seq - executed <= max(in_flight, self._options.in_flight_max)
             and executed >= self._checkpoints.proven.seq
             and not self._transfer.running
             and self._is_counted()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pbft.core import PbftCore
 from pbft.epochs import Epochs
-from pbft.lineage import certified
+from pbft.lineage import certified, claimed
 from pbft.macs import MacCore
 from pbft.messages import MESSAGES, RECORDS, CheckpointProof, CommitProof, Committed, InEpoch, NewView
 from replog.authenticators import MAC_BYTES
@@ -70,7 +70,7 @@ class Pbft:
             retry_all=True,
             retry_us=options.client_retry_us,
             macs=macs,
-            certified=None if macs else certified,
+            certified=claimed if macs else certified,
             read_quorum=byzantine_quorum(n, f) if options.fast_reads else 0,
             tentative_quorum=byzantine_quorum(n, f) if options.tentative else 0,
             digest_replies=options.digest_replies,

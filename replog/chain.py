@@ -37,8 +37,6 @@ class Chain:
     ) -> None:
         """`rules`: for n and f. `verifier`: knows the keys of the members of a configuration."""
         self.known = known
-        self.passed: list[Configuration] = []
-        """Those that were known one after the other since."""
         self.flaws = 0
         """Links that proved nothing."""
         self._cluster = cluster
@@ -46,7 +44,7 @@ class Chain:
         self._verifier = verifier
         self._asked: set[NodeId] = set()
         self._asked_at: Micros | None = None
-        self._claims: dict[NodeId, tuple[Configuration, ...]] = {}
+        self._claims: dict[NodeId, ConfigurationAnswer] = {}
 
     @property
     def rules(self) -> ClientRules:
@@ -73,62 +71,73 @@ class Chain:
         return ConfigurationQuestion(self.known.epoch)
 
     def hear(self, sender: NodeId, answer: ConfigurationAnswer) -> list[Link] | None:
-        """What leads from what was known to what is known now; None if that is the same. Where nothing is signed the
-        list is empty."""
+        """What leads from what was known to what is known now; None if there is nothing new."""
         if sender not in self._asked:
             return None
         self._asked.discard(sender)
-        before = self.known
-        links = self._by_proof(answer) if self.rules.certified is not None else self._by_word(sender, answer)
-        return None if self.known == before else links
+        if self.rules.certified is None:
+            return self._by_trust(sender, answer)
+        links = self._by_word(sender, answer) if self.rules.macs else self._by_proof(answer)
+        return links or None
 
-    def follow(self, links: Sequence[Link], told: Sequence[Configuration]) -> Configuration:
-        """Go on by links that were kept, or where nothing is signed by configurations that were. Raises ValueError
-        naming the flaw."""
-        known = follow_all(self.known, links, self._certified)
-        for following in () if self.rules.certified is not None else told:
-            if following.epoch <= known.epoch:
-                raise ValueError(f"epoch {following.epoch} comes after epoch {known.epoch}")
-            known = following
-        self.known = known
-        return known
+    def follow(self, links: Sequence[Link], told: Configuration | None = None) -> Configuration:
+        """Go on by links that were kept. Raises ValueError naming the flaw. Where nothing is signed they are believed:
+        they were when they were heard. `told`: what one member said, where that is enough."""
+        self.known = follow_all(self.known, links, self._certified)
+        if self.rules.certified is None and told is not None:
+            self.known = told
+        return self.known
 
     def _by_proof(self, answer: ConfigurationAnswer) -> list[Link]:
         taken: list[Link] = []
-        past = self.known.epoch - answer.epoch
-        for link in answer.links[past:] if past >= 0 else ():
+        while (link := answer.link(self.known.epoch)) is not None:
             try:
                 self.known = follow(self.known, link, self._certified)
             except ValueError:
                 self.flaws += 1
                 break
             taken.append(link)
-            self.passed.append(self.known)
         return taken
 
     def _certified(self, known: Configuration, certificate: bytes) -> tuple[int, Digest]:
         certified = self.rules.certified
         if certified is None:
-            raise ValueError("nothing is signed")
+            raise ValueError("the members never change")
         return certified(Domain(self._cluster, known.epoch), self._verifier(known), known, certificate)
 
-    def _by_word(self, sender: NodeId, answer: ConfigurationAnswer) -> list[Link]:
-        if self.known.member(sender) is not None:
-            self._claims[sender] = answer.claimed
-        while (following := self._claimed()) is not None:
-            self.known = following
-            self.passed.append(following)
-            self._claims = {node: said for node, said in self._claims.items() if following.member(node) is not None}
+    def _by_trust(self, sender: NodeId, answer: ConfigurationAnswer) -> list[Link] | None:
+        """Whatever later one a member says. There are no links."""
+        later = [each for each in answer.claimed if each.epoch > self.known.epoch]
+        if not later or self.known.member(sender) is None:
+            return None
+        self.known = max(later, key=lambda each: each.epoch)
         return []
 
-    def _claimed(self) -> Configuration | None:
-        """The next configuration, if a weak quorum of the members says the same one."""
-        epoch = self.known.epoch + 1
-        said = [each for claims in self._claims.values() for each in claims if each.epoch >= epoch]
-        if self.rules.reply_quorum == 1:
-            return max(said, key=lambda each: each.epoch, default=None)
-        said, enough = [each for each in said if each.epoch == epoch], weak_quorum(self.known.f)
-        return next((each for each in said if self._backers(each) >= enough), None)
+    def _by_word(self, sender: NodeId, answer: ConfigurationAnswer) -> list[Link]:
+        """As far as a weak quorum of those whose epoch it ends says the same."""
+        taken: list[Link] = []
+        if self.known.member(sender) is not None:
+            self._claims[sender] = answer
+        while (link := self._claimed()) is not None:
+            self.known = follow(self.known, link, self._certified)
+            taken.append(link)
+            self._claims = {node: said for node, said in self._claims.items() if self.known.member(node) is not None}
+        return taken
 
-    def _backers(self, following: Configuration) -> int:
-        return sum(following in claims for claims in self._claims.values())
+    def _claimed(self) -> Link | None:
+        """The next link, if a weak quorum of the members says that the state at the boundary is this one."""
+        said: dict[tuple[int, Digest], list[Link]] = {}
+        for answer in self._claims.values():
+            link = answer.link(self.known.epoch)
+            if link is not None and (state := self._state(link)) is not None:
+                said.setdefault(state, []).append(link)
+        enough = weak_quorum(self.known.f)
+        return next((links[0] for links in said.values() if len(links) >= enough), None)
+
+    def _state(self, link: Link) -> tuple[int, Digest] | None:
+        """What it says of the state at the boundary; None if nobody gets on from there."""
+        try:
+            follow(self.known, link, self._certified)
+            return self._certified(self.known, link.certificate)
+        except ValueError:
+            return None

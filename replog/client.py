@@ -92,12 +92,10 @@ class Wake(msgspec.Struct, frozen=True, gc=False):
 
 
 class Followed(msgspec.Struct, frozen=True, gc=False):
-    """The members are these now, be linked with them. `links`: how this is known from what was known before, where
-    replicas sign. `passed`: the configurations since, this one the last."""
+    """The members are these now, be linked with them. `links`: how this is known from what was known before."""
 
     configuration: Configuration
     links: tuple[Link, ...]
-    passed: tuple[Configuration, ...] = ()
 
 
 ClientEffect = ToReplica | Done | Failed | Wake | Followed
@@ -197,7 +195,8 @@ class ClientCore:
         if start < 1:
             raise ValueError(f"start = {start}: timestamps are positive")
         self.client = client
-        self.view = 0
+        self._term = (0, 0)
+        """Epoch and view in which the leader orders."""
         self.low = start - 1
         self._chain = chain
         self._members: tuple[NodeId, ...] = tuple(range(n)) if chain is None else chain.known.ids
@@ -219,7 +218,7 @@ class ClientCore:
         self._queued_bytes = 0
         self._sent: dict[int, _Pending] = {}
         self._ended: set[int] = set()
-        self._claims: dict[NodeId, tuple[int, NodeId]] = {}
+        self._claims: dict[NodeId, tuple[tuple[int, int], NodeId]] = {}
         self._place = -1
         """Among the members, of the last replier."""
         self._lapses = dict.fromkeys(self._members, 0)
@@ -381,6 +380,10 @@ class ClientCore:
     # --------------------------------------------------------------------------------------------------------- members
 
     @property
+    def view(self) -> int:
+        return self._term[1]
+
+    @property
     def epoch(self) -> int:
         """Of the configuration whose members count."""
         return 0 if self._chain is None else self._chain.known.epoch
@@ -403,8 +406,7 @@ class ClientCore:
         if self._chain is None or links is None:
             return []
         self._become(self._chain.known)
-        passed, self._chain.passed = tuple(self._chain.passed), []
-        effects: list[ClientEffect] = [Followed(self._chain.known, tuple(links), passed)]
+        effects: list[ClientEffect] = [Followed(self._chain.known, tuple(links))]
         effects += self.ask_members(now, self._members)  # there may be more than one answer holds
         if self._authenticator is not None and self._authenticator.missing():
             effects.append(ToReplica(self._authenticator.missing(), KeyRequest()))
@@ -416,7 +418,7 @@ class ClientCore:
         return effects + self._fill(now)
 
     def _become(self, configuration: Configuration) -> None:
-        """Nothing counts any more that former members have said. The view goes on, under another leader perhaps."""
+        """Nothing counts any more that former members have said. An epoch begins in view 0."""
         assert self._chain is not None
         self._rules = self._chain.rules
         self._members = configuration.ids
@@ -427,7 +429,9 @@ class ClientCore:
         if self._authenticator is not None:
             self._authenticator.become(self._members)
             self._keys_asked = None
-        if self.leader not in self._lapses:
+        if self._rules.reply_quorum > 1 and self._term < (configuration.epoch, 0):
+            self._term, self.leader = (configuration.epoch, 0), self._members[0]
+        elif self.leader not in self._lapses:
             self.leader = self._members[self.view % len(self._members)]
 
     # ------------------------------------------------------------------------------------------------------------ time
@@ -538,7 +542,8 @@ class ClientCore:
             return self._take_key(now, sender, message.key)
         if type(message) is not Reply:
             return []
-        self._hear(sender, message.view, message.leader)
+        epoch = message.epoch if self._rules.reply_quorum > 1 else 0  # Raft's terms go on over epochs
+        self._hear(sender, (epoch, message.view), message.leader)
         pending = self._sent.get(message.timestamp)
         if message.epoch > self.epoch and self._chain is not None and not self._chain.asks(sender):
             return self.ask_members(now, (sender,)) + self._answered(now, sender, message, pending)
@@ -587,16 +592,17 @@ class ClientCore:
         self.leader = pending.asked = leader
         return self._send((leader,), pending)
 
-    def _hear(self, sender: NodeId, view: int, leader: NodeId) -> None:
-        """A claim about who leads: believed when a reply quorum makes it, so one of them is correct. [CL99 4.1]"""
-        if view < self._claims.get(sender, (0, 0))[0]:
+    def _hear(self, sender: NodeId, term: tuple[int, int], leader: NodeId) -> None:
+        """A claim about who leads: believed when a reply quorum makes it, so one of them is correct. [CL99 4.1]
+        `term`: epoch and view; each epoch has views of its own."""
+        if sender in self._claims and term < self._claims[sender][0]:
             return
-        self._claims[sender] = claim = (view, leader)
-        if view <= self.view and not (view == self.view and self._rules.reply_quorum == 1):
+        self._claims[sender] = claim = (term, leader)
+        if term <= self._term and not (term == self._term and self._rules.reply_quorum == 1):
             return
         supporters = sum(said == claim for said in self._claims.values())
         if supporters >= self._rules.reply_quorum and leader in self._lapses:
-            self.view, self.leader = view, leader
+            self._term, self.leader = term, leader
 
     def check_invariants(self) -> None:
         timestamps = list(self._sent)

@@ -19,7 +19,7 @@ import msgspec
 from replog.authenticators import Mac, mac
 from replog.codec import DIGEST_BYTES, Codec, Domain
 from replog.keys import Signer, Verifier
-from replog.membership import Configuration
+from replog.membership import Configuration, Link
 from replog.types import (
     REQUEST_BYTES_MAX,
     REQUEST_OPERATIONS_MAX,
@@ -421,6 +421,8 @@ class Setup:
     """How a MAC is computed, where the protocol uses any."""
     genesis: Configuration | None = None
     """The first configuration, where members may change; `members` and `f` are then those of the epoch in `domain`."""
+    links: Sequence[Link] = ()
+    """From there to where this replica was enrolled: as trustworthy as `genesis`, and from the same hand."""
     begins: tuple[int, Digest] = (0, bytes(DIGEST_BYTES))
     """Seq and state digest with which all members of this epoch begin: nothing up to there is theirs to order."""
 
@@ -462,7 +464,8 @@ class ClientRules:
     """Requests carry MACs under session keys, which each replica tells its client over their link, not signatures."""
     certified: Callable[[Domain, Verifier, Configuration, bytes], tuple[int, Digest]] | None = None
     """What an encoded certificate of a checkpoint proves under a configuration (seq and digest); raises ValueError if
-    it proves nothing. The domain is of its epoch, the verifier knows its members. None: nothing is signed."""
+    it proves nothing. The domain is of its epoch, the verifier knows its members. With `macs` nothing is signed: it is
+    what the certificate says, and takes the word of a weak quorum. None: the members never change."""
 
 
 class ProtocolSpec(Protocol):

@@ -26,7 +26,7 @@ from replog.core import Accuse
 from replog.enrolment import enrolled
 from replog.errors import ReplogError
 from replog.keys import Ed25519Verifier, Verifier
-from replog.membership import EPOCHS_MAX, Configuration, Electorate, Link, follow
+from replog.membership import EPOCHS_MAX, Configuration, Electorate, Link, follow, genesis
 from replog.roster import Roster
 from replog.types import Message, Micros, NodeId, Principal, WireName
 
@@ -163,9 +163,7 @@ def _keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes
     known, links = _chain(file, pin)
     if known is None or len(links) < file.epoch:
         return keys, None
-    if pin.config is None and (
-        size != (known.n, known.f) or any(keys[node] != key for node, key in known.keys().items())
-    ):
+    if pin.config is None and (size != (known.n, known.f) or not _is_first(known, keys)):
         raise NotProven("the first members in the file are not those of its certificates")
     try:
         members, voters = _electorate(file, known, links)
@@ -176,11 +174,18 @@ def _keys(file: Portable | Certificate, pin: Pin) -> tuple[dict[Principal, bytes
     return keys | members, voters
 
 
+def _is_first(known: Configuration, keys: Mapping[Principal, bytes]) -> bool:
+    """Not a later one with the same members: statements would be judged by the rules of another epoch."""
+    certified = all(keys.get(node) == key for node, key in known.keys().items())
+    return certified and known == genesis(known.f, known.members)
+
+
 def _chain(file: Portable | Certificate, pin: Pin) -> tuple[Configuration | None, Sequence[Link]]:
-    """The first members, and links from them; what the examiner's own folder knows where the file has none."""
+    """The first members, and links from them: those of the examiner's own folder, where they lead far enough."""
     if pin.config is None:
         return file.genesis, file.links
-    return pin.config.genesis, file.links or Roster(pin.config).links
+    own = Roster(pin.config).links
+    return pin.config.genesis, own if len(own) >= file.epoch else file.links
 
 
 def _electorate(

@@ -372,12 +372,18 @@ class ConfigurationQuestion(Message, frozen=True, tag="A"):
 
 
 class ConfigurationAnswer(Message, frozen=True, tag="B"):
-    """The links after `epoch`, in order, the first LINKS_MAX of them. Where nothing is signed, the configurations that
-    this replica knows instead, as its own word."""
+    """The links after `epoch`, in order, the first LINKS_MAX of them. Where nothing is signed they are the word of
+    whoever answers."""
 
     epoch: U63
     links: Annotated[tuple[Link, ...], msgspec.Meta(max_length=LINKS_MAX)] = ()
-    claimed: Annotated[tuple[Configuration, ...], msgspec.Meta(max_length=LINKS_MAX)] = ()
+    claimed: Annotated[tuple[Configuration, ...], msgspec.Meta(max_length=1)] = ()
+    """The present one, where the word of one replica is enough (Raft)."""
+
+    def link(self, epoch: int) -> Link | None:
+        """The one that leads on from `epoch`."""
+        place = epoch - self.epoch
+        return self.links[place] if 0 <= place < len(self.links) else None
 
 
 MEMBERSHIP_MESSAGES: Final = (ConfigurationQuestion, ConfigurationAnswer)

@@ -15,7 +15,7 @@ from replog.codec import Domain
 from replog.core import Effect, Event, ProtocolSpec, Rng, Setup, Stored
 from replog.executor import Executor
 from replog.keys import Signer, Verifier
-from replog.membership import Configuration, MembershipRules
+from replog.membership import Configuration, Link, MembershipRules
 from replog.replica import Replica
 from replog.statemachine import StateMachine
 from replog.types import Digest, Message, Micros, NodeId, Status
@@ -61,6 +61,7 @@ def build(
     log_keep: int = 10_000,
     mac: Mac = mac,
     genesis: Configuration | None = None,
+    links: Sequence[Link] = (),
 ) -> Replica:
     """One replica from what its disk holds: `records` in the order in which they were persisted, and `saved`.
 
@@ -68,7 +69,8 @@ def build(
     saved digest: a replica never starts on a state that it cannot account for (HAZARDS X3).
 
     `genesis`: the first configuration, where the members may change; `n` and `f` are its own then, and `verifier` knows
-    the administrator (`replog.membership.ADMIN`), if there is one.
+    the administrator (`replog.membership.ADMIN`), if there is one. `links`: what leads from there to where this replica
+    was enrolled, believed as it is.
     """
     executor = Executor(machine, rules=_rules(spec, genesis, cluster_id, verifier, options))
     if saved is not None:
@@ -87,6 +89,7 @@ def build(
         stored=Stored(records, saved.index, saved.digest) if saved is not None else Stored(records),
         mac=mac,
         genesis=genesis,
+        links=links,
     )
     return Replica(spec.core(setup), executor, log_keep)
 

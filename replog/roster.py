@@ -2,7 +2,7 @@
 
 The file holds the links from the first configuration (cluster.toml) to the newest that a client of this folder has
 followed, and is proved anew whenever it is read: whoever can write it can hide a change, no more. Where nothing is
-signed (MACs) it holds the configurations as a weak quorum has told them, and is as trustworthy as the folder. `next` is
+signed (MACs) it holds what a weak quorum has told, and is as trustworthy as the folder. `next` is
 a change under way, for whoever starts and dials processes: nothing rests on it.
 """
 
@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -35,7 +35,7 @@ FILE_BYTES_MAX = 64 * 1024 * 1024
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     format: Literal["replog-members/1"]
     links: Annotated[list[Link], msgspec.Meta(max_length=EPOCHS_MAX)] = []
-    told: Annotated[list[Configuration], msgspec.Meta(max_length=EPOCHS_MAX)] = []
+    told: Configuration | None = None
     next: Configuration | None = None
 
 
@@ -56,31 +56,29 @@ def joint(config: ClusterConfig) -> bool:
 
 
 class Roster:
-    """Invariant: `known` follows from cluster.toml by links that were verified, or by what was told where nothing is
-    signed."""
+    """Invariant: `known` follows from cluster.toml by `links`, which were verified, or told by a weak quorum where
+    nothing is signed."""
 
-    def __init__(self, config: ClusterConfig) -> None:
-        """Read the file, if there is one. Raises ConfigError if it proves nothing."""
+    def __init__(self, config: ClusterConfig, folder: Path | None = None) -> None:
+        """Read the file, if there is one. Raises ConfigError if it proves nothing. `folder`: of a replica that was
+        enrolled later, which has a file of its own."""
         self.config = config
+        self.path = (folder or config.folder) / FILE
         self.changing = not changes(config)
         self.known = config.genesis
+        self.links: list[Link] = []
+        """From the first configuration to the known one."""
         self.next: Configuration | None = None
-        self._file = _File("replog-members/1")
         if self.changing:
             self.look()
-
-    @property
-    def path(self) -> Path:
-        return self.config.folder / FILE
 
     def look(self) -> bool:
         """Read the file again; whether there is news."""
         before = self.known, self.next
         found = self._read()
-        self._file = found
         known = self._proved(found)
         if known.epoch >= self.known.epoch:
-            self.known = known
+            self.known, self.links = known, found.links
         self.next = found.next if found.next is not None and found.next.epoch == self.known.epoch + 1 else None
         return (self.known, self.next) != before
 
@@ -111,22 +109,22 @@ class Roster:
         return self.config.spec.client_rules(n, f, self.config.protocol_options())
 
     @property
-    def links(self) -> list[Link]:
-        """From the first configuration to the known one, where replicas sign."""
-        return list(self._file.links)
+    def newcomers(self) -> tuple[NodeId, ...]:
+        """Who has come with the last change."""
+        before = self._before
+        return tuple(node for node in self.known.ids if before.member(node) is None)
 
-    def out_of_reach(self, leaving: Collection[NodeId] = ()) -> str:
-        """Why a replica that joins while these leave could not find its way to the members; "" if it can. Where nothing
-        is signed it takes the word of a weak quorum of each configuration on the way, and former members are gone."""
-        rules = self.rules(self.known.n, self.known.f)
-        if rules.certified is not None or rules.reply_quorum == 1:
-            return ""
-        for each in (self.config.genesis, *self._file.told):
-            left = sorted({*each.ids} & {*self.known.ids} - {*leaving})
-            if len(left) <= each.f:
-                some = f"of those of epoch {each.epoch} only {left} are left, {each.f + 1} are needed"
-                return f"auth = macs: a replica that joins takes the word of members of each epoch, and {some}"
-        return ""
+    @property
+    def needed(self) -> tuple[NodeId, ...]:
+        """Replicas that are to run: the members, and where nothing is signed those that have left last: of the others
+        fewer than a weak quorum may have the state, and a proof of it cannot be shown. (HAZARDS P43)"""
+        left = self._before.ids if self.rules(self.known.n, self.known.f).macs else ()
+        return tuple(sorted({*left, *(member.id for member in self.members)}))
+
+    @property
+    def _before(self) -> Configuration:
+        """That of the epoch before, or the first one."""
+        return self.chain(self.config.genesis).follow(self.links[:-1])
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -134,43 +132,45 @@ class Roster:
         both = {member.id: member for one in (self.known, self.next) if one is not None for member in one.members}
         return tuple(both[node] for node in sorted(both))
 
+    @property
+    def _told(self) -> Configuration | None:
+        """What is written down where one member's word is enough."""
+        certified = self.rules(self.known.n, self.known.f).certified
+        return self.known if certified is None and self.known.epoch else None
+
     def member(self, node: NodeId) -> Member | None:
         return next((member for member in self.members if member.id == node), None)
 
     # -------------------------------------------------------------------------------------------------------- writing
 
-    def followed(self, known: Configuration, links: Sequence[Link], passed: Sequence[Configuration] = ()) -> None:
-        """A client has come to know this, by these links from what the roster knows, or by the word of members, having
-        `passed` these. One that is behind changes nothing."""
+    def followed(self, known: Configuration, links: Sequence[Link]) -> None:
+        """Somebody has come to know this, by links that end with these. One that is behind changes nothing."""
         self._look_again()
         if known.epoch <= self.known.epoch:
             return
-        missing = links[len(links) - (known.epoch - self.known.epoch) :] if links else ()
-        new = [each for each in passed or (known,) if each.epoch > self.known.epoch]
-        told = [] if links else [*self._file.told, *new]
+        self.links = [*self.links, *links[len(links) - (known.epoch - self.known.epoch) :]]
         self.known, self.next = known, None
-        self._write([*self._file.links, *missing], told)
+        self._write()
 
     def announce(self, following: Configuration) -> None:
         """A change is under way, which makes this of the configuration."""
         self._look_again()
         if following.epoch == self.known.epoch + 1:
             self.next = following
-            self._write(self._file.links, self._file.told)
+            self._write()
 
     def _look_again(self) -> None:
         """Another process may have written it. What it has spoilt is written anew."""
         with contextlib.suppress(ConfigError):
             self.look()
 
-    def _write(self, links: list[Link], told: list[Configuration]) -> None:
+    def _write(self) -> None:
         """In one step: whoever reads finds the old file or the new one. What cannot be written has to be asked again,
         no more."""
-        self._file = _File("replog-members/1", links, told, self.next)
         new = self.path.with_name(f".new-{secrets.token_hex(4)}.json")
         try:
             with new.open("xb") as file:
-                file.write(msgspec.json.encode(self._file) + b"\n")
+                file.write(msgspec.json.encode(_File("replog-members/1", self.links, self._told, self.next)) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
             new.replace(self.path)

@@ -118,9 +118,10 @@ def add(
 ) -> None:
     """Add replicas; a running replog up starts them.
 
-    In Raft they vote as soon as they have caught up, unless told otherwise.
+    Under PBFT those who are there already have to be enough to go on alone: to stand f = 2 add two, then one with
+    --f 2. In Raft the new ones vote as soon as they have caught up, unless told otherwise.
 
-    Example: replog member add --count 3 --f 2
+    Example: replog member add --count 2
     """
     from replog.live.administration import Wish
 
@@ -244,8 +245,7 @@ def hints(config: ClusterConfig, following: Configuration, added: int) -> list[s
     """What is left to do for replicas that are not of this machine."""
     from replog.live.links import is_here
 
-    files = "cluster.toml, ca.pem and members.json" if following.first >= OPEN else "cluster.toml and ca.pem"
-    rule = f"beside copies of {files}, and run it there: python -m replog.live.node"
+    rule = "beside copies of cluster.toml and ca.pem, and run it there: python -m replog.live.node"
     return [
         f"node {m.id} is not of this machine: move {config.node_folder(m.id)} to {m.host}, {rule} DIR/node-{m.id}"
         for m in following.members[len(following.members) - added :]

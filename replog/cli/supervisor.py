@@ -224,7 +224,7 @@ class Supervisor:
             for node in sorted(members.keys() - self._told.keys()):
                 if runs_here(self.config, members[node]):
                     await self._join(node)
-            for node in sorted(self._told.keys() - members.keys()):
+            for node in sorted(self._told.keys() - set(self._roster.needed)):
                 await self._leave(node)
 
     async def _join(self, node: int) -> None:

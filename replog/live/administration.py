@@ -6,23 +6,32 @@ Not here: who starts and stops processes, and what is a lawful change (`replog.m
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from replog import certificates
-from replog.config import IDENTITIES, PORT_MAX, ClusterConfig
+from replog.config import ADMIN_FOLDER, IDENTITIES, PORT_MAX, ClusterConfig
 from replog.enrolment import administrator, enroll, enrolled, own_member
 from replog.errors import ConfigError, OperationFailed, ReplogError
+from replog.interface import Said
 from replog.live.client import LogClient
 from replog.live.links import bind, is_here
-from replog.membership import OPEN, Change, Configuration, Member, signed
+from replog.live.locks import FolderLock, Held
+from replog.membership import OPEN, Change, Configuration, Link, Member, signed
+from replog.quorum import byzantine_quorum
 from replog.roster import Roster, changes, joint
 from replog.types import NodeId
 
 LEARN_S = 1.0
 """How long the newest configuration is asked for before a change of it is made."""
+READY_S = 30.0
+"""How long replicas that are still joining are waited for before."""
+LOOK_S = 0.2
 BEGIN_S = 60.0
 """How long the turn to the next epoch may take."""
 
@@ -59,16 +68,34 @@ class Administrator:
         self._signer = administrator(config, key)
 
     async def change(self, client: LogClient, wish: Wish) -> Configuration:
-        """The configuration that is to come, once the change is ordered. Raises OperationFailed with the rule that it
-        breaks, having left nothing behind; OutcomeUnknown and the like as any command."""
-        await client.learn(LEARN_S)
-        held, before = client.members, enrolled(self._config)
-        self._check(wish, held)
-        if wish.add and (flaw := Roster(self._config).out_of_reach(wish.remove)):
-            raise ConfigError(flaw)
-        if wish.remove and self._config.auth == "macs":
-            await self._check_joined(client, wish.remove)
-        added = self._enroll(held, wish.add)
+        """The configuration that is to come, once the change is ordered. Replicas that are still joining are waited
+        for, if it takes them. Raises OperationFailed with the rule that it breaks, and ConfigError, having left nothing
+        behind; OutcomeUnknown and the like as any command."""
+        with self._alone():
+            await client.learn(LEARN_S)
+            held = client.members
+            self._check(wish, held)
+            if not joint(self._config):
+                await self._await_ready(client, held, wish)
+            return await self._order(client, held, wish)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One change at a time: two would make the same folders, and one would take the other's away."""
+        folder = self._config.folder / ADMIN_FOLDER
+        folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            lock = FolderLock(folder)
+        except Held as error:
+            raise ConfigError(f"{error}, which changes the members; try again when it is done") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    async def _order(self, client: LogClient, held: Configuration, wish: Wish) -> Configuration:
+        before = enrolled(self._config)
+        added = self._enroll(held, client.links, wish.add)
         change = self._change(wish, held, added)
         try:
             following = await client.change(signed(self._signer.sign, self._config.cluster, change))
@@ -97,21 +124,45 @@ class Administrator:
         f = self._config.spec.faults(len(voters)) if joint(self._config) and voters else held.f
         return Change(held.epoch, f if wish.f is None else wish.f, tuple(wish.remove), added, tuple(sorted(learners)))
 
-    @staticmethod
-    async def _check_joined(client: LogClient, leaving: Sequence[NodeId]) -> None:
-        """Where nothing is signed those that are to leave may be the ones whose word another has still to hear."""
-        said = await client.status()
-        joining = [word.node for word in said if word.status is not None and word.status.role.startswith("joining")]
-        if left := sorted({*joining} - {*leaving}):
-            raise ConfigError(
-                f"node = {left[0]}: is still joining, on the word of members; try again when it has joined"
-            )
+    # ------------------------------------------------------------------------------------------------ before the change
 
-    def _enroll(self, held: Configuration, places: Sequence[tuple[str, int]]) -> tuple[Member, ...]:
+    async def _await_ready(self, client: LogClient, held: Configuration, wish: Wish) -> None:
+        """Whoever comes may be late, or never come. So the others alone have to be able to go on, and to undo it."""
+        needed, staying = _quorum(held, wish), {*held.ids} - {*wish.remove}
+        if len(staying) < needed:
+            rule = f"takes {needed} that vote before anybody has joined; only {len(staying)} of the present ones stay"
+            raise ConfigError(f"{_size(held, wish)}: {rule}; change fewer at a time")
+        until = time.monotonic() + READY_S
+        while flaw := self._unready(held, wish, await client.status()):
+            if time.monotonic() >= until:
+                raise ConfigError(flaw)
+            await asyncio.sleep(LOOK_S)
+
+    def _unready(self, held: Configuration, wish: Wish, said: Sequence[Said]) -> str:
+        roles = {word.node: word.status.role for word in said if word.status is not None}
+        joining = {node for node, role in roles.items() if role.startswith("joining")}
+        staying = {*held.ids} - {*wish.remove}
+        voting = sorted(staying & roles.keys() - joining)
+        if len(voting) < _quorum(held, wish):
+            return f"{_size(held, wish)}: takes {_quorum(held, wish)} that vote and stay; now only {voting} do"
+        if wish.remove and self._config.auth == "macs":
+            # Those that are to leave may be the ones whose word another has still to hear.
+            joining |= {*Roster(self._config).newcomers} - roles.keys()
+            if left := sorted(joining - {*wish.remove}):
+                return f"node = {left[0]}: has not joined yet, and does so on the word of members; try again then"
+        return ""
+
+    # ------------------------------------------------------------------------------------------------------ the folders
+
+    def _enroll(
+        self, held: Configuration, links: Sequence[Link], places: Sequence[tuple[str, int]]
+    ) -> tuple[Member, ...]:
+        """Folders for those that are to join, which begin where this client has followed the members to."""
         added: list[Member] = []
         for node, (host, port) in enumerate(places, held.next_id):
             taken = {member.port for member in (*held.members, *added)}
             added.append(enroll(self._config, node, host, port or self._port(node, host, taken)).member)
+            Roster(self._config, self._config.node_folder(node)).followed(held, links)
         return tuple(added)
 
     def _port(self, node: NodeId, host: str, taken: set[int]) -> int:
@@ -158,3 +209,20 @@ class Administrator:
         said = [word.status.detail.get("newcomers") for word in await client.status() if word.status is not None]
         waits = next((str(text) for text in said if text), "")
         return f"who comes has to catch up first, {waits}" if waits else "a majority of the old voters and of the new"
+
+
+def _following(held: Configuration, wish: Wish) -> tuple[int, int]:
+    """n and f after the change."""
+    return held.n - len(wish.remove) + len(wish.add), held.f if wish.f is None else wish.f
+
+
+def _quorum(held: Configuration, wish: Wish) -> int:
+    """How many have to vote then; 0 for what the replicas will refuse."""
+    try:
+        return byzantine_quorum(*_following(held, wish))
+    except ValueError:
+        return 0
+
+
+def _size(held: Configuration, wish: Wish) -> str:
+    return "n = {}, f = {}".format(*_following(held, wish))

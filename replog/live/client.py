@@ -42,7 +42,7 @@ from replog.interface import Entry, LoggedRequest, ReplicatedLog, Result, Said
 from replog.live.dialing import Links
 from replog.live.engine import monotonic
 from replog.live.locks import FolderLock, Held
-from replog.membership import Configuration, ConfigurationAnswer
+from replog.membership import Configuration, ConfigurationAnswer, Link
 from replog.roster import Roster
 from replog.statemachine import StateMachine, decode_outcome
 from replog.types import (
@@ -221,6 +221,11 @@ class LogClient:
     def members(self) -> Configuration:
         """The newest configuration that is proved to this client."""
         return self._roster.known
+
+    @property
+    def links(self) -> Sequence[Link]:
+        """What leads there from the first configuration."""
+        return self._roster.links
 
     @property
     def places(self) -> dict[NodeId, str]:
@@ -420,7 +425,7 @@ class LogClient:
 
     def _followed(self, followed: Followed) -> None:
         """The links to former members end, those to new ones begin; the folder remembers who they are."""
-        self._roster.followed(followed.configuration, followed.links, followed.passed)
+        self._roster.followed(followed.configuration, followed.links)
         self._rules = self._roster.rules(self.members.n, self.members.f)
         self._links.dial(self._roster.members)
         self._unsent = {node: kept for node, kept in self._unsent.items() if self._roster.member(node) is not None}

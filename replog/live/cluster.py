@@ -21,6 +21,7 @@ from replog.live.links import bind
 from replog.live.node import Node
 from replog.live.processes import LocalProcesses, local_members
 from replog.membership import Configuration
+from replog.roster import Roster
 from replog.statemachine import StateMachine
 from replog.types import NodeId
 
@@ -215,9 +216,10 @@ class LocalCluster:
         promote: tuple[NodeId, ...] = (),
     ) -> Configuration:
         """Change the members: make and start `add` new ones, have the change ordered, wait until the next epoch has
-        begun, and stop those that were removed. Raft: the new ones are `learners`, those to `promote` are so no more.
-        Raises OperationFailed with the rule that a change breaks, ChangePending if the epoch does not begin in time,
-        and ChangeGivenUp if it begins with the members as they were."""
+        begun, and stop those that were removed (under MACs one change later). Raft: the new ones are `learners`, those
+        to `promote` are so no more. Raises OperationFailed with the rule that a change breaks, ConfigError for one that
+        present members could not go on with alone (PBFT), ChangePending if the epoch does not begin in time, and
+        ChangeGivenUp if it begins with the members as they were."""
         administrator = Administrator(self.config)
         held = self.members
         wish = Wish(remove, [(HOST, 0)] * add, f, learners, promote)
@@ -231,7 +233,7 @@ class LocalCluster:
             for node in coming:
                 await self._leave(node)
             raise
-        for node in sorted({*held.ids} - {*present.ids}):
+        for node in sorted(self._run_here - {*Roster(self.config).needed}):
             await self._leave(node)
         return present
 
@@ -239,16 +241,12 @@ class LocalCluster:
         """What clients ask waits from here on (Raft), as far as there is room and their own time-outs allow; what is
         ordered is finished, and the members may change. A replica that is started again is not paused."""
         self._paused = True
-        self._tell(self._started, "pause")
+        self._tell(sorted(self._run_here), "pause")
 
     def resume(self) -> None:
         """What has waited is ordered."""
         self._paused = False
-        self._tell(self._started, "resume")
-
-    @property
-    def _started(self) -> list[NodeId]:
-        return sorted(self.processes.pids()) if self.processes is not None else [node.me for node in self.nodes]
+        self._tell(sorted(self._run_here), "resume")
 
     def _tell(self, nodes: list[NodeId], command: str) -> None:
         for node in self.nodes:
@@ -256,6 +254,10 @@ class LocalCluster:
                 node.command(command)
         for number in nodes if self.processes is not None else ():
             self._begun(self.processes).tell(number, command)
+
+    @property
+    def _run_here(self) -> set[NodeId]:
+        return set(self.processes.pids()) if self.processes is not None else {node.me for node in self.nodes}
 
     async def _join(self, node: NodeId) -> None:
         if self.processes is not None:

@@ -111,8 +111,9 @@ class Node:
         self._socket = listener
         self._folder = config.node_folder(me)
         self._present = config.genesis
+        self._given = Roster(config, self._folder)
         self._roster = Roster(config)
-        self._admitted: dict[NodeId, Member] = {member.id: member for member in self._roster.members}
+        self._admitted: dict[NodeId, Member] = {m.id: m for known in (self._given, self._roster) for m in known.members}
         """Who may be linked with this replica: present, next and former members."""
         self._keepers: dict[NodeId, tuple[Member, asyncio.Task[None]]] = {}
         self._peers: dict[NodeId, Link] = {}
@@ -217,6 +218,7 @@ class Node:
             n=config.n,
             f=config.f,
             genesis=config.genesis if self._roster.changing else None,
+            links=self._given.links,
             cluster_id=config.cluster,
             options=config.protocol_options(),
             signer=MeteredSigner(signer, self._counters.meter),

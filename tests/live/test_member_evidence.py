@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from pbft.messages import CommitProof, InEpoch, NewView, Prepare, Vote, new_view_digest
-from replog import evidence
+from pbft.lineage import certificate_of
+from pbft.messages import (
+    CheckpointProof,
+    CommitProof,
+    InEpoch,
+    NewView,
+    Prepare,
+    ViewChange,
+    Vote,
+    new_view_digest,
+    prepared_digest,
+)
+from replog import create_cluster, evidence, merkle
 from replog.archive import Archive
 from replog.certificates import load_signer
 from replog.codec import Domain
 from replog.config import ClusterConfig
 from replog.core import Accuse
+from replog.enrolment import enroll
 from replog.evidence import NotProven, Origin, Pin, parse, verify
+from replog.membership import RECORD_KEY, Configuration, Link, Membership, encode_membership
+from replog.quorum import byzantine_quorum
 from tests.live.test_roster import changed as changed  # the fixture: a folder in epoch 2, members 0, 2, 3, 4
 
 pytestmark = pytest.mark.live
@@ -101,3 +118,45 @@ def test_blame_looks_at_the_records_of_the_epoch(changed: Path, tmp_path: Path) 
     assert sorted(blame.culprits) == [2, 4]
     for accusation, _ in blame.culprits.values():
         assert verify(parse(made(config, accusation))).culprit == accusation.culprit, "each stands for itself"
+
+
+def test_the_first_members_are_those_of_epoch_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the first members are back together, the configuration of that epoch begins no chain: it would have what is
+    right in epoch 1 judged by the members of epoch 3."""
+    config = create_cluster(tmp_path / "c", "pbft", f=1)
+    joined = [enroll(config, node, "127.0.0.1", 9000 + node).member for node in (4, 5)]
+    first = config.genesis.members
+    present = [
+        config.genesis,
+        Configuration(1, 385, 1, (*first, joined[0]), 5),
+        Configuration(2, 769, 1, first, 5),
+        Configuration(3, 1153, 1, (*first, joined[1]), 6),
+    ]
+    ends = [end_of(config, known, following) for known, following in itertools.pairwise(present)]
+    begins = CheckpointProof(384, ends[0][0], [])
+    digest = prepared_digest(ViewChange(1, begins, [], 1, b""))
+    said = ViewChange(1, begins, [], 1, sign(config, 1, "view-change", (1, 1, digest), 1))
+    links = [link for _, link in ends]
+    origin = replace(Origin.of(config), links=links, config=None)
+    honest = origin.make(Accuse(1, "flawed-view-change", said, None, "1", 1), 0, 1, 1)
+    with pytest.raises(NotProven, match="nothing is wrong with this message"):
+        verify(honest)
+    framed = msgspec.structs.replace(honest, genesis=present[2], links=[links[2]])
+    with pytest.raises(NotProven, match="the first members in the file are not those"):
+        verify(framed)
+    with pytest.raises(NotProven, match="the first members in the file are not those"):
+        verify(
+            msgspec.structs.replace(honest, genesis=msgspec.structs.replace(config.genesis, members=present[3].members))
+        )
+
+
+def end_of(config: ClusterConfig, known: Configuration, following: Configuration) -> tuple[bytes, Link]:
+    """Digest of the state at the boundary, and the link that a quorum has signed there."""
+    state = merkle.build({RECORD_KEY: encode_membership(Membership(known, following))})
+    seq = following.first - 1
+    votes = [
+        Vote(node, sign(config, node, "checkpoint", (seq, state.digest, node), known.epoch))
+        for node in known.ids[: byzantine_quorum(known.n, known.f)]
+    ]
+    proof = CheckpointProof(seq, state.digest, votes)
+    return state.digest, Link(certificate_of(proof), tuple(merkle.path(state, RECORD_KEY)))

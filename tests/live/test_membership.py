@@ -18,6 +18,7 @@ from replog.errors import ConfigError, NotCommitted, OperationFailed, OutcomeUnk
 from replog.interface import Said
 from replog.live.administration import Administrator, ChangePending, Wish
 from replog.live.client import LogClient
+from replog.live.locks import FolderLock
 from replog.live.node import Node
 from replog.roster import Roster
 from replog.types import NodeId
@@ -125,20 +126,24 @@ async def test_four_become_seven_then_six(tmp_path: Path) -> None:
     async with LocalCluster("pbft", Counter, f=1, dir=tmp_path / "c", options=SOON) as cluster:
         async with cluster.client("gateway") as client, Load(client).running() as load:
             await load.go_on()
-            assert (await cluster.change(add=3, f=2)).ids == tuple(range(7))
+            with pytest.raises(ConfigError, match="n = 7, f = 2: takes 5 that vote before anybody has joined; only 4"):
+                await cluster.change(add=3, f=2)
+            assert not cluster.config.node_folder(4).exists()
+            assert (await cluster.change(add=2)).ids == tuple(range(6))
+            assert (await cluster.change(add=1, f=2)).ids == tuple(range(7)), "4 and 5 have been waited for"
             await load.go_on()
             with pytest.raises(OperationFailed, match=r"n = 6, f = 2: .* n >= 3f \+ 1 = 7"):
                 await cluster.change(remove=(1,))
             assert (await cluster.change(remove=(0,), f=1)).ids == (1, 2, 3, 4, 5, 6)  # 0 was the primary
             await load.go_on()
-            assert await client.follow(2, LIMIT_S)
+            assert await client.follow(3, LIMIT_S)
         assert [node.me for node in cluster.nodes] == [1, 2, 3, 4, 5, 6]
         load.client = cluster._client
         await load.check()
     async with LocalCluster("pbft", Counter, dir=tmp_path / "c") as cluster:
-        assert (cluster.members.epoch, cluster.members.f, cluster.members.n) == (2, 1, 6)
+        assert (cluster.members.epoch, cluster.members.f, cluster.members.n) == (3, 1, 6)
         said = await until(cluster._client, level)
-        assert epochs(said) == dict.fromkeys(range(1, 7), 2)
+        assert epochs(said) == dict.fromkeys(range(1, 7), 3)
         load.client = cluster._client
         await load.check()
         assert (await cluster.change(add=1)).ids == (1, 2, 3, 4, 5, 6, 7), "and its members change on"
@@ -156,6 +161,22 @@ async def test_a_client_that_knows_the_first_members_alone_finds_the_present_one
             assert client.members.ids == (2, 3, 4, 5)
             assert await client.call("value") == 1
         assert Roster(cluster.config).known.ids == (2, 3, 4, 5), "it has been written down again"
+
+
+async def test_under_macs_replicas_join_when_the_first_members_are_all_gone(tmp_path: Path) -> None:
+    """Each begins with what the administrator's client had heard when it was enrolled."""
+    options = {**SOON, "auth": "macs"}
+    async with LocalCluster("pbft", Counter, f=1, dir=tmp_path / "c", options=options) as cluster:
+        await cluster.call("add")
+        for gone in range(4):
+            await cluster.change(remove=(gone,), add=1)
+            await until(cluster._client, level)
+        assert [node.me for node in cluster.nodes] == [3, 4, 5, 6, 7], "3 left last, and alone convinces nobody"
+        await cluster.change(add=1)
+        assert [node.me for node in cluster.nodes] == [4, 5, 6, 7, 8]
+        said = await until(cluster._client, level)
+        assert epochs(said) == dict.fromkeys(range(4, 9), 5)
+        assert await cluster.call("value") == 1
 
 
 async def test_a_removed_replica_that_is_started_again_votes_for_nothing(tmp_path: Path) -> None:
@@ -238,8 +259,14 @@ async def test_what_is_missing_is_named(tmp_path: Path) -> None:
     async with LocalCluster("pbft", Counter, f=1, dir=tmp_path / "c", options=SOON) as cluster:
         with pytest.raises(ConfigError, match=r"node = 9: is no member; members are 0, 1, 2, 3"):
             await cluster.change(remove=(9,))
-        with pytest.raises(OperationFailed, match="removes at most 1 of n = 4, f = 1"):
+        with pytest.raises(ConfigError, match=r"n = 4, f = 1: takes 3 that vote .* only 2 of the present ones stay"):
             await cluster.change(remove=(1, 2), add=2)
+        with pytest.raises(OperationFailed, match="the change changes nothing"):
+            await cluster.change()
+        lock = FolderLock(tmp_path / "c" / "admin")
+        with pytest.raises(ConfigError, match=r"is in use by process .*, which changes the members"):
+            await cluster.change(add=1)
+        lock.release()
         assert not cluster.config.node_folder(4).exists(), "nothing is left of a change that was refused"
         (tmp_path / "c" / "admin" / "key.pem").rename(tmp_path / "elsewhere.pem")
         with pytest.raises(ConfigError, match=r"admin/key.pem: No such file"):

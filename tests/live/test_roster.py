@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from replog import LocalCluster, certificates, create_cluster
+from pbft.lineage import certificate_of
+from pbft.messages import CheckpointProof
+from replog import LocalCluster, certificates, create_cluster, merkle
 from replog.apps.counter import Counter
 from replog.cli.member import hints
 from replog.config import ClusterConfig
 from replog.enrolment import administrator, enroll, enrolled, own_member
 from replog.errors import ConfigError
 from replog.live.processes import local_members
-from replog.membership import ADMIN, Configuration, Member
+from replog.membership import ADMIN, RECORD_KEY, Configuration, Link, Member, Membership, encode_membership
 from replog.roster import FILE, Roster
 from replog.storage import Storage
 
@@ -78,30 +81,55 @@ def test_a_file_that_proves_nothing_is_refused(changed: Path, tmp_path: Path, fo
         Roster(config)
 
 
-def test_without_signatures_it_believes_what_was_told(tmp_path: Path, changed: Path) -> None:
-    later = Roster(ClusterConfig.load(changed)).known
+def link(known: Configuration, following: Configuration) -> Link:
+    """As a replica says it under MACs."""
+    state = merkle.build({RECORD_KEY: encode_membership(Membership(known, following))})
+    proof = CheckpointProof(following.first - 1, state.digest, [])
+    return Link(certificate_of(proof), tuple(merkle.path(state, RECORD_KEY)))
+
+
+def test_without_signatures_it_believes_what_was_told(tmp_path: Path) -> None:
     config = create_cluster(tmp_path / "c", "pbft", f=1, options={"auth": "macs"})
+    later = Configuration(1, 49, 1, config.genesis.members, 5)
     roster = Roster(config)
-    roster.followed(later, ())
+    roster.followed(later, [link(config.genesis, later)])
     assert Roster(config).known == later
-    roster.followed(config.genesis, ())
+    roster.followed(config.genesis, [])
     assert Roster(config).known == later, "one that is behind changes nothing"
 
 
-def test_a_change_under_way_is_announced_until_it_is_followed(changed: Path, tmp_path: Path) -> None:
-    later = Roster(ClusterConfig.load(changed))
+def test_what_others_take_away_is_written_again(changed: Path, tmp_path: Path) -> None:
+    config = ClusterConfig.load(changed)
+    told = (changed / FILE).read_bytes()
+    config._folder = tmp_path
+    (tmp_path / FILE).write_bytes(told)
+    roster = Roster(config)
+    (tmp_path / FILE).unlink()
+    later = Configuration(3, 999, 1, roster.known.members, 5)
+    roster.followed(later, [link(roster.known, later)])
+    assert len(json.loads((tmp_path / FILE).read_text())["links"]) == 3, "all from the first one on"
+
+
+def test_a_change_under_way_is_announced_until_it_is_followed(tmp_path: Path) -> None:
     config = create_cluster(tmp_path / "c", "pbft", f=1, options={"auth": "macs"})
     roster = Roster(config)
-    coming = Roster(ClusterConfig.load(changed)).known
-    roster.announce(coming)
+    elsewhere = Member(4, "h", 1, bytes(32))
+    first = Configuration(1, 49, 1, (*config.genesis.members, elsewhere), 5)
+    roster.announce(Configuration(2, 97, 1, first.members, 5))
     assert Roster(config).next is None, "of epoch 2, where epoch 1 comes next"
-    first = type(coming)(1, 49, 1, coming.members, 5)
     roster.announce(first)
     assert Roster(config).next == first
     assert [member.id for member in Roster(config).members] == [0, 1, 2, 3, 4]
-    roster.followed(first, ())
+    roster.followed(first, [link(config.genesis, first)])
     assert (Roster(config).known, Roster(config).next) == (first, None)
-    assert later.known.epoch == 2
+    assert Roster(config).newcomers == (4,)
+    second = Configuration(2, 97, 1, first.members[1:], 5)
+    roster.followed(second, [link(first, second)])
+    assert Roster(config).newcomers == ()
+    assert Roster(config).needed == (0, 1, 2, 3, 4), "0 has just left"
+    third = Configuration(3, 193, 1, (*second.members, replace(elsewhere, id=5, port=2, public_key=b"5" * 32)), 6)
+    roster.followed(third, [link(second, third)])
+    assert Roster(config).needed == (1, 2, 3, 4, 5)
 
 
 def test_a_cluster_has_an_administrator(tmp_path: Path) -> None:
@@ -161,25 +189,8 @@ def test_a_replica_of_another_machine_is_enrolled_and_not_run_here(tmp_path: Pat
     config = create_cluster(tmp_path / "c", "pbft", f=1, options={"auth": "macs"})
     elsewhere = enroll(config, 4, "192.0.2.7", 4700).member
     following = Configuration(1, 49, 1, (*config.genesis.members, elsewhere), 5)
-    Roster(config).followed(following, ())
+    Roster(config).followed(following, [link(config.genesis, following)])
     assert local_members(config) == [0, 1, 2, 3]
     (hint,) = hints(config, following, 1)
     assert "node 4 is not of this machine: move" in hint
     assert hints(config, following, 0) == []
-
-
-def test_under_macs_a_replica_joins_only_while_enough_former_members_are_left(tmp_path: Path) -> None:
-    config = create_cluster(tmp_path / "c", "pbft", f=1, options={"auth": "macs"})
-    roster = Roster(config)
-    assert not roster.out_of_reach()
-    later = [Member(node, "h", 1 + node, bytes([node]) * 32) for node in range(4, 9)]
-    first = Configuration(1, 49, 1, (*config.genesis.members[2:], *later[:2]), 6)
-    second = Configuration(2, 97, 1, (*config.genesis.members[3:], *later[1:4]), 8)
-    roster.followed(first, (), (first,))
-    assert not Roster(config).out_of_reach()
-    assert Roster(config).out_of_reach([2]), "who leaves with the change is gone when the newcomer asks"
-    assert not Roster(config).out_of_reach([4])
-    roster.followed(second, (), (second,))
-    assert Roster(config).known == second
-    rule = "of those of epoch 0 only [3] are left, 2 are needed"
-    assert Roster(config).out_of_reach().endswith(rule)

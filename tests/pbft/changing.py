@@ -15,7 +15,7 @@ from pbft.epochs import Epochs
 from pbft.messages import MESSAGES, InEpoch
 from pbft.outsider import Outsider
 from replog.core import Setup
-from replog.membership import ADMIN, Change, Configuration, Member, MembershipRules, genesis, signed
+from replog.membership import ADMIN, Change, Configuration, Link, Member, MembershipRules, genesis, signed
 from replog.statemachine import decode_outcome
 from replog.types import MEMBERSHIP, Request, SessionKey, Submit
 from tests.pbft.harness import DOMAIN, SECOND, SMALL, Cluster, secret
@@ -46,6 +46,8 @@ class Changing(Cluster):
         self.genesis = genesis(faults, [member(node) for node in range(n)])
         self._epochs = epochs
         self._timestamp = 0
+        self.links: dict[int, tuple[Link, ...]] = {}
+        """What replicas were given when they were enrolled."""
         given = SPEC.options(options if options is not None else SMALL)
         boundary = self.boundary(given)
         self.membership = MembershipRules(self.genesis, DOMAIN.cluster, self, boundary, SPEC.check_size)
@@ -62,7 +64,7 @@ class Changing(Cluster):
         return self
 
     def setup(self, node: int, **common: Any) -> Setup:
-        return super().setup(node, **common, genesis=self.genesis)
+        return super().setup(node, **common, genesis=self.genesis, links=self.links.get(node, ()))
 
     def make(self, node: int, setup: Setup) -> Any:
         kind: Any = self._cores.get(node) or self._core
@@ -87,9 +89,10 @@ class Changing(Cluster):
 
     # --------------------------------------------------------------------------------------------------------- changes
 
-    def add(self, node: int) -> None:
-        """A replica with an empty disk, that knows the first configuration alone."""
+    def add(self, node: int, links: Iterable[Link] = ()) -> None:
+        """A replica with an empty disk, that knows the first configuration, and where these links lead."""
         assert node == self.n, "ids are never used twice"
+        self.links[node] = tuple(links)
         self.n += 1
         self.disks.append(Disk())
         self.applied.append({})

@@ -31,14 +31,9 @@ def counts_with_the_old_f(right: Any, self: Any, configuration: Any, stored: Any
     return replace(right(self, configuration, stored), f=self.configurations[0].f)
 
 
-@mutant("Epochs._anew", "mb the_view_in_which_an_epoch_began_outlives")
-def cuts_take_the_beginning_along(right: Any, self: Any, index: int) -> Any:
-    return (effect for effect in right(self, index) if type(effect.record).__name__ == "Links")
-
-
-@mutant("Epochs._anew", "mb a_restart_long_after_the_turn_finds")
-def cuts_take_the_chain_along(right: Any, self: Any, index: int) -> Any:
-    return (effect for effect in right(self, index) if type(effect.record).__name__ != "Links")
+@mutant("Epochs._dress", "mb a_restart_long_after_the_turn_finds")
+def cuts_take_the_chain_along(right: Any, self: Any, effect: Any) -> Any:
+    return (one for one in right(self, effect) if type(getattr(one, "record", None)).__name__ != "Links")
 
 
 @mutant("Epochs._records_of", "mb a_new_view_of_an_old_epoch_begins_none")
@@ -87,6 +82,21 @@ def fills_no_epoch_up(right: Any, self: Any) -> Any:
     return self.proposing.fill(self.recovery.leave.point)
 
 
+@mutant("PbftCore._on_applied", "mb null_requests_that_come_before", "signatures")
+def waits_for_a_tick(right: Any, self: Any, event: Any) -> Any:
+    """Before it fills an epoch up."""
+    make_room, self._make_room = self._make_room, list
+    try:
+        return right(self, event)
+    finally:
+        self._make_room = make_room
+
+
+@mutant("Acceptance.on_pre_prepare", "mb null_requests_that_come_before", "signatures")
+def drops_null_requests_that_come_first(right: Any, self: Any, sender: int, message: Any) -> Any:
+    return [] if not (message.requests or self.requests._nulls) else right(self, sender, message)
+
+
 @mutant("Lineage.hear", "mb forged_links_are_refused", "signatures")
 def asks_for_no_path(right: Any, self: Any, sender: int, answer: Any) -> str:
     """The configuration is taken from the path, whatever state the certificate is of."""
@@ -118,9 +128,8 @@ def a_client_believes_any_certificate(right: Any, self: Any, known: Any, certifi
 
 @mutant("Chain._claimed", "cn a_liar_is_not_whatever_it_repeats")
 def a_client_believes_one_member(right: Any, self: Any) -> Any:
-    epoch = self.known.epoch + 1
-    said = [each for claims in self._claims.values() for each in claims if each.epoch == epoch]
-    return said[0] if said else None
+    said = [answer.link(self.known.epoch) for answer in self._claims.values()]
+    return next((link for link in said if link is not None and self._state(link) is not None), None)
 
 
 @mutant("membership._verified", "mm the_administrator_alone_changes_members")
@@ -145,4 +154,49 @@ def anybody_may_go(right: Any, held: Any) -> int:
     return len(held.members)
 
 
-returns("meets_nobody", [], "PbftCore._come_together", "mb one_that_began_far_ahead", "signatures")
+@mutant("Epochs._links_at_hand", "mb a_joiner_begins_where_it_was_enrolled")
+def begins_with_the_first_members(right: Any, self: Any) -> Any:
+    """Whatever it was given when it was enrolled."""
+    known, self._setup = self._setup, replace(self._setup, links=())
+    try:
+        return right(self)
+    finally:
+        self._setup = known
+
+
+@mutant("Ordering.executed", "mb nothing_is_committed_a_window_beyond")
+def commits_whatever_is_prepared(right: Any, self: Any, seq: int) -> Any:
+    self.reach = 2**62
+    return []
+
+
+@mutant("Ordering.executed", "mb nothing_is_committed_a_window_beyond")
+def forgets_what_waits_for_the_state(right: Any, self: Any, seq: int) -> Any:
+    right(self, seq)
+    return []
+
+
+@mutant("Epochs._do", "mb nothing_is_said_in_an_epoch_before")
+def turns_before_the_state_is_saved(right: Any, self: Any, event: Any) -> Any:
+    from replog.core import Saved
+
+    effects, core = right(self, event), self.core
+    over = getattr(core, "ends", None)
+    return effects + (self._saved(Saved(over)) if over is not None and over == core.checkpoints.stable.seq else [])
+
+
+@mutant("Epochs._turn", "mb what_was_promised_in_an_epoch_outlives_a_refresh")
+def takes_its_view_along(right: Any, self: Any, configuration: Any, placed: Any, former: Any) -> Any:
+    """Into the next epoch, however alone it was in it."""
+    make, view = self._make, former.view if former is not None else 0
+
+    def ahead(setup: Any) -> Any:
+        core = make(setup)
+        core.ordering.view = view
+        return core
+
+    self._make = ahead
+    try:
+        return right(self, configuration, placed, former)
+    finally:
+        self._make = make

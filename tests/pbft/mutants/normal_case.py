@@ -47,13 +47,13 @@ def proposes_before_it_is_written(right: Any, self: Any, batch: Any) -> list[Any
 
 
 @mutant("Proposing._has_room", "nc with_too_many_in_flight_the_primary_groups")
-def never_waits_for_what_is_in_flight(right: Any, self: Any) -> bool:
+def never_waits_for_what_is_in_flight(right: Any, self: Any, *in_flight: int) -> bool:
     self._options = self._options.model_copy(update={"in_flight_max": self._options.log_window})
-    return bool(right(self))
+    return bool(right(self, *in_flight))
 
 
 @mutant("Proposing._has_room", "nc the_primary_stays_below_the_high_watermark")
-def proposes_beyond_the_window(right: Any, self: Any) -> bool:
+def proposes_beyond_the_window(right: Any, self: Any, *in_flight: int) -> bool:
     return self._ordering.leads and self._ordering.next_seq - self._execution.executed <= self._options.in_flight_max
 
 
