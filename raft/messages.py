@@ -13,6 +13,8 @@ import msgspec
 
 from raft.configuration import Configuration
 from replog.codec import Codec
+from replog.membership import MEMBERSHIP_MESSAGES
+from replog.membership import Configuration as Members
 from replog.types import COMMON_MESSAGES, U63, Message, WireDigest, WireNode
 
 PARTS_WANTED_MAX: Final = 64
@@ -33,12 +35,14 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class RequestVote(Message, frozen=True, tag="rv"):
-    """Candidate to all. [Raft fig. 2]"""
+    """Candidate to all. [Raft fig. 2] `move`: the leader itself wants it, so that no loyalty to it counts.
+    [Ongaro14 4.2.3]"""
 
     term: U63
     candidate_id: WireNode
     last_log_index: U63
     last_log_term: U63
+    move: bool = False
 
 
 class VoteReply(Message, frozen=True, tag="rw"):
@@ -132,8 +136,41 @@ class SnapshotReply(Message, frozen=True, tag="rt"):
     hints: Annotated[dict[U63, Hint], msgspec.Meta(max_length=PARTS_WANTED_MAX)] = msgspec.field(default_factory=dict)
 
 
+class TimeoutNow(Message, frozen=True, tag="rm"):
+    """Leader to the follower that is to lead next, and has the whole log: stand at once. [Ongaro14 3.10]"""
+
+    term: U63
+    leader_id: WireNode
+
+
+class Removed(Message, frozen=True, tag="rx"):
+    """To a server that left, at once and whenever it asks for votes: these are the members, by a committed entry, the
+    one before `members.first`. It may send its clients to them. [Ongaro14 4.2.3] (HAZARDS R19)"""
+
+    members: Members
+
+
+class ReadIndex(Message, frozen=True, tag="ri"):
+    """Follower to leader: from which index on is a state fresh enough for reads that have come here? [Ongaro14 6.4]
+
+    `token` is not used twice, not even over a restart: an answer to an older question would be too old.
+    """
+
+    term: U63
+    token: U63
+
+
+class ReadIndexReply(Message, frozen=True, tag="rj"):
+    """What was committed when a round of heartbeats began that came after the question, and which a quorum answered."""
+
+    term: U63
+    token: U63
+    read_index: U63
+
+
 MESSAGES: Final = Codec(
     *COMMON_MESSAGES,
+    *MEMBERSHIP_MESSAGES,
     RequestVote,
     VoteReply,
     PreVote,
@@ -142,6 +179,10 @@ MESSAGES: Final = Codec(
     AppendReply,
     InstallSnapshot,
     SnapshotReply,
+    TimeoutNow,
+    Removed,
+    ReadIndex,
+    ReadIndexReply,
 )
 
 # ----------------------------------------------------------------------------------------------------------- on disk

@@ -79,6 +79,12 @@ _LEVELS = {
     "lost-entries": logging.WARNING,
     "diverged": logging.WARNING,
     "flood": logging.WARNING,
+    "epoch": logging.INFO,
+    "configuration": logging.INFO,
+    "caught-up": logging.INFO,
+    "change-given-up": logging.WARNING,
+    "paused": logging.INFO,
+    "resumed": logging.INFO,
 }
 """Notes that an operator should see."""
 ANSWERS_BYTES = 1024 * 1024

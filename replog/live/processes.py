@@ -238,6 +238,12 @@ class LocalProcesses:
             f"node {node} (pid {running.process.pid}) ended while it was refreshed:\n{self._last_lines(node)}"
         )
 
+    def tell(self, node: NodeId, command: str) -> None:
+        """An operator's word to a replica that was started here."""
+        stdin = self._get(node).process.stdin
+        if stdin is not None:
+            stdin.write(json.dumps({"command": command}).encode() + b"\n")
+
     async def _step_down(self, running: _Running) -> None:
         """So that clients need not wait for the others' patience with a primary that is gone."""
         if running.process.stdin is None:
