@@ -114,7 +114,7 @@ async def test_a_removed_server_that_is_started_again_learns_of_it_and_disturbs_
 
 async def test_one_that_does_not_come_is_waited_for_and_then_given_up(tmp_path: Path) -> None:
     config = create_cluster(
-        tmp_path / "c", "raft", f=1, app=Counter, port=free_port(4), options={"catch_up_us": 2_000_000}
+        tmp_path / "c", "raft", f=1, app=Counter, port=free_port(4), options={"catch_up_us": 8_000_000}
     )
     async with LocalProcesses(config) as processes:
         await processes.start()
