@@ -2,8 +2,8 @@
 
 A `Server` is one of the figure's servers. It hears the event of a recorded step, computes what the figure makes of it,
 and holds every effect against that, in the order of the list, which is the order of durability: a change of
-current_term, voted_for or log[] is the record that writes it, and words are held against what is listed before them.
-`Cluster` holds the servers and what the figure's properties say across them (figure 3).
+current_term, voted_for or log[] is the record that writes it, and words are held against what is listed before them
+(`raft_words`). What holds across servers is in `raft_cluster`.
 
 What a model cannot ask is progress: a message may be lost, so saying nothing is always allowed, and ignoring a message
 is, where the core notes that it did. What it does ask: a later term is taken over, a vote is given as the rules say, a
@@ -28,10 +28,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from compare.model.raft_log import Log, agreed, is_majority, others, recovered, require
-from compare.model.steps import Life, Step
+from compare.model.raft_words import CANDIDATE, FOLLOWER, LEADER, PRE_CANDIDATE, WORDS
+from compare.model.steps import Life
 from raft.configuration import Configuration
 from raft.messages import (
-    MESSAGES,
     AppendEntries,
     AppendReply,
     Entries,
@@ -41,7 +41,6 @@ from raft.messages import (
     PreVote,
     PreVoteReply,
     ReadIndex,
-    ReadIndexReply,
     RequestVote,
     SnapshotReply,
     TimeoutNow,
@@ -65,11 +64,27 @@ from replog.core import (
 from replog.types import NOBODY, Answer, ClientId, Message, NodeId, Request
 from replog.types import Reply as ClientReply
 
-FOLLOWER, PRE_CANDIDATE, CANDIDATE, LEADER = "follower", "pre-candidate", "candidate", "leader"
 IGNORED: Final = frozenset({"nonsense", "vote-ignored"})
 """Notes by which a core says that it passed a message by."""
 BINDING: Final = (RequestVote, VoteReply, AppendEntries, AppendReply, InstallSnapshot, SnapshotReply, PreVoteReply)
 """A later term in one of these is taken over. [Raft fig. 2, all servers] A pre-vote is for a term that nobody is in."""
+
+
+@dataclass
+class Told:
+    """What others have heard from a server, which no crash may undo."""
+
+    records: int = 0
+    """How many records were listed before the last of it."""
+    term: int = 0
+    votes: dict[int, NodeId] = field(default_factory=dict)
+
+    def hear(self, to: NodeId, message: Message, listed: int) -> None:
+        self.records = max(self.records, listed)
+        if isinstance(message, BINDING):
+            self.term = max(self.term, message.term)
+        if isinstance(message, VoteReply) and message.vote_granted:
+            self.votes[message.term] = to
 
 
 @dataclass
@@ -120,13 +135,13 @@ class Server:
 
     # ------------------------------------------------------------------------------------------------------- a life
 
-    def begin(self, life: Life, told: int) -> None:
-        """`told`: how many records were listed before the last word of this server that anybody heard."""
+    def begin(self, life: Life, told: Told) -> None:
         kept = self._kept(life.records)
-        require(
-            kept >= told, "persistent state", f"of {len(self.records)} records {kept} are left, {told} were relied on"
-        )
+        require(kept >= told.records, "persistent state", f"{kept} records are left, others rely on {told.records}")
         hard, log = recovered(life.records, life.saved, self.first)
+        require(hard.current_term >= told.term, "persistent state", f"begins in {hard.current_term} after {told.term}")
+        vote = told.votes.get(hard.current_term, hard.voted_for)
+        require(vote == hard.voted_for, "persistent state", f"has given {vote} a vote that it does not know of")
         fresh = Server(self.me, self.first, self.leases, hard.current_term, hard.voted_for)
         fresh.log = log
         fresh.records = self.records[:kept]
@@ -250,14 +265,14 @@ class Server:
     def _promise(self, term: int, vote: NodeId) -> None:
         require(term >= self.current_term, "all servers", f"term {self.current_term} falls to {term}")
         if term == self.current_term:
-            fits = vote == self.voted_for or (self.voted_for == NOBODY and self._may_vote(vote, term))
+            fits = vote == self.voted_for or (self.voted_for == NOBODY and self.may_vote(vote, term))
             require(fits, "RequestVote 2", f"in term {term} the vote for {self.voted_for} becomes one for {vote}")
         elif vote == self.me:
             self._stand(term)
         else:
             told = self._told_term()
             require(term == told, "all servers", f"term {term}, but it was told of {told}")
-            require(vote == NOBODY or self._may_vote(vote, term), "RequestVote 2", f"a vote for {vote} in term {term}")
+            require(vote == NOBODY or self.may_vote(vote, term), "RequestVote 2", f"a vote for {vote} in term {term}")
             self.role = FOLLOWER
         self.current_term, self.voted_for = term, vote
         if self.role == CANDIDATE and vote == self.me:
@@ -279,7 +294,7 @@ class Server:
         message = self.event.message if isinstance(self.event, Received) else None
         return getattr(message, "term", 0)
 
-    def _may_vote(self, candidate: NodeId, term: int) -> bool:
+    def may_vote(self, candidate: NodeId, term: int) -> bool:
         """[Raft fig. 2, RequestVote receiver]"""
         event = self.event
         if not isinstance(event, Received) or not isinstance(event.message, RequestVote) or event.sender != candidate:
@@ -359,105 +374,9 @@ class Server:
         said = getattr(message, "term", self.current_term)
         if not isinstance(message, PreVote):
             require(said == self.current_term, "persistent state", f"says term {said}, has written {self.current_term}")
-        check = _WORDS.get(type(message))
+        check = WORDS.get(type(message))
         if check is not None:
             check(self, to, message)
-
-    def _says_request_vote(self, to: NodeId, message: RequestVote) -> None:
-        require(
-            self.role == CANDIDATE and self.voted_for == self.me, "candidates", "asks for votes and is no candidate"
-        )
-        last = message.last_log_index, message.last_log_term
-        require(last == (self.log.last_index, self.log.last_term), "candidates", f"says that its log ends with {last}")
-
-    def _says_vote(self, to: NodeId, message: VoteReply) -> None:
-        asked = self.event.message if isinstance(self.event, Received) else None
-        fits = isinstance(asked, RequestVote) and isinstance(self.event, Received) and self.event.sender == to
-        require(fits, "RequestVote", f"a vote for {to}, who did not ask")
-        right = self._may_vote(to, self.current_term) and self.voted_for in (NOBODY, to)
-        require(
-            message.vote_granted == right, "RequestVote 1, 2", f"vote for {to}: {message.vote_granted}, not {right}"
-        )
-        written = not message.vote_granted or self.voted_for == to
-        require(written, "persistent state", f"gives {to} a vote that is not written")
-
-    def _says_pre_vote(self, to: NodeId, message: PreVote) -> None:
-        require(self.role != LEADER, "9.6", "a leader asks for pre-votes")
-        require(message.term == self.current_term + 1, "9.6", f"asks for term {message.term} in {self.current_term}")
-        last = message.last_log_index, message.last_log_term
-        require(last == (self.log.last_index, self.log.last_term), "9.6", f"says that its log ends with {last}")
-        if self.role != PRE_CANDIDATE or (isinstance(self.event, Timeout) and self.event.name == "election"):
-            self.role, self.pre_votes = PRE_CANDIDATE, {self.me}
-
-    def _says_pre_vote_reply(self, to: NodeId, message: PreVoteReply) -> None:
-        asked = self.event.message if isinstance(self.event, Received) else None
-        if not message.vote_granted:
-            return
-        fits = isinstance(asked, PreVote) and asked.term == message.asked > self.current_term
-        fits = fits and self.log.is_behind(asked.last_log_index, asked.last_log_term)  # type: ignore[union-attr]
-        require(fits, "9.6", f"a pre-vote for {to} that has no right to it")
-
-    def _says_entries(self, to: NodeId, message: AppendEntries) -> None:
-        require(self.role == LEADER, "leaders", "sends entries and leads nobody")
-        prev, log = message.prev_log_index, self.ahead
-        require(
-            log.term(prev) == message.prev_log_term, "leaders", f"entry {prev} is not of term {message.prev_log_term}"
-        )
-        same = tuple(message.entries) == log.after(prev, len(message.entries))
-        require(same, "leaders", f"sends after {prev} what its log does not hold")
-        told = message.leader_commit
-        require(told <= self.commit_index, "leaders", f"says that {told} is committed, {self.commit_index} is")
-        self.round = max(self.round, message.round)
-
-    def _says_appended(self, to: NodeId, message: AppendReply) -> None:
-        asked = self.event.message if isinstance(self.event, Received) else None
-        require(isinstance(asked, AppendEntries), "AppendEntries", f"answers {to}, who sent nothing")
-        if not isinstance(asked, AppendEntries):
-            return
-        right = asked.term == self.current_term and self.expected is not None
-        require(message.success == right, "AppendEntries 1, 2", f"success = {message.success}, not {right}")
-        if not message.success:
-            self._says_conflict(asked, message)
-            return
-        most = asked.prev_log_index + len(asked.entries)
-        require(message.match_index <= most, "AppendEntries 5", f"{message.match_index} verified, {most} were sent")
-        require(self.log == self.expected, "AppendEntries 4", "acknowledges what is not written")
-        bare = bool(self.unsaved and message.match_index)
-        require(not bare, "7", f"acknowledges on the state of {self.unsaved}, which is not on disk")
-
-    def _says_conflict(self, asked: AppendEntries, message: AppendReply) -> None:
-        if asked.term < self.current_term:
-            return
-        term, index = message.conflict_term, message.conflict_index
-        if term:
-            fits = self.log.term(asked.prev_log_index) == term and self.log.first_of_term(term, index) == index
-        else:
-            fits = index == self.log.last_index + 1 <= asked.prev_log_index
-        require(fits, "5.3", f"names {index} of term {term} as what is in the way")
-
-    def _says_snapshot(self, to: NodeId, message: InstallSnapshot) -> None:
-        require(self.role == LEADER, "13", "sends a snapshot and leads nobody")
-        index = message.last_included_index
-        fits = index <= self.last_applied and self.log.term(index) == message.last_included_term
-        require(fits, "7", f"a snapshot of {index}, of term {message.last_included_term}")
-
-    def _says_installed(self, to: NodeId, message: SnapshotReply) -> None:
-        if message.done:
-            index = message.last_included_index
-            require(index <= self.commit_index and not self.unsaved, "13", f"says that the state of {index} is on disk")
-
-    def _says_stand(self, to: NodeId, message: TimeoutNow) -> None:
-        require(self.role == LEADER, "3.10", "moves a leadership that it has not")
-        has = self.match_index.get(to, 0)
-        require(has == self.log.last_index, "3.10", f"moves it to {to}, who has {has} of {self.log.last_index}")
-
-    def _says_index(self, to: NodeId, message: ReadIndexReply) -> None:
-        require(self.role == LEADER and (to, message.token) in self.asked, "8", "an index that nobody asked for")
-        round_, committed = self.asked[to, message.token]
-        index = message.read_index
-        require(max(committed, self.began) <= index <= self.commit_index, "8", f"reads at {index}")
-        confirmed = agreed(self.log.latest_configuration, {**self.answered, self.me: self.round})
-        require(self.leases or confirmed > round_, "8", f"round {confirmed} is confirmed, {round_} was under way")
 
     # ------------------------------------------------------------------------------------------------- after the step
 
@@ -483,93 +402,3 @@ class Server:
         }
         missing = others(self.log.latest_configuration, self.me) - heard
         require(not missing, "leaders", f"its term begins unheard by {sorted(missing)}")
-
-
-_WORDS: Final[dict[type[Any], Any]] = {
-    RequestVote: Server._says_request_vote,
-    VoteReply: Server._says_vote,
-    PreVote: Server._says_pre_vote,
-    PreVoteReply: Server._says_pre_vote_reply,
-    AppendEntries: Server._says_entries,
-    AppendReply: Server._says_appended,
-    InstallSnapshot: Server._says_snapshot,
-    SnapshotReply: Server._says_installed,
-    TimeoutNow: Server._says_stand,
-    ReadIndexReply: Server._says_index,
-}
-
-
-Fact = tuple[str, int, int]
-"""What must be the same wherever it is true: a property of figure 3, an index and a term."""
-
-
-class Cluster:
-    """All servers, and what figure 3 says across them."""
-
-    def __init__(self, n: int, *, leases: bool = False) -> None:
-        first = Configuration.of(n)
-        self.servers = {node: Server(node, first, leases) for node in range(n)}
-        self.leaders: dict[int, NodeId] = {}
-        self.steps = 0
-        self._first = first
-        self._leases = leases
-        self._facts: dict[Fact, Any] = {}
-        self._unsure: dict[NodeId, list[tuple[int, Fact, Any]]] = {}
-        """What each server wrote and applied in this life, behind how many records. It never was if they are lost in a
-        crash: nobody has heard of it. [10.2.1]"""
-        self._said: dict[tuple[NodeId, NodeId, bytes], int] = {}
-        self._told: dict[NodeId, int] = {}
-
-    def take(self, one: Life | Step) -> None:
-        """Raises Deviation for a step that may not be."""
-        server = self.servers.setdefault(one.node, Server(one.node, self._first, self._leases))
-        if isinstance(one, Life):
-            server.begin(one, self._told.get(one.node, 0))
-            self._decide(one.node, len(server.records))
-            return
-        self.steps += 1
-        if isinstance(one.event, Received) and isinstance(one.event.sender, int):
-            self._heard(one.event.sender, one.node, one.event.message)
-        began = server.hear(one.event, one.effects)
-        for effect in one.effects:
-            was = server.role
-            server.do(effect)
-            began = began or was != LEADER == server.role
-            self._watch(server, effect)
-        server.end(one.effects, began=began)
-        if began:
-            holder = self.leaders.setdefault(server.current_term, one.node)
-            require(holder == one.node, "election safety", f"{holder} and {one.node} lead term {server.current_term}")
-
-    def end(self) -> None:
-        """After the last step: everything that is still applied is decided."""
-        for node, server in self.servers.items():
-            self._decide(node, len(server.records))
-
-    def _decide(self, node: NodeId, kept: int) -> None:
-        for records, fact, value in self._unsure.pop(node, ()):
-            if records <= kept:
-                same = self._facts.setdefault(fact, value) == value
-                require(same, fact[0], f"{node} has something else at {fact[1]}")
-
-    def _heard(self, sender: NodeId, to: NodeId, message: Message) -> None:
-        """What was listed before a word that was heard must outlive a crash."""
-        listed = self._said.get((sender, to, MESSAGES.encode(message)), 0)
-        self._told[sender] = max(self._told.get(sender, 0), listed)
-
-    def _watch(self, server: Server, effect: Effect) -> None:
-        if isinstance(effect, Send):
-            raw = MESSAGES.encode(effect.message)
-            for node in effect.to:
-                self._said.setdefault((server.me, node, raw), len(server.records))
-        elif isinstance(effect, Apply):
-            requests = [request.raw for request in effect.requests]
-            self._note(server, ("state machine safety", effect.index, 0), requests)
-        elif isinstance(effect, Persist) and isinstance(effect.record, Entries):
-            before = effect.record.prev_term
-            for index, entry in enumerate(effect.record.entries, effect.record.first):
-                self._note(server, ("log matching", index, entry.term), (before, entry))
-                before = entry.term
-
-    def _note(self, server: Server, fact: Fact, value: Any) -> None:
-        self._unsure.setdefault(server.me, []).append((len(server.records), fact, value))

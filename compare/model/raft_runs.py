@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final, cast
 
-from compare.model.raft import Cluster
+from compare.model.raft_cluster import Cluster
 from compare.model.raft_log import Deviation
 from compare.model.steps import Life, Step, recording
 from raft import SPEC
