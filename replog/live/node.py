@@ -7,10 +7,10 @@ The process tells its parent what it does by lines of JSON on its standard outpu
 
 "serving" comes once, when links to n - f - 1 others stand and a leader is known. With `--with-parent` it ends when its
 standard input does, so that nothing outlives a parent that was killed; a line there as {"command": NAME, "arguments":
-{...}} is the parent's word to the replica. With `--refresh` it is told to refresh itself (PBFT) as soon as it runs. What
-comes of it is told in lines whose event is one of TOLD. Exit codes: 0 asked to stop, 1 the disk failed, 2 wrong
-configuration, 70 our own bug. Diagnostics, and what the application prints: node.log in the node's folder; the trace, if
-the configuration asks for one: trace.jsonl there.
+{...}} is the parent's word to the replica. With `--refresh` it is told to refresh itself (PBFT) as soon as it runs.
+What comes of it is told in lines whose event is one of TOLD. Exit codes: 0 asked to stop, 1 the disk failed, 2 wrong
+configuration, 70 our own bug. Diagnostics, and what the application prints: node.log in the node's folder; the trace,
+if the configuration asks for one: trace.jsonl there.
 """
 
 from __future__ import annotations
