@@ -1,6 +1,6 @@
 """What an experiment is, and what every experiment finds: tables, pictures, and comparisons with published figures.
 
-Here: the plug and the form of the report, which is also the file `experiment.json` (`replog schema experiment`). Not
+Here: the plug and the form of the report, which is also the file `experiment.json`. Not
 here: how trials are run (`run`) and shown (`show`).
 """
 
