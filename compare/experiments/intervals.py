@@ -33,6 +33,18 @@ def wilson(hits: int, trials: int, level: float = LEVEL) -> Interval:
     return Interval(low, 1.0 if hits == trials else (centre + spread) / scale)
 
 
+def likelihood(hits: int, trials: int, chance: float) -> float:
+    """How likely hits at least as far off are, on either side, if the chance of each is `chance`: exact, where Wilson's
+    interval errs for a rare hit among few trials."""
+    below = sum(_binomial(k, trials, chance) for k in range(hits))
+    return min(1.0, 2 * min(below + _binomial(hits, trials, chance), 1 - below))
+
+
+def _binomial(k: int, trials: int, chance: float) -> float:
+    ways = math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1)
+    return math.exp(ways + k * math.log(chance) + (trials - k) * math.log1p(-chance))
+
+
 def of_quantile(ordered: Sequence[float], share: float, level: float = LEVEL) -> Interval:
     """Of the quantile `share` of what `ordered` was drawn from, by its order statistics: no distribution is assumed."""
     number, z = len(ordered), _z(level)

@@ -32,8 +32,8 @@ LOCKSTEP_EVERY: Final = 10
 """Trials without randomness take a thousand times as long as others: one of so many, as the paper did."""
 MEDIAN_OFF: Final = 0.1
 """What `near` means: the paper's broadcast time is "roughly" 15 ms."""
-CERTAIN: Final = 0.999
-"""Level of the interval that a law must not leave. One in twenty is outside 95 % by chance alone."""
+UNLIKELY: Final = 0.001
+"""What a law gives less than this does not follow it. One in twenty is outside an interval of 95 % by chance alone."""
 SOURCE: Final = "Raft 9.3, fig. 16"
 
 
@@ -270,8 +270,8 @@ def _against_law(samples: Samples, pre_vote: bool) -> Iterator[Comparison]:
             source="Ongaro14 9.2",
             published=f"{law:.2%}",
             measured=f"{split / trials:.2%} ({low:.2%}-{high:.2%})",
-            rule=f"within the interval of {CERTAIN:.1%}",
-            holds=intervals.wilson(split, trials, CERTAIN).holds(law),
+            rule=f"by the law likelier than {UNLIKELY:.1%}",
+            holds=intervals.likelihood(split, trials, law) > UNLIKELY,
         )
 
 

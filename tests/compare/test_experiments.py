@@ -46,6 +46,14 @@ def test_intervals_hold_what_they_are_of_as_often_as_they_say() -> None:
     assert all(930 <= hits <= 980 for hits in (shares, means, medians)), (shares, means, medians)
 
 
+def test_what_a_chance_makes_likely_is_exact() -> None:
+    assert intervals.likelihood(1, 20, 0.0006) == pytest.approx(2 * (1 - 0.9994**20))
+    assert intervals.likelihood(5, 10, 0.5) == 1
+    assert intervals.likelihood(0, 10, 0.5) == pytest.approx(2 / 1024)
+    assert intervals.likelihood(900, 4_000, 0.18) < 1e-9
+    assert intervals.likelihood(717, 4_000, 0.1808) > 0.5
+
+
 def test_an_interval_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="hits = 3, trials = 2"):
         intervals.wilson(3, 2)
