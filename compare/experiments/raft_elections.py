@@ -32,6 +32,8 @@ LOCKSTEP_EVERY: Final = 10
 """Trials without randomness take a thousand times as long as others: one of so many, as the paper did."""
 MEDIAN_OFF: Final = 0.1
 """What `near` means: the paper's broadcast time is "roughly" 15 ms."""
+POINTS_MAX: Final = 250
+"""Of one distribution in a picture."""
 UNLIKELY: Final = 0.001
 """What a law gives less than this does not follow it. One in twenty is outside an interval of 95 % by chance alone."""
 SOURCE: Final = "Raft 9.3, fig. 16"
@@ -165,6 +167,7 @@ def _distribution(name: str, times: list[float]) -> Line:
     """Ends where the trials that were given up begin."""
     ended = [time for time in times if time < GIVEN_UP_US / 1000]
     points = [(time, (place + 1) / len(times)) for place, time in enumerate(ended)]
+    points = points[:: -max(1, len(points) // POINTS_MAX)][::-1]
     return Line(name=name, points=[(ended[0], 0.0), *points] if ended else [(GIVEN_UP_US / 1000, 0.0)], steps=True)
 
 
