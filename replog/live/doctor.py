@@ -123,13 +123,20 @@ def timing(times: Times, mtbf_us: float, options: Any) -> Iterator[Finding]:
         yield judged("heartbeat", beat * HEARTBEATS_MIN <= times.patience, f"{times.patience / beat:.3g} times", rule)
 
 
-def elections(view: int, age_us: float, patience: Micros, word: str) -> Finding:
-    """How often somebody had to take over since the cluster was made."""
+def seldom_us(options: Any) -> float:
+    """How far apart changes of the leader should be: where primaries change in turn, half of a turn."""
+    patience, _ = patience_of(options)
+    rotates = "rotation" in getattr(options, "measures", ())
+    return min(MTBF_FACTOR * patience, options.view_length_us / 2) if rotates else MTBF_FACTOR * patience
+
+
+def elections(view: int, age_us: float, seldom: float, word: str) -> Finding:
+    """How often another came to lead since the cluster was made."""
     if view < ELECTIONS_MIN:
         return Finding("elections", State.GOOD, f"{word} {view}")
     every = age_us / view
-    rule = f"one in {MTBF_FACTOR} times the time-out at most; see why in replog status and replog logs"
-    return judged("elections", every >= MTBF_FACTOR * patience, f"{word} {view}, one in {ms(every)}", rule)
+    rule = f"one in {ms(seldom)} at most; see why in replog status and replog logs"
+    return judged("elections", every >= seldom, f"{word} {view}, one in {ms(every)}", rule)
 
 
 # ------------------------------------------------------------------------------------------------------ configuration
@@ -284,9 +291,8 @@ def running(config: ClusterConfig, report: Mapping[str, Any], age_us: float) -> 
         yield Finding("nonsense", State.WARNING, f"refused by {named}", rule)
     word = config.spec.view_word
     views = [one[word] for one in report["replicas"] if one.get(word) is not None]
-    patience, _ = patience_of(config.protocol_options())
     if views:
-        yield elections(max(views), age_us, patience, word)
+        yield elections(max(views), age_us, seldom_us(config.protocol_options()), word)
 
 
 def broadcast_of(report: Mapping[str, Any]) -> float | None:

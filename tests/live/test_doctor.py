@@ -70,9 +70,19 @@ def test_pbft_has_its_view_time_out_in_that_place() -> None:
 
 
 def test_elections_that_come_too_often_are_told() -> None:
-    assert doctor.elections(400, 400e6, 300_000, "term").state is State.WARNING
-    assert doctor.elections(400, 400 * 60e6, 300_000, "term").state is State.GOOD
-    assert doctor.elections(3, 1e6, 300_000, "term").state is State.GOOD
+    seldom = doctor.seldom_us(protocols.find("raft").options({}))
+    assert seldom == 30e6
+    assert doctor.elections(400, 400e6, seldom, "term").state is State.WARNING
+    assert doctor.elections(400, 400 * 60e6, seldom, "term").state is State.GOOD
+    assert doctor.elections(3, 1e6, seldom, "term").state is State.GOOD
+
+
+def test_primaries_that_change_in_turn_are_no_trouble() -> None:
+    pbft = protocols.find("pbft").options
+    plain, robust = (doctor.seldom_us(pbft({"robust": robust})) for robust in (False, True))
+    assert (plain, robust) == (100e6, 30e6)
+    assert doctor.elections(1_000, 1_000 * 60e6, robust, "view").state is State.GOOD
+    assert doctor.elections(1_000, 1_000 * 5e6, robust, "view").state is State.WARNING
 
 
 @pytest.mark.parametrize(
