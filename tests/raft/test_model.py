@@ -80,9 +80,11 @@ FOUND: list[tuple[type[RaftCore], str]] = [
 ]
 SELDOM: list[tuple[type[RaftCore], str]] = [
     (mutants.VotesTwice, "RequestVote"),
+    (mutants.CountsOldVotes, "all servers"),
     (mutants.CountsPreVotes, "leaders"),
     (mutants.CutsMatchingSuffix, "AppendEntries 3"),
     (mutants.ReadsUnconfirmed, "8"),
+    (mutants.CountsAnswersToEarlierRounds, "8"),
     (mutants.OrdersWhileItMoves, "3.10"),
     (mutants.KeepsItsMove, "persistent state"),
     (mutants.AcknowledgesUnsavedState, "7"),
