@@ -510,13 +510,15 @@ class ClientCore:
         if due:
             effects += self._ask_members(now, self._rules.retry_us)
         for pending in due:
-            _order(pending)
+            goes_round = self._goes_round(pending)
+            if not goes_round:
+                _order(pending)
             pending.tries += not pending.follows  # it backs off from silence, not from an election
             pending.follows = 0
-            pending.asked = self.leader
+            pending.asked = self._next_reader(stale=True) if goes_round else self.leader
             pending.others = ()
             pending.due = now + self._rules.retry_us * min(2**pending.tries, BACK_OFF_MAX)
-            effects += self._send(to, pending)
+            effects += self._send((pending.asked,) if goes_round else to, pending)
         effects += self._fill(now)
         times = [pending.due for pending in self._sent.values()] + self._first_deadline()
         times += [pending.tell_at for pending in self._sent.values() if pending.others]
@@ -547,19 +549,23 @@ class ClientCore:
     def _after_leader(self) -> NodeId:
         return self._members[(self._members.index(self.leader) + 1) % len(self._members)]
 
+    def _goes_round(self, pending: _Pending) -> bool:
+        """A stale read goes from one replica to the next until one answers: it needs no leader, and no order."""
+        return pending.stale and type(pending.message) is Read and not self._reads_at_all
+
     def _went_to_all(self, pending: _Pending) -> bool:
         told = self._sample is not None and not pending.others
         read_by_all = type(pending.message) is Read and self._reads_at_all
         return read_by_all or told or bool(self._rules.retry_all and pending.tries)
 
     def _read_elsewhere(self, node: NodeId) -> list[ClientEffect]:
-        """Reads that went to `node` alone go to the leader."""
+        """Reads that went to `node` alone go to the leader, stale ones to the next."""
         if self._reads_at_all:
             return []
         lost = [p for p in self._sent.values() if type(p.message) is Read and p.asked == node]
         for pending in lost:
-            pending.asked = self.leader
-        return [effect for pending in lost for effect in self._send((self.leader,), pending)]
+            pending.asked = self._next_reader(stale=True) if self._goes_round(pending) else self.leader
+        return [effect for pending in lost for effect in self._send((pending.asked,), pending)]
 
     def _note_lapses(self, due: Sequence[_Pending]) -> None:
         """Whom the results were waited for in vain: once, however many requests had named it."""

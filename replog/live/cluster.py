@@ -186,12 +186,12 @@ class LocalCluster:
     async def submit(self, operation: bytes) -> Any:
         return await self._client.submit(operation)
 
-    async def read(self, query: bytes) -> Any:
-        return await self._client.read(query)
+    async def read(self, query: bytes, *, stale: bool = False) -> Any:
+        return await self._client.read(query, stale=stale)
 
-    async def call(self, method: str, *arguments: Any) -> Any:
-        """Call a command or query of the application by name."""
-        return await self._client.call(method, *arguments)
+    async def call(self, method: str, *arguments: Any, stale: bool = False) -> Any:
+        """Call a command or query of the application by name. `stale`: of a query, an old state will do (Raft)."""
+        return await self._client.call(method, *arguments, stale=stale)
 
     def log(self, from_index: int = 1, *, follow: bool = False) -> AsyncIterator[Entry]:
         return self._client.log(from_index, follow=follow)

@@ -734,6 +734,19 @@ class TestReads:
             messages = [effect.message for effect in effects if isinstance(effect, ToReplica)]
             assert [message.stale for message in messages if isinstance(message, Read)] == [stale]
 
+    def test_a_stale_read_goes_round_and_is_never_ordered(self) -> None:
+        """[Ongaro14 6.4] One server that answers is enough, whoever leads; a leader need not be there."""
+        client = client_of(replace(RAFT, read_quorum=1, read_from="leader"), n=3)
+        ((first, request),) = reads(client.submit(0, [b"get"], read_only=True, stale=True)[1])
+        asked, now = [*first], 0
+        for _ in range(5):
+            now += 10 * RAFT.retry_us
+            ((to, again),) = reads(client.on_timeout(now))
+            assert again.raw == request.raw
+            asked += to
+        assert [(node - asked[0]) % 3 for node in asked] == [0, 1, 2, 0, 1, 2]
+        assert ends(client.on_message(now + 1, asked[-1], read(1))) == [Done(1, 0, [b"ok"], (asked[-1],))]
+
     def test_what_was_ordered_and_what_was_read_do_not_add_up(self) -> None:
         """P39: they say different things, even in the same bytes."""
         client = client_of(READS)
