@@ -107,16 +107,16 @@ def move(
 
 
 def check(config: ClusterConfig, node: int) -> None:
-    """Raises WrongUsage for a server that there is not, and where nobody can choose who leads."""
+    """Raises WrongUsage for a server that does not vote, and where nobody can choose who leads."""
     from replog.cli.state import listed
     from replog.roster import Roster
 
     if config.spec.leader_word != "leader":
         word, view = config.spec.leader_word, config.spec.view_word
         raise WrongUsage(f"protocol = {config.protocol}: the {word} follows from the {view}, and nobody can choose it")
-    members = Roster(config).known.ids
-    if node not in members:
-        raise WrongUsage(f"node = {node}: must be {listed(members)}")
+    voters = Roster(config).known.voters
+    if node not in voters:
+        raise WrongUsage(f"node = {node}: must be {listed(voters)}")
 
 
 def _moved(folder: Path, leader: int, node: int) -> dict[str, Any]:
