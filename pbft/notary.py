@@ -20,7 +20,6 @@ from pbft.messages import (
     new_view_digest,
     prepared_digest,
 )
-from pbft.statements import TWO_FACES, Place
 from pbft.witness import Witness
 from replog.core import Accuse, Effect, Note, Setup
 from replog.quorum import byzantine_quorum, weak_quorum
@@ -186,11 +185,6 @@ class Notary:
         """Whether there is nothing new in accusing it of that."""
         known = self._accused.get(culprit, ())
         return (kind, place) in known or len(known) >= ACCUSATIONS_MAX
-
-    def is_two_faced(self, culprit: Principal, place: Place) -> bool:
-        """Whether it was accused of two statements for that place, of whatever kinds."""
-        known = self._accused.get(culprit)
-        return known is not None and any((kind, place[1:]) in known for kind in TWO_FACES[place[0]])
 
     def unbounded(self) -> Self:
         """As somebody who knows the members and not the options: what is wrong to it is wrong to everybody."""

@@ -44,14 +44,6 @@ TWO: Final[dict[type[Message], str]] = {
 KINDS: Final = (*TWO.values(), MIXED, HIDES, FLAWED_VIEW_CHANGE, FLAWED_NEW_VIEW)
 """All kinds of evidence."""
 
-TWO_FACES: Final[dict[str, tuple[str, ...]]] = {
-    "phases": (TWO[PrePrepare], TWO[Prepare], TWO[Commit], MIXED),
-    "checkpoint": (TWO[Checkpoint],),
-    "view-change": (TWO[ViewChange],),
-    "new-view": (TWO[NewView],),
-}
-"""Kinds of evidence of two statements for one place, by the kind of place."""
-
 Place = tuple[str, int, int]
 Signed = tuple[str, tuple[int | bytes, ...] | bytes]
 """Kind and fields of what is under a signature."""

@@ -49,8 +49,6 @@ VIEWS_MAX: Final = 8
 """View-changes remembered of each replica, and new-views: those nearest to the present view."""
 SHOWINGS_MAX: Final = 4
 """So often one statement is shown, each time it comes: messages get lost."""
-FACES: Final = 2
-"""So often once its signer is convicted of that place here: two faces convict it anywhere."""
 STATEMENTS_MAX: Final = 64
 """In one testimony."""
 _OWN: Final = (Prepare, Commit, Checkpoint, ViewChange)
@@ -327,8 +325,7 @@ class Witness:
     def _may_show(self, message: Message, place: Place, signer: NodeId) -> bool:
         """Only what is signed, so that no liar makes this replica show what others refuse it for."""
         key = (signer, type(message), place)
-        most = FACES if self._notary.is_two_faced(signer, place) else SHOWINGS_MAX
-        if self._shown.get(key, 0) >= most or not self._is_signed(signer, message):
+        if self._shown.get(key, 0) >= SHOWINGS_MAX or not self._is_signed(signer, message):
             return False
         self._shown[key] = self._shown.get(key, 0) + 1
         if len(self._shown) > PLACES_MAX:

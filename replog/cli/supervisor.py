@@ -191,7 +191,9 @@ class Supervisor:
             self._told[word["node"]].update(role=word["role"], index=word["last_index"])
 
     def _take(self, node: int, word: dict[str, Any]) -> None:
-        self._told[node].update({name: word[name] for name in ("pid", "role", "resumed", "index", "view")})
+        """Unless it has left meanwhile: without members.json the first members are started, whoever has left since."""
+        if node in self._told:
+            self._told[node].update({name: word[name] for name in ("pid", "role", "resumed", "index", "view")})
 
     def _tell(self) -> dict[str, Any]:
         known = {

@@ -40,7 +40,6 @@ def checks_whatever_it_is_shown(right: Any, self: Any, sender: int, message: m.T
 
 
 returns("shows_what_it_was_told", True, "Witness._may_show", "ev nobody_makes_a_correct_replica_show")
-returns("shows_on_and_on", False, "Notary.is_two_faced", "ev what_convicts_already_is_shown_no_more")
 returns("keeps_it_to_itself", [], "Witness._show", "ev two_pre_prepares_at_different_replicas_come_together")
 returns("tells_nobody_of_states", [], "Witness.stated", "ev two_states_at_different_replicas")
 returns("tells_nobody_of_strays", [], "Witness.tick", "ev two_votes_at_a_place_that_nobody_gets_to")

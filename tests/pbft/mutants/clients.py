@@ -84,7 +84,7 @@ returns("vouches_for_all", True, "Requests.vouches", "li p35_a_request_that_is_n
 
 
 @mutant("Intake.from_replica", "li p35_a_request_that_is_not_signed_starts_no_timer")
-def waits_on_the_word_of_one_replica(right: Any, self: Any, sender: int, message: Any) -> list[Any]:
+def waits_on_the_word_of_one_replica(right: Any, self: Any, now: Any, sender: int, message: Any) -> list[Any]:
     return list(self._take(Request(message.request), sender))
 
 
@@ -125,15 +125,15 @@ returns("reads_never_crowd", False, "Reads._crowded", "rd p36_reads_that_wait_ar
 
 
 @mutant("Requests.executed", "li p32_two_requests_under_one_timestamp_leave_nobody_waiting")
-def waits_for_the_very_bytes(right: Any, self: Any, batch: Any, results: Any) -> None:
+def waits_for_the_very_bytes(right: Any, self: Any, now: Any, batch: Any, results: Any) -> None:
     done = {request.identity: request.digest for request in batch.requests}
     waits = {identity: request.digest for identity, request in self.pending.items()}
     kept = [r for r in results if waits.get(key := (r.client, r.timestamp), done.get(key)) == done.get(key)]
-    right(self, batch, kept)
+    right(self, now, batch, kept)
 
 
 @mutant("Requests.executed", "li p32_a_request_that_its_client_gave_up_leaves_nobody_waiting")
-def waits_for_what_was_given_up(right: Any, self: Any, batch: Any, results: Any) -> None:
+def waits_for_what_was_given_up(right: Any, self: Any, now: Any, batch: Any, results: Any) -> None:
     shares, self._shares = self._shares, {}
     self._shares = shares
     for result in results:
