@@ -40,6 +40,11 @@ class RaftConfig(BaseModel):
     """A leader that hears no majority for an election timeout steps down. [Ongaro14 6.2]"""
     leader_stickiness: bool = True
     """Whoever hears a leader gives no votes. [Raft 6, Ongaro14 4.2.3]"""
+    witness: bool = True
+    """Servers remember each other's promises, and one that comes back with less than it had promised gives no votes.
+    Without it such a server is not found out, and what was found out before is forgotten."""
+    witness_us: Period = 1_000_000
+    """How often a leader tells what each has acknowledged. Copies of disks that are younger may pass."""
 
     batch_requests_max: Count = 1_024
     """Most requests in one entry."""

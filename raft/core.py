@@ -10,6 +10,7 @@ own are objects that nobody else changes:
     reads.ReadIndexes          who asks a leader for an index
     move.Move                  whom a leader hands over to
     membership.Roll            who the members are         membership.Reconfiguration  how a leader changes them
+    witness.Witness            what others have promised
 
 Replication, Sender, Requests, ReadIndexes, Reconfiguration and Move live for one term of leadership. Raft trusts its
 servers: what a leader says is believed after checks of form. Clients are vouched for by their links, so that no
@@ -27,12 +28,14 @@ from raft.log import Log, recover
 from raft.machine import APPLY, SNAPSHOT, Machine
 from raft.membership import Reconfiguration, Roll
 from raft.messages import (
+    Acknowledged,
     AppendEntries,
     AppendReply,
     Entries,
     Entry,
     HardState,
     InstallSnapshot,
+    Known,
     LogStart,
     PreVote,
     PreVoteReply,
@@ -40,6 +43,7 @@ from raft.messages import (
     ReadIndexReply,
     Removed,
     RequestVote,
+    Returned,
     SnapshotReply,
     TimeoutNow,
     VoteReply,
@@ -49,6 +53,7 @@ from raft.reads import READ_ON, READ_RETRY, ReadIndexes, Reads
 from raft.replication import Replication
 from raft.requests import BATCH, Requests
 from raft.snapshot import Receiver, Sender, Snapshot
+from raft.witness import WITNESS, Witness
 from replog.codec import BadMessage
 from replog.core import (
     Applied,
@@ -98,6 +103,7 @@ class RaftCore:
     sender_class: ClassVar[type[Sender]] = Sender
     read_indexes_class: ClassVar[type[ReadIndexes]] = ReadIndexes
     reconfiguration_class: ClassVar[type[Reconfiguration]] = Reconfiguration
+    witness_class: ClassVar[type[Witness]] = Witness
 
     def __init__(self, setup: Setup) -> None:
         self.me: NodeId = setup.me
@@ -106,6 +112,7 @@ class RaftCore:
         self._wall = setup.wall
         hard, self.log = recover(setup.stored, Configuration(list(setup.members)), self.log_class)
         self.election = self.election_class(self.me, self.config, setup.rng, hard, self.log)
+        self.witness = self.witness_class(self.me, self.config, self.log, self.election, setup.stored)
         self.machine = Machine(self.config, setup.domain.cluster, self.log, setup.stored)
         self.receiver = Receiver(self.config)
         self.replication: Replication | None = None
@@ -154,6 +161,9 @@ class RaftCore:
             Removed: self._on_removed,
             ReadIndex: self._on_read_index,
             ReadIndexReply: self._on_read_index_reply,
+            Returned: self._on_returned,
+            Known: self._on_known,
+            Acknowledged: self._on_acknowledged,
         }
 
     @property
@@ -216,13 +226,15 @@ class RaftCore:
         return [*effects, Note("term", detail)]
 
     def _on_started(self, now: Micros, event: Started) -> list[Effect]:
-        return [*self.roll.look(), *self.election.start(now)]
+        return [*self.roll.look(), *self.witness.start(now), *self.election.start(now)]
 
     def _on_timeout(self, now: Micros, event: Timeout) -> list[Effect]:
         if event.name == ELECTION:
-            return self.election.on_election_timeout(now, eligible=self.may_stand())
+            return self.election.on_election_timeout(now, eligible=self.may_stand() and self.witness.may_vote(now))
         if event.name == HEARTBEAT:
             return self._on_heartbeat(now)
+        if event.name == WITNESS:
+            return self.witness.on_retry(now)
         if event.name not in self._timers:
             raise ValueError(f"timer {event.name!r} was never set")
         return self._timers[event.name]()
@@ -250,14 +262,28 @@ class RaftCore:
     def _on_request_vote(self, now: Micros, sender: NodeId, message: RequestVote) -> list[Effect]:
         if message.candidate_id != sender:
             return self._nonsense(sender, "candidate_id is not the sender")
-        return [*self.election.on_request_vote(now, sender, message), *self._take_leave(sender)]
+        if not self.witness.may_vote(now):
+            return self._withhold(sender, message)
+        effects = self.election.on_request_vote(now, sender, message)
+        if self.voted_for == sender and self.current_term == message.term:
+            self.witness.promised(message.term, 0)
+        return [*effects, *self._take_leave(sender)]
+
+    def _withhold(self, candidate: NodeId, message: RequestVote | PreVote) -> list[Effect]:
+        """As if it had not come: whoever may have promised something else may not even answer (HAZARDS R28)."""
+        detail = {"candidate": candidate, "term": message.term, "leader": self.leader}
+        return [Note("vote-ignored", detail), *self._take_leave(candidate)]
 
     def _on_vote_reply(self, now: Micros, sender: NodeId, message: VoteReply) -> list[Effect]:
+        if message.vote_granted:
+            self.witness.saw(sender, (message.term, 0))
         return self.election.on_vote_reply(now, sender, message)
 
     def _on_pre_vote(self, now: Micros, sender: NodeId, message: PreVote) -> list[Effect]:
         if message.candidate_id != sender:
             return self._nonsense(sender, "candidate_id is not the sender")
+        if not self.witness.may_vote(now):
+            return self._withhold(sender, message)
         return [*self.election.on_pre_vote(now, sender, message), *self._take_leave(sender)]
 
     def _on_pre_vote_reply(self, now: Micros, sender: NodeId, message: PreVoteReply) -> list[Effect]:
@@ -269,6 +295,28 @@ class RaftCore:
         if self.machine.installing or self.election.is_removed:
             return False
         return self.log.votes_since(self.commit_index, self.me)
+
+    def _on_returned(self, now: Micros, sender: NodeId, message: Returned) -> list[Effect]:
+        """What a leader knows of a follower it need not have told yet."""
+        replication = self.replication
+        if replication is not None and sender in replication.progress:
+            if message.lost:
+                replication.forget(sender, now)
+            elif replication.progress[sender].match_index:
+                self.witness.saw(sender, (self.current_term, replication.progress[sender].match_index))
+        return self.witness.on_returned(sender)
+
+    def _on_known(self, now: Micros, sender: NodeId, message: Known) -> list[Effect]:
+        """Whoever is found out leads and stands no more."""
+        found = self.witness.on_known(sender, message)
+        if self.witness.lost is None or self.role is Role.FOLLOWER:
+            return found
+        return [*found, *self.election.step_down(now, self.witness.in_words)]
+
+    def _on_acknowledged(self, now: Micros, sender: NodeId, message: Acknowledged) -> list[Effect]:
+        if message.term != self.current_term or sender != self.leader:
+            return []
+        return self.witness.on_acknowledged(message)
 
     def _begin_term(self, now: Micros) -> list[Effect]:
         """Leadership begins with a no-op: only an entry of its own term tells a leader what is committed. [Raft 8]"""
@@ -310,7 +358,15 @@ class RaftCore:
             *(self.move.tell() if self.move is not None else []),
             *sender.tick(now),
             *self._start_transfers(now),
+            *self.witness.tell(now, self._acknowledged(replication)),
         ]
+
+    def _acknowledged(self, replication: Replication) -> dict[NodeId, int]:
+        reached = {node: one.match_index for node, one in replication.progress.items() if one.match_index}
+        if self.may_commit(self.commit_index):
+            reached[self.me] = self.commit_index
+            self.witness.promised(self.current_term, self.commit_index)
+        return reached
 
     # ------------------------------------------------------------------------------------------------------ followers
 
@@ -377,6 +433,8 @@ class RaftCore:
     ) -> Send:
         """While an installed state is not on disk nothing is: "up to 0" is true, and keeps the leader asking."""
         durable = 0 if self.machine.installing else match_index
+        if success:
+            self.witness.promised(self.current_term, durable)
         reply = AppendReply(self.current_term, success, message.prev_log_index, durable, *conflict, message.round)
         return Send((to,), reply)
 
@@ -559,7 +617,8 @@ class RaftCore:
     def _forget(self, start: LogStart) -> list[Effect]:
         """The new beginning is written anew, and belongs behind what is cut off. `Trim` waits for the saved state."""
         hard = HardState(self.current_term, self.voted_for)
-        return [Persist(hard, start.index + 1), Persist(start, start.index + 1), Trim(start.index)]
+        kept = self.witness.kept(start.index + 1)
+        return [Persist(hard, start.index + 1), Persist(start, start.index + 1), *kept, Trim(start.index)]
 
     def _on_saved(self, now: Micros, event: Saved) -> list[Effect]:
         installed = self.machine.saved(event.index)
@@ -615,6 +674,8 @@ class RaftCore:
         return [*effects, *self.receiver.on_chunk(message)]
 
     def _snapshot_in_place(self, leader: NodeId, index: int) -> list[Effect]:
+        if not self.machine.installing:
+            self.witness.promised(self.current_term, index)
         return [Send((leader,), SnapshotReply(self.current_term, index, [], not self.machine.installing))]
 
     def _on_wanted(self, now: Micros, event: Wanted) -> list[Effect]:
@@ -646,6 +707,8 @@ class RaftCore:
 
     def _on_applied(self, now: Micros, event: Applied) -> list[Effect]:
         self.machine.executed, requests, news = event.index, self.requests, self._look_at_members()
+        if self.witness.lost is not None:
+            news = [*news, *self.witness.forgive(event.index)]
         if requests is None:
             return news
         outcomes = [(result, requests.outcome(result)) for result in event.results]
@@ -743,6 +806,7 @@ class RaftCore:
         if message.term > self.current_term:
             return self.election.observe(now, message.term, f"node {sender} is in term {message.term}")
         could_lead = not self.machine.installing and self.log.configuration.votes(self.me)
+        could_lead = could_lead and self.witness.may_vote(now)
         if message.term < self.current_term or sender != self.leader or not could_lead:
             return []
         return self.election.stand_for(now, sender)
@@ -764,7 +828,7 @@ class RaftCore:
             index=machine.last_applied,
             stable=machine.saved_index,
             in_sync=election.leader != NOBODY and not fetching and machine.last_applied == machine.commit_index,
-            reason=election.reason,
+            reason=self.witness.in_words or election.reason,
             detail={
                 "commit_index": machine.commit_index,
                 "log_first": log.start_index + 1,
@@ -784,6 +848,8 @@ class RaftCore:
         role, log = self.election.role, self.log
         if role is Role.PRE_CANDIDATE:
             return Role.CANDIDATE.value
+        if self.witness.lost is not None:
+            return "no vote"
         if role is not Role.FOLLOWER or (log.configuration.votes(self.me) and not self.election.is_removed):
             return role.value
         if self.me in log.configuration.members and not self.election.is_removed:

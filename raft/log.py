@@ -69,6 +69,10 @@ class Log:
         """The one in force after `index`, which is at or beyond start_index."""
         return next(configuration for at, configuration in reversed(self._configurations) if at <= index)
 
+    def committed_configuration(self, committed: int) -> tuple[int, Configuration]:
+        """The latest at or before `committed`, which is at or beyond start_index, and where it is."""
+        return next(one for one in reversed(self._configurations) if one[0] <= committed)
+
     def votes_since(self, index: int, node: NodeId) -> bool:
         """Whether `node` votes in the configuration in force after `index`, or in one of those that follow."""
         latest = (configuration for at, configuration in self._configurations if at > index)

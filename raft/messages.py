@@ -19,6 +19,10 @@ from replog.types import COMMON_MESSAGES, U63, Message, WireDigest, WireNode
 
 PARTS_WANTED_MAX: Final = 64
 Hint = Annotated[bytes, msgspec.Meta(max_length=33)]
+Place = tuple[U63, U63]
+"""A term, and how far a log is that of the term's leader: see `raft.witness`."""
+MEMBERS_MAX: Final = 384
+"""In one configuration."""
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -168,6 +172,30 @@ class ReadIndexReply(Message, frozen=True, tag="rj"):
     read_index: U63
 
 
+class Returned(Message, frozen=True, tag="ro"):
+    """A server that has just started, to all: its term and the end of its log when it did. What had it promised?
+    `lost`: it had promised more, as it knows by now, and gives no votes. (HAZARDS R28)"""
+
+    term: U63
+    last_log_index: U63
+    lost: bool
+
+
+class Known(Message, frozen=True, tag="rk"):
+    """The answer: the latest term in which it is known to have made a promise, and how far its log was acknowledged to
+    the leader of that term. 0, 0: nothing is known."""
+
+    term: U63
+    index: U63
+
+
+class Acknowledged(Message, frozen=True, tag="rg"):
+    """Leader to all, now and then: how far each log is its own; of itself, what it has said is committed."""
+
+    term: U63
+    indexes: Annotated[dict[WireNode, U63], msgspec.Meta(max_length=MEMBERS_MAX)]
+
+
 MESSAGES: Final = Codec(
     *COMMON_MESSAGES,
     *MEMBERSHIP_MESSAGES,
@@ -183,6 +211,9 @@ MESSAGES: Final = Codec(
     Removed,
     ReadIndex,
     ReadIndexReply,
+    Returned,
+    Known,
+    Acknowledged,
 )
 
 # ----------------------------------------------------------------------------------------------------------- on disk
@@ -215,4 +246,11 @@ class LogStart(Message, frozen=True, tag="rL"):
     configuration: Configuration
 
 
-RECORDS: Final = Codec(HardState, Entries, LogStart)
+class Witnessed(Message, frozen=True, tag="rW"):
+    """What is known of the others' promises; `lost`: what this server itself had promised and does not have."""
+
+    places: Annotated[dict[WireNode, Place], msgspec.Meta(max_length=MEMBERS_MAX)]
+    lost: Place | None
+
+
+RECORDS: Final = Codec(HardState, Entries, LogStart, Witnessed)

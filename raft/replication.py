@@ -112,6 +112,11 @@ class Replication:
         self.progress = {node: known.get(node) or self.progress_class(next_index, now) for node in followers}
         return [node for node in followers if node not in known]
 
+    def forget(self, node: NodeId, now: Micros) -> None:
+        """Its disk is an old copy, as it says itself: what it had acknowledged is not there any more (HAZARDS R28)."""
+        if node in self.progress:
+            self.progress[node] = self.progress_class(self.log.last_index + 1, now)
+
     # ---------------------------------------------------------------------------------------------------- sending
 
     def announce(self, leader_commit: int) -> list[Effect]:

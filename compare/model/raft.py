@@ -18,6 +18,8 @@ Extensions, allowed as their sources have them and no further:
     [3.10]   a leader tells a server that has its whole log to stand at once
     [6.2]    CheckQuorum: a leader steps down at a heartbeat
     [9.6]    PreVote: a question that binds nobody; who asks is no candidate
+    R28      a server asks what it had promised before it started, and gives no vote meanwhile; here no disk is old, so
+             that nobody may be told of more than it has
     [10.2.1] a leader sends entries before they are on its own disk, and counts itself when the record is listed
 """
 
@@ -37,11 +39,13 @@ from raft.messages import (
     Entries,
     HardState,
     InstallSnapshot,
+    Known,
     LogStart,
     PreVote,
     PreVoteReply,
     ReadIndex,
     RequestVote,
+    Returned,
     SnapshotReply,
     TimeoutNow,
     VoteReply,
@@ -249,8 +253,10 @@ class Server:
             require(
                 effect.upto <= self.log.start_index, "7", f"cut up to {effect.upto}, snapshot {self.log.start_index}"
             )
-        elif isinstance(effect, Note) and effect.kind == "term":
-            self._noted(effect.detail)
+        elif isinstance(effect, Note):
+            require(effect.kind != "old-disk", "persistent state", "takes its disk for an old copy")
+            if effect.kind == "term":
+                self._noted(effect.detail)
 
     def _persist(self, record: Message) -> None:
         if isinstance(record, HardState):
@@ -372,7 +378,7 @@ class Server:
 
     def _send(self, to: NodeId, message: Message) -> None:
         said = getattr(message, "term", self.current_term)
-        if not isinstance(message, PreVote):
+        if not isinstance(message, (PreVote, Returned, Known)):
             require(said == self.current_term, "persistent state", f"says term {said}, has written {self.current_term}")
         check = WORDS.get(type(message))
         if check is not None:

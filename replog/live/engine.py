@@ -77,6 +77,8 @@ _LEVELS = {
     "refresh-refused": logging.WARNING,
     "refresh-failed": logging.WARNING,
     "lost-entries": logging.WARNING,
+    "old-disk": logging.WARNING,
+    "old-disk-forgiven": logging.INFO,
     "diverged": logging.WARNING,
     "flood": logging.WARNING,
     "epoch": logging.INFO,

@@ -36,7 +36,8 @@ class Draws:
 
 class Cluster(plug.Cluster):
     """`draws`: election time-outs in ms by server. `logs`: terms of the entries a server begins with. With `seed` disks
-    are synced and states saved only when told to, and draws come from chance."""
+    are synced and states saved only when told to, and draws come from chance. Nobody asks what it had promised when it
+    starts, unless `options` say so: each server is there at once."""
 
     nothing = "no-op"
 
@@ -50,7 +51,7 @@ class Cluster(plug.Cluster):
         seed: int | None = None,
         machine: Callable[[], StateMachine] = Counter,
     ) -> None:
-        super().__init__(SPEC, n, options)
+        super().__init__(SPEC, n, {"witness": False} | (options or {}))
         self.core_class = core
         self.machine = machine
         self.by_hand = seed is not None

@@ -17,16 +17,19 @@ from raft.messages import (
     HardState,
     InstallSnapshot,
     LogStart,
+    Place,
     PreVote,
     PreVoteReply,
     ReadIndexReply,
     RequestVote,
     SnapshotReply,
     VoteReply,
+    Witnessed,
 )
 from raft.reads import ReadIndexes
 from raft.replication import Mode, Progress, Replication
 from raft.snapshot import Sender, Snapshot
+from raft.witness import Witness
 from replog.core import Effect, Event, Persist, Reply, Send, Timeout
 from replog.types import NOBODY, Micros, NodeId
 
@@ -706,3 +709,43 @@ class ForgetsTheConfiguration(RaftCore):
 
     def _install(self, snapshot: Snapshot) -> list[Effect]:
         return super()._install(replace(snapshot, configuration=Configuration([0, 1, 2])))
+
+
+class _BelievesNobody(Witness):
+    def _lose(self, sender: NodeId, place: Place) -> list[Effect]:
+        return []
+
+
+class VotesWithAnOldDisk(RaftCore):
+    """Whatever it is told."""
+
+    witness_class = _BelievesNobody
+
+
+class _WaitsForNobody(Witness):
+    def may_vote(self, now: Micros) -> bool:
+        return self.lost is None
+
+
+class VotesBeforeItIsTold(RaftCore):
+    witness_class = _WaitsForNobody
+
+
+class _WritesNothing(Witness):
+    def record(self, index: int) -> Persist:
+        return Persist(Witnessed({}, None), index)
+
+
+class ForgetsWhatItWitnessed(RaftCore):
+    witness_class = _WritesNothing
+
+
+class _CountsWhatIsNew(Witness):
+    def promised(self, term: int, index: int) -> None:
+        pass
+
+
+class TakesNewPromisesForLost(RaftCore):
+    """What it has promised since it started it takes for what it had before."""
+
+    witness_class = _CountsWhatIsNew

@@ -21,6 +21,7 @@ from tests.raft import test_partitions as partitions
 from tests.raft import test_reads as reads
 from tests.raft import test_replication as replication
 from tests.raft import test_snapshots as snapshots
+from tests.raft import test_witness as witness
 
 Story = Callable[..., None]
 FAILS: list[tuple[type[RaftCore], Story, str]] = [
@@ -273,6 +274,31 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
         mutants.ForgetsTheConfiguration,
         membership.test_a_newcomer_far_behind_is_given_the_state_and_the_configuration,
         "configuration(3) == Configuration([0, 1], [], [3])",
+    ),
+    (
+        mutants.VotesWithAnOldDisk,
+        partial(witness.test_r28_an_old_copy_gives_no_vote_to_one_that_lacks_what_it_had_acknowledged, archive="old"),
+        "Leader Completeness",
+    ),
+    (
+        mutants.VotesBeforeItIsTold,
+        witness.test_r28_nobody_votes_before_it_has_been_told,
+        "it voted and was told nothing yet",
+    ),
+    (
+        mutants.ForgetsWhatItWitnessed,
+        witness.test_r28_what_is_known_outlasts_restarts_of_all,
+        "[False, True, False]",
+    ),
+    (
+        mutants.ForgetsWhatItWitnessed,
+        witness.test_r28_that_it_may_not_vote_outlasts_restarts,
+        "assert lost(cluster, 1)",
+    ),
+    (
+        mutants.TakesNewPromisesForLost,
+        witness.test_what_was_promised_since_the_start_is_nothing_lost,
+        "assert not lost(cluster, 1)",
     ),
 ]
 """Core, test, and what stands in the statement that must not hold."""
