@@ -836,7 +836,7 @@ class RaftCore:
                 "log_bytes": log.size,
                 "reads": self.reads.waiting,
                 "broadcast_us": self.replication.broadcast_us if self.replication is not None else 0,
-                "pending": self.requests.pending if self.requests is not None else 0,
+                "waiting": self.requests.pending if self.requests is not None else 0,
                 "nonsense": self.nonsense,
                 **({"paused": 1} if self.paused else {}),
                 **self.roll.detail(self.reconfiguration.in_words if self.reconfiguration is not None else ""),

@@ -1,4 +1,5 @@
-"""Who the replicas are, and changes of that: `member list`, `add`, `remove`, `replace`, `promote` and `faults`."""
+"""Who the replicas are, and changes of that: `member list`, `add`, `remove`, `replace`, `promote` and `faults`.
+Also `pause` and `resume` (`replog.cli.pausing`)."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from replog.cli import clusters, options, output
+from replog.cli import clusters, options, output, pausing
 from replog.cli.data import asked
 from replog.cli.exits import WrongUsage
 from replog.cli.options import ClusterOption, JsonOption, VerboseOption
@@ -56,6 +57,8 @@ def add_to(app: typer.Typer) -> None:
         member.command(name)(command)
     member.command("promote")(promote)
     member.command("faults")(faults)
+    member.command("pause")(pausing.pause)
+    member.command("resume")(pausing.resume)
     app.add_typer(member, name="member", rich_help_panel=options.OPERATE)
 
 

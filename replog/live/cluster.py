@@ -239,21 +239,19 @@ class LocalCluster:
 
     def pause(self) -> None:
         """What clients ask waits from here on (Raft), as far as there is room and their own time-outs allow; what is
-        ordered is finished, and the members may change. A replica that is started again is not paused."""
-        self._paused = True
-        self._tell(sorted(self._run_here), "pause")
+        ordered is finished, and the members may change."""
+        self._pause(paused=True)
 
     def resume(self) -> None:
         """What has waited is ordered."""
-        self._paused = False
-        self._tell(sorted(self._run_here), "resume")
+        self._pause(paused=False)
 
-    def _tell(self, nodes: list[NodeId], command: str) -> None:
+    def _pause(self, *, paused: bool) -> None:
+        self._paused = paused
+        if self.processes is not None:
+            self._begun(self.processes).pause(paused=paused)
         for node in self.nodes:
-            if node.me in nodes:
-                node.command(command)
-        for number in nodes if self.processes is not None else ():
-            self._begun(self.processes).tell(number, command)
+            node.command("pause" if paused else "resume")
 
     @property
     def _run_here(self) -> set[NodeId]:
@@ -265,8 +263,8 @@ class LocalCluster:
         else:
             self.nodes.append(Node(self.config, node, machine=self._app))
             await self._run(self.nodes[-1])
-        if self._paused:
-            self._tell([node], "pause")
+            if self._paused:
+                self.nodes[-1].command("pause")
 
     async def _leave(self, node: NodeId) -> None:
         if self.processes is not None:

@@ -85,6 +85,7 @@ class LocalProcesses:
         self.config = cluster if isinstance(cluster, ClusterConfig) else ClusterConfig.load(cluster)
         self._on_exit = on_exit
         self._running: dict[NodeId, _Running] = {}
+        self._paused = False
 
     async def __aenter__(self) -> LocalProcesses:
         return self
@@ -138,6 +139,8 @@ class LocalProcesses:
                 line = json.loads(text)
                 if line.get("event") == "serving" and not running.serving.done():
                     running.serving.set_result(line)
+                    if self._paused:
+                        self.tell(running.node, "pause")
                 elif running.watched:
                     running.lines.put_nowait(line)
 
@@ -249,6 +252,12 @@ class LocalProcesses:
         stdin = self._get(node).process.stdin
         if stdin is not None:
             stdin.write(json.dumps({"command": command}).encode() + b"\n")
+
+    def pause(self, *, paused: bool) -> None:
+        """What clients ask waits from here on (Raft), or is ordered again; who is started meanwhile hears it, too."""
+        self._paused = paused
+        for node in self._running:
+            self.tell(node, "pause" if paused else "resume")
 
     async def _step_down(self, running: _Running) -> None:
         """So that clients need not wait for the others' patience with a primary that is gone."""

@@ -7,6 +7,7 @@ at the end all is healed, clients ask again, and everything asked must be done o
 from __future__ import annotations
 
 import random
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from raft.election import Role
 from replog.apps.counter import Counter
 from replog.statemachine import decode_outcome
 from replog.types import READ_ONLY, Answer, Read, Request, decode_results
-from tests.plug import DOMAIN
+from tests.plug import DOMAIN, Disk
 from tests.raft.changing import Changing
 from tests.raft.harness import MS, SECOND, SIGNER, Cluster
 from tests.raft.test_figure2 import PLAIN
@@ -49,6 +50,9 @@ class Outcome:
 
 
 class Schedule:
+    damages = False
+    """Whether disks may lose what they had."""
+
     def __init__(self, seed: int, n: int, core: type[RaftCore] = RaftCore, options: dict[str, Any] | None = None):
         self.chance = random.Random(seed)
         thesis = PLAIN if self.chance.random() < 0.5 else {"lease_reads": self.chance.random() < 0.5}
@@ -220,7 +224,8 @@ class Schedule:
                     self.send(node, client, timestamp)
         assert not self.unanswered(), f"never answered: {self.unanswered()}"
         assert self.settled(), "servers are not the same in the end"
-        assert not [note for _, note in cluster.notes if note.kind == "lost-entries"], "no disk has lost anything"
+        found = [note for _, note in cluster.notes if note.kind in ("lost-entries", "old-disk")]
+        assert not found or self.damages, "no disk has lost anything"
         self.compared += cluster.check_logs()
         for client, last in self.asked.items():
             for timestamp in range(1, last + 1):
@@ -354,3 +359,57 @@ class Splits(Changes):
         if self.chance.random() < 0.3:
             side ^= {self.node()}
         self.cluster.blocked = lambda packet: (packet[0] in side) != (packet[1] in side) and isinstance(packet[0], int)
+
+
+class Restoring(Schedule):
+    """A server comes back with an old copy of its disk, or none, while two that lack what came since, and were cut off,
+    are there again, and the leader is gone. The copy is from before the last that was told of it."""
+
+    damages = True
+
+    def __init__(self, seed: int, core: type[RaftCore] = RaftCore):
+        super().__init__(seed, 5, core, {"witness": True, "witness_us": 100_000})
+        self.refused = False
+
+    def run(self, steps: int) -> Outcome:
+        cluster, chance = self.cluster, self.chance
+        cluster.by_hand = False
+        cluster.run(3 * SECOND)
+        self.commit()
+        leader = next(node for node in range(5) if cluster.core(node).role is Role.LEADER)
+        victim, other, *_ = chance.sample([node for node in range(5) if node != leader], 4)
+        archive = deepcopy(cluster.disks[victim]) if chance.random() < 0.8 else Disk()
+        cluster.only(leader, victim, other)
+        self.commit()
+        cluster.crash(leader)
+        cluster.crash(victim)
+        cluster.disks[victim] = archive
+        cluster.heal()
+        cluster.start(victim)
+        self.wander(steps)
+        self.refused = cluster.core(victim).witness.lost is not None
+        self.end()
+        return Outcome(cluster, sum(self.asked.values()), len(cluster.leaders), 0, 0, self.compared, 0)
+
+    def commit(self) -> None:
+        before = len(self.cluster.terms)
+        for _ in range(20):
+            self.ask_for_all()
+            self.cluster.run(SECOND // 2)
+            if len(self.cluster.terms) > before:
+                return
+        raise AssertionError("nothing is committed")
+
+    def ask_for_all(self) -> None:
+        self.ask()
+        for client, timestamp in self.unanswered():
+            for node in sorted(self.cluster.servers):
+                self.send(node, client, timestamp)
+
+    def wander(self, steps: int) -> None:
+        """Elections, late messages included, and clients that ask: whoever leads commits."""
+        for _ in range(steps):
+            for _ in range(self.chance.randrange(30)):
+                self.deliver()
+            self.cluster.run(self.chance.randrange(300) * MS)
+            self.ask_for_all()

@@ -712,12 +712,15 @@ class ForgetsTheConfiguration(RaftCore):
 
 
 class _BelievesNobody(Witness):
+    def may_vote(self, now: Micros) -> bool:
+        return True
+
     def _lose(self, sender: NodeId, place: Place) -> list[Effect]:
         return []
 
 
 class VotesWithAnOldDisk(RaftCore):
-    """Whatever it is told."""
+    """Before it is told anything, and whatever it is told."""
 
     witness_class = _BelievesNobody
 

@@ -29,6 +29,13 @@ def test_random_schedules_keep_every_promise_and_end_well(seed: int) -> None:
     assert len(outcome.cluster.applied) > 1
 
 
+@pytest.mark.parametrize("seed", range(200, 240))
+def test_random_schedules_take_no_honest_disk_for_an_old_one(seed: int) -> None:
+    """(HAZARDS R28) Crashes lose what was not synced, and messages of former lives come late."""
+    outcome = chance.run(seed, n=(3, 4, 5, 2)[seed % 4], witness=True, witness_us=100_000)
+    assert any(core.witness.known for core in map(outcome.cluster.core, range(outcome.cluster.n)))
+
+
 def test_random_schedules_reach_what_they_are_for() -> None:
     """Not vacuous: together they crash servers, change leaders, install snapshots and compare logs."""
     outcomes = [chance.run(seed, n=(3, 5)[seed % 2]) for seed in range(100, 120)]
@@ -45,6 +52,15 @@ def test_reads_are_linearizable_while_leaders_are_cut_off(seed: int) -> None:
     """[Raft 8; Ongaro14 6.4] (HAZARDS R24) Leader and followers are asked, with leases and without."""
     outcome = chance.Reading(seed, n=(3, 5)[seed % 2]).run(20)
     assert outcome.read > 40
+    assert outcome.leaders > 1
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_an_old_copy_of_a_disk_elects_nobody_who_lacks_what_was_committed(seed: int) -> None:
+    """(HAZARDS R28) And all go on without its vote."""
+    schedule = chance.Restoring(seed)
+    outcome = schedule.run(20)
+    assert schedule.refused
     assert outcome.leaders > 1
 
 

@@ -341,6 +341,11 @@ def test_chance_finds_what_a_deposed_leader_reads(core: type[RaftCore]) -> None:
         read_many(30, core)
 
 
+def test_chance_finds_who_votes_with_an_old_disk() -> None:
+    with pytest.raises(AssertionError, match="Leader Completeness"):
+        restore_many(range(20), mutants.VotesWithAnOldDisk)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("core", "first"),
@@ -349,6 +354,11 @@ def test_chance_finds_what_a_deposed_leader_reads(core: type[RaftCore]) -> None:
 def test_chance_finds_what_breaks_joint_consensus(core: type[RaftCore], first: int) -> None:
     with pytest.raises(AssertionError, match=r"Safety|Leader Completeness|never answered"):
         split_many(range(first, first + 30), core)
+
+
+def restore_many(seeds: range, core: type[RaftCore]) -> None:
+    for seed in seeds:
+        chance.Restoring(seed, core).run(20)
 
 
 def split_many(seeds: range, core: type[RaftCore]) -> None:
