@@ -125,6 +125,24 @@ class ForgetsWhomItHeard(RaftCore):
     election_class = _ForgetsWhomItHeard
 
 
+class _StaysLoyalInOlderTermsOnly(Election):
+    def _stays_loyal(self, now: Micros, message: RequestVote) -> bool:
+        return message.term > self.current_term and super()._stays_loyal(now, message)
+
+
+class StaysLoyalInOlderTermsOnly(RaftCore):
+    election_class = _StaysLoyalInOlderTermsOnly
+
+
+class _FollowsWhoIsGone(Election):
+    def on_election_timeout(self, now: Micros, eligible: bool) -> list[Effect]:
+        return super().on_election_timeout(now, eligible) if eligible else self._arm(now)
+
+
+class FollowsWhoIsGone(RaftCore):
+    election_class = _FollowsWhoIsGone
+
+
 class _PreVotesForAnyLog(Election):
     def on_pre_vote(self, now: Micros, sender: NodeId, message: PreVote) -> list[Effect]:
         granted = message.term > self.current_term and not self.hears_leader(now)
@@ -430,6 +448,16 @@ class _VotesRightAfterItsStart(Election):
 
 class VotesRightAfterItsStart(RaftCore):
     election_class = _VotesRightAfterItsStart
+
+
+class _StandsAloneAtOnce(Election):
+    def start(self, now: Micros) -> list[Effect]:
+        effects = super().start(now)
+        return self._stand(now, "alone") if self.log.configuration.has_quorum((self.me,)) else effects
+
+
+class StandsAloneAtOnce(RaftCore):
+    election_class = _StandsAloneAtOnce
 
 
 class BelievesOldIndexes(RaftCore):

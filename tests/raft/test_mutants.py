@@ -48,7 +48,22 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
     (
         mutants.ForgetsWhomItHeard,
         partitions.test_a_later_term_told_by_the_way_does_not_end_loyalty,
-        "current_term == 7",
+        "== (7, NOBODY)",
+    ),
+    (
+        mutants.StaysLoyalInOlderTermsOnly,
+        reads.test_6_4_1_a_vote_for_the_own_term_waits_for_the_end_of_loyalty_too,
+        'not cluster.done("ann", 2)',
+    ),
+    (
+        mutants.StandsAloneAtOnce,
+        reads.test_6_4_1_the_only_voter_waits_after_its_restart_too,
+        'not cluster.done("ann", 2)',
+    ),
+    (
+        mutants.FollowsWhoIsGone,
+        membership.test_a_learner_that_is_cut_off_knows_of_no_leader,
+        '== ("learner", NOBODY, False)',
     ),
     (
         mutants.PreVotesForAnyLog,
