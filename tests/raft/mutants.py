@@ -22,6 +22,7 @@ from raft.messages import (
     ReadIndexReply,
     RequestVote,
     SnapshotReply,
+    TimeoutNow,
     VoteReply,
 )
 from raft.reads import ReadIndexes
@@ -467,6 +468,24 @@ class BelievesOldIndexes(RaftCore):
 
 
 # ------------------------------------------------------------------------------------------------------ leadership move
+
+
+class _KeepsTheLeadersWord(Election):
+    def _stand(self, now: Micros, reason: str) -> list[Effect]:
+        moves = self._moves
+        effects = super()._stand(now, reason)
+        self._moves = moves
+        return effects
+
+
+class KeepsTheLeadersWord(RaftCore):
+    election_class = _KeepsTheLeadersWord
+
+
+class StandsWithoutAVote(RaftCore):
+    def _on_timeout_now(self, now: Micros, sender: NodeId, message: TimeoutNow) -> list[Effect]:
+        believed = message.term == self.current_term and sender == self.leader
+        return self.election.stand_for(now, sender) if believed else super()._on_timeout_now(now, sender, message)
 
 
 class _StaysLoyal(Election):

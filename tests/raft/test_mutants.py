@@ -170,6 +170,16 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
         "(leaders(cluster), cluster.now) == ([1], before)",
     ),
     (
+        mutants.KeepsTheLeadersWord,
+        move.test_3_10_one_whose_candidacy_fails_asks_like_anybody_next_time,
+        "{1: False, 2: True, 3: False}",
+    ),
+    (
+        mutants.StandsWithoutAVote,
+        partial(move.test_3_10_a_late_word_to_one_that_votes_no_more_comes_to_nothing, learner=True),
+        "== ([0], 1)",
+    ),
+    (
         mutants.MovesToWhoIsBehind,
         move.test_3_10_a_server_that_is_behind_is_brought_up_to_date_first,
         "cluster.sent_kinds(TimeoutNow) == []",
