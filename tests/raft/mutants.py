@@ -488,6 +488,14 @@ class StandsWithoutAVote(RaftCore):
         return self.election.stand_for(now, sender) if believed else super()._on_timeout_now(now, sender, message)
 
 
+class ChangesWhileItMoves(RaftCore):
+    def _change_members(self, now: Micros) -> list[Effect]:
+        move, self.move = self.move, None
+        effects = super()._change_members(now)
+        self.move = self.move or move
+        return effects
+
+
 class _StaysLoyal(Election):
     def _stays_loyal(self, now: Micros, message: RequestVote) -> bool:
         return super()._stays_loyal(now, RequestVote(message.term, message.candidate_id, 0, 0))

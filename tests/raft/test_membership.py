@@ -434,6 +434,23 @@ def test_a_removed_server_that_was_down_is_told_when_it_comes_back() -> None:
     assert (cluster.led(), cluster.core(0).current_term) == ([0], 1)
 
 
+def test_3_10_no_configuration_is_appended_while_the_leadership_moves(core: type[RaftCore]) -> None:
+    """The chosen server would have to be given it first, and perhaps leaves by it. It follows when the move is over."""
+    cluster = begun(core=core)
+    joint, index = Configuration([0, 1], [0, 1, 2]), 3
+    cluster.blocked = unanswered(cluster, index)
+    cluster.change(0, remove=[2])
+    cluster.settle()
+    assert (cluster.configurations(0), cluster.core(0).commit_index) == ([joint], index - 1)
+    cluster.command(0, "move-leader", to=2)
+    cluster.blocked = unanswered(cluster, index, 1)
+    cluster.beat()
+    assert (cluster.core(0).commit_index, cluster.configurations(0)) == (index, [joint])
+    cluster.run(SECOND)
+    assert cluster.configurations(0) == [joint, Configuration([0, 1])]
+    assert cluster.core(0).commit_index == index + 1
+
+
 def test_a_learner_that_is_cut_off_knows_of_no_leader(core: type[RaftCore]) -> None:
     """It never stands, and so must notice by itself that nobody leads it: whom it was asked to read for goes on."""
     cluster = begun(core=core)

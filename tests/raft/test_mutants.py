@@ -180,6 +180,11 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
         "== ([0], 1)",
     ),
     (
+        mutants.ChangesWhileItMoves,
+        membership.test_3_10_no_configuration_is_appended_while_the_leadership_moves,
+        "== (index, [joint])",
+    ),
+    (
         mutants.MovesToWhoIsBehind,
         move.test_3_10_a_server_that_is_behind_is_brought_up_to_date_first,
         "cluster.sent_kinds(TimeoutNow) == []",
