@@ -451,6 +451,23 @@ def test_3_10_no_configuration_is_appended_while_the_leadership_moves(core: type
     assert cluster.core(0).commit_index == index + 1
 
 
+def test_a_transfer_to_a_server_that_leaves_ends_with_its_membership() -> None:
+    """Nobody answers for it any more, and the log would be held for nothing."""
+    cluster = begun(options={"log_tail": 0, "snapshot_entries": 4})
+    cluster.isolate(2)
+    for timestamp in range(1, 8):
+        cluster.submit(0, "ann", timestamp)
+        cluster.beat()
+    cluster.blocked = lambda packet: packet.to == 2 and type(cluster.decode(packet)) is InstallSnapshot
+    cluster.beat(200 * MS)
+    sender = cluster.core(0).sender
+    assert 2 in sender
+    cluster.change(0, remove=[2])
+    cluster.beat(200 * MS)
+    assert cluster.configuration(0) == Configuration([0, 1])
+    assert (2 in sender, sender.oldest) == (False, None)
+
+
 def test_a_learner_that_is_cut_off_knows_of_no_leader(core: type[RaftCore]) -> None:
     """It never stands, and so must notice by itself that nobody leads it: whom it was asked to read for goes on."""
     cluster = begun(core=core)

@@ -676,3 +676,14 @@ def test_13_what_is_wanted_of_an_older_snapshot_is_not_read_of_the_newer() -> No
     sender.start(0, 2, Snapshot(7, 1, THREE, b"7" * 32))
     assert sender.on_reply(0, 2, SnapshotReply(1, 3, [4, 5], False)) == []
     assert sender.on_reply(0, 2, SnapshotReply(1, 7, [4, 5], False)) == [ReadPart(7, 4, 2), ReadPart(7, 5, 2)]
+
+
+def test_13_who_leads_receives_nothing_any_more() -> None:
+    """What an older leader had begun to send nobody goes on with."""
+    cluster = Cluster(3)
+    cluster.inject(1, 0, InstallSnapshot(1, 1, 9, 1, THREE, bytes(32), 0, 0, b"x", False))
+    assert cluster.servers[0].replica.status().role == "follower fetching state"
+    cluster.elect(0)
+    assert cluster.servers[0].replica.status().role == "leader"
+    cluster.run(100 * MS)
+    assert cluster.servers[0].replica.status().in_sync
