@@ -805,9 +805,8 @@ class RaftCore:
             return self._nonsense(sender, "leader_id is not the sender")
         if message.term > self.current_term:
             return self.election.observe(now, message.term, f"node {sender} is in term {message.term}")
-        could_lead = not self.machine.installing and self.log.configuration.votes(self.me)
-        could_lead = could_lead and self.witness.may_vote(now)
-        if message.term < self.current_term or sender != self.leader or not could_lead:
+        may_lead = self.may_stand() and self.log.configuration.votes(self.me) and self.witness.may_vote(now)
+        if message.term < self.current_term or sender != self.leader or not may_lead:
             return []
         return self.election.stand_for(now, sender)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
 
 ELECTION: Final = "election"
 VOTE_RETRY: Final = "vote-retry"
+REMOVED: Final = "removed from the cluster"
 
 
 class Role(StrEnum):
@@ -65,12 +66,12 @@ class Election:
         return self._rng.randint(self.config.election_timeout_min_us, self.config.election_timeout_max_us)
 
     def start(self, now: Micros) -> list[Effect]:
-        """Arm the timer. The only voter of a cluster need not wait for anybody."""
+        """Arm the timer. The only voter of a cluster need not wait for anybody, except where leases are: whom it heard
+        before a restart it does not know, and a leader that is no voter may count on it."""
         self._quiet_since = self._heard_leader_at = now
         if self.config.lease_reads:
-            # Whom it heard before a restart it does not know, and that leader may count on it.
             self._loyal_until = now + self.config.election_timeout_min_us
-        if self.log.configuration.has_quorum((self.me,)):
+        elif self.log.configuration.has_quorum((self.me,)):
             return self._stand(now, "the only voter")
         return self._arm(now)
 
@@ -87,24 +88,27 @@ class Election:
         return self._arm(now) if now + self._timeout_us < self._armed_until or self._armed_until <= now else []
 
     def on_election_timeout(self, now: Micros, eligible: bool) -> list[Effect]:
-        """`eligible` is false while this server could not lead: then it keeps waiting."""
+        """`eligible` is false while this server could not lead: then it keeps waiting, and has no leader either."""
         if self.role is Role.LEADER:
             return []
         if now < self._quiet_since + self._timeout_us:
             return self._arm(now)
-        if not eligible:
-            self._quiet_since = now
-            return self._arm(now)
         known = self._last_leader != NOBODY
         what = f"no heartbeat from node {self._last_leader}" if known else "no leader"
-        return self._stand(now, f"{what} for {(now - self._heard_leader_at) / 1e6:.1f} s")
+        reason = f"{what} for {(now - self._heard_leader_at) / 1e6:.1f} s"
+        if eligible:
+            return self._stand(now, reason)
+        self._quiet_since = now
+        if self.is_removed:
+            reason = REMOVED
+        return [*self.step_down(now, reason), *self._arm(now)]
 
     def on_removed(self, now: Micros, index: int) -> list[Effect]:
         """It is in none any more, and asks nobody for votes."""
         if index < self.log.configuration_index or self.role is Role.LEADER:
             return []
         self._removed_at = max(self._removed_at, index)
-        return self.step_down(now, "removed from the cluster") if self.role is not Role.FOLLOWER else []
+        return self.step_down(now, REMOVED)
 
     @property
     def is_removed(self) -> bool:
@@ -220,8 +224,9 @@ class Election:
         return [*promise, *timer, Send((sender,), VoteReply(self.current_term, granted))]
 
     def _stays_loyal(self, now: Micros, message: RequestVote) -> bool:
-        later = message.term > self.current_term
-        return self.config.leader_stickiness and later and not message.move and self.hears_leader(now)
+        """For the own term as well: it may be one that was told by the way, which nobody led yet."""
+        stale = message.term < self.current_term
+        return self.config.leader_stickiness and not stale and not message.move and self.hears_leader(now)
 
     def grants(self, message: RequestVote) -> bool:
         """One vote a term, first come, and only for a log that is not behind. [Raft 5.2, 5.4.1]"""

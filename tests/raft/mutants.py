@@ -23,6 +23,7 @@ from raft.messages import (
     ReadIndexReply,
     RequestVote,
     SnapshotReply,
+    TimeoutNow,
     VoteReply,
     Witnessed,
 )
@@ -126,6 +127,24 @@ class _ForgetsWhomItHeard(Election):
 
 class ForgetsWhomItHeard(RaftCore):
     election_class = _ForgetsWhomItHeard
+
+
+class _StaysLoyalInOlderTermsOnly(Election):
+    def _stays_loyal(self, now: Micros, message: RequestVote) -> bool:
+        return message.term > self.current_term and super()._stays_loyal(now, message)
+
+
+class StaysLoyalInOlderTermsOnly(RaftCore):
+    election_class = _StaysLoyalInOlderTermsOnly
+
+
+class _FollowsWhoIsGone(Election):
+    def on_election_timeout(self, now: Micros, eligible: bool) -> list[Effect]:
+        return super().on_election_timeout(now, eligible) if eligible else self._arm(now)
+
+
+class FollowsWhoIsGone(RaftCore):
+    election_class = _FollowsWhoIsGone
 
 
 class _PreVotesForAnyLog(Election):
@@ -435,6 +454,16 @@ class VotesRightAfterItsStart(RaftCore):
     election_class = _VotesRightAfterItsStart
 
 
+class _StandsAloneAtOnce(Election):
+    def start(self, now: Micros) -> list[Effect]:
+        effects = super().start(now)
+        return self._stand(now, "alone") if self.log.configuration.has_quorum((self.me,)) else effects
+
+
+class StandsAloneAtOnce(RaftCore):
+    election_class = _StandsAloneAtOnce
+
+
 class BelievesOldIndexes(RaftCore):
     def _on_read_index_reply(self, now: Micros, sender: NodeId, message: ReadIndexReply) -> list[Effect]:
         self.reads.on_index(self.reads.question, message.read_index)
@@ -442,6 +471,32 @@ class BelievesOldIndexes(RaftCore):
 
 
 # ------------------------------------------------------------------------------------------------------ leadership move
+
+
+class _KeepsTheLeadersWord(Election):
+    def _stand(self, now: Micros, reason: str) -> list[Effect]:
+        moves = self._moves
+        effects = super()._stand(now, reason)
+        self._moves = moves
+        return effects
+
+
+class KeepsTheLeadersWord(RaftCore):
+    election_class = _KeepsTheLeadersWord
+
+
+class StandsWithoutAVote(RaftCore):
+    def _on_timeout_now(self, now: Micros, sender: NodeId, message: TimeoutNow) -> list[Effect]:
+        believed = message.term == self.current_term and sender == self.leader
+        return self.election.stand_for(now, sender) if believed else super()._on_timeout_now(now, sender, message)
+
+
+class ChangesWhileItMoves(RaftCore):
+    def _change_members(self, now: Micros) -> list[Effect]:
+        move, self.move = self.move, None
+        effects = super()._change_members(now)
+        self.move = self.move or move
+        return effects
 
 
 class _StaysLoyal(Election):

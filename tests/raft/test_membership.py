@@ -14,12 +14,12 @@ from replog.core import Apply, Received, Reply
 from replog.errors import OperationFailed
 from replog.keys import HashSigner
 from replog.membership import ConfigurationAnswer, ConfigurationQuestion
-from replog.types import Answer
+from replog.types import NOBODY, Answer
 from tests.plug import Packet
 from tests.raft.changing import Changing, begun
 from tests.raft.harness import MS, SECOND
 from tests.raft.test_figure2 import PLAIN
-from tests.raft.test_reads import ask, values
+from tests.raft.test_reads import answers, ask, values
 
 LEARNERS, JOINT, NEW = 3, 4, 5
 """Where the entries of the first change stand, behind the no-op and the command."""
@@ -432,6 +432,84 @@ def test_a_removed_server_that_was_down_is_told_when_it_comes_back() -> None:
     cluster.run(2 * SECOND)
     assert cluster.role(2) == "removed"
     assert (cluster.led(), cluster.core(0).current_term) == ([0], 1)
+
+
+def test_3_10_no_configuration_is_appended_while_the_leadership_moves(core: type[RaftCore]) -> None:
+    """The chosen server would have to be given it first, and perhaps leaves by it. It follows when the move is over."""
+    cluster = begun(core=core)
+    joint, index = Configuration([0, 1], [0, 1, 2]), 3
+    cluster.blocked = unanswered(cluster, index)
+    cluster.change(0, remove=[2])
+    cluster.settle()
+    assert (cluster.configurations(0), cluster.core(0).commit_index) == ([joint], index - 1)
+    cluster.command(0, "move-leader", to=2)
+    cluster.blocked = unanswered(cluster, index, 1)
+    cluster.beat()
+    assert (cluster.core(0).commit_index, cluster.configurations(0)) == (index, [joint])
+    cluster.run(SECOND)
+    assert cluster.configurations(0) == [joint, Configuration([0, 1])]
+    assert cluster.core(0).commit_index == index + 1
+
+
+def test_a_transfer_to_a_server_that_leaves_ends_with_its_membership() -> None:
+    """Nobody answers for it any more, and the log would be held for nothing."""
+    cluster = begun(options={"log_tail": 0, "snapshot_entries": 4})
+    cluster.isolate(2)
+    for timestamp in range(1, 8):
+        cluster.submit(0, "ann", timestamp)
+        cluster.beat()
+    cluster.blocked = lambda packet: packet.to == 2 and type(cluster.decode(packet)) is InstallSnapshot
+    cluster.beat(200 * MS)
+    sender = cluster.core(0).sender
+    assert 2 in sender
+    cluster.change(0, remove=[2])
+    cluster.beat(200 * MS)
+    assert cluster.configuration(0) == Configuration([0, 1])
+    assert (2 in sender, sender.oldest) == (False, None)
+
+
+def test_a_learner_that_is_cut_off_knows_of_no_leader(core: type[RaftCore]) -> None:
+    """It never stands, and so must notice by itself that nobody leads it: whom it was asked to read for goes on."""
+    cluster = begun(core=core)
+    cluster.add(3)
+    cluster.change(0, add=[3], learners=[3])
+    cluster.run(SECOND)
+    assert cluster.servers[3].replica.status().in_sync
+    cluster.isolate(3)
+    ask(cluster, 3, 1)
+    cluster.run(SECOND)
+    status = cluster.servers[3].replica.status()
+    assert (status.role, status.leader, status.in_sync) == ("learner", NOBODY, False)
+    assert status.reason.startswith("no heartbeat from node 0 for ")
+    assert answers(cluster, 1) == [Answer.REDIRECT]
+    cluster.heal()
+    cluster.run(100 * MS)
+    assert cluster.servers[3].replica.status().in_sync
+
+
+def test_a_removed_server_sends_away_who_asks_it_to_read() -> None:
+    cluster = begun()
+    ask(cluster, 2, 1)
+    cluster.network.clear()
+    cluster.change(0, remove=[2])
+    cluster.beat()
+    assert answers(cluster, 1) == [Answer.REDIRECT]
+    ask(cluster, 2, 2)
+    assert answers(cluster, 2) == [Answer.REDIRECT]
+    status = cluster.servers[2].replica.status()
+    assert (status.leader, status.in_sync, status.reason) == (NOBODY, False, "removed from the cluster")
+
+
+def test_a_word_of_leaving_that_is_older_than_its_own_membership_is_none() -> None:
+    """Whoever says so knows less than the server itself, which goes on."""
+    cluster = begun()
+    cluster.add(3)
+    before = cluster.epoch(0)
+    cluster.change(0, add=[3])
+    cluster.run(SECOND)
+    cluster.inject(1, 3, Removed(before))
+    assert cluster.role(3) == "follower"
+    assert cluster.core(3).may_stand()
 
 
 def test_a_newcomer_is_voted_for_by_one_that_does_not_know_it_yet() -> None:

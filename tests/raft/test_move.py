@@ -6,8 +6,9 @@ import pytest
 
 from raft import RaftCore
 from raft.election import Role
-from raft.messages import PreVote, TimeoutNow
+from raft.messages import PreVote, PreVoteReply, RequestVote, TimeoutNow
 from replog.types import NOBODY, Answer
+from tests.raft.changing import begun as changing
 from tests.raft.harness import MS, SECOND, Cluster
 from tests.raft.test_figure2 import PLAIN
 from tests.raft.test_partitions import leaders
@@ -153,9 +154,9 @@ def test_3_10_only_the_leader_of_the_term_is_believed() -> None:
     assert cluster.rules(1) == ["leader_id is not the sender"]
 
 
-def test_3_10_one_whose_candidacy_fails_asks_like_anybody_next_time() -> None:
-    """Its loyalty to nobody was for the one election that the leader wanted."""
-    cluster = begun(n=5)
+def test_3_10_one_whose_candidacy_fails_asks_like_anybody_next_time(core: type[RaftCore]) -> None:
+    """Others' loyalty was set aside for the one election that the leader wanted."""
+    cluster = begun(core=core, n=5)
     cluster.command(0, "move-leader", to=1)
     cluster.deliver()
     cluster.isolate(1)
@@ -164,6 +165,32 @@ def test_3_10_one_whose_candidacy_fails_asks_like_anybody_next_time() -> None:
     assert cluster.core(1).current_term == 2
     asked = [send.message for send in cluster.sent if send.node == 1][-1]
     assert isinstance(asked, PreVote)
+    for voter in (2, 3):
+        cluster.inject(voter, 1, PreVoteReply(1, asked.term, True))
+    assert (cluster.core(1).role, cluster.core(1).current_term) == (Role.CANDIDATE, 3)
+    moves = {send.message.term: send.message.move for send in cluster.sent_kinds(RequestVote)}
+    assert moves == {1: False, 2: True, 3: False}
+
+
+@pytest.mark.parametrize("learner", [False, True])
+def test_3_10_a_late_word_to_one_that_votes_no_more_comes_to_nothing(learner: bool, core: type[RaftCore]) -> None:
+    """The move was given up, 2 left or was made a learner since: it would ask with the leader's own word, which no
+    loyalty hinders (HAZARDS R19)."""
+    cluster = changing(core=core)
+    cluster.command(0, "move-leader", to=2)
+    late = [packet for packet in cluster.network if packet.to == 2]
+    cluster.blocked = lambda packet: type(cluster.decode(packet)) is TimeoutNow
+    cluster.network.clear()
+    cluster.run(SECOND)
+    cluster.change(0, learners=[2]) if learner else cluster.change(0, remove=[2])
+    cluster.run(SECOND)
+    assert cluster.role(2) == ("learner" if learner else "removed")
+    cluster.heal()
+    for packet in late:
+        cluster.receive(packet)
+    cluster.run(SECOND)
+    assert [type(cluster.decode(packet)) for packet in late] == [TimeoutNow]
+    assert (cluster.led(), cluster.core(0).current_term) == ([0], 1)
 
 
 def test_what_cannot_be_moved_is_refused_with_the_reason() -> None:

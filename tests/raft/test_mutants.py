@@ -49,7 +49,22 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
     (
         mutants.ForgetsWhomItHeard,
         partitions.test_a_later_term_told_by_the_way_does_not_end_loyalty,
-        "current_term == 7",
+        "== (7, NOBODY)",
+    ),
+    (
+        mutants.StaysLoyalInOlderTermsOnly,
+        reads.test_6_4_1_a_vote_for_the_own_term_waits_for_the_end_of_loyalty_too,
+        'not cluster.done("ann", 2)',
+    ),
+    (
+        mutants.StandsAloneAtOnce,
+        reads.test_6_4_1_the_only_voter_waits_after_its_restart_too,
+        'not cluster.done("ann", 2)',
+    ),
+    (
+        mutants.FollowsWhoIsGone,
+        membership.test_a_learner_that_is_cut_off_knows_of_no_leader,
+        '== ("learner", NOBODY, False)',
     ),
     (
         mutants.PreVotesForAnyLog,
@@ -154,6 +169,21 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
         mutants.StaysLoyalToAMovingLeader,
         partial(move.test_3_10_the_chosen_server_leads_at_once, n=3, options={}),
         "(leaders(cluster), cluster.now) == ([1], before)",
+    ),
+    (
+        mutants.KeepsTheLeadersWord,
+        move.test_3_10_one_whose_candidacy_fails_asks_like_anybody_next_time,
+        "{1: False, 2: True, 3: False}",
+    ),
+    (
+        mutants.StandsWithoutAVote,
+        partial(move.test_3_10_a_late_word_to_one_that_votes_no_more_comes_to_nothing, learner=True),
+        "== ([0], 1)",
+    ),
+    (
+        mutants.ChangesWhileItMoves,
+        membership.test_3_10_no_configuration_is_appended_while_the_leadership_moves,
+        "== (index, [joint])",
     ),
     (
         mutants.MovesToWhoIsBehind,

@@ -15,6 +15,7 @@ from replog.core import Query, Send
 from replog.statemachine import decode_outcome
 from replog.types import NOBODY, READ_ONLY, Answer, Read, Request, decode_results
 from tests.plug import DOMAIN
+from tests.raft.changing import begun as changing
 from tests.raft.harness import MS, SECOND, SIGNER, Cluster, Packet
 
 LEASES = {"lease_reads": True}
@@ -383,6 +384,62 @@ def test_6_4_1_a_server_that_heard_a_leader_before_its_restart_gives_no_vote_yet
     cluster.submit(2, "ann", 2)
     cluster.settle()
     assert not cluster.done("ann", 2), "1 may not help to elect it while 0 has its lease"
+
+
+def test_6_4_1_a_vote_for_the_own_term_waits_for_the_end_of_loyalty_too(core: type[RaftCore]) -> None:
+    """1 once asked 2 for a vote, and that came late: so 2 tells 1 of the term in which 2 stands by now, while 1 hears
+    leader 0. Asked again, for what is 1's own term now, 1 still gives no vote."""
+    cluster = Cluster(3, {**LEASES, "pre_vote": False}, core)
+    cluster.now += SECOND
+    cluster.fire(1)
+    late = [packet for packet in cluster.network if packet.to == 2]
+    cluster.network.clear()
+    cluster.elect(0)
+    cluster.submit(0, "ann", 1, amount=5)
+    cluster.settle()
+    cluster.isolate(2)
+    cluster.now += 290 * MS
+    cluster.fire(0, "heartbeat")
+    cluster.settle()
+    cluster.now += 30 * MS
+    cluster.isolate(0)
+    cluster.core(2).election._timeout_us = 300 * MS
+    cluster.fire(2)
+    cluster.settle()
+    for packet in late:
+        cluster.receive(packet)
+    cluster.settle()
+    assert {cluster.core(node).current_term for node in (1, 2)} == {2}, "1 was told"
+    cluster.fire(2, "vote-retry")
+    cluster.settle()
+    cluster.submit(2, "ann", 2)
+    cluster.settle()
+    ask(cluster, 0, 1)
+    assert values(cluster, 1) == [5], "0 has its lease"
+    assert not cluster.done("ann", 2), "1 may not help to elect 2 while 0 has its lease"
+    cluster.run(SECOND, until=lambda: cluster.core(2).role is Role.LEADER)
+    assert cluster.core(2).role is Role.LEADER, "it is asked again until it may"
+
+
+def test_6_4_1_the_only_voter_waits_after_its_restart_too(core: type[RaftCore]) -> None:
+    """Leader 0 is to leave, C_new = {2} is not committed yet, and 2 has confirmed 0's lease: 2 restarts."""
+    cluster = changing(3, LEASES, core)
+    cluster.submit(0, "ann", 1, amount=5)
+    cluster.beat(100 * MS)
+    cluster.change(0, remove=[0, 1])
+    while cluster.configuration(2) != Configuration([2]):
+        cluster.deliver()
+    assert cluster.core(0).role is Role.LEADER
+    cluster.isolate(0)
+    cluster.network.clear()
+    cluster.restart(2)
+    cluster.submit(2, "ann", 2)
+    cluster.settle()
+    ask(cluster, 0, 1)
+    assert values(cluster, 1) == [5], "0 has its lease"
+    assert not cluster.done("ann", 2), "2 may not lead while 0 has its lease"
+    cluster.run(SECOND)
+    assert cluster.core(2).role is Role.LEADER
 
 
 @pytest.mark.parametrize("drift", [0, 100_000])

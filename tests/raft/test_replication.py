@@ -318,6 +318,21 @@ def test_a_reply_about_entries_that_do_not_exist_is_refused() -> None:
     assert cluster.core(0).commit_index == 1
 
 
+@pytest.mark.parametrize("conflict", [(0, 2**62), (1, 2**62), (9, 2**62)])
+def test_5_3_each_question_is_before_the_one_that_it_follows(conflict: tuple[int, int]) -> None:
+    """Whatever a follower says is in the way: so they end."""
+    cluster = Cluster(3, logs={0: [1, 1, 1, 1], 1: [1], 2: [1]})
+    cluster.only(0, 2)
+    cluster.elect(0)
+    progress = cluster.core(0).replication.progress[1]
+    for following in (4, 3, 2, 1):
+        cluster.inject(1, 0, AppendReply(2, False, progress.next_index - 1, 0, *conflict, 0))
+        assert progress.next_index == following
+    cluster.heal()
+    cluster.run(SECOND)
+    assert cluster.terms_of(1) == cluster.terms_of(0)
+
+
 def test_a_follower_that_catches_up_streams_in_batches() -> None:
     cluster = Cluster(3, {"append_entries_max": 4, "window": 2})
     cluster.elect(0)

@@ -13,7 +13,7 @@ from raft.messages import RECORDS, AppendReply, HardState, InstallSnapshot, LogS
 from raft.replication import Mode
 from raft.snapshot import Receiver, Sender, Snapshot
 from replog.apps.kv import KeyValue
-from replog.core import Checkpoint, Persist, Received, Restore, Saved, Send, Timeout, Trim, Wanted
+from replog.core import Checkpoint, Persist, ReadPart, Received, Restore, Saved, Send, Timeout, Trim, Wanted
 from tests.raft.harness import MS, SECOND, Cluster
 from tests.raft.test_figure2 import append, entry
 
@@ -667,3 +667,23 @@ def test_13_a_follower_tells_once_what_it_has_of_a_part_and_is_read_what_differs
     assert said({1: b"a", 2: b"b"}) == ({1: b"a", 2: b"b"}, [(1, b"a"), (2, b"b")])
     assert said({1: b"a", 2: b"b"}) == ({}, [])
     assert said({1: b"c", 2: b"b"}) == ({1: b"c"}, [(1, b"c")])
+
+
+def test_13_what_is_wanted_of_an_older_snapshot_is_not_read_of_the_newer() -> None:
+    """Parts have other contents there, and what has come was not of this one (HAZARDS R15)."""
+    sender = Sender(0, 1, SPEC.options({}))
+    sender.start(0, 2, Snapshot(3, 1, THREE, bytes(32)))
+    sender.start(0, 2, Snapshot(7, 1, THREE, b"7" * 32))
+    assert sender.on_reply(0, 2, SnapshotReply(1, 3, [4, 5], False)) == []
+    assert sender.on_reply(0, 2, SnapshotReply(1, 7, [4, 5], False)) == [ReadPart(7, 4, 2), ReadPart(7, 5, 2)]
+
+
+def test_13_who_leads_receives_nothing_any_more() -> None:
+    """What an older leader had begun to send nobody goes on with."""
+    cluster = Cluster(3)
+    cluster.inject(1, 0, InstallSnapshot(1, 1, 9, 1, THREE, bytes(32), 0, 0, b"x", False))
+    assert cluster.servers[0].replica.status().role == "follower fetching state"
+    cluster.elect(0)
+    assert cluster.servers[0].replica.status().role == "leader"
+    cluster.run(100 * MS)
+    assert cluster.servers[0].replica.status().in_sync
