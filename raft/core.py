@@ -837,6 +837,7 @@ class RaftCore:
                 "broadcast_us": self.replication.broadcast_us if self.replication is not None else 0,
                 "waiting": self.requests.pending if self.requests is not None else 0,
                 "nonsense": self.nonsense,
+                "witnessed": self.witness.least,
                 **({"paused": 1} if self.paused else {}),
                 **self.roll.detail(self.reconfiguration.in_words if self.reconfiguration is not None else ""),
             },

@@ -134,6 +134,12 @@ class Witness:
 
     # ------------------------------------------------------------------------------------------- who remembers others
 
+    @property
+    def least(self) -> int:
+        """Up to where each voter is known to have acknowledged in its latest term, 0 if nothing is known of one."""
+        voters = self.log.configuration.voters
+        return min((self.known.get(node, (0, 0))[1] for node in voters), default=0)
+
     def saw(self, node: NodeId, place: Place) -> None:
         if self.config.witness:
             self.known[node] = max(place, self.known.get(node, (0, 0)))
