@@ -28,8 +28,8 @@ def draw(scenario: Scenario, seed: int) -> Scenario:
             name: side.model_dump() | {"n": n, "options": _options(seed) | side.options}
             for name, side in scenario.protocols.items()
         },
-        "network": _network(chance),
-        "disk": _disk(chance),
+        "network": network(chance),
+        "disk": disk(chance),
         "workload": scenario.workload.model_dump()
         | {"byzantine": chance.choice((0, 1, 1, 2, 5)), "operations": chance.choice((1, 1, 3))},
         "timeline": _timeline(chance, n, f),
@@ -65,7 +65,7 @@ def _flag(seed: int, name: str) -> bool:
     return random.Random(f"{seed}/options/{name}").random() < 0.5
 
 
-def _network(chance: random.Random) -> dict[str, Any]:
+def network(chance: random.Random) -> dict[str, Any]:
     delays = ({"kind": "uniform"}, {"kind": "exponential", "mean_us": 400}, {"kind": "pareto", "low_us": 200})
     return {
         "delay": chance.choice(delays),
@@ -75,7 +75,7 @@ def _network(chance: random.Random) -> dict[str, Any]:
     }
 
 
-def _disk(chance: random.Random) -> dict[str, Any]:
+def disk(chance: random.Random) -> dict[str, Any]:
     """A slow disk has much to lose at a crash."""
     slow = {"kind": "exponential", "mean_us": 2_000, "low_us": 50}
     return {"sync": chance.choice(({"kind": "constant", "mean_us": 55}, slow)), "survives": chance.choice((0.0, 0.5))}
@@ -85,7 +85,7 @@ def _timeline(chance: random.Random, n: int, f: int) -> list[dict[str, Any]]:
     liars = _liars(chance, n, f)
     ends = {"end_s": ENDS_S} if chance.random() < 0.5 else {}
     others = [node for node in range(n) if node not in liars]
-    faults = [_fault(chance, others) for _ in range(chance.randint(3, 7))]
+    faults = [fault(chance, others) for _ in range(chance.randint(3, 7))]
     return [{"attack": "random-liar", "target": liars, "start_s": 0.0} | ends, *faults]
 
 
@@ -96,7 +96,7 @@ def _liars(chance: random.Random, n: int, f: int) -> list[int]:
     return sorted(others if first is None else [first, *others[1:]])
 
 
-def _fault(chance: random.Random, nodes: list[int]) -> dict[str, Any]:
+def fault(chance: random.Random, nodes: list[int]) -> dict[str, Any]:
     start = chance.uniform(FAULTS_FROM_S, FAULTS_TO_S)
     lasts = chance.choice((0.001, 0.05, 0.2, 0.5))
     strikes: dict[str, Callable[[], dict[str, Any]]] = {

@@ -5,56 +5,44 @@ members, one change after the other: replicas come with empty disks, go, are rep
 most f of each configuration. All judges of `compare` are asked; who is a member at the end must be live and caught up.
 A run in which no change took effect proves nothing.
 
+`--protocol raft` draws those of Raft (`compare.membership_raft`).
+
 Here: the changes, and what is different about a liar and a judge where there are epochs.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from typing import Any, Final
 
-from compare import judging
+from compare import membership_raft
 from compare.arguments import WORKERS, whole
 from compare.attacks import Byzantine
 from compare.attacks.random_pbft import RandomPbftLiar
+from compare.changing import PAUSE_US, ChangingTrial, Outcome, Overheard, Play, Wanted, conclude, run_many
 from compare.decisions import Charge
 from compare.drawing import draw
 from compare.judging import Costs, Observed
-from compare.results import Run, Verdict
 from compare.scenario import Scenario, Workload, find
-from compare.sim import Trial
 from compare.witness import Watched
 from pbft import SPEC
 from pbft.epochs import FREE, Epochs
 from pbft.messages import InEpoch
-from replog.client import Done, Failed
-from replog.codec import Domain, digest_of
+from replog.codec import Domain
 from replog.core import Accuse, Effect, Event, ProtocolSpec, Received, Reply, Send
-from replog.errors import OperationFailed
 from replog.membership import Configuration, ConfigurationAnswer, Electorate, Link, removable
 from replog.node import Plug
 from replog.replica import Replica
-from replog.sim.cluster import SimCluster
-from replog.statemachine import decode_outcome
-from replog.types import ClientId, Message, Micros, NodeId, Principal, Request, Status, Submit
+from replog.types import Message, Micros, NodeId, Principal
 
 IDS: Final = 14
 """Replicas that ever come to be."""
-ADMIN_CLIENT: Final = "boss"
 DURATION_S, SETTLE_S = 2.0, 30.0
-PROGRESS: Final = 50
-"""Runs, after each of which a line says how it goes."""
 TOLD: Final = ("view", "restored", "left-behind", "refreshed", "complaint")
 """What correct replicas go through, as the summary counts it."""
-PAUSE_US: Final = 60_000
-RETRY_US: Final = 400_000
 
 
 class EpochLiar(RandomPbftLiar):
@@ -121,60 +109,18 @@ def bare(message: Any) -> Any:
 # -------------------------------------------------------------------------------------------------------------- the run
 
 
-class Administrator:
-    """`signed`: digests of the bodies that its client sent."""
-
-    def __init__(self) -> None:
-        self.acts: Counter[str] = Counter()
-        self.signed: set[str] = set()
-
-    def sent(self, message: Message) -> None:
-        if isinstance(message, Submit):
-            self.signed.add(digest_of(Request(message.request).body).hex())
-
-
-class _Overheard:
-    """Around the plug of each replica, liars' too: what the administrator's client sends it."""
-
-    def __init__(self, inner: Plug, administrator: Administrator) -> None:
-        self._inner = inner
-        self._administrator = administrator
-
-    def step(self, now: Micros, event: Event) -> list[Effect]:
-        if type(event) is Received and event.sender == ADMIN_CLIENT:
-            self._administrator.sent(event.message)
-        return self._inner.step(now, event)
-
-    def status(self) -> Status:
-        return self._inner.status()
-
-
-class ChangingTrial(Trial):
+class EpochTrial(ChangingTrial):
     """Invariant: liars are at most f of the members of every configuration."""
 
-    cluster: SimCluster
-
     def __init__(self, scenario: Scenario, spec: ProtocolSpec, seed: int) -> None:
-        self._administrator = Administrator()
         super().__init__(scenario, spec, seed)
-        self._admin = random.Random(f"{seed}/admin")
         self._lying = {node for happening in scenario.timeline if happening.attack for node in happening.numbers}
-        self.changes: Counter[str] = Counter()
-        """Changes that were decided, by kind; refused and unanswered ones too."""
-
-    def _around(self) -> dict[str, Any]:
-        usual = super()._around()
-        return {"clients": [*usual["clients"], ADMIN_CLIENT], "wrap": self._wrap, "membership": True}
 
     def _wrap(self, node: NodeId, replica: Replica) -> Plug:
         wrapper = Byzantine(replica, EpochLiar, node)
         self._wrapped[node] = wrapper
         self._all_wrapped.append(wrapper)
-        return _Overheard(Watched(wrapper, self.witness), self._administrator)
-
-    def _stranger(self, name: ClientId) -> Any:
-        """The administrator's client has no history of calls: judges are told what it signed."""
-        return self._administrator if name == ADMIN_CLIENT else super()._stranger(name)
+        return Overheard(Watched(wrapper, self.witness), self.administrator)
 
     def _told(self, node: NodeId, sender: Principal, message: Message) -> None:
         """What is conflicting over a change of epoch may go unseen: no hearsay is held against witnesses here."""
@@ -183,68 +129,32 @@ class ChangingTrial(Trial):
         elif sender in self.strangers:
             self._told_by_strangers += 1
 
-    def run(self) -> Observed:
-        self.cluster.after(PAUSE_US, self._change)
-        self.cluster.after(self._admin.randrange(10 * PAUSE_US), self._refresh)
-        return super().run()
+    def plan(self) -> None:
+        super().plan()
+        self.cluster.after(self.chance.randrange(10 * PAUSE_US), self._refresh)
 
     def _refresh(self) -> None:
         """Where the options have it: now and then somebody is refreshed, maybe just when an epoch ends."""
-        if self.cluster.options.refresh and (not self.ended or self.cluster.now < self.ended):
-            node = self._admin.choice(sorted(set(self.cluster.members) - self._lying))
+        if self.cluster.options.refresh and not self.over:
+            node = self.chance.choice(sorted(set(self.cluster.members) - self._lying))
             self.cluster.command(node, "refresh")
-            self.cluster.after(self._admin.randrange(PAUSE_US, 10 * PAUSE_US), self._refresh)
+            self.cluster.after(self.chance.randrange(PAUSE_US, 10 * PAUSE_US), self._refresh)
 
     # ----------------------------------------------------------------------------------------------------- the changes
 
-    def _change(self) -> None:
-        """One more, if there is time: when the last one has taken effect."""
-        if self.ended and self.cluster.now >= self.ended:
-            return
-        present = self.cluster.configuration
-        drawn = self._draw(present)
-        if drawn is None or not self.ended:
-            self.cluster.after(RETRY_US, self._change)
-            return
-        kind, add, remove, f = drawn
-        nodes = [self.cluster.add() for _ in range(add)]
-        self.cluster.change(nodes, remove, f, ADMIN_CLIENT, partial(self._decided, kind, present.epoch))
-
-    def _decided(self, kind: str, epoch: int, end: Done | Failed) -> None:
-        try:
-            told = decode_outcome(end.outcomes[0]) if isinstance(end, Done) else None
-        except OperationFailed as refused:
-            told = None
-            self.changes[f"refused: {refused.text[:40]}"] += 1
-        self.changes[kind if told is not None else "without effect"] += 1
-        self._await(epoch if told is not None else -1, self.cluster.now + 3 * RETRY_US)
-
-    def _await(self, epoch: int, until: Micros) -> None:
-        """The next change comes some time after this one is in force."""
-        if self.cluster.configuration.epoch > epoch or self.cluster.now > until:
-            self.cluster.after(self._admin.randrange(1, 2 * PAUSE_US), self._change)
-        else:
-            self.cluster.after(PAUSE_US // 4, partial(self._await, epoch, until))
-
-    def _draw(self, present: Configuration) -> tuple[str, int, list[NodeId], int] | None:
-        """(kind, how many come, who goes, f)."""
-        chance, f, n, room = self._admin, present.f, present.n, IDS - self.cluster.n
+    def draw(self, present: Configuration) -> Wanted | None:
+        chance, f, n, room = self.chance, present.f, present.n, IDS - self.cluster.n
         ids = list(present.ids)
         going = chance.sample(ids, min(chance.choice((1, 1, 2)), removable(present, f), n))
-        kinds: dict[str, tuple[int, list[NodeId], int]] = {
-            "add": (1, [], f),
-            "replace": (len(going), going, f),
-            "remove": (0, going, f),
-            "grow": (max(0, 3 * f + 4 - n), [], f + 1),
-            "shrink": (0, going if n - len(going) >= 3 * f - 2 else [], f - 1),
-        }
-        fit = [
-            kind for kind, (add, remove, to) in kinds.items() if add <= room and self._fits(present, add, remove, to)
-        ]
-        if not fit:
-            return None
-        kind = chance.choice(fit)
-        return kind, *kinds[kind]
+        kinds = (
+            Wanted("add", 1, [], f),
+            Wanted("replace", len(going), going, f),
+            Wanted("remove", 0, going, f),
+            Wanted("grow", max(0, 3 * f + 4 - n), [], f + 1),
+            Wanted("shrink", 0, going if n - len(going) >= 3 * f - 2 else [], f - 1),
+        )
+        fit = [one for one in kinds if one.add <= room and self._fits(present, one.add, one.remove, one.f)]
+        return chance.choice(fit) if fit else None
 
     def _fits(self, present: Configuration, add: int, remove: Sequence[NodeId], f: int) -> bool:
         left = set(present.ids) - set(remove)
@@ -253,19 +163,7 @@ class ChangingTrial(Trial):
 
     # ------------------------------------------------------------------------------------------------------ judgement
 
-    def _settled(self) -> bool:
-        """Members of the last configuration are to be there; who went is not."""
-        members = set(self.cluster.configuration.ids)
-        self.gone = set(range(self.cluster.n)) - members
-        ready = [node for node in members - self.liars if self._votes(node)]
-        return len(ready) == len(members - self.liars) and super()._settled()
-
-    def _votes(self, node: NodeId) -> bool:
-        status = self.cluster.status(node)
-        return status is not None and status.detail["epoch"] == self.cluster.configuration.epoch
-
     def _observed(self, costs: Costs) -> Observed:
-        self.gone = set(range(self.cluster.n)) - set(self.cluster.configuration.ids)
         observed = super()._observed(costs)
         observed.flaw = self._flaw
         return observed
@@ -291,19 +189,6 @@ class ChangingTrial(Trial):
             yield Domain(self.cluster.domain.cluster, one.epoch, begins[1]), Electorate(one.ids, one.f, begins)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    run: Run
-    epochs: int
-    changes: Counter[str]
-
-    @property
-    def verdict(self) -> Verdict:
-        """Vacuous, too, if no change took effect."""
-        held = self.run.verdict is Verdict.OK
-        return Verdict.VACUOUS if held and not self.epochs else self.run.verdict
-
-
 def scenario_of(seed: int) -> Scenario:
     base = find("random-byzantine")
     workload = Workload(clients=3, outstanding=2, pause_ms=25.0)
@@ -315,45 +200,24 @@ def scenario_of(seed: int) -> Scenario:
 
 def play(seed: int, spec: ProtocolSpec = SPEC) -> Outcome:
     """One run, judged."""
-    trial = ChangingTrial(scenario_of(seed), spec, seed)
-    run = judging.conclude(trial.run())
-    told = run.model_copy(update={"replay": f"python -m compare.membership --first {seed} --runs 1"})
-    return Outcome(told, trial.cluster.configuration.epoch, trial.changes)
+    return conclude(EpochTrial(scenario_of(seed), spec, seed), f"python -m compare.membership --first {seed} --runs 1")
+
+
+PLAYS: Final[dict[str, tuple[Play, Sequence[str]]]] = {
+    "pbft": (play, TOLD),
+    "raft": (membership_raft.play, membership_raft.TOLD),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m compare.membership", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--protocol", choices=PLAYS, default="pbft", help="pbft")
     parser.add_argument("--runs", type=whole(1), default=500, help="each from a seed of its own: 500")
-    parser.add_argument("--first", type=whole(0), default=1, help="the first seed: 1; odd ones run under MACs")
+    parser.add_argument("--first", type=whole(0), default=1, help="the first seed: 1; odd ones run under MACs (PBFT)")
     parser.add_argument("--workers", type=WORKERS, default=1, help="simulated runs at a time: 1")
     given = parser.parse_args(arguments)
-    seeds = range(given.first, given.first + given.runs)
-    verdicts: Counter[str] = Counter()
-    changes: Counter[str] = Counter()
-    events: Counter[str] = Counter()
-    for seed, outcome in _played(seeds, given.workers):
-        verdicts[str(outcome.verdict.value)] += 1
-        changes.update(outcome.changes)
-        changes["epochs"] += outcome.epochs
-        events.update({name: outcome.run.events.get(name, 0) for name in TOLD})
-        if outcome.verdict is not Verdict.OK:
-            _say(f"seed {seed}: {outcome.verdict.value} {_objections(outcome.run)} {dict(outcome.changes)}")
-        if verdicts.total() % PROGRESS == 0:
-            _say(f"{verdicts.total()} of {given.runs}: {dict(verdicts)}, {changes['epochs']} epochs")
-    _say(f"{given.runs} runs: {dict(verdicts)}; changes {dict(sorted(changes.items()))}; events {dict(events)}")
-    return 0 if verdicts == {Verdict.OK.value: given.runs} else 1
-
-
-def _played(seeds: Sequence[int], workers: int) -> Iterator[tuple[int, Outcome]]:
-    if workers == 1:
-        yield from zip(seeds, map(play, seeds), strict=True)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        yield from zip(seeds, pool.map(play, seeds), strict=True)
-
-
-def _objections(run: Run) -> str:
-    return "; ".join(f"{name}: {check.detail}" for name, check in run.checks.items() if not check.ok) + run.error
+    play, events = PLAYS[given.protocol]
+    return run_many(play, given, events, _say)
 
 
 def _say(line: str) -> None:

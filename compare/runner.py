@@ -119,8 +119,8 @@ def many(jobs: Sequence[Job], spec: ProtocolSpec | None = None, workers: int | N
     alone = [job for job in jobs if job.engine == "live" or spec is not None]
     pooled = [job for job in jobs if job.engine == "sim" and spec is None]
     if pooled:
-        with _pool(min(workers or _cores(), len(pooled))) as pool:
-            futures = {pool.submit(one, job): job for job in pooled}
+        with pool(min(workers or cores(), len(pooled))) as workshop:
+            futures = {workshop.submit(one, job): job for job in pooled}
             for future in as_completed(futures):
                 yield _result(future, futures[future], spec)
     for job in alone:
@@ -128,14 +128,14 @@ def many(jobs: Sequence[Job], spec: ProtocolSpec | None = None, workers: int | N
 
 
 @contextmanager
-def _pool(number: int) -> Iterator[ProcessPoolExecutor]:
+def pool(number: int) -> Iterator[ProcessPoolExecutor]:
     """Whatever ends the work early, Ctrl-C above all, ends the workers at once: nobody wants what they are at."""
     others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(number, initializer=_begin_worker) as pool:
+    with ProcessPoolExecutor(number, initializer=_begin_worker) as workshop:
         try:
-            yield pool
+            yield workshop
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            workshop.shutdown(wait=False, cancel_futures=True)
             for worker in set(multiprocessing.active_children()) - others:
                 worker.kill()
             raise
@@ -187,7 +187,7 @@ def _why(error: Exception) -> str:
     return f"{type(error).__name__}: {error}{place}{' (' + notes + ')' if notes else ''}"[:1000]
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use; where the system does not say, those that there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

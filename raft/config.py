@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -40,6 +40,11 @@ class RaftConfig(BaseModel):
     """A leader that hears no majority for an election timeout steps down. [Ongaro14 6.2]"""
     leader_stickiness: bool = True
     """Whoever hears a leader gives no votes. [Raft 6, Ongaro14 4.2.3]"""
+    witness: bool = True
+    """Servers remember each other's promises, and one that comes back with less than it had promised gives no votes.
+    Without it such a server is not found out, and what was found out before is forgotten."""
+    witness_us: Period = 1_000_000
+    """How often a leader tells what each has acknowledged. Copies of disks that are younger may pass."""
 
     batch_requests_max: Count = 1_024
     """Most requests in one entry."""
@@ -47,6 +52,8 @@ class RaftConfig(BaseModel):
     """Most operations in one entry, a single larger request excepted."""
     batch_bytes_max: Bytes = 1_048_576
     """Most bytes in one entry, and in one AppendEntries; a single larger request or entry excepted."""
+    batch_delay_us: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """While other entries are under way, a batch that is not full waits this long for company; 0: not at all."""
     append_entries_max: Count = 256
     """Most entries in one AppendEntries."""
     uncommitted_max: Count = 8
@@ -58,6 +65,18 @@ class RaftConfig(BaseModel):
     """Requests that wait for a batch; beyond it the answer is OVERLOADED."""
     pending_bytes_max: Annotated[int, Field(ge=1, le=512 * 1_048_576)] = 64 * 1_048_576
     """What waits may become one record of several entries, and the disk takes records of up to 10^9 bytes."""
+    fast_reads: bool = True
+    """Reads are answered without being ordered: by ReadIndex, or by a lease. [Raft 8; Ongaro14 6.4]"""
+    read_from: Literal["leader", "any"] = "leader"
+    """Whom clients ask to read. A follower asks the leader for an index: a message delay more, and less for the leader
+    to do."""
+    lease_reads: bool = False
+    """A leader that a quorum has heard reads without asking again, for election_timeout_min_us less what clocks may
+    drift. Safe only as long as clocks keep to clock_drift_ppm, also while a process or its machine is paused; without
+    it no read rests on any clock. [Ongaro14 6.4.1]"""
+    clock_drift_ppm: Annotated[int, Field(ge=0, le=900_000)] = 100_000
+    """While the clock of one server goes on by a second, no other's goes on by less than a second without so many
+    microseconds. For lease_reads alone."""
     request_bytes_max: Bytes = REQUEST_BYTES_MAX
     """A larger request is refused."""
 
@@ -67,7 +86,9 @@ class RaftConfig(BaseModel):
     snapshot_entries: Positive = 4_096
     """A snapshot is taken after this many applied entries, or ..."""
     snapshot_bytes: Positive = 16 * 1_048_576
-    """... after this many bytes of them."""
+    """... after this many bytes of them, or ..."""
+    snapshot_age_us: Period = 600_000_000
+    """... this long after the first that the newest snapshot does not hold: a quiet cluster starts quickly, too."""
     log_tail: Annotated[int, Field(ge=0)] = 1_024
     """Entries before the snapshot that are kept for followers a little behind."""
     log_bytes_max: Positive = 256 * 1_048_576
@@ -81,6 +102,13 @@ class RaftConfig(BaseModel):
     """Ask again if a transfer has heard nothing for so long ..."""
     snapshot_timeout_us: Period = 10_000_000
     """... and give it up after this long without progress: the log need not be held for it any more."""
+
+    catch_up_rounds: Count = 10
+    """A server that is to vote first brings its log up to date, in rounds of what the leader's log held when each
+    began. It votes after one that took less than election_timeout_min_us; when so many took longer the change is given
+    up. [Ongaro14 4.2.1]"""
+    catch_up_us: Period = 600_000_000
+    """The change is given up, too, when a round takes so long: the server may not be there at all."""
 
     client_retry_us: Period = 700_000
     """Before a client asks the next server: a little longer than it takes to notice a crash and elect, so that the
@@ -101,6 +129,12 @@ class RaftConfig(BaseModel):
                 "check_quorum = false: pre_vote and leader_stickiness need it, or a leader that is heard and hears "
                 "nobody stays for ever"
             )
+        if 2 * self.batch_delay_us > low:
+            raise ValueError(
+                f"batch_delay_us = {self.batch_delay_us} is more than half of election_timeout_min_us = {low}"
+            )
+        if self.lease_reads and not self.leader_stickiness:
+            raise ValueError("lease_reads = true needs leader_stickiness = true: while a lease runs nobody votes")
         if self.log_tail >= self.snapshot_entries:
             raise ValueError(f"log_tail = {self.log_tail} is not below snapshot_entries = {self.snapshot_entries}")
         if self.pending_bytes_max < self.request_bytes_max:
@@ -109,9 +143,16 @@ class RaftConfig(BaseModel):
             )
         if self.log_bytes_max < self.snapshot_bytes:
             raise ValueError(f"log_bytes_max = {self.log_bytes_max} is below snapshot_bytes = {self.snapshot_bytes}")
+        if self.catch_up_us < low:
+            raise ValueError(f"catch_up_us = {self.catch_up_us} is below election_timeout_min_us = {low}")
         if self.snapshot_timeout_us < self.snapshot_retry_us:
             raise ValueError(
                 f"snapshot_timeout_us = {self.snapshot_timeout_us} is below "
                 f"snapshot_retry_us = {self.snapshot_retry_us}"
             )
         return self
+
+    @property
+    def lease_us(self) -> int:
+        """How long a leader may count on it that nobody who heard it votes for another, by its own clock."""
+        return self.election_timeout_min_us * (1_000_000 - self.clock_drift_ppm) // 1_000_000

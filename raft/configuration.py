@@ -1,7 +1,7 @@
 """Who votes, and how many are enough. [Raft 6]
 
 Here: a configuration as a value and the arithmetic of its quorums, joint ones included. Not here: how one replaces
-another.
+another (`raft.membership`), nor where servers listen (`replog.membership`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ Servers = Annotated[list[ServerId], msgspec.Meta(max_length=128)]
 
 
 class Configuration(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """`voters` decide; while `old_voters` is not empty both majorities are needed (C_old,new); `learners` only listen.
+    """`voters` decide; while `old_voters` is not empty both majorities are needed (C_old,new); `learners` only listen,
+    those that are old voters still from C_new on.
 
     Ascending and without repetition. A configuration counts from the moment it is in the log, committed or not.
     """

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
 
 ELECTION: Final = "election"
 VOTE_RETRY: Final = "vote-retry"
+REMOVED: Final = "removed from the cluster"
 
 
 class Role(StrEnum):
@@ -48,11 +49,16 @@ class Election:
         self._rng = rng
         self._granted: set[NodeId] = set()
         self._answered: set[NodeId] = set()
+        self._moves = False
+        """Whether the leader itself has asked for this candidacy."""
         self._timeout_us = self._draw()
         self._quiet_since: Micros = 0  # the last event that speaks against an election
         self._last_leader: NodeId = NOBODY
         self._heard_leader_at: Micros = 0  # or since when there has been none to hear
+        self._loyal_until: Micros = 0
         self._armed_until: Micros = 0
+        self._removed_at = 0
+        """The index of a committed configuration without this server, of which it was told."""
 
     # ------------------------------------------------------------------------------------------------- the timer
 
@@ -60,9 +66,12 @@ class Election:
         return self._rng.randint(self.config.election_timeout_min_us, self.config.election_timeout_max_us)
 
     def start(self, now: Micros) -> list[Effect]:
-        """Arm the timer. The only voter of a cluster need not wait for anybody."""
+        """Arm the timer. The only voter of a cluster need not wait for anybody, except where leases are: whom it heard
+        before a restart it does not know, and a leader that is no voter may count on it."""
         self._quiet_since = self._heard_leader_at = now
-        if self.log.configuration.has_quorum((self.me,)):
+        if self.config.lease_reads:
+            self._loyal_until = now + self.config.election_timeout_min_us
+        elif self.log.configuration.has_quorum((self.me,)):
             return self._stand(now, "the only voter")
         return self._arm(now)
 
@@ -79,25 +88,47 @@ class Election:
         return self._arm(now) if now + self._timeout_us < self._armed_until or self._armed_until <= now else []
 
     def on_election_timeout(self, now: Micros, eligible: bool) -> list[Effect]:
-        """`eligible` is false while this server could not lead: then it keeps waiting."""
+        """`eligible` is false while this server could not lead: then it keeps waiting, and has no leader either."""
         if self.role is Role.LEADER:
             return []
         if now < self._quiet_since + self._timeout_us:
             return self._arm(now)
-        if not eligible or not self.log.configuration.votes(self.me):
-            self._quiet_since = now
-            return self._arm(now)
         known = self._last_leader != NOBODY
         what = f"no heartbeat from node {self._last_leader}" if known else "no leader"
-        return self._stand(now, f"{what} for {(now - self._heard_leader_at) / 1e6:.1f} s")
+        reason = f"{what} for {(now - self._heard_leader_at) / 1e6:.1f} s"
+        if eligible:
+            return self._stand(now, reason)
+        self._quiet_since = now
+        if self.is_removed:
+            reason = REMOVED
+        return [*self.step_down(now, reason), *self._arm(now)]
+
+    def on_removed(self, now: Micros, index: int) -> list[Effect]:
+        """It is in none any more, and asks nobody for votes."""
+        if index < self.log.configuration_index or self.role is Role.LEADER:
+            return []
+        self._removed_at = max(self._removed_at, index)
+        return self.step_down(now, REMOVED)
+
+    @property
+    def is_removed(self) -> bool:
+        return self._removed_at > 0 and self._removed_at >= self.log.configuration_index
 
     # ------------------------------------------------------------------------------------------------- candidates
 
     def _stand(self, now: Micros, reason: str) -> list[Effect]:
         self.reason = reason
         self.leader = NOBODY
+        self._moves = False
         if self.config.pre_vote:
             return self._ask(now, Role.PRE_CANDIDATE)
+        return self._campaign(now)
+
+    def stand_for(self, now: Micros, leader: NodeId) -> list[Effect]:
+        """At once, since the leader wants it: nobody need be asked before. [Ongaro14 3.10]"""
+        self.reason = f"node {leader} moves the leadership here"
+        self.leader = NOBODY
+        self._moves = True
         return self._campaign(now)
 
     def _campaign(self, now: Micros) -> list[Effect]:
@@ -126,7 +157,7 @@ class Election:
         if self.role is Role.PRE_CANDIDATE:
             ask = PreVote(self.current_term + 1, self.me, *last)
         else:
-            ask = RequestVote(self.current_term, self.me, *last)
+            ask = RequestVote(self.current_term, self.me, *last, self._moves)
         return [Send(silent, ask), SetTimer(VOTE_RETRY, self.config.heartbeat_us)]
 
     def _won(self, now: Micros) -> list[Effect]:
@@ -163,10 +194,9 @@ class Election:
     # ------------------------------------------------------------------------------------------------------ voters
 
     def hears_leader(self, now: Micros) -> bool:
-        """Whether a leader of this term was heard within the least election time-out; a leader hears itself."""
-        if self.role is Role.LEADER:
-            return True
-        return self.leader != NOBODY and now - self._heard_leader_at < self.config.election_timeout_min_us
+        """Whether a leader was heard within the least election time-out; a leader hears itself. That somebody knows of
+        a later term meanwhile ends it no sooner: a lease rests on it. [Ongaro14 6.4.1]"""
+        return self.role is Role.LEADER or now < self._loyal_until
 
     def on_pre_vote(self, now: Micros, sender: NodeId, message: PreVote) -> list[Effect]:
         """A promise of nothing: neither term nor vote nor timer changes. [Ongaro14 9.6]"""
@@ -179,7 +209,7 @@ class Election:
 
     def on_request_vote(self, now: Micros, sender: NodeId, message: RequestVote) -> list[Effect]:
         """[Raft fig. 2, RequestVote receiver]"""
-        if self.config.leader_stickiness and message.term > self.current_term and self.hears_leader(now):
+        if self._stays_loyal(now, message):
             # Not even the term is taken over: a removed or returning server cannot depose a leader (HAZARDS R5, R19).
             return [Note("vote-ignored", {"candidate": sender, "term": message.term, "leader": self.leader})]
         changed, timer = False, list[Effect]()
@@ -192,6 +222,11 @@ class Election:
             self._quiet_since = now
         promise = [self._promise()] if changed else []
         return [*promise, *timer, Send((sender,), VoteReply(self.current_term, granted))]
+
+    def _stays_loyal(self, now: Micros, message: RequestVote) -> bool:
+        """For the own term as well: it may be one that was told by the way, which nobody led yet."""
+        stale = message.term < self.current_term
+        return self.config.leader_stickiness and not stale and not message.move and self.hears_leader(now)
 
     def grants(self, message: RequestVote) -> bool:
         """One vote a term, first come, and only for a log that is not behind. [Raft 5.2, 5.4.1]"""
@@ -219,6 +254,7 @@ class Election:
             self.leader = self._last_leader = leader
             effects = [*effects, *self._wait_anew(now)]
         self._heard_leader_at = self._quiet_since = now
+        self._loyal_until = now + self.config.election_timeout_min_us
         return effects
 
     def step_down(self, now: Micros, reason: str) -> list[Effect]:

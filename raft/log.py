@@ -13,7 +13,7 @@ from typing import Final
 from raft.configuration import Configuration
 from raft.messages import Entries, Entry, HardState, LogStart
 from replog.core import Stored
-from replog.types import NOBODY, Request
+from replog.types import NOBODY, NodeId, Request
 
 ENTRY_OVERHEAD: Final = 32
 """Bytes counted for an entry beside its requests."""
@@ -60,9 +60,23 @@ class Log:
         """The latest, committed or not. [Raft 6]"""
         return self._configurations[-1][1]
 
+    @property
+    def configuration_index(self) -> int:
+        """Where the latest configuration is, or the log's start that stands for it."""
+        return self._configurations[-1][0]
+
     def configuration_at(self, index: int) -> Configuration:
         """The one in force after `index`, which is at or beyond start_index."""
         return next(configuration for at, configuration in reversed(self._configurations) if at <= index)
+
+    def committed_configuration(self, committed: int) -> tuple[int, Configuration]:
+        """The latest at or before `committed`, which is at or beyond start_index, and where it is."""
+        return next(one for one in reversed(self._configurations) if one[0] <= committed)
+
+    def votes_since(self, index: int, node: NodeId) -> bool:
+        """Whether `node` votes in the configuration in force after `index`, or in one of those that follow."""
+        latest = (configuration for at, configuration in self._configurations if at > index)
+        return self.configuration_at(index).votes(node) or any(configuration.votes(node) for configuration in latest)
 
     def entry(self, index: int) -> Entry:
         """start_index < index <= last_index."""

@@ -7,11 +7,12 @@ committed (`raft.core`), nor how a snapshot travels (`raft.snapshot`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
 from raft.log import Log
+from raft.membership import concludes
 from raft.messages import LogStart
 from raft.snapshot import Sender, Snapshot
 from replog.codec import digest_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
 
 
 APPLY: Final = "apply"
+SNAPSHOT: Final = "snapshot"
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -42,9 +44,13 @@ class Machine:
         """What the saved state holds was committed; how much more is, a leader will tell."""
         self.last_applied = stored.index
         self.saved_index = stored.index
+        self.executed = stored.index
+        """What the application has executed: all that is applied, once this step is over."""
         self.installing = 0
         self._asked_index = stored.index
         """Up to where snapshots were asked for: the answer to one comes after all that the step lists."""
+        self._ages = False
+        """Whether the timer runs that will take the next snapshot, should nothing else do it before."""
         self.snapshot: Snapshot | None = None
         if stored.index:
             at = log.term(stored.index), log.configuration_at(stored.index)
@@ -75,14 +81,21 @@ class Machine:
             index = self.last_applied + 1
             entry, requests = self.log.entry(index), self.log.requests(index)
             place = _encode((self._cluster, index, entry.term, entry.time))
-            effects.append(Apply(index, requests, entry.time, _next_seed(place, requests)))
+            concluded = self._concludes(index) if entry.configuration is not None else ""
+            effects.append(Apply(index, requests, entry.time, _next_seed(place, requests), concludes=concluded))
             self.last_applied = index
             if self._snapshot_due():
                 effects += self.take_snapshot()
                 break
+        if self.last_applied > self._kept_index and not self._ages:
+            self._ages = True
+            effects.append(SetTimer(SNAPSHOT, self.config.snapshot_age_us))
         if self.last_applied < self.commit_index:
             effects.append(SetTimer(APPLY, 1))
         return effects
+
+    def _concludes(self, index: int) -> Literal["", "made", "given up"]:
+        return concludes(self.log.configuration_at(index - 1), self.log.configuration_at(index))
 
     # ---------------------------------------------------------------------------------------------------- snapshots
 
@@ -97,7 +110,13 @@ class Machine:
         if self.last_applied <= self._kept_index:
             return []
         self._asked_index = self.last_applied
+        self._ages = False
         return [Checkpoint(self.last_applied)]
+
+    def on_age(self) -> list[Effect]:
+        """What the newest snapshot does not hold is old."""
+        self._ages = False
+        return self.take_snapshot()
 
     def keep(self, taken: Checkpointed, sender: Sender | None) -> LogStart | None:
         """A snapshot was taken: forget what it holds, except a tail for followers that are a little behind, and what
@@ -123,7 +142,7 @@ class Machine:
         """The state is that of `snapshot`, in memory. Until it is on disk a crash takes this server back to what it
         was before, and nobody may have counted on more (HAZARDS R2, R13, R16)."""
         self.log.install(snapshot.log_start)
-        self.commit_index = self.last_applied = self.installing = snapshot.index
+        self.commit_index = self.last_applied = self.executed = self.installing = snapshot.index
         self.snapshot = snapshot
 
     def saved(self, index: int) -> int:

@@ -13,10 +13,16 @@ import msgspec
 
 from raft.configuration import Configuration
 from replog.codec import Codec
+from replog.membership import MEMBERSHIP_MESSAGES
+from replog.membership import Configuration as Members
 from replog.types import COMMON_MESSAGES, U63, Message, WireDigest, WireNode
 
 PARTS_WANTED_MAX: Final = 64
 Hint = Annotated[bytes, msgspec.Meta(max_length=33)]
+Place = tuple[U63, U63]
+"""A term, and how far a log is that of the term's leader: see `raft.witness`."""
+MEMBERS_MAX: Final = 384
+"""In one configuration."""
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -33,12 +39,14 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class RequestVote(Message, frozen=True, tag="rv"):
-    """Candidate to all. [Raft fig. 2]"""
+    """Candidate to all. [Raft fig. 2] `move`: the leader itself wants it, so that no loyalty to it counts.
+    [Ongaro14 4.2.3]"""
 
     term: U63
     candidate_id: WireNode
     last_log_index: U63
     last_log_term: U63
+    move: bool = False
 
 
 class VoteReply(Message, frozen=True, tag="rw"):
@@ -132,8 +140,65 @@ class SnapshotReply(Message, frozen=True, tag="rt"):
     hints: Annotated[dict[U63, Hint], msgspec.Meta(max_length=PARTS_WANTED_MAX)] = msgspec.field(default_factory=dict)
 
 
+class TimeoutNow(Message, frozen=True, tag="rm"):
+    """Leader to the follower that is to lead next, and has the whole log: stand at once. [Ongaro14 3.10]"""
+
+    term: U63
+    leader_id: WireNode
+
+
+class Removed(Message, frozen=True, tag="rx"):
+    """To a server that left, at once and whenever it asks for votes: these are the members, by a committed entry, the
+    one before `members.first`. It may send its clients to them. [Ongaro14 4.2.3] (HAZARDS R19)"""
+
+    members: Members
+
+
+class ReadIndex(Message, frozen=True, tag="ri"):
+    """Follower to leader: from which index on is a state fresh enough for reads that have come here? [Ongaro14 6.4]
+
+    `token` is not used twice, not even over a restart: an answer to an older question would be too old.
+    """
+
+    term: U63
+    token: U63
+
+
+class ReadIndexReply(Message, frozen=True, tag="rj"):
+    """What was committed when a round of heartbeats began that came after the question, and which a quorum answered."""
+
+    term: U63
+    token: U63
+    read_index: U63
+
+
+class Returned(Message, frozen=True, tag="ro"):
+    """A server that has just started, to all: its term and the end of its log when it did. What had it promised?
+    `lost`: it had promised more, as it knows by now, and gives no votes. (HAZARDS R28)"""
+
+    term: U63
+    last_log_index: U63
+    lost: bool
+
+
+class Known(Message, frozen=True, tag="rk"):
+    """The answer: the latest term in which it is known to have made a promise, and how far its log was acknowledged to
+    the leader of that term. 0, 0: nothing is known."""
+
+    term: U63
+    index: U63
+
+
+class Acknowledged(Message, frozen=True, tag="rg"):
+    """Leader to all, now and then: how far each log is its own; of itself, what it has said is committed."""
+
+    term: U63
+    indexes: Annotated[dict[WireNode, U63], msgspec.Meta(max_length=MEMBERS_MAX)]
+
+
 MESSAGES: Final = Codec(
     *COMMON_MESSAGES,
+    *MEMBERSHIP_MESSAGES,
     RequestVote,
     VoteReply,
     PreVote,
@@ -142,6 +207,13 @@ MESSAGES: Final = Codec(
     AppendReply,
     InstallSnapshot,
     SnapshotReply,
+    TimeoutNow,
+    Removed,
+    ReadIndex,
+    ReadIndexReply,
+    Returned,
+    Known,
+    Acknowledged,
 )
 
 # ----------------------------------------------------------------------------------------------------------- on disk
@@ -174,4 +246,11 @@ class LogStart(Message, frozen=True, tag="rL"):
     configuration: Configuration
 
 
-RECORDS: Final = Codec(HardState, Entries, LogStart)
+class Witnessed(Message, frozen=True, tag="rW"):
+    """What is known of the others' promises; `lost`: what this server itself had promised and does not have."""
+
+    places: Annotated[dict[WireNode, Place], msgspec.Meta(max_length=MEMBERS_MAX)]
+    lost: Place | None
+
+
+RECORDS: Final = Codec(HardState, Entries, LogStart, Witnessed)

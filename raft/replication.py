@@ -36,7 +36,7 @@ class Progress:
       unanswered holds at most `window` numbers, ascending, all above match_index; it is empty unless replicating
     """
 
-    __slots__ = ("heard_at", "lost", "match_index", "matched_in", "mode", "next_index", "unanswered")
+    __slots__ = ("heard_at", "lost", "match_index", "matched_in", "mode", "next_index", "round", "unanswered")
 
     def __init__(self, next_index: int, now: Micros) -> None:
         self.next_index = next_index
@@ -49,6 +49,8 @@ class Progress:
         self.unanswered: deque[int] = deque()
         """Last index of each message with entries that was sent and not answered yet."""
         self.heard_at = now
+        self.round = -1
+        """The latest of the leader's rounds that the follower has answered; they begin with 0."""
 
     def advance(self, match_index: int) -> None:
         """The follower's log is the leader's up to `match_index`, at least."""
@@ -90,8 +92,30 @@ class Replication:
         self.config = config
         self.log = log
         self.round = 0
+        self.lease_over = False
+        """Whether somebody was told to stand at once, whom nobody's loyalty hinders."""
+        self.broadcast_us: Micros = 0
+        """The broadcast time, smoothed: from the beginning of a round to a majority's answers, their disks included.
+        [Raft 5.6]"""
+        self._measured = 0
+        self._round_began = now
+        self._begun: deque[tuple[int, Micros]] = deque(((0, now),))
+        """When rounds began: the latest that a quorum has answered, and those after it. Kept for leases alone; without
+        a quorum's answers there are few, since a leader steps down then."""
         followers = (node for node in log.configuration.members if node != me)
         self.progress = {node: self.progress_class(log.last_index + 1, now) for node in followers}
+
+    def become(self, now: Micros) -> list[NodeId]:
+        """Another configuration is in the log: who is new is asked where the logs agree, who left is forgotten."""
+        followers = [node for node in self.log.configuration.members if node != self.me]
+        known, next_index = self.progress, self.log.last_index + 1
+        self.progress = {node: known.get(node) or self.progress_class(next_index, now) for node in followers}
+        return [node for node in followers if node not in known]
+
+    def forget(self, node: NodeId, now: Micros) -> None:
+        """Its disk is an old copy, as it says itself: what it had acknowledged is not there any more (HAZARDS R28)."""
+        if node in self.progress:
+            self.progress[node] = self.progress_class(self.log.last_index + 1, now)
 
     # ---------------------------------------------------------------------------------------------------- sending
 
@@ -113,10 +137,14 @@ class Replication:
                     progress.unanswered.append(progress.next_index - 1)
         return effects
 
-    def heartbeat(self, leader_commit: int) -> list[Effect]:
-        """To all, without entries. It asks at the same time whether what was sent has come through: a follower that
-        lacks the entry before next_index says so, whatever was lost."""
+    def heartbeat(self, now: Micros, leader_commit: int) -> list[Effect]:
+        """To all, without entries: a new round. It asks at the same time whether what was sent has come through: a
+        follower that lacks the entry before next_index says so, whatever was lost."""
         self.round += 1
+        self._round_began = now
+        if self.config.lease_reads:
+            self._forget_rounds_before(self.confirmed_round())
+            self._begun.append((self.round, now))
         effects: list[Effect] = []
         for next_index, nodes in self._by_next_index(list(self.progress)).items():
             effects += self._send(nodes, next_index, [], leader_commit)
@@ -168,8 +196,34 @@ class Replication:
 
     # ---------------------------------------------------------------------------------------------------- answers
 
-    def heard(self, node: NodeId, now: Micros) -> None:
-        self.progress[node].heard_at = now
+    def heard(self, node: NodeId, now: Micros, round_: int = -1) -> None:
+        """`node` follows, and did so after the round that it answers had begun."""
+        progress = self.progress[node]
+        progress.heard_at = now
+        progress.round = max(progress.round, min(round_, self.round))
+        if round_ == self.round > self._measured and self.confirmed_round() == round_:
+            self._measured = round_
+            self.broadcast_us = _smoothed(self.broadcast_us, now - self._round_began)
+
+    def confirmed_round(self) -> int:
+        """The latest that a quorum has answered, whether it had the entries asked about or not, -1 if none is: all of
+        them followed then, so that no later leader had been elected when it began. [Ongaro14 6.4]"""
+        answered = {node: progress.round + 1 for node, progress in self.progress.items()}
+        answered[self.me] = self.round + 1
+        return self.log.configuration.agreed(answered) - 1
+
+    def has_lease(self, now: Micros) -> bool:
+        """Whether those who answered are still bound not to vote for another: by when the round began, since nobody
+        has heard of it before. [Ongaro14 6.4.1] (HAZARDS R25)"""
+        confirmed = self.confirmed_round()
+        self._forget_rounds_before(confirmed)
+        round_, began = self._begun[0]
+        # Another configuration may have confirmed less than the one before.
+        return round_ <= confirmed and not self.lease_over and now - began < self.config.lease_us
+
+    def _forget_rounds_before(self, round_: int) -> None:
+        while len(self._begun) > 1 and self._begun[1][0] <= round_:
+            self._begun.popleft()
 
     def accepted(self, node: NodeId, match_index: int) -> bool:
         """The follower has everything up to `match_index` on disk. False if no log of this term can say so."""
@@ -221,6 +275,10 @@ class Replication:
         reached[self.me] = self.log.last_index
         return reached
 
+    def agreed(self) -> int:
+        """What a quorum has, of both configurations while one takes the other's place."""
+        return self.log.configuration.agreed(self.match_index())
+
     def heard_since(self, since: Micros) -> list[NodeId]:
         """Followers that answered in this term at or after `since`, and the leader itself."""
         return [self.me, *(node for node, progress in self.progress.items() if progress.heard_at >= since)]
@@ -241,3 +299,8 @@ class Replication:
             assert list(progress.unanswered) == sorted(progress.unanswered), f"unanswered of {node} in order"
             assert not progress.unanswered or progress.unanswered[0] > progress.match_index, f"unanswered of {node}"
             assert progress.mode is Mode.REPLICATE or not progress.unanswered, f"{node} is not replicating"
+
+
+def _smoothed(average: Micros, sample: Micros) -> Micros:
+    """Over about the last eight."""
+    return average + (sample - average) // 8 if average else sample

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from replog.core import Result, Sessions
+from replog.core import Effect, Result, Sessions, SetTimer
 from replog.types import Answer, ClientId, Request
 
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
     from raft.config import RaftConfig
 
+
+BATCH: Final = "batch"
 
 Verdict = tuple[Answer, bytes]
 CLOSED: Final = b"the session admits this timestamp no more"
@@ -32,7 +34,8 @@ class Requests:
         self.config = config
         self._sessions = sessions
         self._pending: deque[Request] = deque()
-        self._bytes = 0
+        self._bytes = self._operations = 0
+        self._ripe = self._waits = False
         self._awaited: set[tuple[ClientId, int]] = set()
 
     def offer(self, request: Request) -> Verdict | None:
@@ -56,8 +59,38 @@ class Requests:
             return False
         self._pending.append(request)
         self._bytes += request.size
+        self._operations += request.count
         self._awaited.add(request.identity)
         return True
+
+    def is_full(self) -> bool:
+        """Whether what waits is as much as one entry takes."""
+        config = self.config
+        return (
+            len(self._pending) >= config.batch_requests_max
+            or self._operations >= config.batch_operations_max
+            or self._bytes >= config.batch_bytes_max
+        )
+
+    def is_ripe(self) -> bool:
+        """Whether it need not wait for company, or has done so."""
+        return self._ripe or self.config.batch_delay_us == 0 or self.is_full()
+
+    def wait(self) -> list[Effect]:
+        """For company, from the first request on."""
+        if self._waits:
+            return []
+        self._waits = True
+        return [SetTimer(BATCH, self.config.batch_delay_us)]
+
+    def on_batch_timeout(self) -> None:
+        self._waits, self._ripe = False, bool(self._pending)
+
+    def give_up(self) -> list[Request]:
+        """What waits for a batch, which nobody has ordered: another leader may at once."""
+        waiting, self._pending = list(self._pending), deque()
+        self._bytes = self._operations = 0
+        return waiting
 
     def take_batch(self) -> list[Request]:
         """The oldest requests, as many as one entry takes; [] if none waits.
@@ -67,18 +100,33 @@ class Requests:
         config, pending = self.config, self._pending
         batch: list[Request] = []
         operations = size = 0
+        self._ripe = False
         while pending and len(batch) < config.batch_requests_max:
             request = pending[0]
             if request.identity not in self._awaited:
-                self._bytes -= pending.popleft().size
+                self._drop_first()
                 continue
             operations += request.count
             size += request.size
             if batch and (operations > config.batch_operations_max or size > config.batch_bytes_max):
                 break
-            batch.append(pending.popleft())
-            self._bytes -= request.size
+            batch.append(self._drop_first())
         return batch
+
+    def _drop_first(self) -> Request:
+        return self._taken(self._pending.popleft())
+
+    def _taken(self, request: Request) -> Request:
+        self._bytes -= request.size
+        self._operations -= request.count
+        return request
+
+    def take_changes(self) -> list[Request]:
+        """Changes of members alone, while all else waits; [] if none is asked for."""
+        changes = [request for request in self._pending if request.changes_members]
+        if changes:
+            self._pending = deque(request for request in self._pending if not request.changes_members)
+        return [self._taken(request) for request in changes]
 
     def outcome(self, result: Result) -> Verdict | None:
         """What to tell the client of an executed request, None if it did not ask in this term.
@@ -100,3 +148,4 @@ class Requests:
     def check_invariants(self) -> None:
         assert len(self._pending) <= self.config.pending_requests_max, "pending requests are bounded"
         assert self._bytes == sum(request.size for request in self._pending), "pending bytes are counted"
+        assert self._operations == sum(request.count for request in self._pending), "pending operations are counted"

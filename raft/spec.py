@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from raft.core import RaftCore
 from raft.messages import MESSAGES, RECORDS
 from replog.core import ClientRules, Core, Setup
+from replog.membership import OPEN
 
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
     from raft.config import RaftConfig
@@ -38,8 +39,8 @@ class RaftSpec:
         return RaftConfig.model_validate(given)
 
     def boundary(self, options: Any) -> Callable[[int], int] | None:
-        """Servers are given once and for all."""
-        return None
+        """A change begins when C_new is committed, at no index that could be told before. [Raft 6]"""
+        return lambda _: OPEN - 1
 
     def core(self, setup: Setup) -> Core:
         return RaftCore(setup)
@@ -51,6 +52,8 @@ class RaftSpec:
             retry_all=False,
             retry_us=options.client_retry_us,
             request_bytes_max=options.request_bytes_max,
+            read_quorum=1 if options.fast_reads else 0,
+            read_from=options.read_from,
         )
 
 

@@ -2,7 +2,8 @@
 
 Where replicas sign, a configuration is known by links from the one before (`replog.membership`), whoever hands them
 over. Where nothing is signed nobody can prove anything to a third party: a configuration is believed when a weak quorum
-of the members known so far say it directly, so one correct one among them. (HAZARDS P43)
+of the members known so far say it directly, so one correct one among them. (HAZARDS P43) Where nobody lies (Raft) the
+word of one is enough, about the next configuration or any later one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ ASK_US: Final[Micros] = 10_000_000
 
 class Chain:
     """Invariants:
-    `known` follows from what was given by links that were verified, or by the word of weak quorums
+    `known` follows from what was given by links that were verified, or by the word of weak quorums, or of one (Raft)
     a replica answers a question once: what it sends beyond that is not looked at
     """
 
@@ -67,7 +68,7 @@ class Chain:
 
     def ask(self, now: Micros, nodes: Sequence[NodeId]) -> ConfigurationQuestion:
         """The question, which these are about to be asked."""
-        if len(nodes) == self.known.n:
+        if len(nodes) == len(self.known.ids):
             self._asked_at = now
         self._asked.update(nodes)
         return ConfigurationQuestion(self.known.epoch)
@@ -77,14 +78,18 @@ class Chain:
         if sender not in self._asked:
             return None
         self._asked.discard(sender)
+        if self.rules.certified is None:
+            return self._by_trust(sender, answer)
         links = self._by_word(sender, answer) if self.rules.macs else self._by_proof(answer)
         return links or None
 
-    def follow(self, links: Sequence[Link]) -> Configuration:
+    def follow(self, links: Sequence[Link], told: Configuration | None = None) -> Configuration:
         """Go on by links that were kept. Raises ValueError naming the flaw. Where nothing is signed they are believed:
-        they were when they were heard."""
+        they were when they were heard. `told`: what one member said, where that is enough."""
         for link in links:
             self._follow(link)
+        if self.rules.certified is None and told is not None:
+            self.known = told
         return self.known
 
     def _by_proof(self, answer: ConfigurationAnswer) -> list[Link]:
@@ -109,6 +114,14 @@ class Chain:
             raise ValueError("the members never change")
         domain = Domain(self._cluster, known.epoch, self.begins)
         return certified(domain, self._verifier(known), known, certificate)
+
+    def _by_trust(self, sender: NodeId, answer: ConfigurationAnswer) -> list[Link] | None:
+        """Whatever later one a member says. There are no links."""
+        later = [each for each in answer.claimed if each.epoch > self.known.epoch]
+        if not later or self.known.member(sender) is None:
+            return None
+        self.known = max(later, key=lambda each: each.epoch)
+        return []
 
     def _by_word(self, sender: NodeId, answer: ConfigurationAnswer) -> list[Link]:
         """As far as a weak quorum of those whose epoch it ends says the same."""

@@ -17,7 +17,7 @@ import msgspec
 
 from replog.authenticators import Authenticator, Mac, mac
 from replog.chain import ASK_US, Chain
-from replog.codec import Domain
+from replog.codec import Domain, digest_of
 from replog.core import ClientRules
 from replog.errors import Overloaded, RequestTooLarge
 from replog.keys import Signer
@@ -156,6 +156,7 @@ class _Pending:
         "began",
         "others",
         "tell_at",
+        "stale",
     )
 
     def __init__(
@@ -176,6 +177,7 @@ class _Pending:
         self.began: Micros = 0
         self.others: tuple[NodeId, ...] = ()
         self.tell_at: Micros = 0
+        self.stale = False
 
 
 class Sample:
@@ -225,13 +227,13 @@ class ClientCore:
         if start < 1:
             raise ValueError(f"start = {start}: timestamps are positive")
         self.client = client
-        self.leader: NodeId = 0
-        """Who is believed to order."""
         self._term = (0, 0)
-        """Epoch and view in which it does."""
+        """Epoch and view in which the leader orders."""
         self.low = start - 1
         self._chain = chain
         self._members: tuple[NodeId, ...] = tuple(range(n)) if chain is None else chain.known.ids
+        self.leader: NodeId = self._members[0]
+        """Who is believed to order."""
         self._rules = rules
         self._counts = Counts.of(rules, n)
         self._authenticator = Authenticator(self._members, mac) if rules.macs else None
@@ -255,14 +257,21 @@ class ClientCore:
         self._lapses = dict.fromkeys(self._members, 0)
         """How often each replica was named the replier and others had to be asked for the results."""
         self._wake: Micros | None = None
+        self._reads = digest_of(client.encode())[0]
+        """Counts those that go to one replica, each to the next member."""
 
     # ------------------------------------------------------------------------------------------------------- submitting
 
     def submit(
-        self, now: Micros, operations: Sequence[bytes], read_only: bool = False, flags: int = 0
+        self,
+        now: Micros,
+        operations: Sequence[bytes],
+        read_only: bool = False,
+        flags: int = 0,
+        stale: bool = False,
     ) -> tuple[int, list[ClientEffect]]:
         """One request of these operations. Ends in one Done or Failed of this timestamp. `flags`: MEMBERSHIP, for a
-        change of the members.
+        change of the members. `stale`: of what only reads, an old state will do, if the protocol reads any faster then.
 
         Raises, and has done nothing, Overloaded when too much waits already, RequestTooLarge for more than replicas
         take, ValueError for no operations.
@@ -273,6 +282,7 @@ class ClientCore:
         deadline = None if self._limits.give_up_us is None else now + self._limits.give_up_us
         flags |= READ_ONLY if read_only else 0
         pending = _Pending(self._next, list(operations), flags, deadline, self._counts)
+        pending.stale = stale
         if self._queue and (
             len(self._queue) >= self._limits.queue_requests
             or self._queued_bytes + pending.size > self._limits.queue_bytes
@@ -339,7 +349,7 @@ class ClientCore:
         for pending in self._sent.values():
             if pending.message is not None:
                 request = Request(pending.message.request).signed_anew(self._authenticator.sign, self._domain)
-                pending.message = type(pending.message)(request.raw)
+                pending.message = msgspec.structs.replace(pending.message, request=request.raw)
                 pending.others = tuple(node for node in pending.others if node != sender)
                 effects += self._send((sender,), pending)
         return effects + self._fill(now)
@@ -348,12 +358,25 @@ class ClientCore:
         pending.replier = self._next_replier()
         request = self._sign(pending)
         reads = bool(pending.flags & READ_ONLY and self._rules.read_quorum)
-        pending.message = message = Read(request.raw) if reads else Submit(request.raw)
+        pending.message = message = Read(request.raw, pending.stale) if reads else Submit(request.raw)
         pending.operations = []
-        pending.asked = self.leader
+        pending.asked = self._next_reader(pending.stale) if reads else self.leader
         pending.due = now + self._rules.retry_us
         self._sent[pending.timestamp] = pending
+        if reads and not self._reads_at_all:
+            return ToReplica((pending.asked,), message)
         return ToReplica(self._members if reads else self._some(now, pending), message)
+
+    @property
+    def _reads_at_all(self) -> bool:
+        return self._rules.read_from == "all"
+
+    def _next_reader(self, stale: bool) -> NodeId:
+        """Whom a read goes to where one is enough; any will do for a stale one."""
+        if self._rules.read_from != "any" and not stale:
+            return self.leader
+        self._reads += 1
+        return self._members[self._reads % len(self._members)]
 
     def _some(self, now: Micros, pending: _Pending) -> tuple[NodeId, ...]:
         """Whom a request to be ordered goes to at first: the leader, and a sample of the others."""
@@ -422,6 +445,11 @@ class ClientCore:
         return 0 if self._chain is None else self._chain.known.epoch
 
     @property
+    def _views_begin_anew(self) -> bool:
+        """Whether each epoch is proved and has views of its own. The terms of Raft go on over epochs."""
+        return self._rules.certified is not None
+
+    @property
     def up_to_date(self) -> bool:
         """Whether enough of those that were asked for the members have answered."""
         return self._chain is None or self._chain.certain
@@ -455,17 +483,17 @@ class ClientCore:
         assert self._chain is not None
         self._rules = self._chain.rules
         self._members = configuration.ids
-        self._counts = Counts.of(self._rules, configuration.n)
+        self._counts = Counts.of(self._rules, len(self._members))
         self._lapses = {node: self._lapses.get(node, 0) for node in self._members}
         self._claims = {node: claim for node, claim in self._claims.items() if node in self._lapses}
         self._place = -1
         if self._authenticator is not None:
             self._authenticator.become(self._members)
             self._keys_asked = None
-        if self._term < (configuration.epoch, 0):
+        if self._views_begin_anew and self._term < (configuration.epoch, 0):
             self._term, self.leader = (configuration.epoch, 0), self._members[0]
         elif self.leader not in self._lapses:
-            self.leader = self._members[self.view % configuration.n]
+            self.leader = self._members[self.view % len(self._members)]
 
     # ------------------------------------------------------------------------------------------------------------ time
 
@@ -482,13 +510,15 @@ class ClientCore:
         if due:
             effects += self._ask_members(now, self._rules.retry_us)
         for pending in due:
-            _order(pending)
+            goes_round = self._goes_round(pending)
+            if not goes_round:
+                _order(pending)
             pending.tries += not pending.follows  # it backs off from silence, not from an election
             pending.follows = 0
-            pending.asked = self.leader
+            pending.asked = self._next_reader(stale=True) if goes_round else self.leader
             pending.others = ()
             pending.due = now + self._rules.retry_us * min(2**pending.tries, BACK_OFF_MAX)
-            effects += self._send(to, pending)
+            effects += self._send((pending.asked,) if goes_round else to, pending)
         effects += self._fill(now)
         times = [pending.due for pending in self._sent.values()] + self._first_deadline()
         times += [pending.tell_at for pending in self._sent.values() if pending.others]
@@ -501,7 +531,7 @@ class ClientCore:
             return []
         self._lapses[node] = self._lapses[node] or 1
         if node != self.leader:
-            return []
+            return self._read_elsewhere(node)
         moved = [p for p in self._sent.values() if p.follows < len(self._members) and not self._went_to_all(p)]
         if not moved:
             return []
@@ -519,9 +549,23 @@ class ClientCore:
     def _after_leader(self) -> NodeId:
         return self._members[(self._members.index(self.leader) + 1) % len(self._members)]
 
+    def _goes_round(self, pending: _Pending) -> bool:
+        """A stale read goes from one replica to the next until one answers: it needs no leader, and no order."""
+        return pending.stale and type(pending.message) is Read and not self._reads_at_all
+
     def _went_to_all(self, pending: _Pending) -> bool:
         told = self._sample is not None and not pending.others
-        return type(pending.message) is Read or told or bool(self._rules.retry_all and pending.tries)
+        read_by_all = type(pending.message) is Read and self._reads_at_all
+        return read_by_all or told or bool(self._rules.retry_all and pending.tries)
+
+    def _read_elsewhere(self, node: NodeId) -> list[ClientEffect]:
+        """Reads that went to `node` alone go to the leader, stale ones to the next."""
+        if self._reads_at_all:
+            return []
+        lost = [p for p in self._sent.values() if type(p.message) is Read and p.asked == node]
+        for pending in lost:
+            pending.asked = self._next_reader(stale=True) if self._goes_round(pending) else self.leader
+        return [effect for pending in lost for effect in self._send((pending.asked,), pending)]
 
     def _note_lapses(self, due: Sequence[_Pending]) -> None:
         """Whom the results were waited for in vain: once, however many requests had named it."""
@@ -570,7 +614,8 @@ class ClientCore:
             return self._take_key(now, sender, message.key)
         if type(message) is not Reply:
             return []
-        self._hear(sender, (message.epoch, message.view), message.leader)
+        epoch = message.epoch if self._views_begin_anew else 0
+        self._hear(sender, (epoch, message.view), message.leader)
         pending = self._sent.get(message.timestamp)
         if message.epoch > self.epoch and self._chain is not None and not self._chain.asks(sender):
             return self.ask_members(now, (sender,)) + self._answered(now, sender, message, pending)
@@ -578,7 +623,7 @@ class ClientCore:
 
     def _answered(self, now: Micros, sender: NodeId, message: Reply, pending: _Pending | None) -> list[ClientEffect]:
         undecided = message.answer in (Answer.READ, Answer.TENTATIVE)
-        if pending is None or (undecided and message.epoch != self.epoch):
+        if pending is None or (undecided and message.epoch != self.epoch and self._views_begin_anew):
             return []  # a quorum of one configuration need not meet one of another
         if message.answer == Answer.REDIRECT:
             return self._redirected(now, sender, message.leader, pending)

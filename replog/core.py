@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -197,6 +197,7 @@ class Apply(_Value, frozen=True):
     `time`: agreed time of the batch, microseconds since 1970; execution makes it monotone. `next_seed`: a hash of
     cluster, index and batch, 32 bytes; the seed of the batch after this one, whose proposer can no longer choose it.
     `tentative`: not decided yet; a Confirm of the index or a Rollback below it follows, nothing else is applied before.
+    `concludes`: the change of members that is pending is made, or given up, by this index (joint consensus).
     """
 
     index: int
@@ -204,6 +205,7 @@ class Apply(_Value, frozen=True):
     time: int
     next_seed: bytes
     tentative: bool = False
+    concludes: Literal["", "made", "given up"] = ""
 
 
 class Shun(_Value, frozen=True):
@@ -452,6 +454,9 @@ class ClientRules:
     """What replicas refuse for its size is not sent: their refusal alone would not prove that it was not executed."""
     read_quorum: int = 0
     """Matching READ answers that make a result of a read-only request; 0: reads are ordered like anything else."""
+    read_from: Literal["all", "leader", "any"] = "all"
+    """Whom a read that is not ordered goes to; "any": one after the other, in turn. Where one is asked a stale read
+    goes to any."""
     tentative_quorum: int = 0
     """Matching TENTATIVE or DONE answers that make a result; 0: nobody answers tentatively."""
     digest_replies: bool = False
@@ -499,7 +504,8 @@ class ProtocolSpec(Protocol):
     def core(self, setup: Setup) -> Core: ...
 
     def boundary(self, options: Any) -> Callable[[int], int] | None:
-        """The last seq of a configuration that is changed at a given seq; None: the members never change."""
+        """The last seq of a configuration that is changed at a given seq; `replog.membership.OPEN` - 1: nobody can know
+        it before; None: the members never change."""
         ...
 
     def client_rules(self, n: int, f: int, options: Any) -> ClientRules: ...

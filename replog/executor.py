@@ -25,6 +25,7 @@ from replog.membership import (
     MembershipRules,
     Refused,
     changed,
+    concluded,
     decode_membership,
     encode_membership,
 )
@@ -90,7 +91,8 @@ class Executor:
       index is the last one applied; each was applied once, in order                       (HAZARDS P26)
       a request is executed at most once, whatever is applied                              (HAZARDS P32, P33)
       a checkpoint never changes; the state is replaced as a whole or not at all           (HAZARDS P41)
-      the members change by a request with the flag MEMBERSHIP and by nothing else, the application's state never by one
+      the members change by a request with the flag MEMBERSHIP, where they change by joint consensus once an entry
+      concludes it, and by nothing else; the application's state never by one
     """
 
     def __init__(
@@ -120,15 +122,20 @@ class Executor:
 
     # ------------------------------------------------------------------------------------------------------ execution
 
-    def apply(self, index: int, requests: Sequence[Request], time: int, next_seed: bytes) -> list[Result]:
+    def apply(
+        self, index: int, requests: Sequence[Request], time: int, next_seed: bytes, concludes: str = ""
+    ) -> list[Result]:
         """Execute the requests of `index`, the one after the last, in order. Raises ValueError for any other index.
 
         `time` is the agreed one; what commands see is the larger of it and one more than the last used. [CL99 6]
-        `next_seed`: what commands of the next batch see as their seed; the first one's see 32 zero bytes.
+        `next_seed`: what commands of the next batch see as their seed; the first one's see 32 zero bytes. `concludes`:
+        "made" or "given up", of the change of members that is open.
         """
         if index != self.index + 1:
             raise ValueError(f"index {index} cannot be applied after {self.index}")
         self.index = index
+        if concludes and self._members is not None:
+            self._members = concluded(self._members, index, concludes == "made")
         if not requests:
             return []
         context = self._runtime.context

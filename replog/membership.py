@@ -7,6 +7,9 @@ A configuration holds from its seq `first` on. A change that is executed at seq 
 holds from the seq after the boundary; until then no further change is taken. The record of all this is one record of
 the replicated state, so whoever is shown a certified checkpoint at the boundary, and the Merkle path to the record in
 it, knows the next configuration. From the first configuration, which is given, such links lead to the present one.
+
+Where members change by joint consensus (Raft) no boundary can be known before: the next configuration is OPEN until the
+entry that makes it, or gives it up, is applied. Nothing is proved there.
 """
 
 from __future__ import annotations
@@ -34,6 +37,10 @@ IDS_MAX: Final = 1024
 RECORD_BYTES_MAX: Final = 60 * 1024
 """Below `merkle.CHUNK_BYTES`: the record is always of one piece. Room for some 500 members."""
 LINK_BYTES_MAX: Final = 4 * 1024 * 1024
+OPEN: Final = 2**62
+"""`first` of a configuration of which it is not decided when it begins, or whether it does."""
+JOINT_MAX: Final = 128
+"""Members at once, where they change by joint consensus."""
 LINKS_MAX: Final = 16
 """Links in one message; who needs more asks again."""
 
@@ -59,7 +66,8 @@ class Member(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Configuration(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Invariants: members are sorted by id, each id, key and address once; `next_id` is larger than any id so far."""
+    """Invariants: members are sorted by id, each id, key and address once; `next_id` is larger than any id so far;
+    learners are members."""
 
     epoch: Annotated[int, msgspec.Meta(ge=0, le=EPOCHS_MAX)]
     first: Annotated[int, msgspec.Meta(ge=1, le=2**62)]
@@ -68,14 +76,21 @@ class Configuration(msgspec.Struct, array_like=True, frozen=True, gc=False):
     members: tuple[Member, ...]
     next_id: Annotated[int, msgspec.Meta(ge=0, le=IDS_MAX)]
     """Of the next replica that joins: no id is ever used twice."""
+    learners: tuple[_Id, ...] = ()
+    """Those who follow and do not vote (Raft)."""
 
     @property
     def n(self) -> int:
-        return len(self.members)
+        """Of those who vote."""
+        return len(self.members) - len(self.learners)
 
     @property
     def ids(self) -> tuple[NodeId, ...]:
         return tuple(member.id for member in self.members)
+
+    @property
+    def voters(self) -> tuple[NodeId, ...]:
+        return tuple(node for node in self.ids if node not in self.learners)
 
     def keys(self) -> dict[Principal, bytes]:
         return {member.id: member.public_key for member in self.members}
@@ -111,7 +126,8 @@ class Electorate:
 
 
 class Change(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What becomes of the configuration of `epoch`: these replicas leave, those come, f is as said.
+    """What becomes of the configuration of `epoch`: these replicas leave, those come, f is as said, and `learners` are
+    those who do not vote from then on.
 
     To replace a replica is to remove one and add another. New ids are the next ones that were never used. Whoever has
     heard a change that came to nothing can bring it again while it is valid, as the present epoch lasts.
@@ -121,6 +137,7 @@ class Change(msgspec.Struct, array_like=True, frozen=True, gc=False):
     f: Annotated[int, msgspec.Meta(ge=0, lt=IDS_MAX)]
     remove: tuple[_Id, ...] = ()
     add: tuple[Member, ...] = ()
+    learners: tuple[_Id, ...] = ()
     until: Annotated[Micros, msgspec.Meta(ge=0, le=2**62)] = 0
     """The last agreed time at which it is executed, in microseconds since 1970."""
 
@@ -150,7 +167,7 @@ class MembershipRules:
     """What the execution of changes rests on: the same on every replica.
 
     `verifier` knows ADMIN. `boundary`: the last seq of a configuration that is changed at a given seq.
-    `check_size(n, f)` raises ValueError where the protocol cannot run.
+    `check_size(n, f)` raises ValueError where the protocol cannot run (n: of those who vote).
     """
 
     genesis: Configuration
@@ -158,6 +175,11 @@ class MembershipRules:
     verifier: Verifier
     boundary: Callable[[int], int]
     check_size: Callable[[int, int], object] = byzantine_quorum
+
+    @property
+    def joint(self) -> bool:
+        """Whether any change may be made, learners are known, and a change begins when the protocol says so."""
+        return self.boundary(0) + 1 >= OPEN
 
     @property
     def beginning(self) -> Membership:
@@ -190,6 +212,11 @@ class Membership(msgspec.Struct, array_like=True, frozen=True, gc=False):
     def configurations(self) -> tuple[Configuration, ...]:
         return (self.held,) if self.following is None else (self.held, self.following)
 
+    @property
+    def open(self) -> Configuration | None:
+        """The change that is pending where nobody knows when it begins."""
+        return self.following if self.following is not None and self.following.first >= OPEN else None
+
 
 _decode_membership = msgspec.msgpack.Decoder(Membership).decode
 encode_membership = _encode
@@ -213,8 +240,7 @@ def changed(record: Membership, seq: int, now: Micros, operation: bytes, rules: 
     _check_valid(change, now)
     held = record.at(seq)
     if record.following is not None and held is record.held:
-        last = record.following.first - 1
-        raise Refused(f"a change is pending: epoch {record.following.epoch} begins after index {last}; wait for it")
+        raise Refused(f"a change is pending: {_pending(record.following)}; wait for it")
     if change.epoch != held.epoch:
         raise Refused(f"the change is for epoch {change.epoch}, the present one is {held.epoch}")
     following = _next(held, change, rules.boundary(seq) + 1)
@@ -224,6 +250,22 @@ def changed(record: Membership, seq: int, now: Micros, operation: bytes, rules: 
     if size > RECORD_BYTES_MAX:
         raise Refused(f"the members take {size} bytes in the replicated state, at most {RECORD_BYTES_MAX} fit")
     return after
+
+
+def concluded(record: Membership, index: int, made: bool) -> Membership:
+    """The record after `index`, at which an open change was made or given up. Given up it is an epoch too, with the
+    members as they were: so everybody learns of it, and no id is used twice."""
+    following, held = record.open, record.held
+    if following is None:
+        return record
+    after = following if made else msgspec.structs.replace(held, epoch=following.epoch, next_id=following.next_id)
+    return Membership(held, msgspec.structs.replace(after, first=index + 1))
+
+
+def _pending(following: Configuration) -> str:
+    if following.first < OPEN:
+        return f"epoch {following.epoch} begins after index {following.first - 1}"
+    return f"epoch {following.epoch} is to have members {', '.join(map(str, following.ids))}"
 
 
 def _verified(operation: bytes, rules: MembershipRules) -> Change:
@@ -253,7 +295,7 @@ def _check_valid(change: Change, now: Micros) -> None:
 def _next(held: Configuration, change: Change, first: int) -> Configuration:
     if held.epoch == EPOCHS_MAX:
         raise Refused(f"epoch {held.epoch} is the last: a cluster changes at most {EPOCHS_MAX} times")
-    if change.f == held.f and not change.remove and not change.add:
+    if (change.f, change.learners) == (held.f, held.learners) and not change.remove and not change.add:
         raise Refused("the change changes nothing")
     unknown = sorted(set(change.remove) - set(held.ids))
     if unknown or len(set(change.remove)) != len(change.remove):
@@ -265,7 +307,19 @@ def _next(held: Configuration, change: Change, first: int) -> Configuration:
         raise Refused(f"new ids = {new}: must be {held.next_id} and up, none is used twice")
     members = tuple(member for member in held.members if member.id not in change.remove) + change.add
     _check_distinct(held, change.add)
-    return Configuration(held.epoch + 1, first, change.f, members, due.stop)
+    following = Configuration(held.epoch + 1, first, change.f, members, due.stop, change.learners)
+    _check_learners(following)
+    return following
+
+
+def _check_learners(following: Configuration) -> None:
+    ids, learners = following.ids, following.learners
+    if list(learners) != sorted(set(learners)) or not set(learners) <= set(ids):
+        raise Refused(f"learners = {list(learners)}: must be members, each once and in order; they are {list(ids)}")
+    if following.first < OPEN and learners:
+        raise Refused(f"learners = {list(learners)}: every member of this protocol votes")
+    if following.first >= OPEN and len(ids) > JOINT_MAX:
+        raise Refused(f"{len(ids)} members: there are at most {JOINT_MAX}")
 
 
 def _check_distinct(held: Configuration, add: Sequence[Member]) -> None:
@@ -285,6 +339,8 @@ def _check_size(held: Configuration, following: Configuration, change: Change, r
         rules.check_size(following.n, following.f)
     except ValueError as error:
         raise Refused(str(error)) from None
+    if rules.joint:
+        return
     most = removable(held, following.f)
     if most < 0:
         raise Refused(
@@ -350,6 +406,8 @@ class ConfigurationAnswer(Message, frozen=True, tag="B"):
 
     epoch: U63
     links: Annotated[tuple[Link, ...], msgspec.Meta(max_length=LINKS_MAX)] = ()
+    claimed: Annotated[tuple[Configuration, ...], msgspec.Meta(max_length=1)] = ()
+    """The present one, where the word of one replica is enough (Raft)."""
 
     def link(self, epoch: int) -> Link | None:
         """The one that leads on from `epoch`."""

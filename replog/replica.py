@@ -152,7 +152,8 @@ class Replica:
     # ------------------------------------------------------------------------------------------- for the application
 
     def _apply(self, effect: Apply) -> list[Any]:
-        results = self.executor.apply(effect.index, effect.requests, effect.time, effect.next_seed)
+        of = effect.index, effect.requests, effect.time, effect.next_seed
+        results = self.executor.apply(*of, effect.concludes)
         if effect.tentative:
             self._tentative = Applied(effect.index, results)
             return [Applied(effect.index, results, True)]

@@ -3,8 +3,9 @@
 The file holds the links from the first configuration (cluster.toml) to the newest that a client of this folder has
 followed, and is proved anew whenever it is read: whoever can write it can hide a change, no more; a process that runs
 goes on from what it knows, and takes no other way, whoever has signed that. Where nothing is
-signed (MACs) it holds what a weak quorum has told, and is as trustworthy as the folder. `next` is
-a change under way, for whoever starts and dials processes: nothing rests on it.
+signed (MACs) it holds what a weak quorum has told, and is as trustworthy as the folder. Where one member's word is
+enough (Raft) there are no links, and `told` is the newest configuration that one has told. `next` is a change under
+way, for whoever starts and dials processes: nothing rests on it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from replog.config import ClusterConfig
 from replog.core import ClientRules
 from replog.errors import ConfigError
 from replog.keys import Ed25519Verifier
-from replog.membership import EPOCHS_MAX, Configuration, Link, Member
+from replog.membership import EPOCHS_MAX, OPEN, Configuration, Link, Member
 from replog.types import Digest, NodeId
 
 log = logging.getLogger("replog.roster")
@@ -36,6 +37,7 @@ FILE_BYTES_MAX = 64 * 1024 * 1024
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     format: Literal["replog-members/1"]
     links: Annotated[list[Link], msgspec.Meta(max_length=EPOCHS_MAX)] = []
+    told: Configuration | None = None
     next: Configuration | None = None
 
 
@@ -49,9 +51,15 @@ def changes(config: ClusterConfig) -> str:
     return ""
 
 
+def joint(config: ClusterConfig) -> bool:
+    """Whether its members change by joint consensus, any of them at once, and there may be learners."""
+    boundary = config.spec.boundary(config.protocol_options())
+    return boundary is not None and boundary(0) + 1 >= OPEN
+
+
 class Roster:
     """Invariant: `known` follows from cluster.toml by `links`, which were verified, or told by a weak quorum where
-    nothing is signed."""
+    nothing is signed; or one member told it where that is enough."""
 
     def __init__(self, config: ClusterConfig, folder: Path | None = None) -> None:
         """Read the file, if there is one. Raises ConfigError if it proves nothing. `folder`: of a replica that was
@@ -94,17 +102,16 @@ class Roster:
         """What the links in it lead to, by way of what is known."""
         chain, known = self._chain(self.config.genesis, b""), len(self.links)
         try:
-            chain.follow(file.links[:known])
-            if len(file.links) >= known:
-                self._check_known(chain)
+            chain.follow(file.links[:known], file.told)
+            self._check_known(chain)
             chain.follow(file.links[known:])
         except ValueError as error:
             raise ConfigError(f"{self.path}: {error}; {self._advice}") from None
         return chain
 
     def _check_known(self, chain: Chain) -> None:
-        """Raises ValueError."""
-        if (chain.known, chain.begins) != (self.known, self._begins):
+        """Raises ValueError where the same epoch is another one than is known here."""
+        if chain.known.epoch == self.known.epoch and (chain.known, chain.begins) != (self.known, self._begins):
             raise ValueError(f"leads to another epoch {self.known.epoch} than the one that is known here")
 
     @property
@@ -148,6 +155,12 @@ class Roster:
         both = {member.id: member for one in (self.known, self.next) if one is not None for member in one.members}
         return tuple(both[node] for node in sorted(both))
 
+    @property
+    def _told(self) -> Configuration | None:
+        """What is written down where one member's word is enough."""
+        certified = self.rules(self.known.n, self.known.f).certified
+        return self.known if certified is None and self.known.epoch else None
+
     def member(self, node: NodeId) -> Member | None:
         return next((member for member in self.members if member.id == node), None)
 
@@ -161,7 +174,7 @@ class Roster:
         missing = links[len(links) - (known.epoch - self.known.epoch) :]
         chain = self.chain()
         try:
-            chain.follow(missing)
+            chain.follow(missing, known)
         except ValueError as error:
             log.warning("%s: %s; epoch %d is not written there", self.path, error, known.epoch)
             return
@@ -187,7 +200,7 @@ class Roster:
         new = self.path.with_name(f".new-{secrets.token_hex(4)}.json")
         try:
             with new.open("xb") as file:
-                file.write(msgspec.json.encode(_File("replog-members/1", self.links, self.next)) + b"\n")
+                file.write(msgspec.json.encode(_File("replog-members/1", self.links, self._told, self.next)) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
             new.replace(self.path)

@@ -189,9 +189,12 @@ class Submit(Message, frozen=True, tag="S"):
 
 class Read(Message, frozen=True, tag="Z"):
     """Client to replica: a read-only request to be answered at once, by the stricter rule, without being ordered.
-    [CL99 5.1]"""
+    [CL99 5.1]
+
+    `stale`: an old state will do, as far as the protocol offers that; where it does not, the read is like any other."""
 
     request: bytes
+    stale: bool = False
 
 
 class Answer(IntEnum):

@@ -30,6 +30,9 @@ Example: replog kv put x 1
 """
 KEY_VALUE = ("get", "put", "delete", "cas", "scan")
 
+StaleOption = Annotated[
+    bool, typer.Option("--stale", help="An old state will do: any one replica of Raft answers. PBFT reads as ever.")
+]
 T = TypeVar("T")
 Key = Annotated[str, typer.Argument(metavar="KEY", callback=options.utf8)]
 Value = Annotated[str, typer.Argument(metavar="VALUE", callback=options.utf8)]
@@ -58,14 +61,20 @@ def put(
     _show(_kv(cluster, "put", key, value), json, lambda result: _where(result))
 
 
-def get(key: Key, cluster: ClusterOption = None, json: JsonOption = False, verbose: VerboseOption = False) -> None:
+def get(
+    key: Key,
+    stale: StaleOption = False,
+    cluster: ClusterOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
     """Print the value of KEY; exit code 1 if it has none.
 
     Example: replog kv get x
 
     On a terminal, characters that would move the cursor or not show are escaped; into a pipe the value goes as it is.
     """
-    result = _kv(cluster, "get", key)
+    result = _kv(cluster, "get", key, stale=stale)
     if result.value is None and not json:
         output.remark(f"replog: {output.named(key)} has no value")
     else:
@@ -106,6 +115,7 @@ def cas(
 
 def scan(
     prefix: Annotated[str, typer.Argument(metavar="PREFIX", callback=options.utf8)] = "",
+    stale: StaleOption = False,
     cluster: ClusterOption = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -116,21 +126,21 @@ def scan(
 
     Characters that would move the cursor, end the line or not show are escaped; --json is exact.
     """
-    result = _kv(cluster, "scan", prefix)
+    result = _kv(cluster, "scan", prefix, stale=stale)
     if json:
         _show(result, json, _where)
     else:
         output.table(("key", "value"), [[output.visible(text) for text in pair] for pair in _pairs(result.value)])
 
 
-def _kv(cluster: Path | None, name: str, *arguments: str) -> Result:
+def _kv(cluster: Path | None, name: str, *arguments: str, stale: bool = False) -> Result:
     config, folder = _running(cluster)
     methods = [method.name for method in config.machine().describe()]
     if any(method not in methods for method in KEY_VALUE):
         known = ", ".join(methods)
         rule = f"use replog call with one of {known}"
         raise WrongUsage(f"kv: this cluster runs {config.app_name}, not a key-value store; {rule}")
-    return asked(folder, lambda client: client.ask(name, *arguments))
+    return asked(folder, lambda client: client.ask(name, *arguments, stale=stale))
 
 
 def _pairs(value: Any) -> list[Any]:
@@ -143,6 +153,7 @@ def _pairs(value: Any) -> list[Any]:
 def call(
     method: Annotated[str, typer.Argument(metavar="METHOD")],
     arguments: Annotated[list[str] | None, typer.Argument(metavar="ARG")] = None,
+    stale: StaleOption = False,
     cluster: ClusterOption = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -156,8 +167,11 @@ def call(
     from replog.live.arguments import of_texts
 
     config, folder = _running(cluster)
-    given = of_texts(_method(config, method), arguments or [])
-    result = asked(folder, lambda client: client.ask(method, *given))
+    known = _method(config, method)
+    if stale and not known.reads:
+        raise WrongUsage(f"--stale: {method} is a command, and only a query may read an old state")
+    given = of_texts(known, arguments or [])
+    result = asked(folder, lambda client: client.ask(method, *given, stale=stale))
     _show(result, json, lambda result: _shown(result.value))
 
 

@@ -1,4 +1,5 @@
-"""Who the replicas are, and changes of that: `member list`, `add`, `remove`, `replace` and `faults`."""
+"""Who the replicas are, and changes of that: `member list`, `add`, `remove`, `replace`, `promote` and `faults`.
+Also `pause` and `resume` (`replog.cli.pausing`)."""
 
 from __future__ import annotations
 
@@ -9,20 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from replog.cli import clusters, options, output
+from replog.cli import clusters, options, output, pausing
 from replog.cli.data import asked
 from replog.cli.exits import WrongUsage
 from replog.cli.options import ClusterOption, JsonOption, VerboseOption
+from replog.membership import OPEN
 
 if TYPE_CHECKING:
     from replog.config import ClusterConfig
     from replog.live.administration import Wish
     from replog.membership import Configuration
 
-HELP = """Show and change the members of a cluster (PBFT).
+HELP = """Show and change the members of a cluster.
 
-A change is a command in the log, signed with the administrator's key. It takes effect at a checkpoint; until then the
-present members go on.
+A change is a command in the log, signed with the administrator's key. It takes effect at a checkpoint (PBFT), or by
+joint consensus once those who come have caught up (Raft); until then the present members go on.
 
 Example: replog member replace 2
 """
@@ -50,8 +52,13 @@ WAIT_S = 60.0
 
 def add_to(app: typer.Typer) -> None:
     member = typer.Typer(help=HELP, no_args_is_help=True)
-    for name, command in (("list", list_), ("add", add), ("remove", remove), ("replace", replace), ("faults", faults)):
+    member.command("list")(list_)
+    for name, command in (("add", add), ("remove", remove), ("replace", replace)):
         member.command(name)(command)
+    member.command("promote")(promote)
+    member.command("faults")(faults)
+    member.command("pause")(pausing.pause)
+    member.command("resume")(pausing.resume)
     app.add_typer(member, name="member", rich_help_panel=options.OPERATE)
 
 
@@ -71,14 +78,16 @@ def list_(cluster: ClusterOption = None, json: JsonOption = False, verbose: Verb
     known = Roster(config).known
     rows = [_row(report, member, known.ids) for member in Roster(config).members]
     if json:
-        told = {name: report[name] for name in ("epoch", "n", "f", "pending")}
-        output.as_json({"cluster": str(folder), **told, "first_index": known.first, "members": rows})
+        shown = {name: report[name] for name in ("epoch", "n", "f", "pending")}
+        output.as_json({"cluster": str(folder), **shown, "first_index": known.first, "members": rows})
         return
     columns = ("node", "address", "role", "in_sync", *(("public_key",) if verbose else ()))
     output.table([name.replace("_", " ") for name in columns], [[_cell(row[name]) for name in columns] for row in rows])
     output.line(in_words(known))
     if report["pending"]:
         output.line(f"a change is under way: {report['pending']}")
+    if waits := [replica["detail"]["newcomers"] for replica in report["replicas"] if _waits(replica)]:
+        output.line(f"{waits[0]}")
 
 
 def _row(report: dict[str, Any], member: Any, present: Sequence[int]) -> dict[str, Any]:
@@ -93,6 +102,11 @@ def _row(report: dict[str, Any], member: Any, present: Sequence[int]) -> dict[st
     }
 
 
+def _waits(replica: dict[str, Any]) -> bool:
+    """Whether it leads and waits for those who come."""
+    return bool(replica.get("detail", {}).get("newcomers"))
+
+
 def _cell(value: Any) -> object:
     return ("yes" if value else "no") if isinstance(value, bool) else value
 
@@ -100,6 +114,7 @@ def _cell(value: Any) -> object:
 def add(
     count: Annotated[int, typer.Option("--count", min=1, max=NODES_MAX, help="How many.")] = 1,
     f: FaultsOption = None,
+    learner: Annotated[bool, typer.Option("--learner", help="They follow and do not vote (Raft).")] = False,
     host: HostOption = LOCAL,
     port: PortOption = 0,
     key: KeyOption = None,
@@ -110,8 +125,8 @@ def add(
 ) -> None:
     """Add replicas; a running replog up starts them.
 
-    Those who are there already have to be enough to go on alone: to stand f = 2, which takes 7 replicas, add two, then
-    one with --f 2.
+    Under PBFT those who are there already have to be enough to go on alone: to stand f = 2, which takes 7 replicas, add
+    two, then one with --f 2. In Raft the new ones vote as soon as they have caught up, unless told otherwise.
 
     Example: replog member add --count 2
     """
@@ -120,7 +135,7 @@ def add(
     if port and port + count - 1 > PORT_MAX:
         raise WrongUsage(f"--port = {port}: {count} ports from there on end above {PORT_MAX}")
     places = [(host, port + step if port else 0) for step in range(count)]
-    _change(cluster, Wish(add=places, f=f), key, wait, json=json, verbose=verbose)
+    _change(cluster, Wish(add=places, f=f, learners=learner), key, wait, json=json, verbose=verbose)
 
 
 def remove(
@@ -162,6 +177,23 @@ def replace(
     _change(cluster, Wish(remove=[node], add=[(host, port)]), key, wait, json=json, verbose=verbose)
 
 
+def promote(
+    nodes: Annotated[list[int], typer.Argument(metavar="NODE...", help="Numbers of learners.")],
+    key: KeyOption = None,
+    wait: WaitOption = WAIT_S,
+    cluster: ClusterOption = None,
+    json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Let learners vote (Raft).
+
+    Example: replog member promote 3
+    """
+    from replog.live.administration import Wish
+
+    _change(cluster, Wish(promote=nodes), key, wait, json=json, verbose=verbose)
+
+
 def faults(
     f: Annotated[int, typer.Argument(metavar="F", parser=options.number(0), help="Faults to stand.")],
     key: KeyOption = None,
@@ -170,7 +202,7 @@ def faults(
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Change how many faults the members stand.
+    """Change how many faults the members stand (PBFT).
 
     Example: replog member faults 2
 
@@ -204,11 +236,11 @@ def _change(cluster: Path | None, wish: Wish, key: Path | None, wait: float, *, 
         following = asked(folder, lambda client: administrator.change(client, wish))
     with _said_if_interrupted("not waiting any longer; the change is ordered and goes on"):
         if not json:
-            output.remark(f"ordered: epoch {following.epoch} begins after index {following.first - 1}")
+            output.remark(ordered(following))
             for hint in hints(config, following, len(wish.add)):
                 output.remark(hint)
         if wait:
-            asked(folder, lambda client: administrator.settled(client, following, wait))
+            following = asked(folder, lambda client: administrator.settled(client, following, wait))
     if json:
         output.as_json({"cluster": str(folder), "in_effect": bool(wait), **told(following)})
     else:
@@ -226,6 +258,13 @@ def _said_if_interrupted(what: str) -> Iterator[None]:
         raise
 
 
+def ordered(following: Configuration) -> str:
+    """What is said when the change is in the log."""
+    if following.first < OPEN:
+        return f"ordered: epoch {following.epoch} begins after index {following.first - 1}"
+    return f"ordered: epoch {following.epoch} begins when those who come have caught up and both majorities have it"
+
+
 def hints(config: ClusterConfig, following: Configuration, added: int) -> list[str]:
     """What is left to do for replicas that are not of this machine."""
     from replog.live.links import is_here
@@ -233,7 +272,7 @@ def hints(config: ClusterConfig, following: Configuration, added: int) -> list[s
     rule = "beside copies of cluster.toml and ca.pem, and run it there: python -m replog.live.node"
     return [
         f"node {m.id} is not of this machine: move {config.node_folder(m.id)} to {m.host}, {rule} DIR/node-{m.id}"
-        for m in following.members[following.n - added :]
+        for m in following.members[len(following.members) - added :]
         if not is_here(m.host)
     ]
 
@@ -242,17 +281,24 @@ def told(configuration: Configuration) -> dict[str, Any]:
     """For --json."""
     return {
         "epoch": configuration.epoch,
-        "first_index": configuration.first,
+        "first_index": configuration.first if configuration.first < OPEN else None,
         "f": configuration.f,
         "members": [
-            {"node": member.id, "address": f"{member.host}:{member.port}", "public_key": member.public_key.hex()}
+            {
+                "node": member.id,
+                "address": f"{member.host}:{member.port}",
+                "public_key": member.public_key.hex(),
+                **({"learner": True} if member.id in configuration.learners else {}),
+            }
             for member in configuration.members
         ],
     }
 
 
 def in_words(configuration: Configuration) -> str:
-    """`epoch 2 since index 513: n = 4, f = 1, members 0, 1, 3, 4`."""
+    """`epoch 2 from index 513 on: n = 4, f = 1, members 0, 1, 3, 4`, and learners if there are any."""
     size = f"n = {configuration.n}, f = {configuration.f}"
-    since = f"epoch {configuration.epoch} from index {configuration.first} on"
-    return f"{since}: {size}, members {', '.join(map(str, configuration.ids))}"
+    from_ = f" from index {configuration.first} on" if configuration.first < OPEN else ""
+    learners = f", learners {', '.join(map(str, configuration.learners))}" if configuration.learners else ""
+    who = f"members {', '.join(map(str, configuration.voters))}"
+    return f"epoch {configuration.epoch}{from_}: {size}, {who}{learners}"

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json as json_
-import socket
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from replog.cli import clusters, options, output, running
+from replog.cli import clusters, options, output, words
 from replog.cli.exits import WrongUsage
 from replog.cli.options import ClusterOption, JsonOption, VerboseOption
-from replog.errors import NoCluster, ReplogError
-
-
-class NotRefreshed(ReplogError):
-    """The replica is not refreshed; the text says why."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -42,7 +35,7 @@ def refresh(
     config = ClusterConfig.load(folder)
     _check(config, node)
     try:
-        told = asked(_place(folder), node, output.remark)
+        told = words.asked(_place(folder), {"refresh": node}, output.remark)
     except KeyboardInterrupt:
         output.remark(f"replog: not waiting any longer; a refresh that has begun goes on, see replog logs {node}")
         raise
@@ -77,35 +70,7 @@ def _check(config: Any, node: int) -> None:
 
 
 def _place(folder: Path) -> str:
-    """Where the process behind `replog up` takes words. Raises NoCluster if there is none that does."""
-    known = running.look(folder)
-    if known is None:
-        raise NoCluster(f"{folder}: its replicas run inside another program, which has to refresh them itself")
-    if not known.get("serving"):
-        raise NotRefreshed(f"{folder}: the cluster is still starting; try again when replog status shows it in sync")
-    place = known.get("words")
-    if not place:
-        raise NotRefreshed(f"{folder}: replog up takes no words on this system; start it with --refresh-every instead")
-    return str(place)
-
-
-def asked(place: str, node: int, progress: Any) -> dict[str, Any]:
-    """Ask for the refresh of `node` and wait for its end. Raises NotRefreshed."""
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
-            link.connect(place)
-            link.sendall(json_.dumps({"refresh": node}).encode() + b"\n")
-            with link.makefile("rb") as answers:
-                for answer in answers:
-                    line = json_.loads(answer)
-                    if "done" in line:
-                        return dict(line["done"])
-                    if "error" in line:
-                        raise NotRefreshed(line["error"])
-                    progress(line["progress"])
-    except OSError as error:
-        raise NotRefreshed(f"the process behind replog up does not answer: {error.strerror or error}") from None
-    raise NotRefreshed("the cluster was stopped meanwhile")
+    return words.place(folder)
 
 
 # --------------------------------------------------------------------------------------------------------- by the clock

@@ -154,11 +154,17 @@ class Refresher:
         try:
             async with asyncio.timeout(ANSWER_S):
                 asked = json.loads(await reader.readline())
-            say(done=await self.refresh(int(asked["refresh"]), lambda text: say(progress=text)))
+            if "pause" in asked:
+                self._processes.pause(paused=bool(asked["pause"]))
+                say(done={"paused": bool(asked["pause"])})
+            elif "move" in asked:
+                say(done=await self._processes.move_leader(int(asked["leader"]), int(asked["move"])))
+            else:
+                say(done=await self.refresh(int(asked["refresh"]), lambda text: say(progress=text)))
         except (ReplogError, RefreshFailed) as error:
             say(error=str(error))
         except (ValueError, TypeError, KeyError, TimeoutError):
-            say(error='a word is a line {"refresh": NODE}')
+            say(error='a word is a line {"refresh": NODE}, {"move": NODE, "leader": NODE} or {"pause": true}')
         finally:
             if task is not None:
                 self._tasks.discard(task)

@@ -169,7 +169,7 @@ class Supervisor:
         ended = [node["node"] for node in self.nodes if node["pid"] is None]
         members = self._roster.known
         need = quorum_of(self.config, members)
-        if members.n - len(ended) < need:
+        if members.n - len({*ended} & {*members.voters}) < need:
             rule = f"{need} of {members.n} are needed; why: replog logs {ended[0]}"
             raise NotServing(f"node {some(ended)} ended during the start, {rule}")
 

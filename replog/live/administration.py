@@ -22,9 +22,9 @@ from replog.interface import Said
 from replog.live.client import LogClient
 from replog.live.links import bind, is_here
 from replog.live.locks import FolderLock, Held
-from replog.membership import VALID_US, Change, Configuration, Link, Member, signed
+from replog.membership import OPEN, VALID_US, Change, Configuration, Link, Member, signed
 from replog.quorum import byzantine_quorum
-from replog.roster import Roster, changes
+from replog.roster import Roster, changes, joint
 from replog.types import NodeId
 
 LEARN_S = 1.0
@@ -42,14 +42,21 @@ class ChangePending(ReplogError):
     """The change is ordered and not yet in effect; the text says from where on it is."""
 
 
+class ChangeGivenUp(ReplogError):
+    """The members are as before; the text says why."""
+
+
 @dataclass(frozen=True)
 class Wish:
-    """What is to become of the members. `add`: host and port of each new one; port 0: one that is free. `f`: None
-    leaves it as it is."""
+    """What is to become of the members. `add`: host and port of each new one; port 0: one that is free; `learners`:
+    they are not to vote. `promote`: learners that are to. `f`: None leaves it as it is, or as many as the voters stand
+    where it follows from their number (joint consensus)."""
 
     remove: Sequence[NodeId] = ()
     add: Sequence[tuple[str, int]] = ()
     f: int | None = None
+    learners: bool = False
+    promote: Sequence[NodeId] = ()
 
 
 class Administrator:
@@ -69,10 +76,9 @@ class Administrator:
         with self._alone():
             await client.learn(LEARN_S)
             held = client.members
-            unknown = sorted(set(wish.remove) - set(held.ids))
-            if unknown:
-                raise ConfigError(f"node = {unknown[0]}: is no member; members are {', '.join(map(str, held.ids))}")
-            await self._await_ready(client, held, wish)
+            self._check(wish, held)
+            if not joint(self._config):
+                await self._await_ready(client, held, wish)
             return await self._order(client, held, wish)
 
     @contextlib.contextmanager
@@ -94,8 +100,7 @@ class Administrator:
         before = enrolled(self._config)
         try:
             added = self._enroll(held, client.links, wish.add)
-            until = time.time_ns() // 1_000 + VALID_US
-            change = Change(held.epoch, held.f if wish.f is None else wish.f, tuple(wish.remove), added, until)
+            change = self._change(wish, held, added)
             following = await client.change(signed(self._signer.sign, self._config.cluster, change))
         except (ConfigError, OperationFailed):
             for node in {*enrolled(self._config)} - {*before}:
@@ -103,6 +108,24 @@ class Administrator:
             raise
         self._certify(added)
         return following
+
+    def _check(self, wish: Wish, held: Configuration) -> None:
+        unknown = sorted({*wish.remove, *wish.promote} - set(held.ids))
+        if unknown:
+            raise ConfigError(f"node = {unknown[0]}: is no member; members are {', '.join(map(str, held.ids))}")
+        if voters := sorted(set(wish.promote) - set(held.learners)):
+            raise ConfigError(f"node = {voters[0]}: is no learner; learners are {list(held.learners)}")
+        if wish.f is not None and joint(self._config):
+            rule = f"{self._config.protocol} stands as many faults as leave a majority of the voters"
+            raise ConfigError(f"f = {wish.f}: {rule}, it is not chosen")
+
+    def _change(self, wish: Wish, held: Configuration, added: tuple[Member, ...]) -> Change:
+        new = {member.id for member in added}
+        learners = ({*held.learners} - {*wish.remove, *wish.promote}) | (new if wish.learners else set())
+        voters = ({*held.ids} - {*wish.remove} | new) - learners
+        f = self._config.spec.faults(len(voters)) if joint(self._config) and voters else held.f
+        f, until = f if wish.f is None else wish.f, time.time_ns() // 1_000 + VALID_US
+        return Change(held.epoch, f, tuple(wish.remove), added, tuple(sorted(learners)), until)
 
     # ------------------------------------------------------------------------------------------------ before the change
 
@@ -179,14 +202,25 @@ class Administrator:
                 file.write(authority.certify(member.id, member.public_key.hex(), self._config.n, self._config.f))
 
     async def settled(self, client: LogClient, following: Configuration, timeout: float = BEGIN_S) -> Configuration:  # noqa: ASYNC109
-        """Once the epoch has begun: the configuration that is proved then. Raises ChangePending."""
-        if await client.follow(following.epoch, timeout):
-            return client.members
-        last = following.first - 1
-        raise ChangePending(
-            f"the change is ordered, but epoch {following.epoch} has not begun after {timeout:g} s: it begins when the "
-            f"members of epoch {client.members.epoch} have a stable checkpoint at {last}; see replog status"
-        )
+        """Once the epoch has begun: the configuration that is proved then. Raises ChangePending, and ChangeGivenUp
+        where one that is to vote did not catch up."""
+        if not await client.follow(following.epoch, timeout):
+            late = f"the change is ordered, but epoch {following.epoch} has not begun after {timeout:g} s"
+            raise ChangePending(f"{late}: {await self._awaited(client, following)}; see replog status")
+        present = client.members
+        if present.epoch == following.epoch and present.voters != following.voters:
+            late = ", ".join(map(str, sorted({*following.voters} - {*present.voters})))
+            raise ChangeGivenUp(f"the change was given up: node {late} did not catch up in time, see its node.log")
+        return present
+
+    @staticmethod
+    async def _awaited(client: LogClient, following: Configuration) -> str:
+        if following.first < OPEN:
+            epoch = client.members.epoch
+            return f"it begins when the members of epoch {epoch} have a stable checkpoint at {following.first - 1}"
+        said = [word.status.detail.get("newcomers") for word in await client.status() if word.status is not None]
+        waits = next((str(text) for text in said if text), "")
+        return f"who comes has to catch up first, {waits}" if waits else "a majority of the old voters and of the new"
 
 
 def _following(held: Configuration, wish: Wish) -> tuple[int, int]:

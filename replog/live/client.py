@@ -102,8 +102,14 @@ class _Call:
     read_only: bool
     future: asyncio.Future[Outcomes]
     flags: int = 0
+    stale: bool = False
     timestamp: int | None = None
     """Of the request it went into, once it is sent."""
+
+    @property
+    def kind(self) -> tuple[bool, bool]:
+        """What is in one request is of one kind."""
+        return self.read_only, self.stale
 
 
 @dataclass
@@ -259,29 +265,34 @@ class LogClient:
     async def submit(self, operation: bytes) -> Any:
         return (await self.execute(operation)).value
 
-    async def read(self, query: bytes) -> Any:
-        return (await self.execute(query, read_only=True)).value
+    async def read(self, query: bytes, *, stale: bool = False) -> Any:
+        """`stale`: as of `call`."""
+        return (await self.execute(query, read_only=True, stale=stale)).value
 
-    async def call(self, method: str, *arguments: Any) -> Any:
-        """Call a command or query of the application by name; its value. Raises as `submit`, TypeError for a call that
-        does not fit."""
-        return (await self.ask(method, *arguments)).value
+    async def call(self, method: str, *arguments: Any, stale: bool = False) -> Any:
+        """Call a command or query of the application by name; its value. `stale`: of a query, an old state will do;
+        any one replica of Raft answers then, PBFT reads as ever. Raises as `submit`, TypeError for a call that does not
+        fit."""
+        return (await self.ask(method, *arguments, stale=stale)).value
 
-    async def ask(self, method: str, *arguments: Any) -> Result:
+    async def ask(self, method: str, *arguments: Any, stale: bool = False) -> Result:
         """As `call`, with index, position and vouchers."""
         operation = self.app.operation(method, *arguments)
         reads = {known.name: known.reads for known in self.app.describe()}
-        return await self.execute(operation, read_only=reads[method])
+        if stale and not reads[method]:
+            raise TypeError(f"stale = {stale}: {method} is a command, and only a query may read an old state")
+        return await self.execute(operation, read_only=reads[method], stale=stale)
 
     async def execute(
         self,
         operation: bytes,
         *,
         read_only: bool = False,
+        stale: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Result:
         """Order and execute one operation, or answer one query; what became of it. Raises as `submit`."""
-        done = await self.submit_many([operation], read_only=read_only, timeout=timeout)
+        done = await self.submit_many([operation], read_only=read_only, stale=stale, timeout=timeout)
         return Result(decode_outcome(done.outcomes[0]), done.index, done.position, done.vouchers)
 
     async def change(self, signed_change: bytes, *, timeout: float | None = None) -> Configuration:  # noqa: ASYNC109
@@ -316,6 +327,7 @@ class LogClient:
         operations: Sequence[bytes],
         *,
         read_only: bool = False,
+        stale: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Outcomes:
         """Operations that are ordered side by side, in this order, and each answered in its own right. Queries may be
@@ -324,9 +336,11 @@ class LogClient:
         Raises NotCommitted, Overloaded, RequestTooLarge (none of them is executed), OutcomeUnknown. What the
         application refuses is an outcome.
         """
-        return await self._ordered(operations, read_only, 0, timeout)
+        return await self._ordered(operations, read_only, 0, timeout, stale)
 
-    async def _ordered(self, operations: Sequence[bytes], read_only: bool, flags: int, limit: float | None) -> Outcomes:
+    async def _ordered(
+        self, operations: Sequence[bytes], read_only: bool, flags: int, limit: float | None, stale: bool = False
+    ) -> Outcomes:
         if self._closed:
             raise NotCommitted("the client is closed")
         if not operations or len(operations) > PACK_OPERATIONS_MAX:
@@ -334,7 +348,7 @@ class LogClient:
         if self._waiting_operations + len(operations) > WAITING_MAX:
             raise Overloaded(f"{self._waiting_operations} operations wait to be sent, at most {WAITING_MAX} may")
         check_size(operations, self._rules)
-        call = _Call(operations, read_only, asyncio.get_running_loop().create_future(), flags)
+        call = _Call(operations, read_only, asyncio.get_running_loop().create_future(), flags, stale)
         self._waiting.append(call)
         self._waiting_operations += len(operations)
         self._flush_later()
@@ -374,7 +388,7 @@ class LogClient:
                     _fail(call, NotCommitted(f"not sent: its timestamp cannot be noted: {error}"))
                 continue
             now = monotonic()
-            timestamp, effects = self._core.submit(now, operations, calls[0].read_only, calls[0].flags)
+            timestamp, effects = self._core.submit(now, operations, calls[0].read_only, calls[0].flags, calls[0].stale)
             for call in calls:
                 call.timestamp = timestamp
             self._under_way[timestamp] = calls
@@ -386,7 +400,7 @@ class LogClient:
         count, size = 0, HEAD_BYTES
         count_max = min(PACK_OPERATIONS_MAX, self._rules.request_operations_max)
         size_max = min(PACK_BYTES_MAX, self._rules.request_bytes_max)
-        while self._waiting and (not calls or self._waiting[0].read_only == calls[0].read_only):
+        while self._waiting and (not calls or self._waiting[0].kind == calls[0].kind):
             call = self._waiting[0]
             count += len(call.operations)
             size += size_of(call.operations)

@@ -15,7 +15,7 @@ from replog.apps.kv import KeyValue
 from replog.config import FILE, ClusterConfig, Durability, TraceLevel, create_cluster, size_of
 from replog.errors import ConfigError, NoCluster
 from replog.interface import Entry, Said
-from replog.live.administration import Administrator, Wish
+from replog.live.administration import Administrator, ChangeGivenUp, Wish
 from replog.live.client import LogClient
 from replog.live.links import bind
 from replog.live.node import Node
@@ -77,6 +77,7 @@ class LocalCluster:
         self.nodes: list[Node] = []
         self.processes: LocalProcesses | None = None
         self._running: dict[NodeId, asyncio.Task[None]] = {}
+        self._paused = False
 
     async def __aenter__(self) -> LocalCluster:
         async with contextlib.AsyncExitStack() as stack:
@@ -185,12 +186,12 @@ class LocalCluster:
     async def submit(self, operation: bytes) -> Any:
         return await self._client.submit(operation)
 
-    async def read(self, query: bytes) -> Any:
-        return await self._client.read(query)
+    async def read(self, query: bytes, *, stale: bool = False) -> Any:
+        return await self._client.read(query, stale=stale)
 
-    async def call(self, method: str, *arguments: Any) -> Any:
-        """Call a command or query of the application by name."""
-        return await self._client.call(method, *arguments)
+    async def call(self, method: str, *arguments: Any, stale: bool = False) -> Any:
+        """Call a command or query of the application by name. `stale`: of a query, an old state will do (Raft)."""
+        return await self._client.call(method, *arguments, stale=stale)
 
     def log(self, from_index: int = 1, *, follow: bool = False) -> AsyncIterator[Entry]:
         return self._client.log(from_index, follow=follow)
@@ -205,20 +206,52 @@ class LocalCluster:
         """The newest configuration that this cluster's own client knows to be proved."""
         return self._client.members
 
-    async def change(self, *, add: int = 0, remove: tuple[NodeId, ...] = (), f: int | None = None) -> Configuration:
-        """Change the members (PBFT): make and start `add` new ones, have the change ordered, wait until the next epoch
-        has begun, and stop those that were removed (under MACs one change later). Raises OperationFailed with the rule
-        that a change breaks, ConfigError for one that present members could not go on with alone, and ChangePending if
-        the epoch does not begin in time."""
+    async def change(
+        self,
+        *,
+        add: int = 0,
+        remove: tuple[NodeId, ...] = (),
+        f: int | None = None,
+        learners: bool = False,
+        promote: tuple[NodeId, ...] = (),
+    ) -> Configuration:
+        """Change the members: make and start `add` new ones, have the change ordered, wait until the next epoch has
+        begun, and stop those that were removed (under MACs one change later). Raft: the new ones are `learners`, those
+        to `promote` are so no more. Raises OperationFailed with the rule that a change breaks, ConfigError for one that
+        present members could not go on with alone (PBFT), ChangePending if the epoch does not begin in time, and
+        ChangeGivenUp if it begins with the members as they were."""
         administrator = Administrator(self.config)
-        following = await administrator.change(self._client, Wish(remove, [(HOST, 0)] * add, f))
         held = self.members
-        for node in sorted({*following.ids} - {*held.ids}):
+        wish = Wish(remove, [(HOST, 0)] * add, f, learners, promote)
+        following = await administrator.change(self._client, wish)
+        coming = sorted({*following.ids} - {*held.ids})
+        for node in coming:
             await self._join(node)
-        await administrator.settled(self._client, following)
+        try:
+            present = await administrator.settled(self._client, following)
+        except ChangeGivenUp:
+            for node in coming:
+                await self._leave(node)
+            raise
         for node in sorted(self._run_here - {*Roster(self.config).needed}):
             await self._leave(node)
-        return following
+        return present
+
+    def pause(self) -> None:
+        """What clients ask waits from here on (Raft), as far as there is room and their own time-outs allow; what is
+        ordered is finished, and the members may change."""
+        self._pause(paused=True)
+
+    def resume(self) -> None:
+        """What has waited is ordered."""
+        self._pause(paused=False)
+
+    def _pause(self, *, paused: bool) -> None:
+        self._paused = paused
+        if self.processes is not None:
+            self._begun(self.processes).pause(paused=paused)
+        for node in self.nodes:
+            node.command("pause" if paused else "resume")
 
     @property
     def _run_here(self) -> set[NodeId]:
@@ -227,9 +260,11 @@ class LocalCluster:
     async def _join(self, node: NodeId) -> None:
         if self.processes is not None:
             await self.processes.start([node])
-            return
-        self.nodes.append(Node(self.config, node, machine=self._app))
-        await self._run(self.nodes[-1])
+        else:
+            self.nodes.append(Node(self.config, node, machine=self._app))
+            await self._run(self.nodes[-1])
+            if self._paused:
+                self.nodes[-1].command("pause")
 
     async def _leave(self, node: NodeId) -> None:
         if self.processes is not None:

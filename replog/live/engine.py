@@ -77,8 +77,16 @@ _LEVELS = {
     "refresh-refused": logging.WARNING,
     "refresh-failed": logging.WARNING,
     "lost-entries": logging.WARNING,
+    "old-disk": logging.WARNING,
+    "old-disk-forgiven": logging.INFO,
     "diverged": logging.WARNING,
     "flood": logging.WARNING,
+    "epoch": logging.INFO,
+    "configuration": logging.INFO,
+    "caught-up": logging.INFO,
+    "change-given-up": logging.WARNING,
+    "paused": logging.INFO,
+    "resumed": logging.INFO,
 }
 """Notes that an operator should see."""
 ANSWERS_BYTES = 1024 * 1024

@@ -186,7 +186,7 @@ class Gateway:
         return _answer(await self._kv("put", _key(request), value))
 
     async def _get(self, request: web.Request) -> web.Response:
-        result = await self._kv("get", _key(request))
+        result = await self._kv("get", _key(request), stale=_stale(request))
         return _answer(result, 404 if result.value is None else 200)
 
     async def _delete(self, request: web.Request) -> web.Response:
@@ -194,20 +194,22 @@ class Gateway:
 
     async def _scan(self, request: web.Request) -> web.Response:
         _unquoted("query", request.rel_url.raw_query_string)
-        return _answer(await self._kv("scan", request.query.get("prefix", "")))
+        return _answer(await self._kv("scan", request.query.get("prefix", ""), stale=_stale(request)))
 
-    async def _kv(self, name: str, *arguments: str) -> Result:
+    async def _kv(self, name: str, *arguments: str, stale: bool = False) -> Result:
         if not self._has_kv:
             rule = f"/kv is for a key-value application; use POST /call/METHOD with one of {', '.join(self._methods)}"
             raise Refusal(404, "NoSuchRoute", f"this cluster runs {self._config.app_name}", rule)
-        return await self._client.ask(name, *arguments)
+        return await self._client.ask(name, *arguments, stale=stale)
 
     async def _call(self, request: web.Request) -> web.Response:
         method = self._methods.get(request.match_info["method"])
         if method is None:
             known = f"methods: {', '.join(self._methods)}"
             raise Refusal(404, "NoSuchMethod", f"no method {request.match_info['method']!r}", known)
-        return _answer(await self._client.ask(method.name, *await _arguments(request, method)))
+        if (stale := _stale(request)) and not method.reads:
+            raise Refusal(400, "BadRequest", "stale = true", f"{method.name} is a command, only a query may be stale")
+        return _answer(await self._client.ask(method.name, *await _arguments(request, method), stale=stale))
 
     # -------------------------------------------------------------------------------------------------- observation
 
@@ -252,6 +254,14 @@ class Gateway:
 
 def _key(request: web.Request) -> str:
     return _unquoted("key", request.rel_url.raw_path.split("/", 2)[2])
+
+
+def _stale(request: web.Request) -> bool:
+    """Whether whoever asks takes an old state: `?stale=true`."""
+    asked = request.query.get("stale", "false")
+    if asked not in ("true", "false"):
+        raise Refusal(400, "BadRequest", f"stale = {asked!r:.80}", "it is true or false")
+    return asked == "true"
 
 
 def _unquoted(name: str, raw: str) -> str:

@@ -6,11 +6,11 @@ The process tells its parent what it does by lines of JSON on its standard outpu
     {"event": "serving", "node": 0, "pid": 71, "resumed": true, "index": 812, "role": "primary", "view": 0, "leader": 0}
 
 "serving" comes once, when links to n - f - 1 others stand and a leader is known. With `--with-parent` it ends when its
-standard input does, so that nothing outlives a parent that was killed; a line `{"command": NAME}` there is the parent's
-word to the replica. With `--refresh` it is told to refresh itself (PBFT) as soon as it runs; how that goes is told in
-lines whose event is one of TOLD. Exit codes: 0 asked to stop, 1 the disk failed,
-2 wrong configuration, 70 our own bug. Diagnostics, and what the application prints: node.log in the node's folder; the
-trace, if the configuration asks for one: trace.jsonl there.
+standard input does, so that nothing outlives a parent that was killed; a line there as {"command": NAME, "arguments":
+{...}} is the parent's word to the replica. With `--refresh` it is told to refresh itself (PBFT) as soon as it runs.
+What comes of it is told in lines whose event is one of TOLD. Exit codes: 0 asked to stop, 1 the disk failed, 2 wrong
+configuration, 70 our own bug. Diagnostics, and what the application prints: node.log in the node's folder; the trace,
+if the configuration asks for one: trace.jsonl there.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ clear word as long as it is not absurd."""
 LOG_BYTES_MAX = 8 * 1024 * 1024
 TOLD = frozenset(
     {"view", "stepped-down", "refresh", "refreshed", "refresh-put-off", "refresh-refused", "refresh-failed"}
+    | {"term", "leader-move-abandoned", "command-refused"}
 )
 """Notes of the replica that its parent is told of."""
 
@@ -258,10 +259,10 @@ class Node:
     def stop(self) -> None:
         self._stopping.set()
 
-    def command(self, name: str) -> None:
+    def command(self, name: str, arguments: dict[str, Any] | None = None) -> None:
         """An operator's word to the replica; one that has not started yet does not hear it."""
         if hasattr(self, "engine"):
-            self.engine.command(Command(name, {}))
+            self.engine.command(Command(name, arguments or {}))
 
     async def _close(self) -> None:
         for task in self._tasks:
@@ -540,7 +541,8 @@ def _follow_parent(loop: asyncio.AbstractEventLoop, node: Node) -> None:
             *lines, text = (text + piece).split(b"\n")
             for line in lines:
                 with contextlib.suppress(ValueError, TypeError, KeyError):
-                    loop.call_soon_threadsafe(node.command, str(json.loads(line)["command"]))
+                    word = json.loads(line)
+                    loop.call_soon_threadsafe(node.command, str(word["command"]), dict(word.get("arguments", {})))
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(node.stop)
     time.sleep(3.0)

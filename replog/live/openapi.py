@@ -11,6 +11,12 @@ from pydantic import BaseModel
 from replog.live.arguments import required
 from replog.statemachine import Method
 
+STALE = {
+    "name": "stale",
+    "in": "query",
+    "description": "An old state will do: any one replica of Raft answers. PBFT reads as ever.",
+    "schema": {"type": "boolean", "default": False},
+}
 COMPONENTS = "#/components/schemas/{name}"
 PROBLEMS = {
     "400": "The request is malformed.",
@@ -53,6 +59,8 @@ def _call(method: Method, answer: str, problem: str) -> dict[str, Any]:
     least = len(required(method))
     in_order = {"type": "array", "prefixItems": found, "minItems": least, "maxItems": len(found)}
     operation = _operation(method.name, method.doc or method.signature, answer, problem)
+    if method.reads:
+        operation["parameters"] = [STALE]
     operation["requestBody"] = {
         "required": least > 0,
         "content": {"application/json": {"schema": {"oneOf": [in_order, by_name]}}},
@@ -65,14 +73,16 @@ def _kv_paths(answer: str, problem: str) -> dict[str, Any]:
     prefix = {"name": "prefix", "in": "query", "schema": {"type": "string", "default": ""}}
     body = {"required": True, "content": {"text/plain": {"schema": {"type": "string"}}}}
     put = _operation("kv_put", "Set a key to the text in the body.", answer, problem)
+    scan = _operation("kv_scan", "All keys with a prefix.", answer, problem)
+    get = _operation("kv_get", "The value of a key; 404 if it has none.", answer, problem)
     return {
         "/kv/{key}": {
             "parameters": [key],
             "put": {**put, "requestBody": body},
-            "get": _operation("kv_get", "The value of a key; 404 if it has none.", answer, problem),
+            "get": {**get, "parameters": [STALE]},
             "delete": _operation("kv_delete", "Forget a key.", answer, problem),
         },
-        "/kv": {"get": {**_operation("kv_scan", "All keys with a prefix.", answer, problem), "parameters": [prefix]}},
+        "/kv": {"get": {**scan, "parameters": [prefix, STALE]}},
     }
 
 

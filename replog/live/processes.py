@@ -20,12 +20,14 @@ from replog.live import locks
 from replog.live.links import is_here
 from replog.membership import Member
 from replog.roster import Roster
-from replog.types import NodeId
+from replog.types import NOBODY, NodeId
 
 Wraps = Mapping[NodeId, tuple[str, dict[str, Any]]]
 """node -> ("module:function", arguments): the function is called as function(node, replica, **arguments)."""
 STOP_S = 5.0
 """How long a process may take to end by itself before it is killed."""
+MOVE_S = 15.0
+"""How long a move of the leadership may take; leaders give up sooner, after an election time-out."""
 STEP_DOWN_S = 2.0
 """How long a replica may take to give up its view: it is not believed, and stopped whatever it does."""
 SERVE_S, SERVE_EACH_S = 20.0, 1.0
@@ -38,6 +40,10 @@ ERRORS = "stderr.log"
 
 class RefreshFailed(ReplogError):
     """A replica that was to be refreshed is not; the text says why."""
+
+
+class NotMoved(ReplogError):
+    """The leadership stays where it is, or went elsewhere; the text says why."""
 
 
 class NodeDied(ReplogError):
@@ -79,6 +85,7 @@ class LocalProcesses:
         self.config = cluster if isinstance(cluster, ClusterConfig) else ClusterConfig.load(cluster)
         self._on_exit = on_exit
         self._running: dict[NodeId, _Running] = {}
+        self._paused = False
 
     async def __aenter__(self) -> LocalProcesses:
         return self
@@ -132,6 +139,8 @@ class LocalProcesses:
                 line = json.loads(text)
                 if line.get("event") == "serving" and not running.serving.done():
                     running.serving.set_result(line)
+                    if self._paused:
+                        self.tell(running.node, "pause")
                 elif running.watched:
                     running.lines.put_nowait(line)
 
@@ -238,6 +247,18 @@ class LocalProcesses:
             f"node {node} (pid {running.process.pid}) ended while it was refreshed:\n{self._last_lines(node)}"
         )
 
+    def tell(self, node: NodeId, command: str) -> None:
+        """An operator's word to a replica that was started here."""
+        stdin = self._get(node).process.stdin
+        if stdin is not None:
+            stdin.write(json.dumps({"command": command}).encode() + b"\n")
+
+    def pause(self, *, paused: bool) -> None:
+        """What clients ask waits from here on (Raft), or is ordered again; who is started meanwhile hears it, too."""
+        self._paused = paused
+        for node in self._running:
+            self.tell(node, "pause" if paused else "resume")
+
     async def _step_down(self, running: _Running) -> None:
         """So that clients need not wait for the others' patience with a primary that is gone."""
         if running.process.stdin is None:
@@ -251,6 +272,39 @@ class LocalProcesses:
                         return
                     if line.get("event") == "view" and line.get("leader") != running.node:
                         return
+
+    async def move_leader(self, leader: NodeId, to: NodeId) -> dict[str, Any]:
+        """Have `leader` hand over to `to` (Raft); who leads then, in which term. Raises NotMoved."""
+        running = self._running.get(leader)
+        if running is None or running.process.stdin is None:
+            raise NotMoved(f"node {leader} leads, and does not run here: this process cannot tell it")
+        if running.watched:
+            raise NotMoved(f"node {leader} is told something else just now; try again")
+        running.watched = True
+        try:
+            word = {"command": "move-leader", "arguments": {"to": to}}
+            running.process.stdin.write(json.dumps(word).encode() + b"\n")
+            async with asyncio.timeout(MOVE_S):
+                return await self._led(running, to)
+        except (ConnectionError, TimeoutError):
+            raise NotMoved(f"node {leader} has not handed over after {MOVE_S:g} s; see replog status") from None
+        finally:
+            running.watched = False
+
+    @staticmethod
+    async def _led(running: _Running, to: NodeId) -> dict[str, Any]:
+        """What the old leader tells of the end of its leadership."""
+        while (line := await running.lines.get()) is not None:
+            match line.get("event"):
+                case "command-refused":
+                    raise NotMoved(str(line.get("rule")))
+                case "leader-move-abandoned":
+                    raise NotMoved(f"node {to} did not take over in time; node {running.node} goes on leading")
+                case "term" if line.get("leader") == to:
+                    return {"leader": to, "term": line.get("term")}
+                case "term" if line.get("leader") not in (NOBODY, running.node):
+                    raise NotMoved(f"node {line.get('leader')} was elected meanwhile; see replog status")
+        raise NotMoved(f"node {running.node} ended meanwhile")
 
     async def stop(self, nodes: Iterable[NodeId] | None = None) -> None:
         """Stop these replicas, by default all: ask, then kill what does not end in time."""

@@ -52,7 +52,7 @@ def report(
     places = {m.id: f"{m.host}:{m.port}" for m in members.members} | dict(places or {})
     quorum = quorum_of(config, members)
     statuses = {word.node: word.status for word in said}
-    counted = {node: status for node, status in statuses.items() if node in members.ids}
+    counted = {node: status for node, status in statuses.items() if node in members.voters}
     working = sum(status is not None and status.in_sync for status in counted.values())
     held = held_view(counted, weak_quorum(members.f))
     return {

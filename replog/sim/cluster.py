@@ -193,12 +193,13 @@ class SimCluster:
         f: int | None = None,
         client: ClientId = "c0",
         on_done: Callable[[Done | Failed], None] | None = None,
+        learners: Iterable[NodeId] = (),
     ) -> int:
         """Submit a change of the present members, signed by the administrator. Gives its timestamp."""
         present = self.configuration
         added = tuple(self.member(node) for node in add)
-        until = EPOCH_US + self.now + VALID_US
-        change = Change(present.epoch, present.f if f is None else f, tuple(remove), added, until)
+        faults, until = present.f if f is None else f, EPOCH_US + self.now + VALID_US
+        change = Change(present.epoch, faults, tuple(remove), added, tuple(sorted(learners)), until)
         return self.client(client).change(signed(self._keys.signer(ADMIN).sign, self.domain.cluster, change), on_done)
 
     @property

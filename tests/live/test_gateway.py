@@ -109,7 +109,7 @@ class Scripted:
         self.members = genesis(1, [Member(node, "127.0.0.1", 4700 + node, bytes(32)) for node in range(4)])
         self.places: dict[int, str] = {}
 
-    async def ask(self, method: str, *arguments: Any) -> Result:
+    async def ask(self, method: str, *arguments: Any, stale: bool = False) -> Result:
         if self.error is not None:
             raise self.error
         index, position = self.place

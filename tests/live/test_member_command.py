@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 from collections.abc import Iterator
@@ -136,3 +137,55 @@ def test_an_interrupted_wait_leaves_the_change_under_way(shell: Shell) -> None:
         rule = "replog: not waiting any longer; the change is ordered and goes on; see replog member list\n"
         assert (waiting.communicate()[1], waiting.returncode) == (rule, 130)
         until(lambda: shell.json("member", "list")["epoch"] == 1, "epoch 1 begins")
+
+
+def test_members_of_raft_change_by_the_same_words(shell: Shell) -> None:
+    with shell.cluster("raft") as known:
+        shell.run("kv", "put", "x", "1")
+        os.kill(known["nodes"][1]["pid"], signal.SIGKILL)
+        done = shell.run("member", "replace", "1")
+        assert done.stderr == "ordered: epoch 1 begins when those who come have caught up and both majorities have it\n"
+        assert re.fullmatch(r"epoch 1 from index \d+ on: n = 3, f = 1, members 0, 2, 3\n", done.stdout)
+        assert shell.said("kv", "get", "x") == "1"
+
+
+@pytest.mark.slow
+def test_learners_of_raft_and_its_leader(shell: Shell) -> None:
+    with shell.cluster("raft"):
+        shell.run("kv", "put", "x", "1")
+        told = shell.json("member", "add", "--learner")
+        assert (told["epoch"], told["f"], nodes(told), told["members"][3]["learner"]) == (1, 1, [0, 1, 2, 3], True)
+        report = until(lambda: in_sync(shell), "the voters are in sync")
+        assert (report["n"], report["members"]) == (3, [0, 1, 2, 3])
+        assert [member["role"] for member in shell.json("member", "list")["members"]][3] == "learner"
+        assert shell.complaint("member", "promote", "2") == "replog: node = 2: is no learner; learners are [3]"
+        assert nodes(shell.json("member", "promote", "3")) == [0, 1, 2, 3]
+        leader = next(one["node"] for one in shell.json("status")["replicas"] if one["role"] == "leader")
+        told = shell.json("member", "remove", str(leader))
+        assert (told["epoch"], told["f"]) == (3, 1)
+        assert shell.said("kv", "get", "x") == "1"
+        rule = "raft stands as many faults as leave a majority of the voters"
+        assert rule in shell.complaint("member", "faults", "2")
+
+
+def test_raft_is_paused_members_change_and_nothing_is_lost(shell: Shell) -> None:
+    """(seed 002, definition 1.11)"""
+    with shell.cluster("raft", "--restart") as known:
+        assert shell.said("member", "pause").strip() == "paused; 0 requests waiting"
+        leader = shell.json("leader", "show")["leader"]
+        gone, heir = (node for node in known["nodes"] if node["node"] != leader)
+        told = shell.json("member", "replace", str(gone["node"]))
+        assert (told["epoch"], len(told["members"])) == (1, 3)
+        os.kill(heir["pid"], signal.SIGKILL)
+        assert shell.said("member", "pause").startswith("paused"), "who is started anew as well"
+        puts = [shell.begin("kv", "put", f"k{number}", str(number)) for number in range(3)]
+        until(lambda: shell.json("member", "pause")["waiting"] == 3, "three requests wait")
+        assert [process.poll() for process in puts] == [None] * 3
+        assert shell.said("member", "resume").strip() == "resumed"
+        assert [process.wait(30) for process in puts] == [0, 0, 0]
+        assert [shell.said("kv", "get", f"k{number}") for number in range(3)] == ["0", "1", "2"]
+
+
+def test_pbft_is_not_paused(shell: Shell) -> None:
+    with shell.cluster("pbft"):
+        assert "protocol = pbft: only Raft pauses" in shell.complaint("member", "pause")

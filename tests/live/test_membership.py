@@ -274,9 +274,6 @@ async def test_what_is_missing_is_named(tmp_path: Path) -> None:
         (tmp_path / "c" / "admin" / "key.pem").rename(tmp_path / "elsewhere.pem")
         with pytest.raises(ConfigError, match=r"admin/key.pem: there is no such file; name the folder .* --key DIR"):
             await cluster.change(add=1)
-    async with LocalCluster("raft", Counter, f=1) as cluster:
-        with pytest.raises(ConfigError, match="protocol = raft: does not support changes of its members yet"):
-            await cluster.change(add=1)
 
 
 async def test_nothing_is_left_of_a_change_that_cannot_be_made(tmp_path: Path) -> None:

@@ -136,6 +136,29 @@ def test_a_change_under_way_is_announced_until_it_is_followed(tmp_path: Path) ->
     assert Roster(config).needed == (1, 2, 3, 4, 5)
 
 
+def test_in_raft_it_holds_what_one_member_told(tmp_path: Path) -> None:
+    config = create_cluster(tmp_path / "c", "raft", f=1)
+    first, third = (Configuration(epoch, 9 * epoch, 1, config.genesis.members, 3 + epoch) for epoch in (1, 3))
+    roster, running = Roster(config), Roster(config)
+    roster.followed(first, [])
+    assert running.look()
+    roster.followed(third, [])
+    assert (Roster(config).known, Roster(config).links) == (third, [])
+    assert running.look()
+    assert not running.look()
+    roster.followed(first, [])
+    assert Roster(config).known == third, "one that is behind changes nothing"
+    other = tmp_path / "other"
+    other.mkdir()
+    Roster(config, other).followed(replace(third, first=30), [])
+    (other / FILE).replace(roster.path)
+    with pytest.raises(ConfigError, match=r"members.json: leads to another epoch 3 than the one that is known here"):
+        running.look()
+    assert running.known == third
+    roster.path.unlink()
+    assert not running.look(), "it knows what it knew"
+
+
 def test_a_cluster_has_an_administrator(tmp_path: Path) -> None:
     config = create_cluster(tmp_path / "c", "pbft", f=1)
     key = tmp_path / "c" / "admin" / "key.pem"

@@ -131,7 +131,7 @@ class Changing(Cluster):
             present.f if f is None else f,
             tuple(remove),
             tuple(member(node) for node in add),
-            EPOCH_US + self.now + VALID_US,
+            until=EPOCH_US + self.now + VALID_US,
         )
         sign = self.signers[signer if signer is not None else ADMIN].sign
         operation = signed(sign, DOMAIN.cluster, change)

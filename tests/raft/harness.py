@@ -13,7 +13,7 @@ from raft.election import Role
 from raft.messages import MESSAGES, RECORDS, Entries, Entry, HardState, LogStart
 from replog.apps.counter import Counter
 from replog.apps.kv import KeyValue
-from replog.core import Apply, Command, Effect, Note, Persist, Received, Setup, Stored
+from replog.core import Apply, Command, Effect, Members, Note, Persist, Received, Setup, Stored
 from replog.keys import HashSigner, HashVerifier
 from replog.statemachine import StateMachine
 from replog.types import Answer, Message, Request, Submit, decode_results
@@ -36,7 +36,8 @@ class Draws:
 
 class Cluster(plug.Cluster):
     """`draws`: election time-outs in ms by server. `logs`: terms of the entries a server begins with. With `seed` disks
-    are synced and states saved only when told to, and draws come from chance."""
+    are synced and states saved only when told to, and draws come from chance. Nobody asks what it had promised when it
+    starts, unless `options` say so: each server is there at once."""
 
     nothing = "no-op"
 
@@ -50,7 +51,7 @@ class Cluster(plug.Cluster):
         seed: int | None = None,
         machine: Callable[[], StateMachine] = Counter,
     ) -> None:
-        super().__init__(SPEC, n, options)
+        super().__init__(SPEC, n, {"witness": False} | (options or {}))
         self.core_class = core
         self.machine = machine
         self.by_hand = seed is not None
@@ -228,7 +229,10 @@ class Cluster(plug.Cluster):
     # ------------------------------------------------------------------------------------------------------ transcript
 
     def brief(self, message: Any) -> str:
-        """Without digests, which say nothing to a reader and change with the application, and epochs: there is one."""
+        """Without digests, which say nothing to a reader and change with the application, and epochs: members say
+        enough."""
+        if isinstance(message, Members):
+            return "linked with " + " and then ".join(f"{_short(list(one.ids))}" for one in message.configurations)
         names = [name for name in type(message).__struct_fields__ if name not in ("digest", "epoch")]
         return " ".join([type(message).__name__, *(f"{name}={_short(getattr(message, name))}" for name in names)])
 
@@ -254,9 +258,12 @@ def stored_with(terms: list[int], current_term: int | None = None) -> Stored:
 def _short(value: Any) -> str:
     if isinstance(value, Entry):
         requests = " ".join(named(Request(raw)) for raw in value.requests)
+        if value.configuration is not None:
+            requests = _short(value.configuration)
         return f"<term {value.term}: {requests or 'no-op'}>"
     if isinstance(value, Configuration):
-        return f"C{value.voters}"
+        old = f" and {value.old_voters}" if value.old_voters else ""
+        return f"C{value.voters}{old}" + (f" learners {value.learners}" if value.learners else "")
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
     if isinstance(value, (list, tuple)):

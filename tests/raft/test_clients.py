@@ -218,6 +218,56 @@ def test_a_batch_is_within_requests_operations_and_bytes(limits: dict[str, int],
     requests.check_invariants()
 
 
+def entries_of(cluster: Cluster, node: int = 0) -> list[int]:
+    """How many requests each entry of the log has, but for the no-op."""
+    log = cluster.core(node).log
+    return [len(log.entry(index).requests) for index in range(2, log.last_index + 1)]
+
+
+def test_a_batch_waits_for_company_while_others_are_under_way_and_no_longer_than_it_may() -> None:
+    cluster = Cluster(3, {"batch_delay_us": 2 * MS})
+    cluster.elect(0)
+    cluster.submit(0, "ann", 1)
+    assert entries_of(cluster) == [1], "nothing was under way"
+    cluster.submit(0, "ann", 2)
+    cluster.now += MS
+    cluster.submit(0, "ann", 3)
+    assert entries_of(cluster) == [1]
+    began, cluster.blocked = cluster.now - MS, lambda packet: True
+    cluster.network.clear()
+    cluster.fire(0, "batch")
+    assert cluster.now == began + 2 * MS, "since the first of them came"
+    assert entries_of(cluster) == [1, 2]
+
+
+def test_a_batch_waits_no_longer_than_what_was_under_way() -> None:
+    cluster = Cluster(3, {"batch_delay_us": 2 * MS})
+    cluster.elect(0)
+    for timestamp in range(1, 4):
+        cluster.submit(0, "ann", timestamp)
+    cluster.settle()
+    assert entries_of(cluster) == [1, 2]
+    assert cluster.done("ann", 3)
+    cluster.run(10 * MS)
+    cluster.submit(0, "ann", 4)
+    cluster.submit(0, "ann", 5)
+    assert entries_of(cluster) == [1, 2, 1], "the timer that ran out with nobody waiting hurries nobody"
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [{"batch_requests_max": 2}, {"batch_operations_max": 2}, {"batch_bytes_max": 2 * request("ann", 1).size}],
+)
+def test_a_full_batch_waits_for_nothing(limit: dict[str, int]) -> None:
+    cluster = Cluster(3, {"batch_delay_us": 2 * MS, **limit})
+    cluster.elect(0)
+    for timestamp in range(1, 5):
+        cluster.submit(0, "ann", timestamp)
+    assert entries_of(cluster) == [1, 2]
+    cluster.settle()
+    assert entries_of(cluster) == [1, 2, 1]
+
+
 def test_replies_leave_only_behind_the_disk() -> None:
     cluster = Cluster(3)
     cluster.elect(0)

@@ -365,10 +365,10 @@ def test_leaders_answer_after_the_entry_is_applied() -> None:
     assert cluster.done("ann", 1)
 
 
-def test_leaders_send_before_their_own_write_but_say_committed_only_behind_it() -> None:
+def test_leaders_send_before_their_own_write_but_say_committed_only_behind_it(core: type[RaftCore]) -> None:
     """The leader counts itself as soon as its record is listed; the outbox holds back all that rests on it
     (HAZARDS R2, [Ongaro14 10.2.1])."""
-    cluster = Cluster(3)
+    cluster = Cluster(3, core=core)
     cluster.elect(0)
     cluster.by_hand = True
     cluster.submit(0, "ann", 1)

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from replog.apps.kv import KeyValue
+from tests.raft.changing import begun
 from tests.raft.harness import MS, Cluster
 from tests.raft.test_figure2 import PLAIN
+from tests.raft.test_reads import ask
 from tests.raft.test_replication import figure_7, figure_8, stand
 
 Golden = Callable[[str, str], None]
@@ -66,6 +68,22 @@ def test_pre_vote(golden: Golden) -> None:
     golden("raft/pre-vote", cluster.text())
 
 
+def test_partial_partition(golden: Golden) -> None:
+    """0 leads and reaches 1, 1 reaches 2, 0 and 2 do not reach each other: 2 asks, and 1, who hears a leader, says no;
+    nobody's term grows. [Ongaro14 6.2] (HAZARDS R5)"""
+    cluster = Cluster(3, {"heartbeat_us": 150_000}, draws={0: [310]})
+    cluster.elect(0)
+    cluster.run(200 * MS)
+    cluster.transcript.clear()
+    cluster.title("0 and 2 lose each other")
+    cluster.blocked = lambda packet: {packet.sender, packet.to} == {0, 2}
+    cluster.run(700 * MS)
+    cluster.title("ann is served meanwhile")
+    cluster.submit(0, "ann", 1)
+    cluster.settle()
+    golden("raft/partial-partition", cluster.text())
+
+
 def test_check_quorum(golden: Golden) -> None:
     """A leader that hears nobody steps down. [Ongaro14 6.2]"""
     cluster = Cluster(3, {"heartbeat_us": 150_000})
@@ -115,6 +133,79 @@ def test_figure_8(golden: Golden) -> None:
     stand(cluster, 4)
     cluster.run(60 * MS)
     golden("raft/figure-8", cluster.text())
+
+
+def test_read_index(golden: Golden) -> None:
+    """A leader reads after a round of heartbeats, a follower asks it for an index. [Ongaro14 6.4]"""
+    cluster = Cluster(3, draws={0: [310]})
+    cluster.elect(0)
+    cluster.submit(0, "ann", 1, amount=5)
+    cluster.run(60 * MS)
+    cluster.transcript.clear()
+    cluster.title("bob reads at the leader; a second read comes while the round is under way, and shares the next")
+    ask(cluster, 0, 1)
+    ask(cluster, 0, 2)
+    cluster.settle()
+    cluster.title("bob reads at follower 2")
+    ask(cluster, 2, 3)
+    cluster.settle()
+    cluster.title("a leader that is cut off asks in vain, and sends its reader away when it steps down")
+    cluster.isolate(0)
+    ask(cluster, 0, 4)
+    cluster.run(50 * MS)
+    cluster.transcript.append("...")
+    length = len(cluster.transcript)
+    cluster.run(700 * MS)
+    cluster.transcript[length:] = [line for line in cluster.transcript[length:] if "node 0" in line][-5:]
+    golden("raft/read-index", cluster.text())
+
+
+def test_leader_move(golden: Golden) -> None:
+    """From 0 to 2, which lacks an entry; what comes meanwhile waits, and is sent on. [Ongaro14 3.10]"""
+    cluster = Cluster(3, draws={0: [310]})
+    cluster.elect(0)
+    cluster.run(60 * MS)
+    cluster.transcript.clear()
+    cluster.title("an entry is under way to 2 when the move begins")
+    cluster.submit(0, "ann", 1)
+    cluster.command(0, "move-leader", to=2)
+    cluster.title("ann asks again meanwhile")
+    cluster.submit(0, "ann", 2)
+    cluster.settle()
+    cluster.title("and asks whom she is told to")
+    cluster.submit(2, "ann", 2)
+    cluster.settle()
+    golden("raft/leader-move", cluster.text())
+
+
+def test_joint_consensus(golden: Golden) -> None:
+    """The leader is removed with one change, and two come: it manages until C_new is committed, does not count itself,
+    and says who is to lead. [Raft 6]"""
+    cluster = begun()
+    cluster.add(3, 4)
+    cluster.transcript.clear()
+    cluster.title("3 and 4 are to come, 0 is to go")
+    cluster.change(0, add=[3, 4], remove=[0])
+    cluster.settle()
+    cluster.title("a heartbeat of the next leader")
+    cluster.fire(cluster.led()[0], "heartbeat")
+    cluster.settle()
+    golden("raft/joint-consensus", cluster.text())
+
+
+def test_promotion(golden: Golden) -> None:
+    """A newcomer is cut off for longer than a round may take, comes back, and votes after the next. [Ongaro14 4.2.1]"""
+    cluster = begun(options={"heartbeat_us": 150_000})
+    cluster.add(3)
+    cluster.isolate(3)
+    cluster.transcript.clear()
+    cluster.title("3 is to come, and is not heard of")
+    cluster.change(0, add=[3])
+    cluster.run(400 * MS)
+    cluster.title("3 is there")
+    cluster.heal()
+    cluster.run(200 * MS)
+    golden("raft/promotion", cluster.text())
 
 
 def test_snapshot_install(golden: Golden) -> None:

@@ -15,8 +15,13 @@ from raft import RaftCore
 from tests.raft import chance, mutants
 from tests.raft import test_elections as elections
 from tests.raft import test_figure2 as figure2
+from tests.raft import test_membership as membership
+from tests.raft import test_move as move
+from tests.raft import test_partitions as partitions
+from tests.raft import test_reads as reads
 from tests.raft import test_replication as replication
 from tests.raft import test_snapshots as snapshots
+from tests.raft import test_witness as witness
 
 Story = Callable[..., None]
 FAILS: list[tuple[type[RaftCore], Story, str]] = [
@@ -40,6 +45,26 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
         mutants.HearsNoLeader,
         elections.test_6_a_vote_is_ignored_while_a_leader_is_heard,
         "isinstance(effect, (Send, Persist))",
+    ),
+    (
+        mutants.ForgetsWhomItHeard,
+        partitions.test_a_later_term_told_by_the_way_does_not_end_loyalty,
+        "== (7, NOBODY)",
+    ),
+    (
+        mutants.StaysLoyalInOlderTermsOnly,
+        reads.test_6_4_1_a_vote_for_the_own_term_waits_for_the_end_of_loyalty_too,
+        'not cluster.done("ann", 2)',
+    ),
+    (
+        mutants.StandsAloneAtOnce,
+        reads.test_6_4_1_the_only_voter_waits_after_its_restart_too,
+        'not cluster.done("ann", 2)',
+    ),
+    (
+        mutants.FollowsWhoIsGone,
+        membership.test_a_learner_that_is_cut_off_knows_of_no_leader,
+        '== ("learner", NOBODY, False)',
     ),
     (
         mutants.PreVotesForAnyLog,
@@ -85,8 +110,105 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
         ),
         "messages without end",
     ),
+    (
+        mutants.StepsBackOneByOne,
+        partial(replication.test_figure_7_back_tracking_takes_a_question_a_term, node=6, questions=2),
+        "len(rejections) == questions",
+    ),
+    (
+        mutants.SendsWithoutWindow,
+        replication.test_a_silent_follower_is_sent_a_window_and_then_heartbeats_only,
+        "<= 4 + 1",
+    ),
+    (
+        mutants.StreamsWhileItAsks,
+        replication.test_flow_control_goes_from_probe_to_replicate_to_snapshot_and_back,
+        "(Mode.PROBE, 0, 0)",
+    ),
+    (
+        mutants.SpeaksBeforeItsWrite,
+        figure2.test_leaders_send_before_their_own_write_but_say_committed_only_behind_it,
+        'not cluster.done("ann", 1)',
+    ),
+    (
+        mutants.WritesBeforeItSends,
+        figure2.test_leaders_send_before_their_own_write_but_say_committed_only_behind_it,
+        "len(cluster.network) == 2",
+    ),
+    (mutants.AppliesAllAtOnce, replication.test_a_long_log_is_applied_in_pieces, "last_applied == 10"),
     (mutants.CountsOldReplies, figure2.test_leaders_replies_of_an_older_term_count_for_nothing, "commit_index < last"),
     (mutants.BeginsWithoutNoOp, figure2.test_leaders_begin_their_term_with_a_no_op, "commit_index == 3"),
+    (
+        mutants.ReadsBeforeItsTermCommits,
+        reads.test_8_a_leader_reads_nothing_before_an_entry_of_its_term_is_committed,
+        "values(cluster, 1) == []",
+    ),
+    (mutants.ReadsUnconfirmed, partial(reads.test_8_a_deposed_leader_reads_nothing, {}), "values(cluster, 1) == []"),
+    (
+        mutants.CountsAnswersToEarlierRounds,
+        reads.test_8_answers_to_a_round_before_the_read_do_not_count,
+        "values(cluster, 1) == []",
+    ),
+    (mutants.BelievesOldIndexes, reads.test_an_answer_to_an_older_question_is_none, "values(cluster, 2) == []"),
+    (
+        mutants.LeasesTooLong,
+        partial(reads.test_6_4_1_no_lease_outlasts_loyalty, 0),
+        "values(cluster, 1) == []",
+    ),
+    (
+        mutants.LeasesWithoutDrift,
+        partial(reads.test_6_4_1_no_lease_outlasts_loyalty, 100_000),
+        "values(cluster, 1) == []",
+    ),
+    (
+        mutants.VotesRightAfterItsStart,
+        reads.test_6_4_1_a_server_that_heard_a_leader_before_its_restart_gives_no_vote_yet,
+        'not cluster.done("ann", 2)',
+    ),
+    (
+        mutants.StaysLoyalToAMovingLeader,
+        partial(move.test_3_10_the_chosen_server_leads_at_once, n=3, options={}),
+        "(leaders(cluster), cluster.now) == ([1], before)",
+    ),
+    (
+        mutants.KeepsTheLeadersWord,
+        move.test_3_10_one_whose_candidacy_fails_asks_like_anybody_next_time,
+        "{1: False, 2: True, 3: False}",
+    ),
+    (
+        mutants.StandsWithoutAVote,
+        partial(move.test_3_10_a_late_word_to_one_that_votes_no_more_comes_to_nothing, learner=True),
+        "== ([0], 1)",
+    ),
+    (
+        mutants.ChangesWhileItMoves,
+        membership.test_3_10_no_configuration_is_appended_while_the_leadership_moves,
+        "== (index, [joint])",
+    ),
+    (
+        mutants.MovesToWhoIsBehind,
+        move.test_3_10_a_server_that_is_behind_is_brought_up_to_date_first,
+        "cluster.sent_kinds(TimeoutNow) == []",
+    ),
+    (
+        mutants.OrdersWhileItMoves,
+        move.test_3_10_requests_wait_meanwhile_and_none_is_lost,
+        "log.last_index == 2",
+    ),
+    (
+        mutants.ForgetsWhatWaits,
+        move.test_3_10_requests_wait_meanwhile_and_none_is_lost,
+        "answers_of(cluster, timestamp) == [(Answer.REDIRECT, 1)]",
+    ),
+    (
+        mutants.NeverGivesUpAMove,
+        move.test_3_10_it_is_given_up_after_an_election_time_out_and_the_leader_goes_on,
+        'cluster.done("ann", 2)',
+    ),
+    (mutants.KeepsItsMove, move.test_r27_a_move_ends_with_the_term, 'cluster.done("ann", 2)'),
+    (mutants.LeasesWhileItMoves, move.test_3_10_while_it_moves_there_is_no_lease, "values(cluster, 1) == []"),
+    (mutants.TransfersWithoutEnd, snapshots.test_a_transfer_without_progress_is_given_up, "for note in abandoned[:1]]"),
+    (mutants.SnapshotsBySizeOnly, snapshots.test_7_a_snapshot_is_taken_of_what_is_old_too, "== [4, 4, 4]"),
     (
         mutants.KeepsConflictingSuffix,
         snapshots.test_13_6_and_7_what_follows_the_snapshot_is_kept_only_if_its_entry_is_there,
@@ -108,6 +230,106 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
         snapshots.test_what_must_stay_is_written_anew_before_the_prefix_is_cut,
         "listed == [Persist(HardState(1, 0), 4)",
     ),
+    (
+        mutants.CountsFromTheCommit,
+        membership.test_6_a_configuration_counts_from_when_it_is_in_the_log,
+        "cluster.led() == []",
+    ),
+    (
+        mutants.ElectsWithOneMajority,
+        membership.test_6_a_candidate_of_c_old_new_needs_both_majorities,
+        "cluster.led() == []",
+    ),
+    (
+        mutants.CommitsWithTheNewMajority,
+        partial(membership.test_6_an_entry_of_c_old_new_needs_both_majorities, (3, 4, 5)),
+        "commit_index < JOINT",
+    ),
+    (
+        mutants.CommitsWithTheOldMajority,
+        partial(membership.test_6_an_entry_of_c_old_new_needs_both_majorities, (1, 2)),
+        "commit_index < JOINT",
+    ),
+    (
+        mutants.GoesOnBeforeTheCommit,
+        membership.test_6_c_new_waits_for_the_commit_of_c_old_new,
+        "configurations(0)[1:] == [ALL_NEW]",
+    ),
+    (
+        mutants.ChangesBeforeItsTermCommits,
+        membership.test_r17_no_configuration_before_an_entry_of_the_own_term_is_committed,
+        "cluster.configurations(1) ==",
+    ),
+    (
+        mutants.KeepsACutConfiguration,
+        membership.test_r18_a_configuration_that_is_cut_off_counts_no_more,
+        "the configurations are those of the entries",
+    ),
+    (
+        mutants.StandsInItsLatestAlone,
+        membership.test_4_2_2_a_server_that_only_its_own_last_entry_leaves_out_stands_all_the_same,
+        "cluster.epoch(1).voters == (1, 2, 3)",
+    ),
+    (
+        mutants.StaysLeader,
+        partial(membership.test_r20_a_leader_that_is_not_in_c_new_manages_until_it_is_committed, {}),
+        "cluster.led() != [0]",
+    ),
+    (
+        mutants.LeavesWithTheEntry,
+        partial(membership.test_r20_a_leader_that_is_not_in_c_new_manages_until_it_is_committed, {}),
+        "cluster.led() == [0]",
+    ),
+    (
+        mutants.CountsItselfOutside,
+        membership.test_r20_a_leader_that_is_not_in_c_new_does_not_count_itself,
+        "commit_index < NEW",
+    ),
+    (
+        mutants.PromotesAtOnce,
+        membership.test_r21_newcomers_follow_without_a_vote_until_they_have_caught_up,
+        'cluster.done("ann", 6)',
+    ),
+    (
+        mutants.WaitsForNewcomersForEver,
+        partial(membership.test_4_2_1_a_newcomer_that_does_not_catch_up_is_given_up, {"catch_up_us": 2_000_000}),
+        "configuration(0) == Configuration([0, 1, 2])",
+    ),
+    (
+        mutants.AsksAfterItsRemoval,
+        partial(membership.test_4_2_3_a_removed_server_disrupts_nobody_and_learns_of_it, lost=False),
+        'cluster.role(2) == "removed"',
+    ),
+    (
+        mutants.ForgetsTheConfiguration,
+        membership.test_a_newcomer_far_behind_is_given_the_state_and_the_configuration,
+        "configuration(3) == Configuration([0, 1], [], [3])",
+    ),
+    (
+        mutants.VotesWithAnOldDisk,
+        partial(witness.test_r28_an_old_copy_gives_no_vote_to_one_that_lacks_what_it_had_acknowledged, archive="old"),
+        "Leader Completeness",
+    ),
+    (
+        mutants.VotesBeforeItIsTold,
+        witness.test_r28_nobody_votes_before_it_has_been_told,
+        "it voted and was told nothing yet",
+    ),
+    (
+        mutants.ForgetsWhatItWitnessed,
+        witness.test_r28_what_is_known_outlasts_restarts_of_all,
+        "[False, True, False]",
+    ),
+    (
+        mutants.ForgetsWhatItWitnessed,
+        witness.test_r28_that_it_may_not_vote_outlasts_restarts,
+        "assert lost(cluster, 1)",
+    ),
+    (
+        mutants.TakesNewPromisesForLost,
+        witness.test_what_was_promised_since_the_start_is_nothing_lost,
+        "assert not lost(cluster, 1)",
+    ),
 ]
 """Core, test, and what stands in the statement that must not hold."""
 
@@ -121,17 +343,18 @@ def test_the_rule_it_breaks_notices(core: type[RaftCore], story: Story, promise:
 
 
 FOUND_BY_CHANCE = {
-    mutants.VotesTwice: "a leader has voted for itself",
+    mutants.VotesTwice: "a leader has voted for itself|Election Safety",
     mutants.VotesForAnyLog: "Leader Completeness",
     mutants.CountsMessages: "Leader Completeness",
     mutants.CountsPreVotes: "Election Safety",
     mutants.CommitsUnverified: "State Machine Safety",
-    mutants.AppliesBeforeCommit: "Leader Completeness",
+    mutants.AppliesBeforeCommit: "Leader Completeness|stale read",
     mutants.AcknowledgesBeforeDisk: "no disk has lost anything",
-    mutants.CountsReplicas: "Leader Completeness",
     mutants.BeginsWithoutNoOp: "never answered",
     mutants.TrimsItsVote: "no entry is of a later term",
     mutants.TakesOldForLost: "no disk has lost anything",
+    mutants.ReadsBeforeItsTermCommits: "stale read",
+    mutants.BelievesOldIndexes: "stale read",
 }
 
 
@@ -140,6 +363,42 @@ def test_chance_finds_it(core: type[RaftCore], promise: str) -> None:
     """Within 60 seeds, by the promises of figure 3, the invariants and the end of the schedule alone."""
     with pytest.raises(AssertionError, match=promise):
         run_many(60, core)
+
+
+@pytest.mark.parametrize("core", [mutants.ReadsUnconfirmed, mutants.LeasesTooLong])
+def test_chance_finds_what_a_deposed_leader_reads(core: type[RaftCore]) -> None:
+    with pytest.raises(AssertionError, match="stale read"):
+        read_many(30, core)
+
+
+def test_chance_finds_who_votes_with_an_old_disk() -> None:
+    with pytest.raises(AssertionError, match="Leader Completeness"):
+        restore_many(range(20), mutants.VotesWithAnOldDisk)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("core", "first"),
+    [(mutants.ElectsWithOneMajority, 100), (mutants.CommitsWithTheNewMajority, 10), (mutants.CountsFromTheCommit, 5)],
+)
+def test_chance_finds_what_breaks_joint_consensus(core: type[RaftCore], first: int) -> None:
+    with pytest.raises(AssertionError, match=r"Safety|Leader Completeness|never answered"):
+        split_many(range(first, first + 30), core)
+
+
+def restore_many(seeds: range, core: type[RaftCore]) -> None:
+    for seed in seeds:
+        chance.Restoring(seed, core).run(20)
+
+
+def split_many(seeds: range, core: type[RaftCore]) -> None:
+    for seed in seeds:
+        chance.Splits(seed, n=(3, 4, 5, 2)[seed % 4], core=core).run(6)
+
+
+def read_many(seeds: int, core: type[RaftCore]) -> None:
+    for seed in range(seeds):
+        chance.Reading(seed, n=(3, 5)[seed % 2], core=core).run(20)
 
 
 def run_many(seeds: int, core: type[RaftCore]) -> None:

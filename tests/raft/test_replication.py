@@ -27,8 +27,8 @@ FIGURE_7 = {
 }
 
 
-def figure_7() -> Cluster:
-    cluster = Cluster(7, PLAIN, logs=dict(enumerate(FIGURE_7.values())))
+def figure_7(core: type[RaftCore] = RaftCore) -> Cluster:
+    cluster = Cluster(7, PLAIN, core, logs=dict(enumerate(FIGURE_7.values())))
     cluster.inject(4, 0, AppendEntries(7, 4, 99, 7, [], 0, 0))
     cluster.network.clear()
     return cluster
@@ -51,9 +51,9 @@ def test_figure_7_c_and_d_do_not_vote_for_this_leader() -> None:
 
 
 @pytest.mark.parametrize(("node", "questions"), [(1, 1), (2, 1), (3, 0), (4, 0), (5, 2), (6, 2)])
-def test_figure_7_back_tracking_takes_a_question_a_term(node: int, questions: int) -> None:
+def test_figure_7_back_tracking_takes_a_question_a_term(node: int, questions: int, core: type[RaftCore]) -> None:
     """[Raft 5.3] Not one an entry: f has eight entries of two terms that the leader never had."""
-    cluster = figure_7()
+    cluster = figure_7(core)
     cluster.elect(0)
     rejections = [send for send in cluster.sent_kinds(AppendReply) if send.node == node and not send.message.success]
     assert len(rejections) == questions
@@ -142,19 +142,70 @@ def test_figure_8_with_an_entry_of_the_own_term_both_are_committed() -> None:
 # ------------------------------------------------------------------------------------------------------- flow control
 
 
-def test_a_silent_follower_is_sent_a_window_and_then_heartbeats_only() -> None:
-    cluster = Cluster(3, {"window": 4})
+def test_a_silent_follower_is_sent_a_window_and_then_heartbeats_only(core: type[RaftCore]) -> None:
+    cluster = Cluster(3, {"window": 4}, core)
     cluster.elect(0)
     cluster.isolate(2)
     cluster.blocked = lambda packet: packet[0] == 2
     for timestamp in range(1, 30):
         cluster.submit(0, "ann", timestamp)
         cluster.settle()
-    bearing = [send for send in cluster.sent_kinds(AppendEntries) if 2 in send.to and send.message.entries]
-    assert len(bearing) <= 4 + 1
+    sent = bearing(cluster, 2)
+    assert sent <= 4 + 1
     cluster.heal()
     cluster.run(200 * MS)
     assert cluster.terms_of(2) == cluster.terms_of(0)
+
+
+def bearing(cluster: Cluster, node: int) -> int:
+    """AppendEntries with entries that `node` was sent."""
+    return sum(1 for send in cluster.sent_kinds(AppendEntries) if node in send.to and send.message.entries)
+
+
+def test_flow_control_goes_from_probe_to_replicate_to_snapshot_and_back(core: type[RaftCore]) -> None:
+    """Nothing is streamed while it is not known where the logs agree; a window once it is; a state where the entry is
+    gone, and what follows it then. [Raft 5.3, 7]"""
+    options = {"window": 2, "snapshot_entries": 8, "log_tail": 2, "uncommitted_max": 64}
+    cluster = Cluster(3, options, core, logs={0: [1, 1, 1], 1: [1, 1, 1], 2: [1]})
+    cluster.isolate(2)
+    cluster.elect(0)
+    progress = cluster.core(0).replication.progress
+
+    def seen() -> tuple[Mode, int, int]:
+        return progress[2].mode, progress[2].match_index, len(progress[2].unanswered)
+
+    assert seen() == (Mode.PROBE, 0, 0)
+    cluster.sent.clear()
+    for timestamp in range(1, 4):
+        cluster.submit(0, "ann", timestamp)
+    assert bearing(cluster, 2) == 0, "asked by heartbeats only"
+    cluster.heal()
+    cluster.fire(0, "heartbeat")
+    cluster.deliver_to(2)
+    cluster.deliver_to(0)
+    assert seen() == (Mode.PROBE, 0, 0), "one question more, without entries"
+    assert bearing(cluster, 2) == 0
+    cluster.deliver_to(2)
+    cluster.deliver_to(0)
+    assert seen() == (Mode.REPLICATE, 1, 1), "all that lacks, in one message"
+    cluster.settle()
+    assert seen() == (Mode.REPLICATE, 7, 0)
+    cluster.isolate(2)
+    for timestamp in range(4, 9):
+        cluster.submit(0, "ann", timestamp)
+    assert seen() == (Mode.REPLICATE, 7, 2), "a window under way"
+    for timestamp in range(9, 25):
+        cluster.submit(0, "ann", timestamp)
+        cluster.settle()
+    cluster.fire(0, "heartbeat")
+    assert seen() == (Mode.SNAPSHOT, 7, 0)
+    cluster.sent.clear()
+    cluster.submit(0, "ann", 25)
+    assert bearing(cluster, 2) == 0
+    cluster.heal()
+    cluster.run(SECOND)
+    assert seen() == (Mode.REPLICATE, 29, 0)
+    assert cluster.core(2).last_applied == 29
 
 
 def test_a_lost_message_is_noticed_by_the_next_heartbeat() -> None:
@@ -239,12 +290,47 @@ def test_a_follower_that_denied_its_entries_and_has_them_again_goes_on() -> None
     assert [loss["acknowledged"] for loss in losses(cluster)] == [2, 3], "a second loss is told of too"
 
 
+def test_5_6_a_leader_measures_the_broadcast_time() -> None:
+    """From a round of heartbeats to a majority's answers to it; the slowest follower does not count."""
+    cluster = Cluster(3)
+    cluster.elect(0)
+
+    def measured() -> object:
+        return cluster.servers[0].replica.status().detail["broadcast_us"]
+
+    assert measured() == 0
+    for delay in (3, 11):
+        cluster.fire(0, "heartbeat")
+        cluster.now += delay * MS
+        cluster.deliver_to(1)
+        cluster.deliver_to(0)
+        cluster.now += 20 * MS
+        cluster.settle()
+    assert measured() == 4 * MS, "the first, and an eighth of what the second is longer"
+    assert cluster.servers[1].replica.status().detail["broadcast_us"] == 0
+
+
 def test_a_reply_about_entries_that_do_not_exist_is_refused() -> None:
     cluster = Cluster(3)
     cluster.elect(0)
     cluster.inject(1, 0, AppendReply(1, True, 9, 10, 0, 0, 0))
     assert cluster.rules(0) == ["match_index = 10 is beyond the leader's log"]
     assert cluster.core(0).commit_index == 1
+
+
+@pytest.mark.parametrize("conflict", [(0, 2**62), (1, 2**62), (9, 2**62)])
+def test_5_3_each_question_is_before_the_one_that_it_follows(conflict: tuple[int, int]) -> None:
+    """Whatever a follower says is in the way: so they end."""
+    cluster = Cluster(3, logs={0: [1, 1, 1, 1], 1: [1], 2: [1]})
+    cluster.only(0, 2)
+    cluster.elect(0)
+    progress = cluster.core(0).replication.progress[1]
+    for following in (4, 3, 2, 1):
+        cluster.inject(1, 0, AppendReply(2, False, progress.next_index - 1, 0, *conflict, 0))
+        assert progress.next_index == following
+    cluster.heal()
+    cluster.run(SECOND)
+    assert cluster.terms_of(1) == cluster.terms_of(0)
 
 
 def test_a_follower_that_catches_up_streams_in_batches() -> None:
@@ -289,9 +375,9 @@ def test_an_entry_that_holds_no_request_is_refused_before_it_is_stored() -> None
     assert cluster.rules(0)[0].startswith("entry: request:")
 
 
-def test_a_long_log_is_applied_in_pieces() -> None:
+def test_a_long_log_is_applied_in_pieces(core: type[RaftCore]) -> None:
     """A server is never kept from its heartbeats for longer than a piece takes."""
-    cluster = Cluster(3, {"apply_entries_max": 10})
+    cluster = Cluster(3, {"apply_entries_max": 10}, core)
     cluster.inject(1, 0, append(1, (0, 0), [entry(1, i) for i in range(1, 36)], commit=35))
     assert cluster.core(0).last_applied == 10
     assert cluster.core(0).commit_index == 35

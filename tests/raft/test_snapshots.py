@@ -13,7 +13,7 @@ from raft.messages import RECORDS, AppendReply, HardState, InstallSnapshot, LogS
 from raft.replication import Mode
 from raft.snapshot import Receiver, Sender, Snapshot
 from replog.apps.kv import KeyValue
-from replog.core import Checkpoint, Persist, Received, Restore, Saved, Send, Timeout, Trim, Wanted
+from replog.core import Checkpoint, Persist, ReadPart, Received, Restore, Saved, Send, Timeout, Trim, Wanted
 from tests.raft.harness import MS, SECOND, Cluster
 from tests.raft.test_figure2 import append, entry
 
@@ -27,9 +27,9 @@ def busy(cluster: Cluster, first: int, last: int, node: int = 0) -> None:
         cluster.settle()
 
 
-def big(options: dict[str, int] | None = None, keys: int = 600) -> Cluster:
+def big(options: dict[str, int] | None = None, keys: int = 600, core: type[RaftCore] = RaftCore) -> Cluster:
     """Node 0 leads a store whose state has many parts; node 2 has missed all of it, and the log is compacted."""
-    cluster = Cluster(3, {"log_tail": 0, "snapshot_window": 2, **(options or {})}, machine=KeyValue)
+    cluster = Cluster(3, {"log_tail": 0, "snapshot_window": 2, **(options or {})}, core, machine=KeyValue)
     cluster.elect(0)
     cluster.run(100 * MS)
     cluster.isolate(2)
@@ -74,6 +74,29 @@ def test_7_a_snapshot_is_taken_after_so_many_bytes_too() -> None:
     cluster.elect(0)
     busy(cluster, 1, 40)
     assert cluster.core(0).machine.snapshot_index > 8
+
+
+def test_7_a_snapshot_is_taken_of_what_is_old_too(core: type[RaftCore]) -> None:
+    """Of little, if it has waited long; of nothing new, never; and not sooner because an older one was taken."""
+    cluster = Cluster(3, {"snapshot_age_us": 10 * SECOND, "log_tail": 0}, core)
+    cluster.elect(0)
+    busy(cluster, 1, 3)
+    cluster.run(9 * SECOND)
+    assert [cluster.core(node).machine.snapshot_index for node in range(3)] == [0, 0, 0]
+    cluster.run(SECOND + 60 * MS)
+    assert [cluster.core(node).machine.snapshot_index for node in range(3)] == [4, 4, 4]
+    cluster.run(60 * SECOND)
+    taken = [note for _, note in cluster.notes if note.kind == "checkpoint"]
+    assert len(taken) == 3, "nothing new has come"
+    busy(cluster, 4, 4)
+    cluster.run(5 * SECOND)
+    cluster.command(0, "snapshot")
+    assert cluster.core(0).machine.snapshot_index == 5
+    busy(cluster, 5, 5)
+    cluster.run(9 * SECOND)
+    assert cluster.core(0).machine.snapshot_index == 5
+    cluster.run(2 * SECOND)
+    assert cluster.core(0).machine.snapshot_index == 6
 
 
 def test_a_snapshot_is_of_the_state_right_after_its_entry() -> None:
@@ -241,6 +264,38 @@ def test_7_what_the_follower_has_does_not_travel() -> None:
     assert same_state(cluster)
     again = sum(len(send.message.data) for send in cluster.sent_kinds(InstallSnapshot))
     assert 0 < again < whole / 4
+
+
+def test_7_a_snapshot_is_of_its_moment_however_much_is_written_while_it_travels() -> None:
+    """The store is copied on write: what is sent is what was taken."""
+    cluster = big()
+    cluster.heal()
+    cluster.fire(0, "heartbeat")
+    timestamp = 6
+    while cluster.core(2).last_applied < 7:
+        timestamp += 1
+        cluster.put(0, timestamp, {f"key-{timestamp % 6 + 1}-{i}": f"new {timestamp}" for i in range(20)})
+        for _ in range(3):
+            cluster.deliver()
+    assert timestamp > 10, "much was written meanwhile"
+    assert [note.detail["index"] for _, note in cluster.notes if note.kind == "state-installed"] == [7]
+    cluster.run(SECOND)
+    assert cluster.core(2).last_applied == cluster.core(0).last_applied == timestamp + 1
+    assert same_state(cluster)
+
+
+def test_7_sessions_are_in_the_snapshot() -> None:
+    """Who was given the state answers an old request as those do that executed it (HAZARDS R22)."""
+    cluster = big()
+    cluster.heal()
+    cluster.run(SECOND)
+    cluster.elect(2)
+    executed = cluster.core(2).log.last_index
+    cluster.replies.clear()
+    cluster.put(2, 6, {f"key-6-{i}": f"value {i}" * 5 for i in range(100)})
+    (result,) = cluster.done("ann", 6)
+    assert result.index == 7
+    assert cluster.core(2).log.last_index == executed
 
 
 def test_7_a_transfer_goes_on_under_a_new_leader() -> None:
@@ -437,15 +492,15 @@ def test_the_log_is_kept_for_a_follower_that_is_being_sent_an_older_snapshot() -
     assert [note.detail["index"] for note in installs] == [7]
 
 
-def test_a_transfer_without_progress_is_given_up() -> None:
-    cluster = big({"snapshot_timeout_us": 2 * SECOND, "snapshot_retry_us": SECOND})
+def test_a_transfer_without_progress_is_given_up(core: type[RaftCore]) -> None:
+    cluster = big({"snapshot_timeout_us": 2 * SECOND, "snapshot_retry_us": SECOND}, core=core)
     cluster.heal()
     cluster.blocked = lambda packet: packet[1] == 2 and isinstance(cluster.decode(packet), InstallSnapshot)
     cluster.run(1_900 * MS)
     assert 2 in cluster.core(0).sender
     cluster.run(300 * MS)
     abandoned = [note for node, note in cluster.notes if note.kind == "snapshot-abandoned"]
-    assert abandoned[0].detail == {"node": 2, "index": 7}
+    assert [note.detail for note in abandoned[:1]] == [{"node": 2, "index": 7}]
     cluster.heal()
     cluster.run(3 * SECOND)
     assert same_state(cluster)
@@ -612,3 +667,23 @@ def test_13_a_follower_tells_once_what_it_has_of_a_part_and_is_read_what_differs
     assert said({1: b"a", 2: b"b"}) == ({1: b"a", 2: b"b"}, [(1, b"a"), (2, b"b")])
     assert said({1: b"a", 2: b"b"}) == ({}, [])
     assert said({1: b"c", 2: b"b"}) == ({1: b"c"}, [(1, b"c")])
+
+
+def test_13_what_is_wanted_of_an_older_snapshot_is_not_read_of_the_newer() -> None:
+    """Parts have other contents there, and what has come was not of this one (HAZARDS R15)."""
+    sender = Sender(0, 1, SPEC.options({}))
+    sender.start(0, 2, Snapshot(3, 1, THREE, bytes(32)))
+    sender.start(0, 2, Snapshot(7, 1, THREE, b"7" * 32))
+    assert sender.on_reply(0, 2, SnapshotReply(1, 3, [4, 5], False)) == []
+    assert sender.on_reply(0, 2, SnapshotReply(1, 7, [4, 5], False)) == [ReadPart(7, 4, 2), ReadPart(7, 5, 2)]
+
+
+def test_13_who_leads_receives_nothing_any_more() -> None:
+    """What an older leader had begun to send nobody goes on with."""
+    cluster = Cluster(3)
+    cluster.inject(1, 0, InstallSnapshot(1, 1, 9, 1, THREE, bytes(32), 0, 0, b"x", False))
+    assert cluster.servers[0].replica.status().role == "follower fetching state"
+    cluster.elect(0)
+    assert cluster.servers[0].replica.status().role == "leader"
+    cluster.run(100 * MS)
+    assert cluster.servers[0].replica.status().in_sync

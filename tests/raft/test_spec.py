@@ -52,6 +52,7 @@ def test_a_negative_f_is_refused() -> None:
             "election_timeout_max_us = 299999 is below election_timeout_min_us = 300000",
         ),
         ({"check_quorum": False}, "check_quorum = false"),
+        ({"batch_delay_us": 200_000}, "batch_delay_us = 200000 is more than half of election_timeout_min_us = 300000"),
         ({"log_tail": 5_000}, "log_tail = 5000 is not below snapshot_entries = 4096"),
         ({"pending_bytes_max": 10}, "pending_bytes_max = 10 is below request_bytes_max"),
         ({"log_bytes_max": 10}, "log_bytes_max = 10 is below snapshot_bytes"),
@@ -65,6 +66,8 @@ def test_a_negative_f_is_refused() -> None:
         ({"snapshot_part_bytes_max": 1_048_575}, "snapshot_part_bytes_max\n.*greater than or equal to 1048576"),
         ({"append_entries_max": 10**9}, "append_entries_max\n"),
         ({"uncommitted_max": 10**9}, "uncommitted_max\n"),
+        ({"lease_reads": True, "leader_stickiness": False}, "lease_reads = true needs leader_stickiness = true"),
+        ({"clock_drift_ppm": 1_000_000}, "clock_drift_ppm\n"),
         ({"elction_timeout": 3}, "elction_timeout"),
     ],
 )
@@ -108,6 +111,9 @@ def test_options_have_defaults_and_do_not_change() -> None:
 def test_one_reply_is_enough_and_the_next_server_is_asked() -> None:
     rules = SPEC.client_rules(3, 1, SPEC.options({"client_retry_us": 5_000}))
     assert (rules.reply_quorum, rules.retry_all, rules.retry_us) == (1, False, 5_000)
+    assert (rules.read_quorum, rules.read_from) == (1, "leader")
+    assert SPEC.client_rules(3, 1, SPEC.options({"read_from": "any"})).read_from == "any"
+    assert SPEC.client_rules(3, 1, SPEC.options({"fast_reads": False})).read_quorum == 0
 
 
 SAMPLES: list[Any] = [
@@ -119,6 +125,10 @@ SAMPLES: list[Any] = [
     m.AppendReply(3, False, 6, 0, 2, 4, 8),
     m.InstallSnapshot(3, 0, 9, 2, Configuration.of(3), bytes(32), 4, 0, b"data", True),
     m.SnapshotReply(3, 9, [5, 6], False),
+    m.RequestVote(3, 1, 7, 2, True),
+    m.TimeoutNow(3, 1),
+    m.ReadIndex(3, 2**61),
+    m.ReadIndexReply(3, 2**61, 9),
 ]
 
 

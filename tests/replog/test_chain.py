@@ -228,6 +228,44 @@ class TestWord:
         assert known.known == EPOCHS[2]
 
 
+def raft_rules(n: int, f: int) -> ClientRules:
+    return ClientRules(reply_quorum=1, retry_all=False, retry_us=1_000, read_quorum=1)
+
+
+class TestTrust:
+    """Where nobody lies (Raft)."""
+
+    def test_one_word_is_enough_about_any_later_configuration(self) -> None:
+        known = chain(raft_rules)
+        known.ask(0, EPOCHS[0].ids)
+        assert known.hear(2, ConfigurationAnswer(0, (), (EPOCHS[2],))) == []
+        assert known.known == EPOCHS[2]
+
+    def test_an_earlier_one_is_passed_over(self) -> None:
+        known = chain(raft_rules)
+        known.ask(0, EPOCHS[0].ids)
+        known.hear(1, ConfigurationAnswer(0, (), (EPOCHS[1],)))
+        known.ask(0, EPOCHS[1].ids)
+        assert known.hear(3, ConfigurationAnswer(0, (), (EPOCHS[1],))) is None
+        assert known.known == EPOCHS[1]
+
+    def test_what_is_read_counts_whatever_epoch_it_is_of(self) -> None:
+        """One answer needs to meet no other."""
+        core = ClientCore("c", 4, raft_rules(4, 1), SIGNER, Domain(CLUSTER), chain=chain(raft_rules))
+        core.submit(0, [b"op"], read_only=True)
+        told = encode_results(Results(0, [b"x"]))
+        effects = core.on_message(0, 0, Reply(1, Answer.READ, told, 1, 0, False, 1))
+        assert any(isinstance(effect, Done) for effect in effects)
+
+    def test_a_client_that_begins_late_begins_with_a_member(self) -> None:
+        known = Chain(EPOCHS[2], CLUSTER, raft_rules, verifier)
+        core = ClientCore("c", 4, raft_rules(4, 1), SIGNER, Domain(CLUSTER), chain=known)
+        core.submit(0, [b"op"])
+        assert core.leader == 1
+        core.on_timeout(1_000)
+        assert core.leader == 3
+
+
 class TestClient:
     def test_it_asks_when_it_begins_and_now_and_then(self) -> None:
         core = client()

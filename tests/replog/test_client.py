@@ -694,6 +694,59 @@ class TestReads:
         assert [to for to, _ in sends(client.on_message(2, 0, read(1, b"lie")))] == [(0,)]
         assert [reads(client.submit(2, [b"get"], read_only=True)[1])[0][1].replier for _ in range(4)] == [1, 2, 3, 1]
 
+    def test_where_one_is_enough_one_is_asked(self) -> None:
+        """Raft: the leader, or one after the other, each client beginning elsewhere."""
+
+        def asked(rules: ClientRules, stale: bool = False) -> list[tuple[int, ...]]:
+            client = client_of(rules, n=3)
+            return [reads(client.submit(0, [b"get"], read_only=True, stale=stale)[1])[0][0] for _ in range(3)]
+
+        one = replace(RAFT, read_quorum=1, read_from="leader")
+        assert asked(one) == [(0,)] * 3
+        assert sorted(asked(replace(one, read_from="any"))) == sorted(asked(one, stale=True)) == [(0,), (1,), (2,)]
+
+    def test_where_one_is_enough_its_word_is_the_result(self) -> None:
+        client = client_of(replace(RAFT, read_quorum=1, read_from="leader"), n=3)
+        client.submit(0, [b"get"], read_only=True)
+        assert ends(client.on_message(1, 0, read(1))) == [Done(1, 0, [b"ok"], (0,))]
+
+    def test_a_read_goes_on_where_it_is_sent_and_is_ordered_if_nobody_answers(self) -> None:
+        client = client_of(replace(RAFT, read_quorum=1, read_from="any"), n=3)
+        ((to, request),) = reads(client.submit(0, [b"get"], read_only=True)[1])
+        elsewhere = (to[0] + 1) % 3
+        effects = client.on_message(1, to[0], Reply(1, Answer.REDIRECT, b"", 4, elsewhere))
+        assert [(at, again.raw) for at, again in reads(effects)] == [((elsewhere,), request.raw)]
+        effects = client.on_timeout(RAFT.retry_us)
+        assert reads(effects) == []
+        assert [again.raw for _, again in sends(effects)] == [request.raw]
+
+    def test_a_read_whose_server_is_gone_goes_to_the_leader(self) -> None:
+        client = client_of(replace(RAFT, read_quorum=1, read_from="any"), n=3)
+        asked = [reads(client.submit(0, [b"get"], read_only=True)[1])[0] for _ in range(3)]
+        (request,) = [request for to, request in asked if to == (2,)]
+        assert [(at, again.raw) for at, again in reads(client.on_unreachable(1, 2))] == [((0,), request.raw)]
+        assert client.on_unreachable(1, 2) == [], "once"
+
+    def test_that_an_old_state_will_do_is_said(self) -> None:
+        client = client_of(replace(RAFT, read_quorum=1, read_from="leader"), n=3)
+        for stale in (True, False):
+            _, effects = client.submit(0, [b"get"], read_only=True, stale=stale)
+            messages = [effect.message for effect in effects if isinstance(effect, ToReplica)]
+            assert [message.stale for message in messages if isinstance(message, Read)] == [stale]
+
+    def test_a_stale_read_goes_round_and_is_never_ordered(self) -> None:
+        """[Ongaro14 6.4] One server that answers is enough, whoever leads; a leader need not be there."""
+        client = client_of(replace(RAFT, read_quorum=1, read_from="leader"), n=3)
+        ((first, request),) = reads(client.submit(0, [b"get"], read_only=True, stale=True)[1])
+        asked, now = [*first], 0
+        for _ in range(5):
+            now += 10 * RAFT.retry_us
+            ((to, again),) = reads(client.on_timeout(now))
+            assert again.raw == request.raw
+            asked += to
+        assert [(node - asked[0]) % 3 for node in asked] == [0, 1, 2, 0, 1, 2]
+        assert ends(client.on_message(now + 1, asked[-1], read(1))) == [Done(1, 0, [b"ok"], (asked[-1],))]
+
     def test_what_was_ordered_and_what_was_read_do_not_add_up(self) -> None:
         """P39: they say different things, even in the same bytes."""
         client = client_of(READS)

@@ -24,6 +24,7 @@ from replog.membership import (
     ADMIN,
     EPOCHS_MAX,
     IDS_MAX,
+    OPEN,
     RECORD_KEY,
     VALID_MAX_US,
     VALID_US,
@@ -36,6 +37,8 @@ from replog.membership import (
     Refused,
     SignedChange,
     changed,
+    concluded,
+    decode_membership,
     encode_membership,
     follow,
     genesis,
@@ -207,6 +210,72 @@ def outcome(executor: Executor, sent: Request) -> Any:
     assert result.results is not None
     (found,) = decode_results(result.results).outcomes
     return decode_outcome(found)
+
+
+JOINT = replace(RULES, boundary=lambda _: OPEN - 1, check_size=lambda n, f: None)
+
+
+class TestJointConsensus:
+    """Where a change is made when the protocol says so (Raft)."""
+
+    def test_a_change_is_open_until_it_is_concluded(self) -> None:
+        opened = changed(JOINT.beginning, 5, NOW, of(REPLACE), JOINT)
+        assert opened.open is not None
+        assert (opened.at(6), opened.at(OPEN)) == (JOINT.genesis, opened.open)
+        assert opened.open.ids == (0, 1, 3, 4)
+        with pytest.raises(Refused, match="a change is pending: epoch 1 is to have members 0, 1, 3, 4; wait for it"):
+            changed(opened, 7, NOW, of(Change(0, 1, (3,))), JOINT)
+
+    def test_made_it_holds_from_the_next_index_on(self) -> None:
+        made = concluded(changed(JOINT.beginning, 5, NOW, of(REPLACE), JOINT), 9, True)
+        assert (made.open, made.at(9), made.at(10).ids) == (None, JOINT.genesis, (0, 1, 3, 4))
+        assert (made.at(10).epoch, made.at(10).first, made.at(10).next_id) == (1, 10, 5)
+        assert decode_membership(encode_membership(made)) == made
+        assert changed(made, 10, NOW, of(Change(1, 1, (0,), (member(5),))), JOINT).at(OPEN).ids == (1, 3, 4, 5)
+
+    def test_given_up_the_members_are_as_before_and_no_id_is_used_again(self) -> None:
+        left = concluded(changed(JOINT.beginning, 5, NOW, of(REPLACE), JOINT), 9, False)
+        assert left.at(10).members == JOINT.genesis.members
+        assert (left.at(10).epoch, left.at(10).next_id) == (1, 5)
+        with pytest.raises(Refused, match=r"new ids = \[4\]: must be 5 and up, none is used twice"):
+            changed(left, 11, NOW, of(Change(1, 1, (), (member(4),))), JOINT)
+
+    def test_what_is_not_open_is_not_concluded(self) -> None:
+        assert concluded(JOINT.beginning, 9, True) == JOINT.beginning
+        pending = changed(RULES.beginning, 5, NOW, of(REPLACE), RULES)
+        assert concluded(pending, 9, True) == pending
+
+    def test_any_number_may_go_at_once(self) -> None:
+        all_new = Change(0, 1, (0, 1, 2, 3), (member(4), member(5), member(6)))
+        assert changed(JOINT.beginning, 5, NOW, of(all_new), JOINT).at(OPEN).ids == (4, 5, 6)
+
+    def test_learners_are_members_that_do_not_vote(self) -> None:
+        one = concluded(changed(JOINT.beginning, 5, NOW, of(Change(0, 1, (), (member(4),), (4,))), JOINT), 6, True).at(
+            7
+        )
+        assert (one.n, one.voters, one.ids) == (4, (0, 1, 2, 3), (0, 1, 2, 3, 4))
+
+    @pytest.mark.parametrize("learners", [(7,), (1, 0), (1, 1)])
+    def test_learners_are_members_in_order(self, learners: tuple[int, ...]) -> None:
+        with pytest.raises(Refused, match="must be members, each once and in order; they are"):
+            changed(JOINT.beginning, 5, NOW, of(Change(0, 1, (), (), learners)), JOINT)
+
+    def test_where_all_vote_there_are_no_learners(self) -> None:
+        with pytest.raises(Refused, match=r"learners = \[4\]: every member of this protocol votes"):
+            changed(RULES.beginning, 5, NOW, of(Change(0, 1, (), (member(4),), (4,))), RULES)
+
+    def test_there_is_room_for_so_many(self) -> None:
+        many = Change(0, 1, (), tuple(map(member, range(4, 130))))
+        with pytest.raises(Refused, match="130 members: there are at most 128"):
+            changed(JOINT.beginning, 5, NOW, of(many), JOINT)
+
+    def test_the_executor_concludes_it_at_an_index(self) -> None:
+        executor = Executor(Counter(), rules=JOINT)
+        outcome(executor, change_request(1, of(REPLACE)))
+        assert executor.configuration_at(2) == JOINT.genesis
+        executor.apply(2, [], 0, SEED, "made")
+        assert executor.configuration_at(3) == executor.members.at(OPEN)
+        assert executor.configuration_at(3).ids == (0, 1, 3, 4)
 
 
 class TestExecutor:
