@@ -71,7 +71,7 @@ def tells_what_differs_between_replicas(right: Any, error: BaseException) -> str
     return str(error)
 
 
-returns("follows_any_nesting", False, "runtime.is_deep", "sm how_deep_the_stack_is", "960")
+returns("follows_any_nesting", False, "runtime.is_deep", "sm how_deep_the_stack_is", "800")
 
 
 @mutant("membership._verified", "mm a_change_has_one_encoding")
