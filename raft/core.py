@@ -459,6 +459,8 @@ class RaftCore:
         replication = self.replication
         if replication is None or message.term < self.current_term or sender not in replication.progress:
             return []
+        if not answers_this_term(message):
+            return []
         replication.heard(sender, now, message.round)
         if message.success:
             return self._accepted(now, sender, message.match_index)
@@ -882,3 +884,9 @@ def malformed(message: AppendEntries) -> str:
             return "terms of entries fall"
         term = entry.term
     return "" if term <= message.term else "an entry is of a later term than its leader"
+
+
+def answers_this_term(reply: AppendReply) -> bool:
+    """Whether a reply of the present term answers a question of it. One of an older term is refused for that alone,
+    with nothing in the way; its round is one of that term, and confirms none of this one (HAZARDS R12, R24)."""
+    return reply.success or reply.conflict_index > 0

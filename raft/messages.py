@@ -94,7 +94,8 @@ class AppendReply(Message, frozen=True, tag="rb"):
 
     `prev_log_index` echoes the message answered. `match_index`: the follower's log equals the leader's up to here, on
     disk (when successful). `conflict_term`, `conflict_index`: the term in the way and the follower's first index of it;
-    term 0 with the index after its last if its log is too short. [Raft 5.3]
+    term 0 with the index after its last if its log is too short. [Raft 5.3] Index 0: refused for its term alone, which
+    was older than `term`; `round` is one of that older term then.
     """
 
     term: U63

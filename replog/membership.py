@@ -269,10 +269,13 @@ def _pending(following: Configuration) -> str:
 
 
 def _verified(operation: bytes, rules: MembershipRules) -> Change:
+    """In its one encoding: how deep a decoder gets into what lies behind depends on the stack of the replica."""
     try:
         signed_change = _decode_signed(operation)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise Refused("this is no signed change of the members") from None
+        signed_change = None
+    if signed_change is None or _encode(signed_change) != operation:
+        raise Refused("this is no signed change of the members")
     change = signed_change.change
     if not rules.verifier.knows(ADMIN):
         raise Refused("this cluster has no administrator's key, so its members cannot be changed")

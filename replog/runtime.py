@@ -24,6 +24,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import astuple
 
+from replog.nesting import is_deep
 from replog.statemachine import Context, StateMachine
 from replog.table import MISSING, Kind, Undo, encode
 
@@ -109,6 +110,8 @@ class Runtime:
         return outcomes
 
     def _execute(self, operation: bytes, read_only: bool, room: int) -> bytes:
+        if is_deep(operation):
+            return _MALFORMED
         try:
             call = self._decode(operation)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):

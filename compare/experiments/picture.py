@@ -9,8 +9,8 @@ from typing import Final
 
 from compare.experiments.base import Axis, Line, Mark, Picture
 
-WIDTH, HEIGHT = 860, 460
-LEFT, RIGHT, TOP, BOTTOM = 64, 220, 44, 52
+WIDTH, HEIGHT = 900, 460
+LEFT, RIGHT, TOP, BOTTOM = 64, 260, 44, 52
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Okabe and Ito's, which people who see colours differently can tell apart."""
 TICKS: Final = 6
@@ -93,8 +93,15 @@ def _drawn(picture: Picture) -> Iterator[str]:
         y = TOP + 10 + 20 * number
         yield f'<path d="M{WIDTH - RIGHT + 12} {y}h24" stroke="{colour}" stroke-width="2"{dash}/>'
         yield _text(WIDTH - RIGHT + 42, y + 4, line.name)
-    for number, mark in enumerate(picture.marks):
-        yield from _mark(picture, mark, TOP + 10 + 20 * (len(picture.lines) + number))
+    below = TOP + 10 + 20 * len(picture.lines)
+    measured = [mark for mark in picture.marks if mark.low is not None]
+    for mark in measured:
+        yield from _measured(picture, mark)
+    if measured:
+        yield f'<circle cx="{WIDTH - RIGHT + 24}" cy="{below}" r="3.5" fill="#000000"/>'
+        yield _text(WIDTH - RIGHT + 42, below + 4, "measured, 95 %")
+    for number, mark in enumerate(mark for mark in picture.marks if mark.low is None):
+        yield from _published(picture, mark, below + 20 * (number + bool(measured)))
 
 
 def _path(picture: Picture, line: Line) -> str:
@@ -107,15 +114,18 @@ def _path(picture: Picture, line: Line) -> str:
     return "".join(parts)
 
 
-def _mark(picture: Picture, mark: Mark, legend_y: float) -> Iterator[str]:
+def _measured(picture: Picture, mark: Mark) -> Iterator[str]:
+    """With its interval."""
     x, y = _x(picture, mark.x), _y(picture, mark.y)
-    if mark.low is not None and mark.high is not None:
-        low, high = _y(picture, mark.low), _y(picture, mark.high)
-        yield f'<path d="M{x:.1f} {low:.1f}V{high:.1f}m-5 0h10M{x - 5:.1f} {low:.1f}h10" stroke="#000000"/>'
-        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="#000000"><title>{escape(mark.name)}</title></circle>'
-    else:
-        yield f'<path d="M{x - 5:.1f} {y - 5:.1f}l10 10m0 -10l-10 10" stroke="#000000" stroke-width="2"/>'
-        yield _text(WIDTH - RIGHT + 12, legend_y + 4, f"\N{MULTIPLICATION SIGN} {mark.name}", size=11)
+    low, high = (_y(picture, mark.y if end is None else end) for end in (mark.low, mark.high))
+    yield f'<path d="M{x:.1f} {low:.1f}V{high:.1f}m-5 0h10M{x - 5:.1f} {low:.1f}h10" stroke="#000000"/>'
+    yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="#000000"><title>{escape(mark.name)}</title></circle>'
+
+
+def _published(picture: Picture, mark: Mark, legend_y: float) -> Iterator[str]:
+    x, y = _x(picture, mark.x), _y(picture, mark.y)
+    yield f'<path d="M{x - 5:.1f} {y - 5:.1f}l10 10m0 -10l-10 10" stroke="#000000" stroke-width="2"/>'
+    yield _text(WIDTH - RIGHT + 12, legend_y + 4, f"\N{MULTIPLICATION SIGN} {mark.name}", size=11)
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start", size: int = 12) -> str:

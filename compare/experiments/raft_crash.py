@@ -82,6 +82,7 @@ class Crash:
                 "pre_vote": setting.pre_vote,
                 "check_quorum": setting.pre_vote,
                 "leader_stickiness": setting.pre_vote,
+                "witness": False,  # the paper's servers asked nobody anything when they started
             },
             seed=self.seed,
             network=NetworkModel(Constant(setting.latency_us) if same else Uniform(100, 300), byte_ns=0.0),

@@ -169,7 +169,11 @@ def _distribution(name: str, times: list[float]) -> Line:
     ended = [time for time in times if time < GIVEN_UP_US / 1000]
     points = [(time, (place + 1) / len(times)) for place, time in enumerate(ended)]
     points = points[:: -max(1, len(points) // POINTS_MAX)][::-1]
-    return Line(name=name, points=[(ended[0], 0.0), *points] if ended else [(GIVEN_UP_US / 1000, 0.0)], steps=True)
+    if not ended:
+        return Line(
+            name=f"{name}: all over {GIVEN_UP_US // 1_000_000} s", points=[(GIVEN_UP_US / 1000, 0.0)], steps=True
+        )
+    return Line(name=name, points=[(ended[0], 0.0), *points], steps=True)
 
 
 def _published(name: str) -> list[Mark]:

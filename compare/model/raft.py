@@ -211,7 +211,8 @@ class Server:
             # The same question may come again: it counts from when it came first.
             self.asked.setdefault((sender, message.token), (self.round, self.commit_index))
         elif isinstance(message, AppendReply) and message.term == self.current_term:
-            self.answered[sender] = max(self.answered.get(sender, -1), message.round)
+            if message.success or message.conflict_index:  # else it answers a question of an older term
+                self.answered[sender] = max(self.answered.get(sender, -1), message.round)
             if message.success:
                 self._matches(sender, message.match_index)
         elif isinstance(message, SnapshotReply) and message.term == self.current_term and message.done:

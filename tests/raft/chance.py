@@ -7,6 +7,7 @@ at the end all is healed, clients ask again, and everything asked must be done o
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from replog.statemachine import decode_outcome
 from replog.types import READ_ONLY, Answer, Read, Request, decode_results
 from tests.plug import DOMAIN, Disk
 from tests.raft.changing import Changing
-from tests.raft.harness import MS, SECOND, SIGNER, Cluster
+from tests.raft.harness import MS, SECOND, SIGNER, Cluster, Packet
 from tests.raft.test_figure2 import PLAIN
 
 SMALL = {
@@ -316,6 +317,38 @@ class Reading(Schedule):
         leaders = [node for node in sorted(self.cluster.servers) if self.cluster.core(node).role is Role.LEADER]
         if leaders:
             self.cluster.isolate(self.chance.choice(leaders))
+
+
+class Slow(Reading):
+    """Some words between servers take up to 0.9 s, longer than elections do: what was said in one term is heard in the
+    next, by a server that leads again."""
+
+    def __init__(self, seed: int, n: int, core: type[RaftCore] = RaftCore, options: dict[str, Any] | None = None):
+        super().__init__(seed, n, core, options)
+        self.late: list[tuple[int, Packet]] = []
+        self.share = self.chance.choice((0.05, 0.2, 0.4))
+        self._send, self._run = self.cluster.send, self.cluster.run
+        self.cluster.send, self.cluster.run = self.hold, self.pass_slowly  # type: ignore[method-assign]
+
+    def hold(self, packet: Packet) -> None:
+        slow = isinstance(packet.sender, int) and self.chance.random() < self.share
+        if slow and not self.cluster.blocked(packet):
+            self.late.append((self.cluster.now + self.chance.randrange(900) * MS, packet))
+        elif not slow:
+            self._send(packet)
+
+    def pass_slowly(self, us: int, until: Callable[[], bool] = lambda: False) -> bool:
+        end = self.cluster.now + us
+        while self.cluster.now < end and not until():
+            due = [packet for at, packet in self.late if at <= self.cluster.now]
+            self.late = [(at, packet) for at, packet in self.late if at > self.cluster.now]
+            self.cluster.network += due
+            self._run(min(10 * MS, end - self.cluster.now), until)
+        return until()
+
+    def end(self) -> None:
+        self.share = 0
+        super().end()
 
 
 class Splits(Changes):

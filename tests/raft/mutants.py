@@ -371,6 +371,13 @@ class CountsOldReplies(RaftCore):
         return self._accepted(now, sender, message.match_index)
 
 
+class CountsAnswersToOlderTerms(RaftCore):
+    def _on_append_reply(self, now: Micros, sender: NodeId, message: AppendReply) -> list[Effect]:
+        if self.replication is not None and message.term == self.current_term:
+            self.replication.heard(sender, now, message.round)
+        return super()._on_append_reply(now, sender, message)
+
+
 class BeginsWithoutNoOp(RaftCore):
     def _append(self, entries: list[Entry], requests: Sequence[Sequence[object]]) -> Persist:  # type: ignore[override]
         if entries and not entries[0].requests and self.role is Role.LEADER and self.log.last_index:

@@ -55,6 +55,14 @@ def test_reads_are_linearizable_while_leaders_are_cut_off(seed: int) -> None:
     assert outcome.leaders > 1
 
 
+@pytest.mark.parametrize("seed", range(10, 18))
+def test_reads_are_linearizable_though_words_of_older_terms_come_late(seed: int) -> None:
+    """(HAZARDS R12, R24) Nor is a server said to have lost what it has."""
+    outcome = chance.Slow(seed, n=(3, 5)[seed % 2], options={"check_quorum": True}).run(15)
+    assert outcome.read > 30
+    assert outcome.leaders > 1
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_an_old_copy_of_a_disk_elects_nobody_who_lacks_what_was_committed(seed: int) -> None:
     """(HAZARDS R28) And all go on without its vote."""

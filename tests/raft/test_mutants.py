@@ -52,6 +52,11 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
         "== (7, NOBODY)",
     ),
     (
+        mutants.CountsAnswersToOlderTerms,
+        reads.test_8_an_answer_to_an_older_term_confirms_no_round_of_this_one,
+        "values(cluster, 1) == []",
+    ),
+    (
         mutants.StaysLoyalInOlderTermsOnly,
         reads.test_6_4_1_a_vote_for_the_own_term_waits_for_the_end_of_loyalty_too,
         'not cluster.done("ann", 2)',

@@ -9,7 +9,7 @@ import pytest
 from raft import RaftCore
 from raft.configuration import Configuration
 from raft.election import Role
-from raft.messages import AppendEntries, Entry, ReadIndex, ReadIndexReply, VoteReply
+from raft.messages import AppendEntries, AppendReply, Entry, ReadIndex, ReadIndexReply, VoteReply
 from replog.apps.counter import Counter
 from replog.core import Query, Send
 from replog.statemachine import decode_outcome
@@ -65,6 +65,43 @@ def test_6_4_a_leader_reads_after_a_round_and_orders_nothing() -> None:
     cluster.deliver_to(0)
     assert values(cluster, 1) == [5], "one other makes a majority"
     assert cluster.core(0).log.last_index == last
+
+
+def test_8_an_answer_to_an_older_term_confirms_no_round_of_this_one(core: type[RaftCore]) -> None:
+    """1 refuses a late heartbeat of 0's first term, being in term 2 itself. When it arrives 0 leads term 2, in which
+    rounds are counted anew, and does not know yet of the leader of term 3 (HAZARDS R12, R24)."""
+    cluster = begun(core=core)
+    cluster.run(2 * SECOND)
+    cluster.fire(0, "heartbeat")
+    question = next(packet for packet in cluster.network if packet.to == 1)
+    cluster.network.clear()
+    cluster.now += SECOND
+    cluster.fire(0, "heartbeat")
+    assert cluster.core(0).role is Role.FOLLOWER, "it has heard nobody"
+    cluster.isolate(0)
+    cluster.fire(1)
+    while cluster.core(1).role is not Role.CANDIDATE:
+        cluster.deliver()
+    cluster.heal()
+    cluster.network.clear()
+    cluster.receive(question)
+    (late,) = cluster.network
+    cluster.network.clear()
+    assert cluster.decode(late) == AppendReply(2, False, 2, 0, 0, 0, cluster.decode(question).round)
+    cluster.isolate(1)
+    cluster.elect(0)
+    cluster.isolate(0)
+    cluster.now += 450 * MS
+    cluster.fire(2)
+    cluster.settle()
+    cluster.submit(2, "ann", 2)
+    cluster.settle()
+    assert cluster.done("ann", 2)
+    ask(cluster, 0, 1)
+    cluster.receive(late)
+    assert cluster.core(0).role is Role.LEADER
+    assert values(cluster, 1) == [], "5 would be older than what ann was told"
+    assert not [note for _, note in cluster.notes if note.kind == "lost-entries"]
 
 
 @pytest.mark.parametrize("node", [1, 2])

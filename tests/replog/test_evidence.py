@@ -215,8 +215,9 @@ def test_who_joined_later_is_known_by_no_authority_that_a_file_brings(tmp_path: 
     assert "no certificate of node 4" in why(changed(data, certificates=[stolen])), "no member in epoch 0"
 
 
-def test_who_joined_later_is_known_by_no_certificate_where_no_links_are(config: ClusterConfig) -> None:
+def test_who_joined_later_is_known_by_no_certificate_where_no_links_are(tmp_path: Path) -> None:
     """The cluster's own authority is pinned, and stolen."""
+    config = create_cluster(tmp_path / "c", "pbft", f=1)
     mine, domain = Ed25519Signer(b"f" * 32), Domain(config.cluster, 1, ONE)
     words = [
         PrePrepare(0, 300, digest, mine.sign(domain.statement("pre-prepare", (0, 300, digest))), 0, [])

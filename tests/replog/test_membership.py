@@ -77,6 +77,15 @@ REPLACE = Change(0, 1, (2,), (member(4),))
 
 
 class TestRules:
+    @pytest.mark.parametrize("deep", [0, 1, 960])
+    def test_a_change_has_one_encoding(self, deep: int) -> None:
+        """Whoever adds something to it changes who can read it: some do not get through what is nested deep."""
+        operation = of(REPLACE)
+        longer = b"\x93" + operation[1:] + b"\x91" * deep + b"\xc0"
+        assert changed(RULES.beginning, 5, operation, RULES).following is not None
+        with pytest.raises(Refused, match="no signed change"):
+            changed(RULES.beginning, 5, longer, RULES)
+
     def test_a_change_makes_the_next_configuration_after_the_boundary(self) -> None:
         after = changed(RULES.beginning, 5, NOW, of(REPLACE), RULES)
         assert after.held == RULES.genesis

@@ -17,7 +17,8 @@ from replog.apps.counter import Counter
 from replog.apps.kv import KeyValue
 from replog.errors import OperationFailed
 from replog.executor import Executor
-from replog.runtime import OUTCOMES_BYTES_MAX, TEXT_MAX
+from replog.nesting import DEPTH_MAX, is_deep
+from replog.runtime import OUTCOMES_BYTES_MAX, TEXT_MAX, Runtime
 from replog.statemachine import StateMachine, Table, command, decode_outcome, query
 from replog.table import encode
 from replog.types import decode_results
@@ -592,3 +593,53 @@ def test_hash_seeds_of_python_change_nothing() -> None:
         digests.add(done.stdout)
     assert len(digests) == 1
     assert len(digests.pop().strip()) == 64
+
+
+# ------------------------------------------------------------------------------------------------------------- nesting
+
+
+def beneath(frames: int, operation: bytes) -> bytes:
+    """Its outcome where the stack is that much deeper."""
+    if frames:
+        return beneath(frames - 1, operation)
+    return Runtime(KeyValue()).run([operation], False, (1,))[0]
+
+
+@pytest.mark.parametrize("nested", [DEPTH_MAX - 1, DEPTH_MAX, 400, 800, 960, 100_000])
+def test_how_deep_the_stack_is_changes_no_outcome(nested: int) -> None:
+    """Replicas come to one operation on different ways."""
+    operation = b"\x93\xa3put" + b"\x91" * nested + b"\xc0" + b"\xa1v"
+    outcomes = {beneath(frames, operation) for frames in (0, 50, 100, 200, 400)}
+    assert len(outcomes) == 1
+    assert (b"WrongArguments" in outcomes.pop()) is (nested < DEPTH_MAX)
+
+
+def depth_of(value: Any) -> int:
+    """Lists and maps that a leaf lies in; an empty one is a leaf."""
+    if isinstance(value, dict):
+        inner = [*value, *value.values()]
+    else:
+        inner = list(value) if isinstance(value, (list, tuple)) else []
+    return 1 + max(map(depth_of, inner)) if inner else 0
+
+
+leaves = st.one_of(st.none(), st.integers(-(2**63), 2**64 - 1), st.floats(), st.binary(max_size=300), st.text())
+values = st.recursive(leaves, lambda of: st.one_of(st.lists(of), st.dictionaries(st.text(), of)))
+
+
+@quick
+@given(values, st.integers(0, DEPTH_MAX + 5), st.binary(min_size=DEPTH_MAX, max_size=70_000))
+def test_depth_is_known_by_bytes_alone(value: Any, more: int, padding: bytes) -> None:
+    """Whatever else there is, and however much of it looks like lists."""
+    nested: Any = [value, 1]
+    for _ in range(more):
+        nested = [padding[:9], nested, {"k": 1}]
+    whole = [padding, b"\x91" * 100, nested, [[]] * 70, "x" * 70_000]
+    assert is_deep(msgspec.msgpack.encode(whole)) is (depth_of(whole) > DEPTH_MAX)
+
+
+@quick
+@given(st.binary(max_size=400))
+def test_depth_of_any_bytes_ends(data: bytes) -> None:
+    is_deep(b"\x91" * 60 + data)
+    is_deep(b"\xdd\xff\xff\xff\xff" * 60 + data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from replog import types
+from replog import membership, types
 from replog.codec import BadMessage
 from tests.pbft.mutants import mutant, returns
 
@@ -69,3 +69,11 @@ def failed_commands_leave_traces(right: Any, self: Any) -> None:
 @mutant("runtime._text", "sm texts_hold_no_addresses")
 def tells_what_differs_between_replicas(right: Any, error: BaseException) -> str:
     return str(error)
+
+
+returns("follows_any_nesting", False, "runtime.is_deep", "sm how_deep_the_stack_is", "800")
+
+
+@mutant("membership._verified", "mm a_change_has_one_encoding")
+def passes_by_what_lies_behind(right: Any, operation: bytes, rules: Any) -> Any:
+    return right(membership._encode(membership._decode_signed(operation)), rules)
