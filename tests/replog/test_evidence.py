@@ -171,8 +171,9 @@ def signed_by(key: Ed25519Signer, config: ClusterConfig, node: int) -> Accuse:
     return Accuse(node, "two-prepares", *said, "0.7")
 
 
-def test_a_certificate_of_another_key_than_the_cluster_has_proves_nothing(config: ClusterConfig) -> None:
+def test_a_certificate_of_another_key_than_the_cluster_has_proves_nothing(tmp_path: Path) -> None:
     """By whoever has stolen the authority's key."""
+    config = create_cluster(tmp_path / "c", "pbft", f=1)
     authority, mine = Authority.load(config.folder, config.cluster), Ed25519Signer(b"f" * 32)
     odd = authority.certify(0, mine.public.hex(), config.n, config.f)
     for accusation in (lie(config), signed_by(mine, config, 0)):
