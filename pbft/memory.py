@@ -98,7 +98,8 @@ class Strays:
         self._is_placed = is_placed
         self._is_signed = is_signed
         self._waiting: dict[NodeId, dict[Place, Any]] = {}
-        self._alone: dict[NodeId, dict[Place, Any]] = {}
+        self._alone: dict[NodeId, dict[Place, tuple[Any, bool]]] = {}
+        """Each with whether it was shown before: twice, since the first may be lost on the way."""
 
     def wait(self, signer: NodeId, place: Place, message: Message) -> None:
         waiting = self._waiting.setdefault(signer, {})
@@ -119,33 +120,34 @@ class Strays:
         in turn, so that nobody is hidden behind another."""
         shown: list[Any] = []
         views: list[ViewChange] = []
-        for signer, place, said in self._in_turn():
-            if isinstance(said, ViewChange):
-                if views:
-                    continue
-                views += [said] if self._is_signed(signer, said) else []
-            elif len(shown) == STRAYS_MAX:
-                break
-            elif self._is_signed(signer, said):
-                shown.append(said)
-            del self._alone[signer][place]
+        for signer, place, said, again in self._in_turn():
+            kind: list[Any] = views if isinstance(said, ViewChange) else shown
+            if len(kind) == (1 if kind is views else STRAYS_MAX):
+                continue
+            signed = self._is_signed(signer, said)
+            kind += [said] if signed else []
+            if again or not signed:
+                del self._alone[signer][place]
+            else:
+                self._alone[signer][place] = said, True
         self._take_up()
         return shown, views
 
-    def _in_turn(self) -> Iterator[tuple[NodeId, Place, Any]]:
+    def _in_turn(self) -> Iterator[tuple[NodeId, Place, Any, bool]]:
         alone = {
             signer: {place: said for place, said in kept.items() if not self._is_placed(place)}
             for signer, kept in sorted(self._alone.items())
         }
         self._alone = {signer: kept for signer, kept in alone.items() if kept}
-        queues = [[(signer, place, said) for place, said in kept.items()] for signer, kept in self._alone.items()]
+        queues = [[(signer, place, *said) for place, said in kept.items()] for signer, kept in self._alone.items()]
         return (one for turn in itertools.zip_longest(*queues) for one in turn if one is not None)
 
     def _take_up(self) -> None:
-        """What waits becomes what stands alone; what was not shown yet comes first."""
+        """What waits becomes what stands alone; what was not shown yet, or once, comes first."""
         waiting, self._waiting = self._waiting, {}
         for signer, new in waiting.items():
-            kept = self._alone.get(signer, {}) | new
+            kept = self._alone.get(signer, {})
+            kept |= {place: (said, False) for place, said in new.items() if place not in kept}
             self._alone[signer] = dict(itertools.islice(kept.items(), max(0, len(kept) - WAITING_MAX), None))
 
     def check_invariants(self) -> None:

@@ -60,7 +60,7 @@ def test_nothing_that_a_correct_replica_said_convicts_it(setting: str, seed: int
     chance = play(1000 + seed, **SETTINGS[setting])
     proved, tried = convictions(chance.cluster, chance.correct)
     assert not proved
-    assert tried > 30, "vacuous"
+    assert tried > 20, "vacuous"
 
 
 class TakesItsViewAlong(PbftCore):
@@ -96,7 +96,7 @@ def test_nothing_that_a_correct_replica_said_convicts_it_in_any_epoch(turn: tupl
     proved, tried = convictions(turning.cluster, turning.correct)
     assert not proved
     assert not [said for _, said in turning.cluster.accusations if said.culprit in turning.correct]
-    assert tried > 30, "vacuous"
+    assert tried > 20, "vacuous"
     assert turning.epochs > 0 or not how.get("quiet"), "vacuous"
 
 
@@ -129,7 +129,7 @@ def test_no_evidence_file_convicts_a_correct_replica(setting: str) -> None:
                 with pytest.raises(evidence.NotProven):
                     evidence.verify(evidence.parse(evidence.encode(file)), pin)
                 tried += 1
-    assert tried > 30, "vacuous"
+    assert tried > 20, "vacuous"
 
 
 class Forgets(PbftCore):
@@ -375,7 +375,7 @@ def test_strays_that_are_shown_are_bounded() -> None:
     witness.check_invariants()
     shown = [len(effect.message.statements) for _ in range(20) for effect in witness.tick(0, 0)]  # type: ignore[attr-defined]
     assert max(shown) == STRAYS_MAX
-    assert sum(shown) <= WAITING_MAX
+    assert WAITING_MAX < sum(shown) <= 2 * WAITING_MAX, "each twice: what is shown may be lost on the way"
 
 
 def test_what_others_tell_counts_only_with_its_signature() -> None:

@@ -80,9 +80,9 @@ FOUND: list[tuple[type[RaftCore], str]] = [
 ]
 SELDOM: list[tuple[type[RaftCore], str]] = [
     (mutants.VotesTwice, "RequestVote"),
-    (mutants.CountsOldVotes, "all servers"),
+    (mutants.CountsOldVotes, "leaders"),
     (mutants.CountsPreVotes, "leaders"),
-    (mutants.CutsMatchingSuffix, "AppendEntries 3"),
+    (mutants.CutsMatchingSuffix, "5.4"),
     (mutants.ReadsUnconfirmed, "8"),
     (mutants.CountsAnswersToEarlierRounds, "8"),
     (mutants.OrdersWhileItMoves, "3.10"),

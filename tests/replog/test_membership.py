@@ -82,9 +82,9 @@ class TestRules:
         """Whoever adds something to it changes who can read it: some do not get through what is nested deep."""
         operation = of(REPLACE)
         longer = b"\x93" + operation[1:] + b"\x91" * deep + b"\xc0"
-        assert changed(RULES.beginning, 5, operation, RULES).following is not None
+        assert changed(RULES.beginning, 5, NOW, operation, RULES).following is not None
         with pytest.raises(Refused, match="no signed change"):
-            changed(RULES.beginning, 5, longer, RULES)
+            changed(RULES.beginning, 5, NOW, longer, RULES)
 
     def test_a_change_makes_the_next_configuration_after_the_boundary(self) -> None:
         after = changed(RULES.beginning, 5, NOW, of(REPLACE), RULES)

@@ -95,7 +95,7 @@ def takes_keys_of_any_use(right: Any, certificate: Any, root: Any, cluster: str)
         return right(certificate, root, cluster)
 
 
-@mutant("Pin.keys", "ef who_joined_later_is_known_by_no")
+@mutant("Pin.keys", "ef who_joined_later_is_known_by_no_authority")
 def believes_certificates_of_later_members(right: Any, self: Any, config: Any, certified: Any) -> Any:
     return certified | right(self, config, certified)
 
@@ -167,6 +167,11 @@ def forgets_the_oldest_stray(right: Any, self: Any, signer: int, waiting: Any) -
 @mutant("Strays._in_turn", "ev no_liar_hides_another")
 def shows_one_after_the_other(right: Any, self: Any) -> Any:
     return sorted(right(self))
+
+
+@mutant("Strays._in_turn", "ev strays_that_are_shown_are_bounded")
+def shows_a_stray_once(right: Any, self: Any) -> Any:
+    return ((signer, place, said, True) for signer, place, said, _ in right(self))
 
 
 @mutant("Witness._forget_far", "ev other_view_changes_hide_no_second_one")
