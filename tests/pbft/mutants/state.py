@@ -10,7 +10,7 @@ from tests.pbft.mutants import mutant, returns
 # ------------------------------------------------------------------------------------------------------------- 6 status
 
 returns("answers_no_status", [], "catch_up.answer", "cp a_replica_that_was_cut_off_gets_exactly_what_it_missed")
-returns("answers_no_status_of_a_lossy_time", [], "catch_up.answer", "ch loss_reordering_cuts_and_crashes", "3")
+returns("answers_no_status_of_a_lossy_time", [], "catch_up.answer", "ch loss_reordering_cuts_and_crashes")
 returns("has_no_words_of_its_own", [], "Ordering.own_words", "cp what_is_lost_once_is_sent_again", "Prepare")
 returns("repeats_no_checkpoint", [], "Checkpoints.words", "cp what_is_lost_once_is_sent_again", "Checkpoint")
 returns("gives_without_end", True, "Allowance.take", "cp a_status_is_answered_within_a_budget")
