@@ -9,7 +9,7 @@ import pytest
 
 from compare import accountability
 from compare.checkers import Conflict, Evidence
-from compare.checkers.accountability import Accountability
+from compare.checkers.accountability import Accountability, unknown
 from compare.decisions import Charge, Decisions
 from compare.drawing import draw
 from compare.evidence import keep
@@ -53,14 +53,17 @@ def test_every_equivocation_that_reached_correct_replicas_is_proved(seed: int) -
 
 @pytest.mark.slow
 def test_random_lies_are_proved() -> None:
-    conflicts = 0
+    """But for two NEW-VIEWs at two replicas, which need not come together (docs/limits.md)."""
+    conflicts, missed = 0, []
     for seed in range(300, 330, 2):
         _, run, evidence = judged(draw(find("random-byzantine"), seed), seed)
-        check = run.checks["accountability"]
-        # docs/limits.md: two NEW-VIEWs at two replicas need not come together.
-        assert check.ok or " at new-view " in check.detail, (seed, check.detail)
+        check, unseen = run.checks["accountability"], unknown(evidence)
+        assert check.ok or unseen, (seed, check.detail)
         conflicts += len(evidence.conflicts)
+        missed += unseen
     assert conflicts > 50, "vacuous"
+    assert all(conflict.kind == "new-view" and len(conflict.hearers) > 1 for conflict in missed), missed
+    assert len(missed) <= 1
 
 
 def test_p17_junk_between_two_faces_hides_no_liar(monkeypatch: pytest.MonkeyPatch) -> None:
