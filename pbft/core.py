@@ -481,6 +481,7 @@ class PbftCore:
         effects = self.patience.leave_view()
         self.ordering.leave(view)
         message = self.view_changes.ask(view, self.checkpoints, self.ordering)
+        effects += [Persist(followed, 0) for followed in self.view_changes.reasons()]
         return [*effects, Persist(message, 0), Send(self.notary.others, message), *self._gather()]
 
     def _on_view_change(self, sender: NodeId, message: ViewChange) -> list[Effect]:

@@ -6,7 +6,7 @@ Here: the view-changes heard, the choice that follows from a quorum of them, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from pbft.checkpoint import Checkpoints
@@ -53,9 +53,18 @@ class Asking(Generic[Asks, Begins]):
     def wanted(self, view: int) -> int | None:
         """The view to join, if more than f others ask for one above `view`: of these the smallest, which at least one
         correct replica stands behind (P11, P12). [CL99 4.5.2]"""
-        views = sorted((message.view for node, message in self.heard.items() if node != self._notary.me), reverse=True)
+        backers = self._backers(self.heard)
+        return backers[-1].view if backers and backers[-1].view > view else None
+
+    def _backers(self, heard: Mapping[NodeId, Asks]) -> list[Asks]:
+        """The f+1 others that ask for the highest views, the lowest last; none while fewer ask."""
+        others = [message for node, message in sorted(heard.items()) if node != self._notary.me]
         enough = self._notary.weak_quorum
-        return views[enough - 1] if len(views) >= enough and views[enough - 1] > view else None
+        return sorted(others, key=lambda message: -message.view)[:enough] if len(others) >= enough else []
+
+    def reasons(self) -> list[Asks]:
+        """Whom this replica followed, to be on its disk: none where they prove nothing."""
+        return []
 
     def asking(self, view: int) -> list[Asks]:
         """The view-changes for exactly `view`, by replica."""
@@ -70,13 +79,17 @@ class Asking(Generic[Asks, Begins]):
         if type(record) in (NewView, MacNewView):
             if self.new_view is None or record.view > self.new_view.view:
                 self.new_view = record
+        elif record.replica != self._notary.me:
+            known = self.heard.get(record.replica)
+            self.heard[record.replica] = record if known is None or record.view > known.view else known
         elif self.own is None or record.view > self.own.view:
             self.own = record
             self.heard[self._notary.me] = record
 
     def hard_state(self, active: bool) -> list[Message]:
-        """What must outlive a cut of the log: the view, and, unless it has begun, the wish for it (P16)."""
-        records = [self.new_view, None if active else self.own]
+        """What must outlive a cut of the log: the view, and, unless it has begun, the wish for it and whom that followed
+        (P16)."""
+        records = [self.new_view, *([] if active else [self.own, *self.reasons()])]
         return [record for record in records if record is not None]
 
     def flaw_in_own(self) -> str:
@@ -88,9 +101,8 @@ class Asking(Generic[Asks, Begins]):
         return ""
 
     def signed(self) -> int:
-        """The view that a quorum has asked for with its signatures, checked anew. [CL02 estimation]"""
-        proves = self.new_view is not None and self._notary.transferable and not self.flaw_in_begun()
-        return self.new_view.view if proves and self.new_view is not None else 0
+        """The highest view that signatures speak for, checked anew; 0 where nothing is proved. [CL02 estimation]"""
+        return 0
 
     def distrust(self, highest: int) -> int:
         """Forget the own view-change, or the NEW-VIEW, if it is for a view beyond `highest` or has a flaw. How many.
@@ -159,6 +171,21 @@ class ViewChanges(Asking[ViewChange, NewView]):
 
     def flaw_in_begun(self) -> str:
         return self.flaw_in_new_view(self.new_view) if self.new_view is not None else ""
+
+    def reasons(self) -> list[ViewChange]:
+        """Whom this replica followed, if it asks for a view that it did not come to by itself: what it promised since
+        then is justified by their signatures, in a refresh after a restart too (P16)."""
+        begun = self.new_view.view if self.new_view is not None else 0
+        followed = self.own is not None and self.own.view > begun + 1
+        return self._backers(self.heard) if followed else []
+
+    def signed(self) -> int:
+        """The view that a quorum has asked for with its signatures, or more than f others do: whoever is correct may
+        have followed them."""
+        begun = self.new_view.view if self.new_view is not None and not self.flaw_in_begun() else 0
+        sound = {node: said for node, said in self.heard.items() if not self._notary.flaw_in_view_change(said)}
+        backers = self._backers(sound)
+        return max(begun, backers[-1].view if backers else 0)
 
     def on_repeated(self, message: ViewChange) -> list[Effect]:
         """Nothing new."""

@@ -230,3 +230,29 @@ def test_p16_a_refresh_keeps_the_view_that_a_quorum_has_asked_for(restarts: int)
     assert (cluster.core(2).view, cluster.core(2).ordering.active) == (view, True)
     leaves_its_view(cluster, 2)
     assert not convictions(cluster, [2])[0]
+
+
+@pytest.mark.parametrize("restarts", [0, 1, 2])
+def test_p16_a_refresh_keeps_the_view_into_which_others_signed_it(restarts: int) -> None:
+    """Liars ask for a view far away, are followed, and deny it: what 2 promised in asking for it stands."""
+    cluster = Cluster(4, {**SMALL, "refresh": True})
+    for node in (0, 1):
+        cluster.inject(node, 2, forge.view_change(cluster, node, 41))
+    cluster.settle()
+    assert cluster.core(2).view == 41, "vacuous"
+    for _ in range(restarts):  # before and after
+        cluster.restart(2)
+    lied_to(cluster)
+    for _ in range(restarts // 2):
+        cluster.restart(2)
+    assert (cluster.core(2).view, cluster.core(2).ordering.active) == (41, False)
+
+
+def test_p16_a_refresh_gives_up_the_view_that_nobody_else_has_signed() -> None:
+    """Whoever was broken into may hold anything: it is not kept out of its views for ever."""
+    cluster = Cluster(4, {**SMALL, "refresh": True})
+    cluster.carry_out(2, cluster.core(2)._ask_for(41, "broken into"))
+    cluster.inject(0, 2, forge.view_change(cluster, 0, 41))
+    cluster.settle()
+    lied_to(cluster)
+    assert cluster.core(2).view == 0

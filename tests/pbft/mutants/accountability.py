@@ -242,7 +242,8 @@ def says_whatever_its_state_is(right: Any, self: Any, seq: int, digest: bytes) -
 
 
 returns("forgets_what_states_it_signed", None, "Checkpoints.recall", "pr whose_state_is_replaced_signs_no", "1")
-returns("believes_words_against_a_new_view", 0, "Asking.signed", "pr a_refresh_keeps_the_view", "0")
+returns("believes_words_against_views", 0, "ViewChanges.signed", "pr a_refresh_keeps_the_view_that", "0")
+returns("forgets_whom_it_followed", [], "ViewChanges.reasons", "pr a_refresh_keeps_the_view_into", "1")
 returns("believes_words_against_signatures", 0, "Checkpoints.signed", "pr a_refresh_forgets_nothing_that_a_quorum", "0")
 
 
