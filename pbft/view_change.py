@@ -87,8 +87,8 @@ class Asking(Generic[Asks, Begins]):
             self.heard[self._notary.me] = record
 
     def hard_state(self, active: bool) -> list[Message]:
-        """What must outlive a cut of the log: the view, and, unless it has begun, the wish for it and whom that followed
-        (P16)."""
+        """What must outlive a cut of the log: the view, and, unless it has begun, the wish for it, and whom that
+        followed (P16)."""
         records = [self.new_view, *([] if active else [self.own, *self.reasons()])]
         return [record for record in records if record is not None]
 
