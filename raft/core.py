@@ -837,7 +837,7 @@ class RaftCore:
                 "log_bytes": log.size,
                 "reads": self.reads.waiting,
                 "broadcast_us": self.replication.broadcast_us if self.replication is not None else 0,
-                "waiting": self.requests.pending if self.requests is not None else 0,
+                "waiting": self.requests.operations if self.requests is not None else 0,
                 "nonsense": self.nonsense,
                 "witnessed": self.witness.least,
                 **({"paused": 1} if self.paused else {}),

@@ -143,7 +143,13 @@ class Requests:
 
     @property
     def pending(self) -> int:
+        """Requests that wait for a batch."""
         return len(self._pending)
+
+    @property
+    def operations(self) -> int:
+        """Operations in them: a client may pack what several of its users asked for at once into one request."""
+        return self._operations
 
     def check_invariants(self) -> None:
         assert len(self._pending) <= self.config.pending_requests_max, "pending requests are bounded"

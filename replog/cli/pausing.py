@@ -54,13 +54,13 @@ def _say(cluster: Any, *, paused: bool, json: bool) -> None:
     if json:
         output.as_json({"cluster": str(folder), "paused": paused, "waiting": waiting})
     elif paused:
-        output.line(f"paused; {waiting} request{'' if waiting == 1 else 's'} waiting")
+        output.line(f"paused; {waiting} operation{'' if waiting == 1 else 's'} waiting")
     else:
         output.line("resumed")
 
 
 def _until(config: ClusterConfig, *, paused: bool) -> int:
-    """Until all servers that run here say so, and what was under way is finished; how many requests wait then. Raises
+    """Until all servers that run here say so, and what was under way is finished; how many operations wait then. Raises
     NotDone after WAIT_S."""
     from replog.cli.state import current
     from replog.cli.words import NotDone

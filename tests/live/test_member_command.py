@@ -171,7 +171,7 @@ def test_learners_of_raft_and_its_leader(shell: Shell) -> None:
 def test_raft_is_paused_members_change_and_nothing_is_lost(shell: Shell) -> None:
     """(seed 002, definition 1.11)"""
     with shell.cluster("raft", "--restart") as known:
-        assert shell.said("member", "pause").strip() == "paused; 0 requests waiting"
+        assert shell.said("member", "pause").strip() == "paused; 0 operations waiting"
         leader = shell.json("leader", "show")["leader"]
         gone, heir = (node for node in known["nodes"] if node["node"] != leader)
         told = shell.json("member", "replace", str(gone["node"]))
@@ -179,7 +179,7 @@ def test_raft_is_paused_members_change_and_nothing_is_lost(shell: Shell) -> None
         os.kill(heir["pid"], signal.SIGKILL)
         assert shell.said("member", "pause").startswith("paused"), "who is started anew as well"
         puts = [shell.begin("kv", "put", f"k{number}", str(number)) for number in range(3)]
-        until(lambda: shell.json("member", "pause")["waiting"] == 3, "three requests wait")
+        until(lambda: shell.json("member", "pause")["waiting"] == 3, "three operations wait")
         assert [process.poll() for process in puts] == [None] * 3
         assert shell.said("member", "resume").strip() == "resumed"
         assert [process.wait(30) for process in puts] == [0, 0, 0]
