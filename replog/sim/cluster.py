@@ -66,6 +66,14 @@ class Counters:
     dropped: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(frozen=True)
+class Variant:
+    """What one replica runs in place of what the others run: a core with a bug, or options of an older version."""
+
+    spec: ProtocolSpec
+    options: Any
+
+
 class SimCluster:
     """Invariant: one construction and one series of calls give one run, byte for byte, in any process."""
 
@@ -105,6 +113,8 @@ class SimCluster:
         self._wrap = wrap
         self._disk_model = disk if disk is not None else DiskModel()
         self._cores = Cores(costs.cores)
+        self.variants: dict[NodeId, Variant] = {}
+        """Replicas that are built otherwise from their next start on."""
         self._replicas: dict[NodeId, Replica] = {}
         administrators = [ADMIN] if membership else []
         self._keys = _Keys(self.world, [*range(self.n), *clients, *administrators], real_signatures)
@@ -132,14 +142,15 @@ class SimCluster:
 
     def _build(self, node: SimNode) -> Plug:
         saved = node.disk.saved
+        variant = self.variants.get(node.name, Variant(self.spec, self.options))
         replica = build(
-            self.spec,
+            variant.spec,
             me=node.name,
             n=self.n,
             f=self.f,
             genesis=self.genesis,
             cluster_id=self.domain.cluster,
-            options=self.options,
+            options=variant.options,
             signer=MeteredSigner(self._keys.signer(node.name), node.meter),
             verifier=self._keys.verifier(node.meter),
             machine=self.machine(),
