@@ -138,9 +138,9 @@ def conclude(observed: Observed) -> Run:
     )
 
 
-def failed(scenario: Scenario, protocol: str, engine: Engine, seed: int, n: int, why: str) -> Run:
+def failed(scenario: Scenario, protocol: str, engine: Engine, seed: int, size: tuple[int, int], why: str) -> Run:
     """A run that broke off: nothing is known of what it would have shown."""
-    which = _which(scenario, protocol, engine, seed, n)
+    which = {**_which(scenario, protocol, engine, seed, size[0]), "f": size[1]}
     return Run(**which, faulty=[], verdict=Verdict.ERROR, safety=None, liveness=None, checks={}, error=why)
 
 

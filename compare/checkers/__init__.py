@@ -10,6 +10,7 @@ from compare.checkers.base import Check, Conflict, Evidence, Judge, Undecided
 from compare.checkers.durability import Durability
 from compare.checkers.linearizability import Linearizability
 from compare.checkers.liveness import Liveness
+from compare.checkers.money import Money
 from compare.checkers.validity import ExactlyOnce, Validity
 
 JUDGES: Final[tuple[Judge, ...]] = (
@@ -18,6 +19,7 @@ JUDGES: Final[tuple[Judge, ...]] = (
     ExactlyOnce(),
     Linearizability(),
     Durability(),
+    Money(),
     Accountability(),
     Liveness(),
 )

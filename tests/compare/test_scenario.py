@@ -37,9 +37,9 @@ def test_a_file_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('"crash"', '"quake"', "mine.toml:7: timeline.0: 'quake' is unknown; known: crash"),
+        ('"crash"', '"quake"', "mine.toml:8: timeline.0.fault = 'quake': is unknown; known: amnesia"),
         ('"all ok"', '"mostly fine"', "mine.toml:5: protocols.pbft.expect = 'mostly fine': must be 'all' or 'some'"),
-        ("end_s = 2.0", "end_s = 0.5", "mine.toml:7: timeline.0: end_s = 0.5: must be after start_s = 1.0"),
+        ("end_s = 2.0", "end_s = 0.5", "mine.toml:10: timeline.0.end_s = 0.5: must be after start_s = 1.0"),
         ("end_s = 2.0", "end_s = 9.0", "must begin and end before duration_s = 3.0"),
         ("end_s = 2.0", "ends = 2.0", "mine.toml:10: timeline.0.ends = 2.0: there is no such field"),
         ("start_s", 'target = [0, "x"]\nstart_s', "mine.toml:9: timeline.0.target: must be a replica's number, a list"),
@@ -49,8 +49,8 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ('name = "mine"', 'name = "My Name"', "mine.toml:1: name = 'My Name'"),
         ("start_s = 1.0", "start_s = -1.0", "mine.toml:9: timeline.0.start_s = -1.0"),
         ("[protocols.pbft]", "[protocols.pbft", "mine.toml: "),
-        ("end_s = 2.0", "options = { loss = 0.5 }", "mine.toml:7: timeline.0: options of crash: loss = 0.5: "),
-        ('"crash"', '"loss"\noptions = { loss = 2 }', "mine.toml:7: timeline.0: options of loss: loss = 2: "),
+        ("end_s = 2.0", "options = { loss = 0.5 }", "mine.toml:10: timeline.0.options: options of crash: loss = 0.5: "),
+        ('"crash"', '"loss"\noptions = { loss = 2 }', "mine.toml:9: timeline.0.options: options of loss: loss = 2: "),
     ],
 )
 def test_an_error_names_line_field_and_rule(old: str, new: str, said: str) -> None:
