@@ -312,5 +312,6 @@ def _meta(started: datetime, jobs: Sequence[Job]) -> dict[str, Any]:
         "seconds": round((datetime.now(UTC) - started).total_seconds(), 3),
         "seeds": list(dict.fromkeys(job.seed for job in jobs)),
         "cost_model": "reference",
+        "sizing": {name: scenario.sizing for name, scenario in scenarios.items()},
         "scenarios": {name: scenario.model_dump(mode="json") for name, scenario in scenarios.items()},
     }

@@ -434,6 +434,8 @@ def learn(calls: list[Call], end: Done | Failed, now: Micros) -> None:
             call.outcome = decode_outcome(outcome)
         except OperationFailed as refused:
             call.outcome = Refusal(refused.type, refused.text)
+        except ValueError as garbled:  # accepted all the same: of one replica's unsigned word a bit may be another
+            call.outcome = Refusal("ValueError", str(garbled))
 
 
 def choose(

@@ -1,7 +1,8 @@
 """Money: where accounts only pay each other, what they hold together never changes.
 
-Money spent twice, or lost, shows in what a client is told the total is, without any model of the application: only
-deposits and withdrawals are added up.
+What was lost, or came from nowhere, shows in what a client is told the total is, without any model of the application:
+only deposits and withdrawals are added up. Of a fork each side may keep its own total; that one sum was spent on both
+sides shows in linearizability and agreement.
 """
 
 from __future__ import annotations
