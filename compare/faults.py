@@ -71,6 +71,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
         Fault("mutant", "the replica is started with a broken core", "byzantine", of.Bug),
         Fault("isolate", "cut the replica's links to other replicas, clients reach it", "network"),
         Fault("split", "cut the links between the targets together and all other replicas", "network"),
+        Fault("apart", "cut the links between each two of the targets; others reach both", "network"),
         Fault("halves", "cut the links between two halves, one that begins with the target", "network"),
         Fault("one-way", "cut one direction of the replica's links to other replicas", "network", of.Cut),
         Fault("bridge", "two halves reach each other by way of the target alone", "network"),

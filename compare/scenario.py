@@ -166,9 +166,13 @@ class Happening(Part):
         return (self.target,) if isinstance(self.target, int) else self.target if isinstance(self.target, tuple) else ()
 
     @property
+    def kind(self) -> Fault | AttackKind:
+        return FAULTS[self.name] if self.fault is not None else ATTACKS[self.name]
+
+    @property
     def settings(self) -> Any:
         """The options as the fault's or attack's own model."""
-        return (FAULTS if self.fault is not None else ATTACKS)[self.name].options.model_validate(self.options)
+        return self.kind.options.model_validate(self.options)
 
     @property
     def group(self) -> tuple[str, str] | None:
@@ -183,11 +187,11 @@ class Happening(Part):
     @property
     def protocols(self) -> tuple[str, ...] | None:
         """Which it can strike; None: any."""
-        return FAULTS[self.name].protocols if self.fault is not None else ATTACKS[self.name].protocols
+        return self.kind.protocols
 
     @property
     def engines(self) -> tuple[Engine, ...]:
-        return FAULTS[self.name].engines if self.fault is not None else ATTACKS[self.name].engines
+        return self.kind.engines
 
 
 class Scenario(Part):

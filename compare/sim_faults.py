@@ -65,6 +65,7 @@ class SimFaults:
             "mutant": self._bug,
             "isolate": self._isolate,
             "split": self._split,
+            "apart": self._apart,
             "halves": self._halves,
             "one-way": self._one_way,
             "bridge": self._bridge,
@@ -218,6 +219,9 @@ class SimFaults:
     def _halves(self, nodes: Nodes, _: Any) -> Ending:
         side = {(nodes[0] + place) % self.cluster.n for place in range(self.cluster.n // 2)} if nodes else set()
         return self._between(lambda a, b: bool(side) and (a in side) != (b in side))
+
+    def _apart(self, nodes: Nodes, _: Any) -> Ending:
+        return self._between(lambda a, b: a in nodes and b in nodes)
 
     def _one_way(self, nodes: Nodes, options: of.Cut) -> Ending:
         return self._between(lambda a, b: (a if options.way == "out" else b) in nodes)
