@@ -7,7 +7,7 @@ from typing import Final
 
 from compare import scenario
 from compare.attacks import ATTACKS
-from compare.checkers import JUDGES
+from compare.checkers import JUDGES, OWN
 from compare.faults import FAULTS
 
 Rows = Iterator[tuple[str, str]]
@@ -32,6 +32,9 @@ def _faults() -> Rows:
 def _judges() -> Rows:
     for judge in JUDGES:
         yield judge.name, judge.summary
+    for kind, judges in OWN.items():
+        for judge in judges:
+            yield judge.name, f"{judge.summary} (workload {kind})"
 
 
 LISTS: Final[Mapping[str, Callable[[], Rows]]] = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from compare.checkers import JUDGES, Check, Conflict, Evidence, Undecided
+from compare.checkers import JUDGES, OWN, Check, Conflict, Evidence, Undecided
 from compare.decisions import Charge, collect
 from compare.faults import Engine
 from compare.history import Call
@@ -161,7 +161,7 @@ def _which(scenario: Scenario, protocol: str, engine: Engine, seed: int, n: int)
 def _heard(evidence: Evidence) -> tuple[dict[str, Check], str]:
     """What each judge found, and why one could not decide."""
     checks, undecided = {}, ""
-    for judge in JUDGES:
+    for judge in (*JUDGES, *OWN.get(evidence.model, ())):
         try:
             checks[judge.name] = judge.judge(evidence)
         except Undecided as reason:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from compare.checkers.accountability import Accountability
@@ -19,9 +20,11 @@ JUDGES: Final[tuple[Judge, ...]] = (
     ExactlyOnce(),
     Linearizability(),
     Durability(),
-    Money(),
     Accountability(),
     Liveness(),
 )
 
-__all__ = ["JUDGES", "Check", "Conflict", "Evidence", "Judge", "Undecided"]
+OWN: Final[Mapping[str, tuple[Judge, ...]]] = {"bank": (Money(),)}
+"""Judges of one application alone, beside JUDGES."""
+
+__all__ = ["JUDGES", "OWN", "Check", "Conflict", "Evidence", "Judge", "Undecided"]

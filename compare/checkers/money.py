@@ -14,13 +14,11 @@ from compare.history import Call, Refusal
 
 class Money:
     name = "money"
-    summary = "of a bank: what clients are told is in all accounts is what was brought, less what was taken away"
+    summary = "what clients are told is in all accounts is what was brought, less what was taken away"
     safety = True
 
     def judge(self, evidence: Evidence) -> Check:
-        """`checked`: totals that clients were told. Of another application: nothing."""
-        if evidence.model != "bank":
-            return Check(True, 0)
+        """`checked`: totals that clients were told."""
         changes = [call for call in evidence.calls if call.method in ("deposit", "withdraw")]
         totals = [call for call in evidence.calls if call.method == "total" and call.known]
         texts = [text for call in totals if (text := _wrong(call, changes))]
