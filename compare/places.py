@@ -11,6 +11,16 @@ from collections.abc import Iterator
 Path = tuple[int | str, ...]
 
 
+class At(ValueError):
+    """A rule that a value breaks which stands deeper than where the rule is checked."""
+
+    def __init__(self, where: Path, value: object, rule: str) -> None:
+        super().__init__(f"{'.'.join(map(str, where))} = {value!r:.80}: {rule}")
+        self.where = where
+        self.value = value
+        self.rule = rule
+
+
 def place(text: str, loc: Path) -> tuple[int, str]:
     """The line on which the longest known beginning of `loc` is set, and `loc` as a path."""
     lines = dict(_lines(text))

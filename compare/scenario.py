@@ -27,9 +27,9 @@ from pydantic import (
 from compare.attacks import ATTACKS, AttackKind
 from compare.environment import KINDS, Disk, Network, Part, Placement
 from compare.faults import FAULTS, Engine, Fault
-from compare.places import place
+from compare.places import At, place
 from compare.results import Expectation
-from replog.config import first_fault, rule_of
+from replog.config import rule_of
 from replog.core import ProtocolSpec
 from replog.errors import ConfigError
 
@@ -151,7 +151,9 @@ class Happening(Part):
             if kind is not None:
                 kind.options.model_validate(options)
         except ValidationError as error:
-            raise ValueError(f"options of {kind.name if kind else ''}: {first_fault(error)}") from None
+            first = error.errors()[0]
+            rule = f"{rule_of(first['msg'])} (options of {kind.name if kind else ''})"
+            raise At(first["loc"], first["input"], rule) from None
         return options
 
     @model_validator(mode="after")
@@ -220,24 +222,26 @@ class Scenario(Part):
 
     @model_validator(mode="after")
     def _ends_in_time(self) -> Self:
-        for happening in self.timeline:
-            if max(happening.start_s, happening.end_s or 0) >= self.duration_s:
-                raise ValueError(f"timeline: {happening.name} must begin and end before duration_s = {self.duration_s}")
+        rule = f"must be before duration_s = {self.duration_s}"
+        for number, happening in enumerate(self.timeline):
+            for field in ("start_s", "end_s"):
+                if (time_s := getattr(happening, field) or 0) >= self.duration_s:
+                    raise At(("timeline", number, field), time_s, rule)
         if self._timing_s >= self.duration_s:
-            raise ValueError(f"network.timing: must change before duration_s = {self.duration_s}")
+            raise At(("network", "timing"), self._timing_s, rule)
         return self
 
     @model_validator(mode="after")
     def _names_places(self) -> Self:
-        for happening in self.timeline:
+        for number, happening in enumerate(self.timeline):
             if happening.group is not None and happening.group[1] not in getattr(self.placement, happening.group[0]):
-                raise ValueError(f"timeline: target = {happening.target!r}: [placement] has no such place")
+                raise At(("timeline", number, "target"), happening.target, "[placement] has no such place")
         return self
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
         if self.n is not None and (self.f != 1 or any(side.n for side in self.protocols.values())):
-            raise ValueError(f"n = {self.n}: must not stand beside f or a protocol's own n: same n, or same f")
+            raise At(("n",), self.n, "must not stand beside f or a protocol's own n: same n, or same f")
         return self
 
     @property
@@ -322,11 +326,20 @@ def parse(text: str, source: str) -> Scenario:
     try:
         return Scenario.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        line, field = place(text, tuple(part for part in first["loc"] if part != WORDS))
-        rule = NO_TARGET if WORDS in first["loc"] else rule_of(first["msg"])
-        value = f" = {first['input']!r:.80}" if isinstance(first["input"], (str, int, float)) else ""
+        where, found, rule = _told(error)
+        line, field = place(text, where)
+        value = f" = {found!r:.80}" if isinstance(found, (str, int, float)) else ""
         raise ConfigError(f"{source}:{line}: {field or 'scenario'}{value}: {rule}") from None
+
+
+def _told(error: ValidationError) -> tuple[tuple[int | str, ...], object, str]:
+    """Of the first thing that is wrong: where, what stands there, the rule."""
+    first = error.errors()[0]
+    where = tuple(part for part in first["loc"] if part != WORDS)
+    deeper = first.get("ctx", {}).get("error")
+    if isinstance(deeper, At):
+        return (*where, *deeper.where), deeper.value, deeper.rule
+    return where, first["input"], NO_TARGET if WORDS in first["loc"] else rule_of(first["msg"])
 
 
 @cache
