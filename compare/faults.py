@@ -21,6 +21,7 @@ Verb = Literal[
     "isolate",
     "join",
     "split",
+    "part",
     "heal",
     "lose",
     "deliver",
@@ -49,6 +50,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
         Fault("pause", "the process stands still, its timers run out unseen", "pause", "resume"),
         Fault("isolate", "cut the replica's links to other replicas, clients reach it", "isolate", "join", ("sim",)),
         Fault("split", "cut the links between the targets together and all other replicas", "split", "heal", ("sim",)),
+        Fault("apart", "cut the links between each two of the targets; others reach both", "part", "heal", ("sim",)),
         Fault(
             "figure-eight",
             "crashes and losses in the order of Raft's figure 8, five servers or more",

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from compare.attacks import ATTACKS, AttackKind
+from compare.attacks import ATTACKS, AttackKind, attack_of
 from compare.faults import FAULTS, Engine, Fault
 from compare.results import Expectation
 from replog.config import first_fault, rule_of
@@ -66,6 +66,8 @@ class Workload(Part):
         "read-storm",
         "large-reads",
         "large-requests",
+        "two-operations",
+        "backups-only",
     ] = "random"
     byzantine_per_s: float | None = Field(
         default=None, gt=0, le=1_000_000, description="acts of each of them; left out: by pause_ms"
@@ -138,10 +140,10 @@ class Happening(Part):
         if (self.fault is None) == (self.attack is None):
             raise ValueError("must have one of fault and attack")
         known: Mapping[str, Fault | AttackKind] = FAULTS if self.fault is not None else ATTACKS
-        if self.name not in known:
+        if self.name not in known and (self.attack is None or ":" not in self.attack):
             raise ValueError(f"{self.name!r} is unknown; known: {', '.join(sorted(known))}")
         try:
-            known[self.name].options.model_validate(self.options)
+            self.kind.options.model_validate(self.options)
         except ValidationError as error:
             raise ValueError(f"options of {self.name}: {first_fault(error)}") from None
         if self.end_s is not None and self.end_s <= self.start_s:
@@ -158,13 +160,18 @@ class Happening(Part):
         return self.fault if self.fault is not None else str(self.attack)
 
     @property
+    def kind(self) -> Fault | AttackKind:
+        """Raises ConfigError for an attack of one's own that does not load."""
+        return FAULTS[self.name] if self.fault is not None else attack_of(self.name)
+
+    @property
     def protocols(self) -> tuple[str, ...] | None:
         """Which it can strike; None: any."""
-        return FAULTS[self.name].protocols if self.fault is not None else ATTACKS[self.name].protocols
+        return self.kind.protocols
 
     @property
     def engines(self) -> tuple[Engine, ...]:
-        return FAULTS[self.name].engines if self.fault is not None else ATTACKS[self.name].engines
+        return self.kind.engines
 
 
 class Scenario(Part):

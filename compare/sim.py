@@ -10,12 +10,13 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import combinations
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from compare import workloads
-from compare.attacks import ATTACKS, Byzantine, Power
+from compare.attacks import Byzantine, Power, attack_of
 from compare.attacks.byzantine_client import ByzantineClient
 from compare.attacks.storms import CLIENT_ATTACKS
 from compare.decisions import collect
@@ -34,6 +35,7 @@ from replog.config import first_fault
 from replog.core import ProtocolSpec
 from replog.errors import ConfigError, OperationFailed
 from replog.evidence import Origin
+from replog.keys import Signer
 from replog.node import Plug
 from replog.replica import Replica
 from replog.sim.cluster import Counters, SimCluster
@@ -98,6 +100,9 @@ class Trial:
         self.calls: list[Call] = []
         self.probes: list[Call] = []
         self.powers: list[Power] = []
+        self._signers: dict[Principal, Signer] = {}
+        self._shared: dict[str, Any] = {}
+        """Keys and knowledge of all liars: whoever joins them brings its own."""
         self.liars: set[NodeId] = set()
         self.gone: set[NodeId] = set()
         self._wrapped: dict[NodeId, Byzantine] = {}
@@ -146,8 +151,7 @@ class Trial:
         return {"clients": clients + strangers, "wrap": self._wrap if self.scenario.attacked else None}
 
     def _wrap(self, node: NodeId, replica: Replica) -> Plug:
-        makes = [ATTACKS[name].makes.get(self.spec.name) for name in self.scenario.attack_names]
-        wrapper = Byzantine(replica, next((make for make in makes if make is not None), None), node)
+        wrapper = Byzantine(replica, None, node)
         self._wrapped[node] = wrapper
         self._all_wrapped.append(wrapper)
         return Watched(wrapper, self.witness)
@@ -334,9 +338,10 @@ class Trial:
 
     def _attack(self, nodes: tuple[NodeId, ...], happening: Happening) -> None:
         self.liars |= set(nodes)
+        self._signers.update({node: self.cluster.signer(node) for node in nodes})
         power = Power(
-            members=nodes,
-            signers={node: self.cluster.signer(node) for node in nodes},
+            members=tuple(sorted(self.liars)),
+            signers=self._signers,
             verifier=self.cluster.verifier(),
             domain=self.cluster.domain,
             n=self.cluster.n,
@@ -344,10 +349,12 @@ class Trial:
             machine=KeyValue,
             seed=self.seed,
             options=happening.options,
+            shared=self._shared,
         )
         self.powers.append(power)
+        make = attack_of(happening.name).makes.get(self.spec.name)
         for node in nodes:
-            self._wrapped[node].begin(self.cluster.nodes[node].clock.monotonic(), power)
+            self._wrapped[node].begin(self.cluster.nodes[node].clock.monotonic(), power, make)
 
     def _do(self, place: int, verb: Verb, nodes: tuple[NodeId, ...], options: Mapping[str, Any]) -> None:
         cluster = self.cluster
@@ -360,6 +367,7 @@ class Trial:
             "isolate": lambda: cluster.partition(*([node] for node in nodes), rest),
             "join": cluster.heal,
             "split": lambda: cluster.partition(nodes, rest),
+            "part": partial(self._part, nodes),
             "heal": cluster.heal,
             "lose": lambda: cluster.network.change(loss=Loss.model_validate(options).loss),
             "deliver": lambda: cluster.network.change(loss=self.scenario.network.loss),
@@ -367,6 +375,10 @@ class Trial:
             "release": lambda: self._schedules[place].release(),
         }
         verbs[verb]()
+
+    def _part(self, nodes: tuple[NodeId, ...]) -> None:
+        for pair in combinations(nodes, 2):
+            self.cluster.cut(*pair)
 
 
 class _Process:

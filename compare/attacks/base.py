@@ -88,10 +88,11 @@ class Byzantine:
     def actions(self) -> int:
         return self.actions_before + (self._attack.actions if self._attack is not None else 0)
 
-    def begin(self, now: Micros, power: Power) -> None:
-        """From the next event on this replica lies."""
-        if self._attack is None and self._make is not None:
-            self._attack = self._make(self.me, self.inner, power)
+    def begin(self, now: Micros, power: Power, make: Callable[[NodeId, Replica, Power], Attack] | None = None) -> None:
+        """From the next event on this replica lies: as it was built to, else as `make` says."""
+        make = self._make if self._make is not None else make
+        if self._attack is None and make is not None:
+            self._attack = make(self.me, self.inner, power)
             self._attack.acts = self.acts
             self._pending += self._attack.begin(now)
 
