@@ -95,7 +95,6 @@ class Time(Options):
 
 
 class Forgery(Options):
-    field: str = Field(default="digest", description="what is another than the votes were for")
     view: int | None = Field(default=None, ge=0, le=2**61, description="of the forged certificates; None: the last")
 
 

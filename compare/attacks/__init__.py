@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final
 
@@ -98,12 +98,14 @@ _LIES: Final = (
     _kind("equivocate-votes", backup.EquivocateVotes, "pbft"),
     _kind("vote-for-everything", backup.VoteForEverything, "pbft"),
     _kind("wrong-checkpoint", backup.WrongCheckpoint, "pbft"),
-    _kind("poisoned-state", backup.PoisonedState, "pbft"),
+    replace(
+        _kind("poisoned-state", backup.PoisonedState, "pbft"),
+        makes={"pbft": backup.PoisonedState, "raft": raft_leader.PoisonedSnapshot},
+    ),
     _kind("lie-in-status", backup.LieInStatus, "pbft"),
     _kind("rewrite-committed", raft_leader.RewriteCommitted, "raft"),
     _kind("false-commit", raft_leader.FalseCommit, "raft"),
     _kind("fake-leader", raft_leader.FakeLeader, "raft"),
-    _kind("poisoned-snapshot", raft_leader.PoisonedSnapshot, "raft"),
     _kind("lie-in-replies", raft_leader.LieInReplies, *BOTH),
     _kind("vote-twice", raft_follower.VoteTwice, "raft"),
     _kind("ack-without-storing", raft_follower.AckWithoutStoring, "raft"),

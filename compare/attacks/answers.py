@@ -14,8 +14,10 @@ from compare.attacks.base import Power, copy_of
 from compare.attacks.lies import Liar
 from replog.codec import BadMessage
 from replog.core import Effect, Event, Received, Reply
+from replog.errors import OperationFailed
 from replog.executor import Executor
 from replog.replica import Replica
+from replog.statemachine import decode_outcome
 from replog.types import Answer, Micros, NodeId, Read, Request, Results, decode_results, encode_results
 from replog.types import Reply as ReplyMessage
 
@@ -34,8 +36,8 @@ class LieInReply(Liar):
         message = effect.message
         if not isinstance(message, ReplyMessage) or message.answer not in GIVEN:
             return [effect]
-        self.actions += 1
         results = bytes(len(message.results)) if message.digested else self._other(message.results)
+        self.actions += results != message.results
         return [Reply(effect.client, replace(message, results=results))]
 
     def _other(self, results: bytes) -> bytes:
@@ -44,9 +46,20 @@ class LieInReply(Liar):
         except msgspec.MsgspecError:
             return results
         self._known = [*self._known, *told.outcomes][-KNOWN:]
-        lies = [[other for other in self._known if other != outcome] for outcome in told.outcomes]
-        outcomes = [self.chance.choice(lie) if lie else b"" for lie in lies]
+        lies = [[other for other in self._known if _alike(other, outcome)] for outcome in told.outcomes]
+        if not all(lies):
+            return results
+        outcomes = [self.chance.choice(lie) for lie in lies]
         return encode_results(Results(told.index, outcomes))
+
+
+def _alike(other: bytes, outcome: bytes) -> bool:
+    """Whether it could stand there: another value of the same type, or of none."""
+    try:
+        types = [type(decode_outcome(one)) for one in (other, outcome)]
+    except (OperationFailed, ValueError):
+        return False
+    return other != outcome and (types[0] is types[1] or set(types) == {str, type(None)})
 
 
 class StaleRead(Liar):

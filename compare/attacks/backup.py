@@ -5,48 +5,56 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from msgspec.structs import replace
 
+from compare.attacks.base import Power
 from compare.attacks.corruption import spoilt
 from compare.attacks.lies import Liar
 from compare.attacks.pen import Pen
 from compare.options import Number
-from pbft.messages import Checkpoint, Commit, PartData, Prepare, PrePrepare, Status
+from pbft.messages import Checkpoint, CheckpointProof, Commit, PartData, Prepare, PrePrepare, Status
 from replog.codec import digest_of
 from replog.core import Effect, Event, Received, Send
-from replog.types import Micros
+from replog.replica import Replica
+from replog.types import Micros, NodeId
 
 LIE: Final = digest_of(b"a lie")
 
 
 class EquivocateVotes(Pen, Liar):
-    """Votes for what was proposed before half of the others, and for something else before the other half."""
+    """Votes for one thing before half of the others, and for another before the other half.
+
+    That is what a primary of the coalition has proposed to them; else what nobody has.
+    """
 
     def send(self, now: Micros, effect: Send) -> list[Effect]:
-        if not isinstance(effect.message, (Prepare, Commit)):
+        vote = effect.message
+        if not isinstance(vote, (Prepare, Commit)):
             return [effect]
-        honest, lied = self.half(effect.to)
-        told: list[Effect] = [Send(honest, effect.message)] if honest else []
-        return [*told, *([self.lie(lied, self.signed(replace(effect.message, digest=LIE)))] if lied else [])]
+        proposed, told = self.power.shared.get("proposed", {}), []
+        _, lied = self.half(effect.to)
+        for node in effect.to:
+            digest = proposed.get((node, (vote.view, vote.seq)), LIE if node in lied else vote.digest)
+            lie = self.signed(replace(vote, digest=digest))
+            told.append(Send((node,), vote) if digest == vote.digest else self.lie((node,), lie))
+        return [*told]
 
 
 class VoteForEverything(Pen, Liar):
-    """Prepares and commits at once whatever anybody proposes or votes for, however many things that are."""
+    """Agrees with each replica on whatever that one votes for, and tells it so before anybody else can."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._voted: dict[tuple[int, int, bytes], None] = {}
+    def __init__(self, me: NodeId, inner: Replica, power: Power) -> None:
+        super().__init__(me, inner, power)
         self._say: list[Effect] = []
 
     def receive(self, now: Micros, event: Received) -> list[Event]:
         said = event.message
-        if isinstance(said, (PrePrepare, Prepare, Commit)) and (said.view, said.seq, said.digest) not in self._voted:
-            self._voted[said.view, said.seq, said.digest] = None
+        if isinstance(said, (PrePrepare, Prepare)) and isinstance(event.sender, int):
             for kind in (Prepare, Commit):
                 vote = self.signed(kind(said.view, said.seq, said.digest, self.me, b""))
-                self._say.append(self.lie(self.others, vote))
+                self._say.append(self.lie((event.sender,), vote))
         return [event]
 
     def speak(self, now: Micros, effects: list[Effect]) -> list[Effect]:
@@ -56,9 +64,14 @@ class VoteForEverything(Pen, Liar):
 
 
 class WrongCheckpoint(Pen, Liar):
-    """Signs checkpoints of a state that nobody has."""
+    """Signs checkpoints of a state that nobody has, and is deaf to those of the state that all others have."""
+
+    def receive(self, now: Micros, event: Received) -> list[Event]:
+        return [] if isinstance(event.message, (Checkpoint, CheckpointProof)) else [event]
 
     def send(self, now: Micros, effect: Send) -> list[Effect]:
+        if isinstance(effect.message, CheckpointProof):
+            return self.omitted(len(effect.to))
         if not isinstance(effect.message, Checkpoint) or effect.message.replica != self.me:
             return [effect]
         return [self.lie(effect.to, self.signed(replace(effect.message, digest=LIE)))]

@@ -36,6 +36,8 @@ class Power:
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
     shared: dict[str, Any] = field(default_factory=dict)
+    second: Callable[[NodeId], Replica] | None = None
+    """Starts a member once more from its disk, beside the one that runs. Only worlds that can do it say how."""
 
 
 class Attack:

@@ -11,12 +11,14 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import fields, replace
 
+from compare.attacks.base import Power
 from compare.attacks.lies import Chosen
 from compare.attacks.pen import SAYS_WHO, Pen
 from compare.options import Corruption
-from pbft.messages import Commit, Prepare
+from pbft.messages import Commit, Prepare, PrePrepare
 from replog.codec import digest_of
-from replog.core import Effect, Send
+from replog.core import Effect, Event, Received, Send
+from replog.replica import Replica
 from replog.types import Micros, NodeId
 
 SIGNATURES: Final = ("signature", "auth")
@@ -93,9 +95,25 @@ class Impersonate(Pen, Chosen):
     Each such message goes over its own link and is signed as far as its own key goes.
     """
 
+    def __init__(self, me: NodeId, inner: Replica, power: Power) -> None:
+        super().__init__(me, inner, power)
+        self._say: list[Effect] = []
+
+    def receive(self, now: Micros, event: Received) -> list[Event]:
+        """Before anybody votes on a proposal, everybody has."""
+        said = event.message
+        if isinstance(said, PrePrepare):
+            vote = Commit(said.view, said.seq, said.digest, self.me, b"")
+            self._say += [lie for node in self.correct for lie in self._as(node, Send(self.others, vote))]
+        return [event]
+
+    def speak(self, now: Micros, effects: list[Effect]) -> list[Effect]:
+        said, self._say = self._say, []
+        return [*said, *super().speak(now, effects)]
+
     def instead(self, now: Micros, effect: Send) -> list[Effect]:
         forged = (self._as(node, effect) for node in self.correct)
-        return [effect, *(lie for lies in forged for lie in lies)]
+        return [*(lie for lies in forged for lie in lies), effect]
 
     def _as(self, node: NodeId, effect: Send) -> list[Effect]:
         to = tuple(other for other in effect.to if other != node)

@@ -77,10 +77,9 @@ class Liar(Attack):
         return []
 
     def half(self, nodes: tuple[NodeId, ...]) -> tuple[tuple[NodeId, ...], tuple[NodeId, ...]]:
-        """Those that hear the truth, and those that hear the lie: the same in each life of the attack."""
-        ordered = self.correct + tuple(node for node in self.others if node not in self.correct)
-        liked = ordered[: (len(ordered) + 1) // 2]
-        return tuple(node for node in nodes if node in liked), tuple(node for node in nodes if node not in liked)
+        """Those that hear the truth, and those that hear the lie: always the same, the latter correct ones alone."""
+        lied = self.correct[(len(self.correct) + 1) // 2 :]
+        return tuple(node for node in nodes if node not in lied), tuple(node for node in nodes if node in lied)
 
     # ---------------------------------------------------------------------------------------------------- the wrapper
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from msgspec.structs import replace
@@ -20,11 +21,11 @@ from pbft.messages import (
     NewView,
     Placed,
     PreparedProof,
+    PrePrepare,
     Proposal,
     ViewChange,
     Vote,
 )
-from replog.codec import digest_of
 from replog.core import Effect, Send
 from replog.quorum import byzantine_quorum
 from replog.replica import Replica
@@ -53,11 +54,11 @@ class ConflictingNewView(_NewViews):
 
     def other(self, message: Any) -> Any:
         if not isinstance(message, NewView):
-            return replace(message, pre_prepares=message.pre_prepares[:-1])
+            return _closed_up(message)
         views = voting(self.inner).view_changes
         asking = views.asking(message.view)[-byzantine_quorum(self.power.n, self.power.f) :]
         if [one.replica for one in asking] == [one.replica for one in message.view_changes]:
-            return replace(message, pre_prepares=message.pre_prepares[:-1])
+            return _closed_up(message)
         proposals = [_proposal(item) for item in views.choose(asking)[1]]
         return replace(message, view_changes=asking, pre_prepares=proposals)
 
@@ -66,24 +67,31 @@ class ConflictingNewView(_NewViews):
         return [*([Send(first, effect.message)] if first else []), *([self.lie(second, lie)] if second else [])]
 
 
+def _closed_up(message: Any) -> Any:
+    """Without the first proposal, every later one a number earlier."""
+    said = message.pre_prepares
+    moved = [replace(item, digest=after.digest) for item, after in pairwise(said)]
+    return replace(message, pre_prepares=moved)
+
+
 def _proposal(item: PreparedProof | int) -> Proposal:
     place = (item, NULL.digest) if isinstance(item, int) else (item.seq, item.digest)
     return Proposal(*place, b"")
 
 
-class PartialNewView(ConflictingNewView):
-    """Begins its view with half of the others, and leaves the other half waiting for it."""
+class PartialNewView(Liar):
+    """Begins its view with one other replica, and leaves all others waiting for it."""
 
     def send(self, now: Micros, effect: Send) -> list[Effect]:
-        if not isinstance(effect.message, (NewView, MacNewView)):
+        if not isinstance(effect.message, (NewView, MacNewView)) or effect.message.view % self.power.n != self.me:
             return [effect]
-        first, second = self.half(effect.to)
-        self.omitted(len(second))
-        return [Send(first, effect.message)] if first else []
+        told = tuple(node for node in effect.to if node == self.correct[-1])
+        self.omitted(len(effect.to) - len(told))
+        return [Send(told, effect.message)] if told else []
 
 
 class NewViewDropsPrepared(_NewViews):
-    """Leaves out of its NEW-VIEW what was prepared last."""
+    """Leaves out of its NEW-VIEW all that was prepared."""
 
     def other(self, message: Any) -> Any:
         return replace(message, pre_prepares=[])
@@ -97,7 +105,7 @@ class FalseNull(_NewViews):
 
 
 class ForgedPrepared(Pen, Liar):
-    """Claims in its VIEW-CHANGE that something else was prepared everywhere, by votes that nobody cast."""
+    """Claims in its VIEW-CHANGE that null requests were prepared everywhere, by votes that nobody cast."""
 
     options_model = Forgery
 
@@ -111,7 +119,7 @@ class ForgedPrepared(Pen, Liar):
         view = self.options.view if self.options.view is not None else message.view - 1
         last = max([voting(self.inner).executed + 1, *(item.seq for item in message.prepared)])
         if isinstance(message, MacViewChange):
-            placed = [Placed(seq, digest_of(b"forged"), view) for seq in range(message.stable + 1, last + 1)]
+            placed = [Placed(seq, NULL.digest, view) for seq in range(message.stable + 1, last + 1)]
             return replace(message, prepared=placed, voted=placed)
         seqs = range(message.checkpoint.seq + 1, last + 1)
         return replace(message, prepared=[self._proof(view, seq) for seq in seqs])
@@ -121,7 +129,7 @@ class ForgedPrepared(Pen, Liar):
         primary = self.primary(view)
         backups = [node for node in range(self.power.n) if node != primary]
         votes = [Vote(node, bytes(64)) for node in backups[: byzantine_quorum(self.power.n, self.power.f) - 1]]
-        return PreparedProof(view, seq, digest_of(b"forged"), bytes(64), votes)
+        return PreparedProof(view, seq, NULL.digest, bytes(64), votes)
 
 
 class ViewChangeStorm(Pen, Liar):
@@ -145,9 +153,11 @@ class ViewChangeStorm(Pen, Liar):
 
 
 class ViewJump(ViewChangeStorm):
-    """Asks once for a view that nobody can come to in a lifetime, and for no other."""
+    """Asks for the last view of its own that there can be, and proposes nothing in any other."""
 
     def act(self, now: Micros) -> list[Effect]:
-        self.period_us = 10 * self.period_us
-        self._view = 2**61
+        self._view = 2**62 - (2**62 - self.me) % self.power.n - self.options.by
         return super().act(now)
+
+    def send(self, now: Micros, effect: Send) -> list[Effect]:
+        return [] if isinstance(effect.message, PrePrepare) else [effect]

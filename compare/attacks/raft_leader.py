@@ -1,6 +1,6 @@
 """Attacks on Raft by a server that leads, or says that it does. One liar is enough. (HAZARDS R29)
 
-[rewrite-committed, false-commit, fake-leader, poisoned-snapshot, lie-in-replies]
+[rewrite-committed, false-commit, fake-leader, poisoned-state, lie-in-replies]
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from compare.attacks.base import Power, copy_of
-from compare.attacks.lies import Chosen, Liar
-from compare.options import Misstatement, Selection
+from compare.attacks.lies import Liar
+from compare.options import Misstatement
 from raft.core import RaftCore
 from raft.messages import AppendEntries, Entry, InstallSnapshot, SnapshotReply
 from replog.core import Apply, Checkpoint, Effect, Event, Received, Send
@@ -116,10 +116,8 @@ class FakeLeader(RaftLiar):
         return [*told]
 
 
-class PoisonedSnapshot(Chosen):
+class PoisonedSnapshot(Liar):
     """Sends a follower that is far behind a state in which some of the requests were never executed."""
-
-    options_model = Selection
 
     def __init__(self, me: NodeId, inner: Replica, power: Power) -> None:
         super().__init__(me, inner, power)
@@ -146,11 +144,12 @@ class PoisonedSnapshot(Chosen):
         return super().speak(now, effects)
 
     def _apply(self, effect: Apply) -> None:
-        """The same history, without every second request."""
+        """The same history, without the requests of every second index."""
         if self._shadow is not None and effect.index == self._shadow.index + 1:
-            self._shadow.apply(effect.index, effect.requests[::2], effect.time, effect.next_seed)
+            told = effect.requests if effect.index % 2 else []
+            self._shadow.apply(effect.index, told, effect.time, effect.next_seed)
 
-    def instead(self, now: Micros, effect: Send) -> list[Effect]:
+    def send(self, now: Micros, effect: Send) -> list[Effect]:
         message = effect.message
         if not isinstance(message, InstallSnapshot) or self._shadow is None or message.offset:
             return [effect]

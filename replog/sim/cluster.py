@@ -131,8 +131,14 @@ class SimCluster:
         )
 
     def _build(self, node: SimNode) -> Plug:
+        replica = self._replicas[node.name] = self.second(node.name)
+        return replica if self._wrap is None else self._wrap(node.name, replica)
+
+    def second(self, me: NodeId) -> Replica:
+        """A replica from what the disk of `me` holds now, as if its process were started once more."""
+        node = self.nodes[me]
         saved = node.disk.saved
-        replica = build(
+        return build(
             self.spec,
             me=node.name,
             n=self.n,
@@ -149,8 +155,6 @@ class SimCluster:
             saved=None if saved is None else SavedState(saved.index, saved.digest, saved.parts()),
             mac=node.meter.mac,
         )
-        self._replicas[node.name] = replica
-        return replica if self._wrap is None else self._wrap(node.name, replica)
 
     def _client(self, name: ClientId) -> SimClient:
         rules = self.spec.client_rules(self.n, self.f, self.options)

@@ -37,7 +37,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('"crash"', '"quake"', "mine.toml:7: timeline.0: 'quake' is unknown; known: crash"),
+        ('"crash"', '"quake"', "mine.toml:7: timeline.0: 'quake' is unknown; known: apart, crash"),
         ('"all ok"', '"mostly fine"', "mine.toml:5: protocols.pbft.expect = 'mostly fine': must be 'all' or 'some'"),
         ("end_s = 2.0", "end_s = 0.5", "mine.toml:7: timeline.0: end_s = 0.5: must be after start_s = 1.0"),
         ("end_s = 2.0", "end_s = 9.0", "must begin and end before duration_s = 3.0"),
