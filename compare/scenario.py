@@ -188,11 +188,18 @@ class Scenario(Part):
     timeline: tuple[Happening, ...] = ()
     drawn: bool = Field(default=False, description="size, options, network and timeline are drawn from the seed")
     _file: str = PrivateAttr(default="")
+    _attack: str = PrivateAttr(default="")
+    """One that was put into it."""
 
     @property
     def handle(self) -> str:
         """What to give to `replog compare` for it: its file, or its name if it is one of the package's."""
         return self._file or self.name
+
+    @property
+    def added(self) -> str:
+        """The attack that `replog compare` was told to put into it, if any."""
+        return self._attack
 
     @model_validator(mode="after")
     def _ends_in_time(self) -> Self:
@@ -221,6 +228,27 @@ class Scenario(Part):
     def faults_end_s(self) -> float:
         """When the last fault or attack that ends at all has ended."""
         return max((happening.end_s or happening.start_s for happening in self.timeline), default=0.0)
+
+
+def under_attack(scenario: Scenario, attack: str) -> Scenario:
+    """The scenario with this attack in place of its own, or on its leader where it has none; for the protocols that
+    both are for. Raises ConfigError for an attack that is not known or does not load."""
+    if ":" not in attack and attack not in ATTACKS:
+        raise ConfigError(f"attack = {attack!r}: known are {', '.join(sorted(ATTACKS))}; or give MODULE:CLASS")
+    kind = attack_of(attack)
+    own = [happening for happening in scenario.timeline if happening.attack is not None]
+    rest = [happening for happening in scenario.timeline if happening.attack is None]
+    struck = own or [Happening(attack=attack, start_s=scenario.duration_s / 4)]
+    timeline = [happening.model_copy(update={"attack": attack, "options": {}}) for happening in struck]
+    sides = {name: side for name, side in scenario.protocols.items() if name in kind.protocols}
+    if not sides:
+        raise ConfigError(f"attack = {attack!r}: it is for {', '.join(kind.protocols)}, {scenario.name} is for neither")
+    name = re.sub("[^a-z0-9]+", "-", f"{scenario.name}-under-{attack.rpartition(':')[2]}".lower()).strip("-")
+    engines = tuple(engine for engine in scenario.engines if engine in kind.engines)
+    update = {"name": name, "timeline": (*timeline, *rest), "protocols": sides, "engines": engines}
+    found = scenario.model_copy(update=update)
+    found._file, found._attack = scenario.handle, attack
+    return found
 
 
 # --------------------------------------------------------------------------------------------------------------- TOML

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel
 
@@ -58,15 +59,16 @@ class AttackKind:
 BOTH: Final = ("pbft", "raft")
 
 
-def _told(attack: type[Attack]) -> str:
+def told(attack: type[Any]) -> str:
     """What it does, in one sentence: the first of its docstring."""
-    return " ".join((attack.__doc__ or "").split("\n\n")[0].split()).rstrip(".")
+    words = " ".join((attack.__doc__ or "").split("\n\n")[0].split())
+    return words.partition(". ")[0].rstrip(".")
 
 
 def _kind(name: str, attack: type[Attack], *protocols: str) -> AttackKind:
     """An attack that is one class for all of these protocols, in the simulator, which sees what arrives."""
     options = getattr(attack, "options_model", Anything)
-    return AttackKind(name, _told(attack), dict.fromkeys(protocols, attack), options, ("sim",))
+    return AttackKind(name, told(attack), dict.fromkeys(protocols, attack), options, ("sim",))
 
 
 _LIES: Final = (
@@ -181,8 +183,10 @@ def attack_of(name: str) -> AttackKind:
     """One of these by name, or one of the user's own: `module:Class` or `path/to/file.py:Class`. Raises ConfigError."""
     if ":" not in name:
         return ATTACKS[name]
+    if "" not in sys.path and not name.rpartition(":")[0].endswith(".py"):
+        sys.path.insert(0, "")  # as `python -m` does: modules of the folder that one works in
     attack = load_class("attack", name, Attack)
     return _kind(name, attack, *getattr(attack, "protocols", BOTH))
 
 
-__all__ = ["ATTACKS", "Attack", "AttackKind", "Byzantine", "MakeAttack", "Power", "attack_of"]
+__all__ = ["ATTACKS", "Attack", "AttackKind", "Byzantine", "MakeAttack", "Power", "attack_of", "told"]
