@@ -104,8 +104,8 @@ class Storm(Options):
 
 
 class Misstatement(Options):
-    """A field of a message of one kind has another value."""
+    """A field of the messages of one kind has another value; of none if no kind is named."""
 
-    kind: str
-    field: str
+    kind: str = ""
+    field: str = ""
     value: int = Field(default=0, ge=0, le=2**62)

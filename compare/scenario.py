@@ -242,7 +242,7 @@ def under_attack(scenario: Scenario, attack: str) -> Scenario:
     timeline = [happening.model_copy(update={"attack": attack, "options": {}}) for happening in struck]
     sides = {name: side for name, side in scenario.protocols.items() if name in kind.protocols}
     if not sides:
-        raise ConfigError(f"attack = {attack!r}: it is for {', '.join(kind.protocols)}, {scenario.name} is for neither")
+        raise ConfigError(f"attack = {attack!r}: it is for {', '.join(kind.protocols)}, and {scenario.name} is not")
     name = re.sub("[^a-z0-9]+", "-", f"{scenario.name}-under-{attack.rpartition(':')[2]}".lower()).strip("-")
     engines = tuple(engine for engine in scenario.engines if engine in kind.engines)
     update = {"name": name, "timeline": (*timeline, *rest), "protocols": sides, "engines": engines}

@@ -108,7 +108,7 @@ _LIES: Final = (
     _kind("rewrite-committed", raft_leader.RewriteCommitted, "raft"),
     _kind("false-commit", raft_leader.FalseCommit, "raft"),
     _kind("fake-leader", raft_leader.FakeLeader, "raft"),
-    _kind("lie-in-replies", raft_leader.LieInReplies, *BOTH),
+    _kind("lie-in-replies", raft_leader.LieInReplies, "raft"),
     _kind("vote-twice", raft_follower.VoteTwice, "raft"),
     _kind("ack-without-storing", raft_follower.AckWithoutStoring, "raft"),
     _kind("inflate-terms", raft_follower.InflateTerms, "raft"),

@@ -13,7 +13,7 @@ from compare.attacks.base import Power, copy_of
 from compare.attacks.lies import Liar
 from compare.options import Misstatement
 from raft.core import RaftCore
-from raft.messages import AppendEntries, Entry, InstallSnapshot, SnapshotReply
+from raft.messages import AppendEntries, Entry, InstallSnapshot, ReadIndex, ReadIndexReply, SnapshotReply
 from replog.core import Apply, Checkpoint, Effect, Event, Received, Send
 from replog.executor import Executor
 from replog.replica import Replica
@@ -162,14 +162,30 @@ class PoisonedSnapshot(Liar):
         return self.lie((node,), replace(message, digest=digest, data=data or b"", done=True))
 
 
-class LieInReplies(Liar):
-    """Gives a field of one kind of answers a value of its own."""
+class LieInReplies(RaftLiar):
+    """Answers other servers at once, and not as it is: any state is fresh enough to read from."""
 
     options_model = Misstatement
 
+    def __init__(self, me: NodeId, inner: Replica, power: Power) -> None:
+        super().__init__(me, inner, power)
+        self._say: list[Effect] = []
+
+    def receive(self, now: Micros, event: Received) -> list[Event]:
+        said, sender = event.message, event.sender
+        if not isinstance(said, ReadIndex) or not isinstance(sender, int):
+            return [event]
+        self._say.append(self.lie((sender,), ReadIndexReply(said.term, said.token, 0)))
+        return []
+
     def send(self, now: Micros, effect: Send) -> list[Effect]:
+        """What options name has the value that they give."""
         message: Any = effect.message
         if type(message).__name__ != self.options.kind or not hasattr(message, self.options.field):
             return [effect]
         lie = replace(message, **{self.options.field: self.options.value})
         return [effect] if lie == message else [self.lie(effect.to, lie)]
+
+    def speak(self, now: Micros, effects: list[Effect]) -> list[Effect]:
+        said, self._say = self._say, []
+        return [*super().speak(now, effects), *said]

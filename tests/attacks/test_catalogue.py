@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
-from compare.attacks import ATTACKS
+from compare.attacks import ATTACKS, told
 from compare.attacks.storms import CLIENT_ATTACKS
 from compare.mutants.base import MutantSpec
 from compare.results import Run, Verdict
 from compare.runner import Job, many
-from compare.scenario import Scenario, catalogue, find
+from compare.scenario import Scenario, catalogue, find, under_attack
 from compare.sim import Trial
 from replog import protocols
+from replog.cli import run as command
+from replog.errors import ConfigError
 from tests.attacks.broken import DEFENCES
 
 BEYOND = "-beyond-f"
@@ -65,7 +69,9 @@ def check(name: str, protocol: str) -> None:
     assert is_expected(run, SCENARIOS[name].side(protocol).expect), (run.verdict, run.error, run.checks)
 
 
-@pytest.mark.parametrize("name", ["corrupt-payload", "poisoned-snapshot", "ack-without-storing", "vote-twice"])
+@pytest.mark.parametrize(
+    "name", ["corrupt-payload", "poisoned-snapshot", "ack-without-storing", "vote-twice", "lie-in-replies"]
+)
 def test_what_works_on_some_seeds_works_on_one(name: str) -> None:
     assert any(made(SCENARIOS[name], "raft", seed).verdict is Verdict.UNSAFE for seed in (2, 1, 3))
 
@@ -87,7 +93,7 @@ def test_every_small_scenario_of_pbft_with_f_liars_expects_that_all_is_well() ->
 def test_every_attack_has_a_scenario() -> None:
     """But for what robustness measures over minutes and the campaign draws."""
     used = {attack for scenario in catalogue().values() for attack in scenario.attack_names}
-    assert set(ATTACKS) - used == {"watched-only", "bursts", "framing", "random-liar", "lie-in-replies"}
+    assert set(ATTACKS) - used == {"watched-only", "bursts", "framing", "random-liar"}
     clients = {scenario.workload.byzantine_as for scenario in catalogue().values() if scenario.workload.byzantine}
     assert clients >= {"big-mac", "two-operations", "backups-only", "retransmission-storm", "garbage-signatures"}
 
@@ -117,6 +123,62 @@ def test_whose_time_is_believed(protocol: str, believed: bool) -> None:
     times = [entry.time for entry in journal.read(journal.first, 10_000) if entry.requests]
     assert len(times) > 30
     assert (max(times) - min(times) > 80_000_000_000) is believed
+
+
+# ------------------------------------------------------------------------------------------------------- the pages
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def test_the_page_has_each_attack_with_its_sentence() -> None:
+    page = (DOCS / "attacks.md").read_text()
+    sentences = {kind.name: kind.summary for kind in ATTACKS.values()}
+    for name, sentence in [*sentences.items(), *((name, told(attack)) for name, attack in CLIENT_ATTACKS.items())]:
+        assert f"| `{name}` | {sentence} |" in page, name
+
+
+def own_attack(folder: Path) -> str:
+    """The class of docs/write-an-attack.md, as a reader saves it."""
+    source = (DOCS / "write-an-attack.md").read_text().partition("```python\n")[2].partition("```")[0]
+    assert len([line for line in source.splitlines() if line.strip()]) <= 20
+    (folder / "half_told.py").write_text(source)
+    return f"{folder / 'half_told.py'}:HalfTold"
+
+
+def test_the_attack_on_the_page_does_what_the_page_says(tmp_path: Path) -> None:
+    scenario = under_attack(SCENARIOS["twins"], own_attack(tmp_path))
+    for protocol, verdict in (("pbft", Verdict.OK), ("raft", Verdict.UNSAFE)):
+        run = made(scenario, protocol)
+        assert run.verdict is verdict, run.checks
+        assert run.attack_actions
+    assert not run.checks["durability"].ok
+
+
+def test_an_attack_of_ones_own_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own_attack(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    chosen = ["--attack", "half_told:HalfTold", "--protocol", "raft", "--seed", "1", "--json"]
+    assert command(["compare", "twins", *chosen, "--out", "here"]) == 0, "unsafe, as its scenario expects"
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    assert run["scenario"] == "twins-under-halftold"
+    assert "replog compare twins --attack half_told:HalfTold --protocol raft" in run["replay"]
+
+
+@pytest.mark.parametrize(
+    ("attack", "said"),
+    [
+        ("nothing-such", "attack = 'nothing-such': known are ack-without-storing, "),
+        ("json:JSONDecoder", "attack = 'json:JSONDecoder': json has no Attack named JSONDecoder"),
+        ("no_such_module:X", "attack = 'no_such_module:X': it does not load: ModuleNotFoundError: "),
+        ("vote-twice", "attack = 'vote-twice': it is for raft, and corrupt-signature is not"),
+    ],
+)
+def test_a_wrong_attack_is_named_with_the_rule(attack: str, said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        under_attack(find("corrupt-signature"), attack)
+    assert said in str(error.value)
 
 
 # -------------------------------------------------------------------------------------------------------- coalitions
