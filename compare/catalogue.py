@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from compare import scenario
-from compare.attacks import ATTACKS
+from compare.attacks import ATTACKS, told
+from compare.attacks.storms import CLIENT_ATTACKS
 from compare.checkers import JUDGES, OWN
 from compare.faults import FAULTS
 
@@ -22,6 +23,8 @@ def _scenarios() -> Rows:
 def _attacks() -> Rows:
     for kind in ATTACKS.values():
         yield kind.name, f"{kind.summary} ({', '.join(kind.makes)})"
+    for name, attack in CLIENT_ATTACKS.items():
+        yield name, f"{told(attack)} (a client)"
 
 
 def _faults() -> Rows:

@@ -147,6 +147,7 @@ def failed(scenario: Scenario, protocol: str, engine: Engine, seed: int, size: t
 def _which(scenario: Scenario, protocol: str, engine: Engine, seed: int, n: int) -> dict[str, Any]:
     """Which run it is, and how to repeat it."""
     handle = shlex.quote(scenario.handle)
+    added = f" --attack {shlex.quote(scenario.added)}" if scenario.added else ""
     return {
         "protocol": protocol,
         "scenario": scenario.name,
@@ -154,7 +155,7 @@ def _which(scenario: Scenario, protocol: str, engine: Engine, seed: int, n: int)
         "seed": seed,
         "n": n,
         "f": scenario.f,
-        "replay": f"replog compare {handle} --protocol {protocol} --engine {engine} --seed {seed}",
+        "replay": f"replog compare {handle}{added} --protocol {protocol} --engine {engine} --seed {seed}",
     }
 
 

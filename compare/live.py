@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from compare import workloads
-from compare.attacks import ATTACKS, Byzantine, Power
+from compare.attacks import Byzantine, Power, attack_of
 from compare.history import Call
 from compare.judging import Costs, Observed
 from compare.live_client import LabClient
@@ -108,7 +108,7 @@ class _Trial:
     def _wraps(self) -> dict[NodeId, tuple[str, dict[str, Any]]]:
         if not self._scenario.attacked:
             return {}
-        names = [name for name in self._scenario.attack_names if self._spec.name in ATTACKS[name].makes]
+        names = [name for name in self._scenario.attack_names if self._spec.name in attack_of(name).makes]
         arguments = {"cluster": str(self._config.folder), "control": str(self._control), "seed": self._seed}
         return {
             node: ("compare.live:lie", {**arguments, "attack": names[0] if names else None})
@@ -373,7 +373,7 @@ class Ordered:
     def __init__(
         self, node: NodeId, replica: Replica, config: ClusterConfig, control: Path, seed: int, attack: str | None
     ) -> None:
-        make: Any = ATTACKS[attack].makes[config.protocol] if attack is not None else None
+        make: Any = attack_of(attack).makes[config.protocol] if attack is not None else None
         self._byzantine = Byzantine(replica, make, node)
         self._node = node
         self._config = config

@@ -7,6 +7,7 @@ both engines.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from functools import cache
@@ -24,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from compare.attacks import ATTACKS, AttackKind
+from compare.attacks import ATTACKS, AttackKind, attack_of
 from compare.environment import KINDS, Disk, Network, Part, Placement
 from compare.faults import FAULTS, Engine, Fault
 from compare.places import At, place
@@ -82,6 +83,8 @@ class Workload(Part):
         "read-storm",
         "large-reads",
         "large-requests",
+        "two-operations",
+        "backups-only",
     ] = "random"
     byzantine_per_s: float | None = Field(
         default=None, gt=0, le=1_000_000, description="acts of each of them; left out: by pause_ms"
@@ -130,7 +133,8 @@ class Happening(Part):
     @classmethod
     def _known(cls, name: str | None, info: ValidationInfo) -> str | None:
         known: Mapping[str, Fault | AttackKind] = FAULTS if info.field_name == "fault" else ATTACKS
-        if name is not None and name not in known:
+        own = info.field_name == "attack" and ":" in (name or "")
+        if name is not None and name not in known and not own:
             raise ValueError(f"is unknown; known: {', '.join(sorted(known))}")
         return name
 
@@ -146,7 +150,7 @@ class Happening(Part):
     @classmethod
     def _fit(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         fault, attack = info.data.get("fault"), info.data.get("attack")
-        kind = FAULTS[fault] if fault is not None else ATTACKS[attack] if attack is not None else None
+        kind = FAULTS[fault] if fault is not None else attack_of(attack) if attack is not None else None
         try:
             if kind is not None:
                 kind.options.model_validate(options)
@@ -168,10 +172,6 @@ class Happening(Part):
         return (self.target,) if isinstance(self.target, int) else self.target if isinstance(self.target, tuple) else ()
 
     @property
-    def kind(self) -> Fault | AttackKind:
-        return FAULTS[self.name] if self.fault is not None else ATTACKS[self.name]
-
-    @property
     def settings(self) -> Any:
         """The options as the fault's or attack's own model."""
         return self.kind.options.model_validate(self.options)
@@ -185,6 +185,11 @@ class Happening(Part):
     @property
     def name(self) -> str:
         return self.fault if self.fault is not None else str(self.attack)
+
+    @property
+    def kind(self) -> Fault | AttackKind:
+        """Raises ConfigError for an attack of one's own that does not load."""
+        return FAULTS[self.name] if self.fault is not None else attack_of(self.name)
 
     @property
     def protocols(self) -> tuple[str, ...] | None:
@@ -214,11 +219,18 @@ class Scenario(Part):
     timeline: tuple[Happening, ...] = ()
     drawn: bool = Field(default=False, description="size, options, network and timeline are drawn from the seed")
     _file: str = PrivateAttr(default="")
+    _attack: str = PrivateAttr(default="")
+    """One that was put into it."""
 
     @property
     def handle(self) -> str:
         """What to give to `replog compare` for it: its file, or its name if it is one of the package's."""
         return self._file or self.name
+
+    @property
+    def added(self) -> str:
+        """The attack that `replog compare` was told to put into it, if any."""
+        return self._attack
 
     @model_validator(mode="after")
     def _ends_in_time(self) -> Self:
@@ -300,6 +312,27 @@ class Scenario(Part):
         """When the last fault or attack that ends at all has ended, and delays keep to what is promised."""
         ends = [happening.end_s or happening.start_s for happening in self.timeline]
         return max([*ends, self._timing_s], default=0.0)
+
+
+def under_attack(scenario: Scenario, attack: str) -> Scenario:
+    """The scenario with this attack in place of its own, or on its leader where it has none; for the protocols that
+    both are for. Raises ConfigError for an attack that is not known or does not load."""
+    if ":" not in attack and attack not in ATTACKS:
+        raise ConfigError(f"attack = {attack!r}: known are {', '.join(sorted(ATTACKS))}; or give MODULE:CLASS")
+    kind = attack_of(attack)
+    own = [happening for happening in scenario.timeline if happening.attack is not None]
+    rest = [happening for happening in scenario.timeline if happening.attack is None]
+    struck = own or [Happening(attack=attack, start_s=scenario.duration_s / 4)]
+    timeline = [happening.model_copy(update={"attack": attack, "options": {}}) for happening in struck]
+    sides = {name: side for name, side in scenario.protocols.items() if name in kind.protocols}
+    if not sides:
+        raise ConfigError(f"attack = {attack!r}: it is for {', '.join(kind.protocols)}, and {scenario.name} is not")
+    name = re.sub("[^a-z0-9]+", "-", f"{scenario.name}-under-{attack.rpartition(':')[2]}".lower()).strip("-")
+    engines = tuple(engine for engine in scenario.engines if engine in kind.engines)
+    update = {"name": name, "timeline": (*timeline, *rest), "protocols": sides, "engines": engines}
+    found = scenario.model_copy(update=update)
+    found._file, found._attack = scenario.handle, attack
+    return found
 
 
 # --------------------------------------------------------------------------------------------------------------- TOML

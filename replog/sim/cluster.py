@@ -141,9 +141,15 @@ class SimCluster:
         )
 
     def _build(self, node: SimNode) -> Plug:
+        replica = self._replicas[node.name] = self.second(node.name)
+        return replica if self._wrap is None else self._wrap(node.name, replica)
+
+    def second(self, me: NodeId) -> Replica:
+        """A replica from what the disk of `me` holds now, as if its process were started once more."""
+        node = self.nodes[me]
         saved = node.disk.saved
-        variant = self.variants.get(node.name, Variant(self.spec, self.options))
-        replica = build(
+        variant = self.variants.get(me, Variant(self.spec, self.options))
+        return build(
             variant.spec,
             me=node.name,
             n=self.n,
@@ -160,8 +166,6 @@ class SimCluster:
             saved=None if saved is None else SavedState(saved.index, saved.digest, saved.parts()),
             mac=node.meter.mac,
         )
-        self._replicas[node.name] = replica
-        return replica if self._wrap is None else self._wrap(node.name, replica)
 
     def _client(self, name: ClientId) -> SimClient:
         rules = self.spec.client_rules(self.n, self.f, self.options)
