@@ -29,7 +29,7 @@ def _attacks() -> Rows:
 
 def _faults() -> Rows:
     for fault in FAULTS.values():
-        yield fault.name, f"{fault.summary} ({', '.join(fault.engines)})"
+        yield fault.name, f"{fault.summary} ({fault.model}; {', '.join(fault.engines)})"
 
 
 def _judges() -> Rows:

@@ -17,7 +17,7 @@ from rich.text import Text
 from compare.results import Cell, Results, Run, Verdict
 from replog.cli.exits import ExitCode
 
-WIDTH: Final = 100
+WIDTH: Final = 112
 WORST: Final = (Verdict.ERROR, Verdict.UNSAFE, Verdict.VACUOUS, Verdict.STALLED, Verdict.OK)
 _STYLES: Final = {
     Verdict.OK: "green",
