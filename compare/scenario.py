@@ -327,7 +327,8 @@ def under_attack(scenario: Scenario, attack: str) -> Scenario:
     sides = {name: side for name, side in scenario.protocols.items() if name in kind.protocols}
     if not sides:
         raise ConfigError(f"attack = {attack!r}: it is for {', '.join(kind.protocols)}, and {scenario.name} is not")
-    name = re.sub("[^a-z0-9]+", "-", f"{scenario.name}-under-{attack.rpartition(':')[2]}".lower()).strip("-")
+    words = re.sub("(?<=[a-z])(?=[A-Z])", "-", attack.rpartition(":")[2]).lower()
+    name = f"{scenario.name}-under-{re.sub('[^a-z0-9]+', '-', words).strip('-')}"
     engines = tuple(engine for engine in scenario.engines if engine in kind.engines)
     update = {"name": name, "timeline": (*timeline, *rest), "protocols": sides, "engines": engines}
     found = scenario.model_copy(update=update)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -154,6 +155,17 @@ def test_the_attack_on_the_page_does_what_the_page_says(tmp_path: Path) -> None:
     assert not run.checks["durability"].ok
 
 
+def test_the_command_on_the_page_ends_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_attack(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    page = (DOCS / "write-an-attack.md").read_text()
+    typed = shlex.split(page.partition("```sh\n")[2].partition("```")[0])
+    assert typed[0] == "replog"
+    assert command(typed[1:]) == 4
+    runs = [json.loads(file.read_text())["runs"] for file in tmp_path.glob("runs/*/results.json")]
+    assert [(run["protocol"], run["verdict"]) for run in runs[0]] == [("pbft", "ok"), ("raft", "unsafe")]
+
+
 def test_an_attack_of_ones_own_from_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,7 +174,7 @@ def test_an_attack_of_ones_own_from_the_command_line(
     chosen = ["--attack", "half_told:HalfTold", "--protocol", "raft", "--seed", "1", "--json"]
     assert command(["compare", "twins", *chosen, "--out", "here"]) == 0, "unsafe, as its scenario expects"
     (run,) = json.loads(capsys.readouterr().out)["runs"]
-    assert run["scenario"] == "twins-under-halftold"
+    assert run["scenario"] == "twins-under-half-told"
     assert "replog compare twins --attack half_told:HalfTold --protocol raft" in run["replay"]
 
 
