@@ -182,10 +182,14 @@ class Trial:
         for client in self._clients:
             self._probe(client)
         self._wait(self._settled, _us(scenario.settle_s))
-        if len(self.liars) <= scenario.f:  # with more of them no core can keep its own promises
+        if self._stands_liars():
             liars = self.liars | self.faults.liars
             cluster.check_invariants(node for node in range(cluster.n) if node not in liars)
         return self._observed(costs)
+
+    def _stands_liars(self) -> bool:
+        """Whether they were no more than f: with more of them no core can keep its own promises."""
+        return len(self.liars | self.faults.liars) <= self.scenario.f
 
     def _prepare(self) -> None:
         """What the workload needs to be there before it begins."""

@@ -57,6 +57,7 @@ class AttackKind:
 
 
 BOTH: Final = ("pbft", "raft")
+SIM: Final[tuple[Engine, ...]] = ("sim",)
 
 
 def told(attack: type[Any]) -> str:
@@ -66,9 +67,10 @@ def told(attack: type[Any]) -> str:
 
 
 def _kind(name: str, attack: type[Attack], *protocols: str) -> AttackKind:
-    """An attack that is one class for all of these protocols, in the simulator, which sees what arrives."""
+    """An attack that is one class for all of these protocols: in the simulator, which sees what arrives, and on real
+    processes, where `attack.engines` says that it knows by itself whether it acted."""
     options = getattr(attack, "options_model", Anything)
-    return AttackKind(name, told(attack), dict.fromkeys(protocols, attack), options, ("sim",))
+    return AttackKind(name, told(attack), dict.fromkeys(protocols, attack), options, getattr(attack, "engines", SIM))
 
 
 _LIES: Final = (

@@ -28,6 +28,8 @@ GIVEN: Final = (Answer.DONE, Answer.READ, Answer.TENTATIVE)
 class LieInReply(Liar):
     """Gives clients the outcomes of other operations, at the right places of the log."""
 
+    engines = ("sim", "live")
+
     def __init__(self, me: NodeId, inner: Replica, power: Power) -> None:
         super().__init__(me, inner, power)
         self._known: list[bytes] = []
@@ -64,6 +66,8 @@ def _alike(other: bytes, outcome: bytes) -> bool:
 
 class StaleRead(Liar):
     """Answers reads at once, from the state in which the attack found it."""
+
+    engines = ("sim", "live")
 
     def __init__(self, me: NodeId, inner: Replica, power: Power) -> None:
         super().__init__(me, inner, power)

@@ -22,6 +22,8 @@ KEPT: Final = 256
 class Silent(Chosen):
     """Says nothing, or nothing of some kinds."""
 
+    engines = ("sim", "live")
+
     def instead(self, now: Micros, effect: Send) -> list[Effect]:
         return self.omitted(len(effect.to))
 

@@ -14,6 +14,7 @@ from compare.attacks.storms import CLIENT_ATTACKS
 from compare.mutants.base import MutantSpec
 from compare.results import Run, Verdict
 from compare.runner import Job, many
+from compare.runner import run as compare
 from compare.scenario import Scenario, catalogue, find, under_attack
 from compare.sim import Trial
 from replog import protocols
@@ -25,10 +26,7 @@ BEYOND = "-beyond-f"
 SCENARIOS: Mapping[str, Scenario] = {
     name: scenario
     for name, scenario in catalogue().items()
-    if scenario.engines == ("sim",)
-    and not scenario.drawn
-    and (scenario.attacked or scenario.workload.byzantine)
-    and scenario.duration_s <= 2.0
+    if not scenario.drawn and (scenario.attacked or scenario.workload.byzantine) and scenario.duration_s <= 2.0
 }
 """The small ones; the others have tests of their own."""
 CELLS = [(name, protocol) for name, scenario in SCENARIOS.items() for protocol in scenario.protocols]
@@ -75,6 +73,15 @@ def check(name: str, protocol: str) -> None:
 )
 def test_what_works_on_some_seeds_works_on_one(name: str) -> None:
     assert any(made(SCENARIOS[name], "raft", seed).verdict is Verdict.UNSAFE for seed in (2, 1, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.live
+@pytest.mark.parametrize("name", [name for name, scenario in SCENARIOS.items() if "live" in scenario.engines])
+def test_real_processes_come_to_the_same_verdict(name: str) -> None:
+    for run in compare(name, engine="live", seeds=1).runs:
+        assert is_expected(run, SCENARIOS[name].side(run.protocol).expect), (run.verdict, run.error, run.checks)
+        assert run.attack_actions
 
 
 @pytest.mark.parametrize("name", DEFENCES)
