@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from compare.checkers import JUDGES, Check, Conflict, Evidence, Undecided
+from compare.checkers import JUDGES, OWN, Check, Conflict, Evidence, Undecided
 from compare.decisions import Charge, collect
 from compare.faults import Engine
 from compare.history import Call
@@ -138,15 +138,16 @@ def conclude(observed: Observed) -> Run:
     )
 
 
-def failed(scenario: Scenario, protocol: str, engine: Engine, seed: int, n: int, why: str) -> Run:
+def failed(scenario: Scenario, protocol: str, engine: Engine, seed: int, size: tuple[int, int], why: str) -> Run:
     """A run that broke off: nothing is known of what it would have shown."""
-    which = _which(scenario, protocol, engine, seed, n)
+    which = {**_which(scenario, protocol, engine, seed, size[0]), "f": size[1]}
     return Run(**which, faulty=[], verdict=Verdict.ERROR, safety=None, liveness=None, checks={}, error=why)
 
 
 def _which(scenario: Scenario, protocol: str, engine: Engine, seed: int, n: int) -> dict[str, Any]:
     """Which run it is, and how to repeat it."""
     handle = shlex.quote(scenario.handle)
+    added = f" --attack {shlex.quote(scenario.added)}" if scenario.added else ""
     return {
         "protocol": protocol,
         "scenario": scenario.name,
@@ -154,14 +155,14 @@ def _which(scenario: Scenario, protocol: str, engine: Engine, seed: int, n: int)
         "seed": seed,
         "n": n,
         "f": scenario.f,
-        "replay": f"replog compare {handle} --protocol {protocol} --engine {engine} --seed {seed}",
+        "replay": f"replog compare {handle}{added} --protocol {protocol} --engine {engine} --seed {seed}",
     }
 
 
 def _heard(evidence: Evidence) -> tuple[dict[str, Check], str]:
     """What each judge found, and why one could not decide."""
     checks, undecided = {}, ""
-    for judge in JUDGES:
+    for judge in (*JUDGES, *OWN.get(evidence.model, ())):
         try:
             checks[judge.name] = judge.judge(evidence)
         except Undecided as reason:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from compare.checkers import JUDGES, Check
+from compare.checkers import JUDGES, OWN, Check
 from replog.errors import ConfigError
 
 VERSION: Literal[1] = 1
@@ -124,7 +124,8 @@ class Results(Record):
 
 # --------------------------------------------------------------------------------------------------------- judgement
 
-SAFETY = frozenset(judge.name for judge in JUDGES if judge.safety)
+_ALL = (*JUDGES, *(judge for judges in OWN.values() for judge in judges))
+SAFETY = frozenset(judge.name for judge in _ALL if judge.safety)
 
 
 def verdict_of(checks: Mapping[str, Check], acknowledged: int, acts: Iterable[int]) -> Verdict:
