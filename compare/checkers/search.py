@@ -129,11 +129,11 @@ def search(calls: Sequence[Call], model: Model, steps_max: int | None = None) ->
     """None if an order exists. Raises Undecided after `steps_max` configurations (STEPS_MAX)."""
     steps_max = STEPS_MAX if steps_max is None else steps_max
     part = _Part(calls, model)
-    counted = part.everything
+    counted, relaxes = part.everything, part.everything and part.is_finite
     try:
-        found = part.run(min(SOON, steps_max) if counted and part.is_finite else steps_max, counted)
+        found = part.run(min(SOON, steps_max // 4) if relaxes else steps_max, counted)
     except Undecided:
-        if steps_max <= SOON or not counted or not part.is_finite:
+        if not relaxes:
             raise
         found = counted = 0
     while isinstance(found, int):

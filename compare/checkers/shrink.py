@@ -2,7 +2,8 @@
 
 A call is *set free* when it may take effect at any time, or never: whatever it did is allowed. Calls that nobody can
 order although all others are free are wrong in any company. So calls are set free as long as there is still no order;
-those that are left are each needed, and the others need not be shown.
+those that are left are each needed, and the others need not be shown. Where what happened up to the first return that
+no order explains is wrong by itself, what began later is left out.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ class _Shrinking:
         end = dead.call.returned
         assert end is not None
         self._model = model
-        before = sorted((call for call in calls if call.invoke <= end), key=lambda call: call.invoke)
-        self._calls = [_until(call, end) for call in before]
         self._left = STEPS_ALL
+        everything = sorted(calls, key=lambda call: call.invoke)
+        self._calls = [_until(call, end) for call in everything if call.invoke <= end]
+        if not self._is_dead(set(range(len(self._calls)))):  # what came out later, of calls that were open, was needed
+            self._calls = everything
         self.firm = [place for place, call in enumerate(self._calls) if call.known or not model.reads(call)]
 
     def run(self) -> list[Call]:
