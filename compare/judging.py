@@ -15,6 +15,7 @@ from typing import Any
 from compare.checkers import JUDGES, Check, Conflict, Evidence, Undecided
 from compare.decisions import Charge, collect
 from compare.faults import Engine
+from compare.gauges import Held
 from compare.history import Call
 from compare.results import SAFETY, CheckResult, Finding, Latency, Run, Verdict, verdict_of
 from compare.scenario import Scenario
@@ -75,6 +76,8 @@ class Observed:
     costs: Costs = field(default_factory=Costs)
     flaw: Callable[[Charge], str] | None = None
     """How accusations are checked, where it takes more than `cluster`, n and f."""
+    held: Mapping[str, Held] = field(default_factory=dict)
+    """What tables held at most, where it is measured."""
 
 
 def evidence_of(observed: Observed) -> Evidence:
@@ -90,6 +93,7 @@ def evidence_of(observed: Observed) -> Evidence:
         signed=observed.signed,
         conflicts=observed.conflicts,
         flaw=observed.flaw or partial(_flaw, observed),
+        held=observed.held,
     )
 
 

@@ -21,6 +21,7 @@ from compare.attacks.storms import CLIENT_ATTACKS
 from compare.decisions import collect
 from compare.evidence import certified
 from compare.faults import FAULTS, Verb
+from compare.gauges import Gauges
 from compare.hearsay import Hearsay
 from compare.history import Call, Refusal
 from compare.judging import Costs, Observed
@@ -48,6 +49,8 @@ LEADER_US: Final = 5_000_000
 """How long a cluster may take to find its first leader before clients begin anyway."""
 LOOK_US: Final = 20_000
 """How often the run looks whether something that it waits for is there."""
+GAUGE_US: Final = 500_000
+"""How often it is measured what replicas and clients hold."""
 
 
 def network_model(network: Network) -> NetworkModel:
@@ -114,6 +117,7 @@ class Trial:
         self.began: Micros = 0
         self.ended: Micros = 0
         self.cluster = self._cluster(real_signatures)
+        self.gauges = Gauges(self.cluster.options, self.cluster.n)
         nodes = self.cluster.nodes
         domain, verifier = self.cluster.domain, self.cluster.verifier()
         self.hearsay = Hearsay(self.cluster.n, domain, verifier, lambda node: nodes[node].lives)
@@ -175,6 +179,7 @@ class Trial:
                 _Process(self, client, place).start()
         for place, happening in enumerate(scenario.timeline):
             self._plan(place, happening)
+        self._gauge()
         cluster.run_for(self.ended - cluster.now)
         costs = _costs(before, cluster.counters)
         for client in self._clients:
@@ -232,7 +237,17 @@ class Trial:
             verifier=self.cluster.verifier(),
             origin=self._origin(),
             costs=costs,
+            held=self.gauges.held,
         )
+
+    def _gauge(self) -> None:
+        """Measure what correct replicas that are up and clients hold, now and again until the run ends."""
+        for node in range(self.cluster.n):
+            if node not in self.liars and self.cluster.nodes[node].up:
+                self.gauges.look(f"node {node}", self.cluster.replica(node))
+        for client in self._clients:
+            self.gauges.look(f"client {client}", self.cluster.client(client).core)
+        self.cluster.after(GAUGE_US, self._gauge)
 
     def _origin(self) -> Origin | None:
         cluster, keys = self.cluster, self.cluster.public_keys()

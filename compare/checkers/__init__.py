@@ -10,16 +10,20 @@ from compare.checkers.base import Check, Conflict, Evidence, Judge, Undecided
 from compare.checkers.durability import Durability
 from compare.checkers.linearizability import Linearizability
 from compare.checkers.liveness import Liveness
+from compare.checkers.memory import Memory
+from compare.checkers.state_digest import StateDigest
 from compare.checkers.validity import ExactlyOnce, Validity
 
 JUDGES: Final[tuple[Judge, ...]] = (
     Agreement(),
+    StateDigest(),
     Validity(),
     ExactlyOnce(),
     Linearizability(),
     Durability(),
     Accountability(),
     Liveness(),
+    Memory(),
 )
 
 __all__ = ["JUDGES", "Check", "Conflict", "Evidence", "Judge", "Undecided"]
