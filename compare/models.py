@@ -72,6 +72,23 @@ class KeyValueModel:
     def same(self, accepted: Any, expected: Any) -> bool:
         return same(accepted, expected)
 
+    def is_cell(self, calls: Sequence[Call]) -> bool:
+        return all(call.method != "scan" for call in calls)
+
+    def is_blind(self, call: Call) -> bool:
+        return (call.method == "put" and self.same(call.outcome, None)) or (call.method == "delete" and not call.known)
+
+    def tells(self, call: Call) -> tuple[tuple[State, ...] | None, bool]:
+        """Of a refusal nothing is known, and an outcome that cannot be tells nothing."""
+        key = call.args[0]
+        if call.method == "get":
+            return (_cell(key, call.outcome),), True
+        if call.method == "cas":
+            return (_cell(key, call.args[1]),), call.outcome is not False
+        if call.method == "delete":
+            return ((),), call.outcome is False
+        return None, False
+
     def _get(self, state: State, key: str) -> tuple[State, Any]:
         return state, _value(state, key)
 
@@ -111,6 +128,10 @@ def _outermost(prefixes: set[str]) -> list[str]:
 
 def _value(state: State, key: str) -> Any:
     return next((value for name, value in state if name == key), None)
+
+
+def _cell(key: str, value: Any) -> State:
+    return () if value is None else ((key, value),)
 
 
 def _with(state: State, key: str, value: Any) -> State:

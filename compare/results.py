@@ -90,6 +90,9 @@ class Run(Record):
     unavailable_s: float | None = Field(
         default=None, description="the longest time without any acknowledgement while clients waited"
     )
+    unavailable_windows_s: list[tuple[float, float]] | None = Field(
+        default=None, description="such times of a tenth of a second or more: from, to, since the workload began"
+    )
     messages_per_op: float | None = None
     bytes_per_op: float | None = None
     signatures_per_op: float | None = Field(default=None, description="made")

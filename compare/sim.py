@@ -20,6 +20,7 @@ from compare.attacks.byzantine_client import ByzantineClient
 from compare.attacks.storms import CLIENT_ATTACKS
 from compare.decisions import collect
 from compare.evidence import certified
+from compare.gauges import Gauges
 from compare.hearsay import Hearsay
 from compare.history import Call, Refusal
 from compare.judging import Costs, Observed
@@ -46,6 +47,8 @@ WAITING_MAX: Final = 500
 """Unanswered calls of one client in an open loop: a user who sees so many gives up asking."""
 LOOK_US: Final = 20_000
 """How often the run looks whether something that it waits for is there."""
+GAUGE_US: Final = 500_000
+"""How often it is measured what replicas and clients hold."""
 
 
 class Trial:
@@ -94,6 +97,7 @@ class Trial:
         self.cluster = self._cluster(real_signatures)
         self.faults = self._faults()
         self.timing: Timeliness | None = None
+        self.gauges = Gauges(self.cluster.options, self.cluster.n)
         nodes = self.cluster.nodes
         domain, verifier = self.cluster.domain, self.cluster.verifier()
         self.hearsay = Hearsay(self.cluster.n, domain, verifier, lambda node: nodes[node].lives)
@@ -177,6 +181,7 @@ class Trial:
                     _Process(self, client, place).start()
         for place, happening in enumerate(scenario.timeline):
             self._plan(place, happening)
+        self._gauge()
         cluster.run_for(self.ended - cluster.now)
         costs = _costs(before, cluster.counters)
         for client in self._clients:
@@ -249,11 +254,21 @@ class Trial:
             verifier=self.cluster.verifier(),
             origin=self._origin(),
             costs=costs,
+            held=self.gauges.held,
         )
 
     def _struck(self) -> Counter[str]:
         late = Counter({"delays beyond any promise": int(self.timing is not None and self.timing.acts > 0)})
         return +(self.strikes + self.faults.struck() + late)
+
+    def _gauge(self) -> None:
+        """Measure what correct replicas that are up and clients hold, now and again until the run ends."""
+        for node in range(self.cluster.n):
+            if node not in self.liars | self.faults.liars and self.cluster.nodes[node].up:
+                self.gauges.look(f"node {node}", self.cluster.replica(node))
+        for client in self._clients:
+            self.gauges.look(f"client {client}", self.cluster.client(client).core)
+        self.cluster.after(GAUGE_US, self._gauge)
 
     def _origin(self) -> Origin | None:
         cluster, keys = self.cluster, self.cluster.public_keys()
