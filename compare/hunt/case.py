@@ -97,6 +97,7 @@ class Case(Scenario):
     strikes: tuple[Strike, ...] = ()
     cuts: tuple[Cut, ...] = ()
     twists: tuple[Twist, ...] = ()
+    cuts_end_s: Seconds = 0.0
     twins: tuple[_Node, ...] = Field(default=(), description="replicas with two faces")
     sides: tuple[Sides, ...] = ()
 
@@ -113,11 +114,13 @@ class Case(Scenario):
 
     @property
     def faulted(self) -> bool:
-        return super().faulted or bool(self.strikes or self.cuts)
+        """Where a liar twists rounds, cuts beside it need not have met any message."""
+        return super().faulted or bool(self.strikes or (self.cuts and not self.attacked))
 
     @property
     def faults_end_s(self) -> float:
-        return max([super().faults_end_s, *(strike.end_s for strike in self.strikes)])
+        cuts_end_s = self.cuts_end_s if self.cuts else 0.0
+        return max([super().faults_end_s, cuts_end_s, *(strike.end_s for strike in self.strikes)])
 
     @property
     def events(self) -> int:

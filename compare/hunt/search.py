@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from compare.hunt import swarm
+from compare.hunt import byzzfuzz, swarm, twins
 from compare.hunt.case import Case, changed, load, to_toml
 from compare.hunt.shrink import shrink
 from compare.hunt.store import Store, Totals, Which
@@ -26,6 +26,8 @@ from replog.errors import ConfigError
 
 DRAWS: Final[dict[str, Callable[[str, int], Case]]] = {
     "swarm": swarm.draw,
+    "twins": twins.draw,
+    "byzzfuzz": byzzfuzz.draw,
 }
 LIES_ONLY: Final = ("twins",)
 """Strategies that are nothing without liars."""

@@ -152,7 +152,7 @@ def _case(
             "workload": {
                 "clients": 3,
                 "outstanding": 2,
-                "pause_ms": chance.choice((15, 40)),
+                "pause_ms": 60 if real or n > 5 else chance.choice((20, 40)),
                 "keys": chance.choice((2, 6)),
                 "operations": 3 if real or n > 4 else chance.choice((1, 1, 3)),
                 "byzantine": byzantine,

@@ -16,13 +16,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from compare import history, judging
+from compare.attacks import Attack, Byzantine, Power
+from compare.hunt import byzzfuzz, twins
 from compare.hunt.case import Case, Strike
 from compare.judging import Costs, Observed
 from compare.results import Run, Verdict
 from compare.sim import LEADER_US, LOOK_US, Trial, _costs, _Process, _us
+from compare.witness import Watched
 from replog import protocols
+from replog.apps.kv import KeyValue
 from replog.core import ProtocolSpec
 from replog.errors import ConfigError
+from replog.node import Plug, build
+from replog.replica import Replica
 from replog.trace import Recorder
 from replog.types import NodeId, Principal
 
@@ -41,6 +47,7 @@ class HuntTrial(Trial):
 
     def __init__(self, case: Case, spec: ProtocolSpec, recorder: Recorder | None = None) -> None:
         self._cut: Counter[tuple[Principal, Principal]] = Counter()
+        self._rounds = byzzfuzz.Cuts(case.cuts)
         super().__init__(case, spec, case.seed, recorder, real_signatures=case.real_signatures)
 
     def run(self) -> Observed:
@@ -78,8 +85,59 @@ class HuntTrial(Trial):
     def _plan_all(self) -> None:
         for place, happening in enumerate(self.scenario.timeline):
             self._plan(place, happening)
+        if self.scenario.cuts:
+            self.cluster.network.filter = self._rounds.passes
+            self.cluster.at(self.began + _us(self.scenario.faults_end_s), self._end_rounds)
         for strike in self.scenario.strikes:
             self.cluster.at(self.began + _us(strike.start_s), partial(self._hit, strike))
+
+    def _end_rounds(self) -> None:
+        self.cluster.network.filter = None
+        if self._rounds.dropped:
+            self.strikes["cut"] += 1
+
+    # --------------------------------------------------------------------------------------------------------- liars
+
+    def _wrap(self, node: NodeId, replica: Replica) -> Plug:
+        """Liars of the other strategies do as their schedule says."""
+        if self.scenario.strategy == "swarm":
+            return super()._wrap(node, replica)
+        make = self._twisting if self.scenario.strategy == "byzzfuzz" else self._two_faces
+        wrapper = Byzantine(replica, make, node)
+        self._wrapped[node] = wrapper
+        self._all_wrapped.append(wrapper)
+        return Watched(wrapper, self.witness)
+
+    def _twisting(self, me: NodeId, inner: Replica, power: Power) -> Attack:
+        liar = byzzfuzz.TwistingLiar(me, inner, power)
+        liar.twists = self.scenario.twists
+        return liar
+
+    def _two_faces(self, me: NodeId, inner: Replica, power: Power) -> Attack:
+        stage = twins.Stage(self._second_face, self._first_side, self.spec.messages.encode)
+        return twins.TwoFaces(me, inner, power, stage)
+
+    def _second_face(self, me: NodeId) -> Replica:
+        cluster = self.cluster
+        return build(
+            self.spec,
+            me=me,
+            n=cluster.n,
+            f=cluster.f,
+            cluster_id=cluster.domain.cluster,
+            options=cluster.options,
+            signer=cluster.signer(me),
+            verifier=cluster.verifier(),
+            machine=KeyValue(),
+            rng=cluster.world.stream(f"second/{me}"),
+            wall=cluster.nodes[me].clock.wall,
+        )
+
+    def _first_side(self) -> frozenset[NodeId]:
+        """Whom the first face of each twin hears now."""
+        now = self.cluster.now - self.began
+        begun = [side for side in self.scenario.sides if _us(side.start_s) <= now]
+        return frozenset(begun[-1].first if begun else self._all)
 
     # ------------------------------------------------------------------------------------------------------- strikes
 
