@@ -37,7 +37,7 @@ class Shrinker:
         self._spec = spec
         self._on_step = on_step
 
-    def shrink(self, runs_max: int = RUNS_MAX) -> Case:
+    def shrink(self, runs_max: int) -> Case:
         """The smallest case that was found."""
         self._left = runs_max
         smaller = True
@@ -184,4 +184,4 @@ SIMPLER: Final = (_workload, _world, _strikes, _liars, _size, _options)
 def shrink(case: Case, outcome: Outcome, spec: ProtocolSpec | None = None, on_step: OnStep | None = None) -> Case:
     """The small one, with the name of its judge."""
     shrinker = Shrinker(case, outcome.judge, spec, on_step)
-    return changed(shrinker.shrink(), judge=outcome.judge)
+    return changed(shrinker.shrink(RUNS_MAX), judge=outcome.judge)

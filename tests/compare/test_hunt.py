@@ -11,14 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from compare.hunt import byzzfuzz, score, shrink
 from compare.hunt import case as cases
-from compare.hunt.case import KINDS, Case, changed
+from compare.hunt.case import KINDS, Case, Cut, changed
 from compare.hunt.search import Asked, search
+from compare.hunt.search import draw as draw_by
 from compare.hunt.shrink import Shrinker
 from compare.hunt.store import Store, Which
 from compare.hunt.swarm import draw
 from compare.hunt.trial import ACKNOWLEDGED, HuntTrial, hunt, spec_of
+from compare.mutants.base import MutantSpec
+from compare.mutants.catalogue import Broken, catalogue
 from compare.results import Verdict
+from pbft.messages import Commit, Prepare
+from raft import SPEC
 from replog.cli import run as command
 from replog.errors import ConfigError
 from replog.trace import Recorder
@@ -99,7 +105,10 @@ def a_hunt(folder: Path, *flags: str) -> int:
     return command(["hunt", "--db", str(folder), *flags])
 
 
-def test_a_planted_flaw_is_found_shrunk_and_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_planted_flaw_is_found_shrunk_and_replayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shrink, "RUNS_MAX", 15)
     assert a_hunt(tmp_path, "--mutant", BROKEN, "--seeds", "20", "--json") == 4
     (found,) = json.loads(capsys.readouterr().out)["counterexamples"]
     file = Path(found["file"])
@@ -122,7 +131,7 @@ def test_a_planted_flaw_is_found_shrunk_and_replayed(tmp_path: Path, capsys: pyt
 def test_shrinking_keeps_the_judge() -> None:
     case = changed(draw("raft", 3), mutant=BROKEN)
     shrinker = Shrinker(case, "liveness", spec_of(case))
-    assert shrinker.shrink(10) == case, "it fails, but for another judge"
+    assert shrinker.shrink(2) == case, "it fails, but for another judge"
 
 
 def seeds_of(folder: Path) -> set[int]:
@@ -147,7 +156,8 @@ def test_a_hunt_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
         assert found.totals["raft"].seeds == goal, "none is counted twice"
 
 
-def test_a_failure_that_was_not_written_down_is(tmp_path: Path) -> None:
+def test_a_failure_that_was_not_written_down_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shrink, "RUNS_MAX", 2)
     asked = Asked(("raft",), seconds=None, seeds=3, mutant=BROKEN)
     which = Which("swarm", "raft", BROKEN)
     with Store(tmp_path) as store:
@@ -182,3 +192,68 @@ def test_wrong_usage_is_told(
     assert command(["hunt", *flags]) == 2
     assert rule in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------------------------------------------------- strategies
+
+
+@pytest.mark.parametrize(("strategy", "protocol"), [("twins", "pbft"), ("byzzfuzz", "pbft"), ("byzzfuzz", "raft")])
+def test_a_strategy_acts_and_the_honest_core_stands(strategy: str, protocol: str) -> None:
+    found = [hunt(draw_by(Which(strategy, protocol), seed)) for seed in (1, 3, 5)]
+    assert all(not outcome.judge for outcome in found), found
+    assert any(outcome.verdict is Verdict.OK for outcome in found), "vacuous"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "mutant"), [("twins", "pbft-quorum-of-two"), ("byzzfuzz", "pbft-forgets-prepared")]
+)
+def test_a_strategy_finds_a_broken_core(strategy: str, mutant: str) -> None:
+    """One identity in two places must not break the intersection of quorums (HAZARDS X9); a view change must keep what
+    was prepared (P3)."""
+    found = (hunt(draw_by(Which(strategy, "pbft", mutant), seed)) for seed in range(1, 31))
+    assert any(outcome.judge for outcome in found)
+
+
+def test_a_round_is_of_a_phase_and_a_place() -> None:
+    prepare, commit = Prepare(0, 2, bytes(32), 1, b""), Commit(0, 2, bytes(32), 1, b"")
+    assert (byzzfuzz.round_of(prepare), byzzfuzz.round_of(commit)) == (7, 8)
+    cuts = byzzfuzz.Cuts([Cut(round=7, group=(0, 1))])
+    assert cuts.passes(0, 1, prepare)
+    assert cuts.passes(0, 2, commit)
+    assert cuts.passes("c0", 2, prepare)
+    assert not cuts.passes(0, 2, prepare)
+    assert cuts.dropped == 1
+
+
+# ------------------------------------------------------------------------------------------------------------- mutants
+
+
+def test_there_are_thirty_broken_cores_of_each_protocol_and_each_names_its_hazard() -> None:
+    known = catalogue().values()
+    assert min(sum(mutant.protocol == name for mutant in known) for name in ("pbft", "raft")) >= 30
+    assert {mutant.hazard for mutant in known} <= set(score.rows())
+    tests = Path(__file__).resolve().parents[1]
+    named = {name.partition("::")[0] for names in score.rows().values() for name in names}
+    assert all((tests / name).exists() for name in named)
+
+
+def test_the_score_names_judge_seeds_and_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = {name: catalogue()[name] for name in ("raft-commits-alone", "raft-pre-votes-for-any-log")}
+    monkeypatch.setattr(score, "catalogue", lambda: some)
+    assert command(["hunt", "--mutants", "--seeds", "8", "--json"]) == 0
+    alone, votes = json.loads(capsys.readouterr().out)["mutants"]
+    assert set(alone) == {"name", "protocol", "hazard", "caught_by", "seeds", "seconds"}
+    assert (alone["caught_by"], alone["hazard"]) == ("agreement", "R2")
+    assert alone["seeds"] <= 8
+    assert votes["caught_by"].startswith("test "), "no seed shows it, the tests of its row do"
+    assert votes["seeds"] is None
+
+
+def test_one_that_nobody_catches_is_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    mutant = catalogue()["raft-commits-alone"]
+    sound = Broken("raft-sound", "raft", "R99", "nothing is wrong with it", MutantSpec(mutant.spec, SPEC.core))
+    monkeypatch.setattr(score, "catalogue", lambda: {sound.name: sound})
+    assert command(["hunt", "--mutants", "--seeds", "1"]) == 1
+    assert "raft-sound\traft\tR99\tNOT CAUGHT" in capsys.readouterr().out
