@@ -49,7 +49,8 @@ def run(protocols: Sequence[str], seeds: int, seconds: float | None, on_text: Ca
     scores = []
     for number, mutant in enumerate(chosen, 1):
         scores.append(score(mutant, seeds, seconds))
-        told = f"{scores[-1].caught_by or 'not caught'}, {scores[-1].seeds or seeds} seeds"
+        found = "no seed" if scores[-1].seeds is None else f"{scores[-1].seeds} seeds"
+        told = f"{scores[-1].caught_by or 'not caught'}, {found}"
         on_text(f"{number} of {len(chosen)}: {mutant.name} ({mutant.hazard}): {told}, {scores[-1].seconds:.1f} s")
     return scores
 

@@ -47,7 +47,7 @@ RAFT_MUTANTS: Final = (
     _raft(_CORES.CountsMessages, "R7", "votes are counted by message, not by voter"),
     _raft(_CORES.CountsOldVotes, "R7", "votes of older terms count"),
     _raft(_CORES.CountsPreVotes, "R6", "an answer to a pre-vote counts as a vote"),
-    _raft(_CORES.HearsNoLeader, "R3", "it votes although it hears a leader"),
+    _raft(_CORES.HearsNoLeader, "R19", "it votes although it hears a leader"),
     _raft(_CORES.ForgetsWhomItHeard, "R19", "a later term ends its loyalty"),
     _raft(_CORES.PreVotesForAnyLog, "R4", "pre-votes for servers that are behind"),
     _raft(_CORES.PreVotesInAnyTerm, "R4", "pre-votes for terms of old"),
