@@ -38,12 +38,13 @@ class EngineName(StrEnum):
 
 def app_commands(app: typer.Typer) -> None:
     """Add our commands to the tree."""
-    from compare import cli_experiment, cli_judge
+    from compare import cli_experiment, cli_hunt, cli_judge
 
     app.command("compare", rich_help_panel=options.COMPARE)(compare)
     app.command("demo", rich_help_panel=options.RUN)(demo)
     cli_experiment.add_to(app)
     cli_judge.add_to(app)
+    cli_hunt.add_to(app)
 
 
 def compare(

@@ -21,8 +21,8 @@ class MutantSpec:
     ) -> None:
         """`rules`: what becomes of the rules of clients, where those are broken."""
         self._honest = honest
-        self._make = make
-        self._rules = rules
+        self.makes = make
+        self.rules = rules
         self.name: str = honest.name
         self.leader_word: str = honest.leader_word
         self.view_word: str = honest.view_word
@@ -45,8 +45,8 @@ class MutantSpec:
         return self._honest.boundary(options)
 
     def core(self, setup: Setup) -> Core:
-        return self._make(setup)
+        return self.makes(setup)
 
     def client_rules(self, n: int, f: int, options: Any) -> ClientRules:
         rules = self._honest.client_rules(n, f, options)
-        return rules if self._rules is None else self._rules(rules)
+        return rules if self.rules is None else self.rules(rules)
