@@ -117,7 +117,7 @@ class Strays:
 
     def tick(self) -> tuple[list[Any], list[ViewChange]]:
         """Those to be shown: what has waited since the tick before the last one and still stands alone, of each replica
-        in turn, so that nobody is hidden behind another."""
+        in turn, so that nobody is hidden behind another; what was not shown yet comes first."""
         shown: list[Any] = []
         views: list[ViewChange] = []
         for signer, place, said, again in self._in_turn():
@@ -139,11 +139,14 @@ class Strays:
             for signer, kept in sorted(self._alone.items())
         }
         self._alone = {signer: kept for signer, kept in alone.items() if kept}
-        queues = [[(signer, place, *said) for place, said in kept.items()] for signer, kept in self._alone.items()]
+        queues = [
+            sorted(((signer, place, *said) for place, said in kept.items()), key=lambda one: one[3])
+            for signer, kept in self._alone.items()
+        ]
         return (one for turn in itertools.zip_longest(*queues) for one in turn if one is not None)
 
     def _take_up(self) -> None:
-        """What waits becomes what stands alone; what was not shown yet, or once, comes first."""
+        """What waits becomes what stands alone. What was shown, and what came first, makes room first."""
         waiting, self._waiting = self._waiting, {}
         for signer, new in waiting.items():
             kept = self._alone.get(signer, {})

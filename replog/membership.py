@@ -85,6 +85,11 @@ class Configuration(msgspec.Struct, array_like=True, frozen=True, gc=False):
         return len(self.members) - len(self.learners)
 
     @property
+    def is_open(self) -> bool:
+        """Whether it is not decided yet when it begins, or whether it does."""
+        return self.first >= OPEN
+
+    @property
     def ids(self) -> tuple[NodeId, ...]:
         return tuple(member.id for member in self.members)
 
@@ -215,7 +220,7 @@ class Membership(msgspec.Struct, array_like=True, frozen=True, gc=False):
     @property
     def open(self) -> Configuration | None:
         """The change that is pending where nobody knows when it begins."""
-        return self.following if self.following is not None and self.following.first >= OPEN else None
+        return self.following if self.following is not None and self.following.is_open else None
 
 
 _decode_membership = msgspec.msgpack.Decoder(Membership).decode
@@ -263,7 +268,7 @@ def concluded(record: Membership, index: int, made: bool) -> Membership:
 
 
 def _pending(following: Configuration) -> str:
-    if following.first < OPEN:
+    if not following.is_open:
         return f"epoch {following.epoch} begins after index {following.first - 1}"
     return f"epoch {following.epoch} is to have members {', '.join(map(str, following.ids))}"
 
@@ -319,9 +324,9 @@ def _check_learners(following: Configuration) -> None:
     ids, learners = following.ids, following.learners
     if list(learners) != sorted(set(learners)) or not set(learners) <= set(ids):
         raise Refused(f"learners = {list(learners)}: must be members, each once and in order; they are {list(ids)}")
-    if following.first < OPEN and learners:
+    if not following.is_open and learners:
         raise Refused(f"learners = {list(learners)}: every member of this protocol votes")
-    if following.first >= OPEN and len(ids) > JOINT_MAX:
+    if following.is_open and len(ids) > JOINT_MAX:
         raise Refused(f"{len(ids)} members: there are at most {JOINT_MAX}")
 
 

@@ -14,7 +14,6 @@ from replog.cli import clusters, options, output, pausing
 from replog.cli.data import asked
 from replog.cli.exits import WrongUsage
 from replog.cli.options import ClusterOption, JsonOption, VerboseOption
-from replog.membership import OPEN
 
 if TYPE_CHECKING:
     from replog.config import ClusterConfig
@@ -260,7 +259,7 @@ def _said_if_interrupted(what: str) -> Iterator[None]:
 
 def ordered(following: Configuration) -> str:
     """What is said when the change is in the log."""
-    if following.first < OPEN:
+    if not following.is_open:
         return f"ordered: epoch {following.epoch} begins after index {following.first - 1}"
     return f"ordered: epoch {following.epoch} begins when those who come have caught up and both majorities have it"
 
@@ -281,7 +280,7 @@ def told(configuration: Configuration) -> dict[str, Any]:
     """For --json."""
     return {
         "epoch": configuration.epoch,
-        "first_index": configuration.first if configuration.first < OPEN else None,
+        "first_index": None if configuration.is_open else configuration.first,
         "f": configuration.f,
         "members": [
             {
@@ -298,7 +297,7 @@ def told(configuration: Configuration) -> dict[str, Any]:
 def in_words(configuration: Configuration) -> str:
     """`epoch 2 from index 513 on: n = 4, f = 1, members 0, 1, 3, 4`, and learners if there are any."""
     size = f"n = {configuration.n}, f = {configuration.f}"
-    from_ = f" from index {configuration.first} on" if configuration.first < OPEN else ""
+    from_ = "" if configuration.is_open else f" from index {configuration.first} on"
     learners = f", learners {', '.join(map(str, configuration.learners))}" if configuration.learners else ""
     who = f"members {', '.join(map(str, configuration.voters))}"
     return f"epoch {configuration.epoch}{from_}: {size}, {who}{learners}"

@@ -22,7 +22,7 @@ from replog.interface import Said
 from replog.live.client import LogClient
 from replog.live.links import bind, is_here
 from replog.live.locks import FolderLock, Held
-from replog.membership import OPEN, VALID_US, Change, Configuration, Link, Member, signed
+from replog.membership import VALID_US, Change, Configuration, Link, Member, signed
 from replog.quorum import byzantine_quorum
 from replog.roster import Roster, changes, joint
 from replog.types import NodeId
@@ -215,7 +215,7 @@ class Administrator:
 
     @staticmethod
     async def _awaited(client: LogClient, following: Configuration) -> str:
-        if following.first < OPEN:
+        if not following.is_open:
             epoch = client.members.epoch
             return f"it begins when the members of epoch {epoch} have a stable checkpoint at {following.first - 1}"
         said = [word.status.detail.get("newcomers") for word in await client.status() if word.status is not None]

@@ -60,15 +60,15 @@ def without(data: bytes, **values: Any) -> bytes:
     return json.dumps(json.loads(data) | values).encode()
 
 
-def test_two_statements_take_the_culprits_certificate_and_the_epoch(changed: Path) -> None:
+def test_two_statements_take_the_links_to_who_joined_and_the_epoch(changed: Path) -> None:
     config = ClusterConfig.load(changed)
     data = made(config, two_prepares(config))
     assert json.loads(data)["epoch"] == 2
     assert len(json.loads(data)["links"]) == 2
     assert verify(parse(data)).culprit == 4
     assert verify(parse(data), Pin(config=config)).culprit == 4
-    for epoch, why in ((0, "no certificate of node 4"), (1, "did not sign"), (3, "did not sign")):
-        with pytest.raises(NotProven, match=why):
+    for epoch in (0, 1, 3):
+        with pytest.raises(NotProven, match="no certificate of node 4"):
             verify(parse(without(data, epoch=epoch)))
 
 
@@ -78,9 +78,9 @@ def test_what_rests_on_the_members_takes_the_chain(changed: Path) -> None:
     assert len(json.loads(data)["links"]) == 2
     assert "V must be view-changes of 3 distinct replicas" in verify(parse(data)).text
     assert verify(parse(without(data, links=[], genesis=None)), Pin(config=config)).culprit == 4
-    with pytest.raises(NotProven, match="takes the keys of all members"):
+    with pytest.raises(NotProven, match="no certificate of node 4"):
         verify(parse(without(data, links=json.loads(data)["links"][:1])))
-    with pytest.raises(NotProven, match="takes the keys of all members"):
+    with pytest.raises(NotProven, match="no certificate of node 4"):
         verify(parse(without(data, genesis=None)))
 
 
