@@ -38,11 +38,13 @@ class EngineName(StrEnum):
 
 def app_commands(app: typer.Typer) -> None:
     """Add our commands to the tree."""
-    from compare import cli_experiment
+    from compare import cli_experiment, cli_hunt, cli_judge
 
     app.command("compare", rich_help_panel=options.COMPARE)(compare)
     app.command("demo", rich_help_panel=options.RUN)(demo)
     cli_experiment.add_to(app)
+    cli_judge.add_to(app)
+    cli_hunt.add_to(app)
 
 
 def compare(
@@ -59,6 +61,10 @@ def compare(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Only this seed, in place of --seeds.", min=0)] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: runs/NAME-TIME. Never overwritten.")] = None,
+    attack: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="This attack in each scenario; of one's own: MODULE:CLASS or FILE.py:CLASS."),
+    ] = None,
     costs: Annotated[
         bool, typer.Option("--costs", help="Messages, bytes, signatures, MACs, fsyncs per operation.")
     ] = False,
@@ -74,15 +80,17 @@ def compare(
 
     Example: replog compare equivocating-leader --seeds 20, or replog compare list scenarios
     """
-    names = list(scenarios or DEFAULT)
+    names = list(scenarios or (DEFAULT if attack is None else ("no-fault",)))
     if names[0] == "list":
         _list(names[1:], json)
         return
     from compare import report, results
     from compare.runner import run
-    from compare.scenario import find
+    from compare.scenario import find, under_attack
 
     chosen, numbers = [find(name) for name in names], seeds_of(seeds, seed)
+    if attack is not None:
+        chosen = [under_attack(scenario, attack) for scenario in chosen]
     with folder_for(out, names) as folder, kept_if_interrupted(folder), progress(json, verbose) as on_run:
         traces, files = folder / "traces" if trace else None, folder / "evidence" if evidence else None
         kept = {"traces": traces, "evidence": files}

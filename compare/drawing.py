@@ -25,7 +25,7 @@ def draw(scenario: Scenario, seed: int) -> Scenario:
         "drawn": False,
         "f": f,
         "protocols": {
-            name: side.model_dump() | {"n": n, "options": _options(seed) | side.options}
+            name: side.model_dump() | {"n": n, "options": options(seed) | side.options}
             for name, side in scenario.protocols.items()
         },
         "network": network(chance),
@@ -39,7 +39,7 @@ def draw(scenario: Scenario, seed: int) -> Scenario:
     return exact
 
 
-def _options(seed: int) -> dict[str, Any]:
+def options(seed: int) -> dict[str, Any]:
     """Small windows and short times, so that a short run has checkpoints, transfers of state and changes of view. Odd
     seeds run under MACs, even ones under signatures."""
     chance = random.Random(f"{seed}/options")
@@ -82,14 +82,14 @@ def disk(chance: random.Random) -> dict[str, Any]:
 
 
 def _timeline(chance: random.Random, n: int, f: int) -> list[dict[str, Any]]:
-    liars = _liars(chance, n, f)
+    liars = who_lies(chance, n, f)
     ends = {"end_s": ENDS_S} if chance.random() < 0.5 else {}
     others = [node for node in range(n) if node not in liars]
     faults = [fault(chance, others) for _ in range(chance.randint(3, 7))]
     return [{"attack": "random-liar", "target": liars, "start_s": 0.0} | ends, *faults]
 
 
-def _liars(chance: random.Random, n: int, f: int) -> list[int]:
+def who_lies(chance: random.Random, n: int, f: int) -> list[int]:
     """Often one that leads an early view: most views end before many others have led."""
     first = chance.choice((0, 0, 1, None))
     others = chance.sample([node for node in range(n) if node != first], chance.randint(1, f))

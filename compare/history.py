@@ -55,10 +55,12 @@ class Call:
         return self.returned is not None
 
     def __str__(self) -> str:
-        arguments = ", ".join(repr(argument) for argument in self.args)
+        named = self.args[1:] if self.args[:1] == (None,) else self.args  # a register alone has no key
+        arguments = ", ".join(repr(argument) for argument in named)
         end = f"-> {self.outcome!r}" if self.known else "-> ?"
         place = f" at index {self.index}.{self.position}" if self.index else ""
-        return f"{self.client}#{self.timestamp} {self.method}({arguments}) {end}{place}"
+        request = f"{self.client}#{self.timestamp} " if self.timestamp else ""
+        return f"{request}{self.method}({arguments}) {end}{place}"
 
 
 def to_line(call: Call) -> str:

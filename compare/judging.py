@@ -10,11 +10,12 @@ import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
-from compare.checkers import JUDGES, Check, Conflict, Evidence, Undecided
+from compare.checkers import JUDGES, OWN, Check, Conflict, Evidence, Undecided
 from compare.decisions import Charge, collect
 from compare.faults import Engine
+from compare.gauges import Held
 from compare.history import Call
 from compare.results import SAFETY, CheckResult, Finding, Latency, Run, Verdict, verdict_of
 from compare.scenario import Scenario
@@ -24,6 +25,9 @@ from replog.core import Accuse
 from replog.evidence import Origin
 from replog.keys import Verifier
 from replog.types import ClientId, Micros, NodeId
+
+LISTED_US: Final = 100_000
+"""How long a window of unavailability is at least that is listed."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ class Observed:
     costs: Costs = field(default_factory=Costs)
     flaw: Callable[[Charge], str] | None = None
     """How accusations are checked, where it takes more than `cluster`, n and f."""
+    held: Mapping[str, Held] = field(default_factory=dict)
+    """What tables held at most, where it is measured."""
 
 
 def evidence_of(observed: Observed) -> Evidence:
@@ -90,6 +96,7 @@ def evidence_of(observed: Observed) -> Evidence:
         signed=observed.signed,
         conflicts=observed.conflicts,
         flaw=observed.flaw or partial(_flaw, observed),
+        held=observed.held,
     )
 
 
@@ -138,15 +145,16 @@ def conclude(observed: Observed) -> Run:
     )
 
 
-def failed(scenario: Scenario, protocol: str, engine: Engine, seed: int, n: int, why: str) -> Run:
+def failed(scenario: Scenario, protocol: str, engine: Engine, seed: int, size: tuple[int, int], why: str) -> Run:
     """A run that broke off: nothing is known of what it would have shown."""
-    which = _which(scenario, protocol, engine, seed, n)
+    which = {**_which(scenario, protocol, engine, seed, size[0]), "f": size[1]}
     return Run(**which, faulty=[], verdict=Verdict.ERROR, safety=None, liveness=None, checks={}, error=why)
 
 
 def _which(scenario: Scenario, protocol: str, engine: Engine, seed: int, n: int) -> dict[str, Any]:
     """Which run it is, and how to repeat it."""
     handle = shlex.quote(scenario.handle)
+    added = f" --attack {shlex.quote(scenario.added)}" if scenario.added else ""
     return {
         "protocol": protocol,
         "scenario": scenario.name,
@@ -154,14 +162,14 @@ def _which(scenario: Scenario, protocol: str, engine: Engine, seed: int, n: int)
         "seed": seed,
         "n": n,
         "f": scenario.f,
-        "replay": f"replog compare {handle} --protocol {protocol} --engine {engine} --seed {seed}",
+        "replay": f"replog compare {handle}{added} --protocol {protocol} --engine {engine} --seed {seed}",
     }
 
 
 def _heard(evidence: Evidence) -> tuple[dict[str, Check], str]:
     """What each judge found, and why one could not decide."""
     checks, undecided = {}, ""
-    for judge in JUDGES:
+    for judge in (*JUDGES, *OWN.get(evidence.model, ())):
         try:
             checks[judge.name] = judge.judge(evidence)
         except Undecided as reason:
@@ -210,6 +218,10 @@ def _figures(observed: Observed) -> dict[str, Any]:
         "throughput_ops_s": _round(len(worked) * 1_000_000 / max(1, observed.ended - observed.began)),
         "latency_ms": _latency(worked),
         "unavailable_s": _round(_outage(observed) / 1_000_000),
+        "unavailable_windows_s": [
+            (_round((start - observed.began) / 1_000_000), _round((end - observed.began) / 1_000_000))
+            for start, end in _windows(observed)
+        ],
         "messages_per_op": _per(costs.messages, len(worked)),
         "bytes_per_op": _per(costs.bytes, len(worked)),
         "signatures_per_op": _per(costs.signatures, len(worked)),
@@ -234,6 +246,26 @@ def _latency(calls: Iterable[Call]) -> Latency | None:
     return Latency(p50=_round(p50 / 1000), p99=_round(p99 / 1000), max=_round(times[-1] / 1000))
 
 
+def _windows(observed: Observed) -> list[tuple[Micros, Micros]]:
+    """Times in which at least one client waited and none was answered, of LISTED_US or more."""
+    answers = sorted(call.returned for call in observed.calls if call.returned is not None)
+    asked = [(call.invoke, call.returned) for call in observed.calls if call.invoke <= observed.ended]
+    windows, last = [], observed.began
+    for answer in [*answers, max([observed.ended, *answers])]:
+        if answer - last >= LISTED_US:
+            start = _waiting_from(asked, last, answer)
+            if answer - start >= LISTED_US:
+                windows.append((start, answer))
+        last = answer
+    return windows
+
+
+def _waiting_from(asked: Sequence[tuple[Micros, Micros | None]], last: Micros, answer: Micros) -> Micros:
+    """From when on, between two answers, a client waited; the second answer if none did."""
+    waiting = [invoke for invoke, returned in asked if invoke < answer and (returned is None or returned > last)]
+    return max(last, min(waiting, default=answer))
+
+
 def _outage(observed: Observed) -> Micros:
     """The longest time in which at least one client waited and none was answered."""
     answers = sorted(call.returned for call in observed.calls if call.returned is not None)
@@ -241,10 +273,6 @@ def _outage(observed: Observed) -> Micros:
     longest, last = 0, observed.began
     for answer in [*answers, max([observed.ended, *answers])]:
         if answer - last > longest:
-            waiting = [
-                invoke for invoke, returned in asked if invoke < answer and (returned is None or returned > last)
-            ]
-            if waiting:
-                longest = max(longest, answer - max(last, min(waiting)))
+            longest = max(longest, answer - _waiting_from(asked, last, answer))
         last = answer
     return longest

@@ -15,21 +15,19 @@ import json
 import random
 import signal
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from compare import workloads
-from compare.attacks import ATTACKS, Byzantine, Power
-from compare.faults import FAULTS, Verb
+from compare.attacks import Byzantine, Power, attack_of
 from compare.history import Call
 from compare.judging import Costs, Observed
 from compare.live_client import LabClient
 from compare.live_costs import Ledger
 from compare.scenario import Happening, Scenario
-from compare.sim import choose
+from compare.sim import WAITING_MAX, choose
 from replog import trace
-from replog.apps.kv import KeyValue
 from replog.certificates import load_signer
 from replog.config import ClusterConfig, create_cluster
 from replog.core import Effect, Event, ProtocolSpec
@@ -46,6 +44,8 @@ HOST: Final = "127.0.0.1"
 LOOK_S: Final = 0.02
 CONTROL_US: Final = 10_000
 """How often a liar looks for orders."""
+VERBS: Final = {"crash": ("kill", "start"), "pause": ("stop", "continue")}
+"""What begins a fault and what ends it."""
 OBSERVER: Final = "observer"
 """A client that asks for status and nothing else."""
 
@@ -70,7 +70,8 @@ def free_ports(count: int) -> list[int]:
 
 class _Trial:
     def __init__(self, scenario: Scenario, spec: ProtocolSpec, seed: int, folder: Path, level: trace.Level) -> None:
-        self._scenario = scenario
+        self._scenario = scenario = scenario.sized(spec)
+        self._machine = workloads.APPLICATIONS[scenario.workload.kind]
         self._spec = spec
         self._seed = seed
         self._control = folder / "control"
@@ -83,6 +84,7 @@ class _Trial:
             spec.name,
             f=scenario.f,
             n=count,
+            app=self._machine,
             port=free_ports(count),
             options=spec.options(dict(side.options)).model_dump(),  # what is left open is no cluster's for use
             clients=(*names, OBSERVER),
@@ -106,7 +108,7 @@ class _Trial:
     def _wraps(self) -> dict[NodeId, tuple[str, dict[str, Any]]]:
         if not self._scenario.attacked:
             return {}
-        names = [name for name in self._scenario.attack_names if self._spec.name in ATTACKS[name].makes]
+        names = [name for name in self._scenario.attack_names if self._spec.name in attack_of(name).makes]
         arguments = {"cluster": str(self._config.folder), "control": str(self._control), "seed": self._seed}
         return {
             node: ("compare.live:lie", {**arguments, "attack": names[0] if names else None})
@@ -150,15 +152,13 @@ class _Trial:
             self._deaths.append(ended)
 
     async def _work(self) -> None:
+        for plan in workloads.preparation(self._scenario.workload):
+            await self._clients[0].ask(f"{self._clients[0].name}/prepare", [plan])
         self._ledger.begin(range(self._config.n), await self._observer.statuses())
         self._began = monotonic()
         self._ended = self._began + _us(self._scenario.duration_s)
         tasks = [asyncio.create_task(self._happen(happening)) for happening in self._scenario.timeline]
-        callers = [
-            asyncio.create_task(self._call(client, place))
-            for client in self._clients
-            for place in range(self._scenario.workload.outstanding)
-        ]
+        callers = [asyncio.create_task(work) for client in self._clients for work in self._callers(client)]
         try:
             await _until(self._ended)
             self._ledger.end(range(self._config.n), await self._observer.statuses())
@@ -167,11 +167,33 @@ class _Trial:
         finally:
             await end_all((*tasks, *callers))
 
+    def _callers(self, client: LabClient) -> list[Coroutine[Any, Any, None]]:
+        if self._scenario.workload.loop == "open":
+            return [self._stream(client)]
+        return [self._call(client, place) for place in range(self._scenario.workload.outstanding)]
+
+    async def _stream(self, client: LabClient) -> None:
+        """An open loop, as in the simulated run. What is unanswered when the workload ends stays so."""
+        workload = self._scenario.workload
+        chance = random.Random(f"{self._seed}/{client.name}/stream")
+        load = workloads.load(workload, f"{client.name}/s", chance)
+        waiting: set[asyncio.Task[list[Call]]] = set()
+        try:
+            while monotonic() < self._ended:
+                await asyncio.sleep(chance.expovariate(workload.rate_per_s / workload.clients))
+                if len(waiting) < WAITING_MAX:
+                    plans = [load.following() for _ in range(workload.operations)]
+                    task = asyncio.create_task(client.ask(f"{client.name}/{len(client.calls)}", plans))
+                    waiting.add(task)
+                    task.add_done_callback(waiting.discard)
+        finally:
+            await end_all(waiting)
+
     async def _call(self, client: LabClient, place: int) -> None:
         """One sequential caller, as in the simulated run."""
         name = f"{client.name}/{place}"
         chance = random.Random(f"{self._seed}/{name}")
-        load = workloads.KeyValueLoad(self._scenario.workload, name, chance)
+        load = workloads.load(self._scenario.workload, name, chance)
         while monotonic() < self._ended:
             await asyncio.sleep(chance.expovariate(1.0) * self._scenario.workload.pause_ms / 1000)
             plans = [load.following() for _ in range(self._scenario.workload.operations)]
@@ -182,8 +204,9 @@ class _Trial:
     async def _settle(self) -> list[Call]:
         """Probes, and the wait until all correct replicas have come to the same index."""
         before = {client.name: len(client.calls) for client in self._clients}
+        kind = self._scenario.workload.kind
         probing = [
-            asyncio.create_task(client.ask(f"{client.name}/probe", [workloads.probe(client.name)]))
+            asyncio.create_task(client.ask(f"{client.name}/probe", [workloads.probe(client.name, kind)]))
             for client in self._clients
         ]
         with contextlib.suppress(TimeoutError):
@@ -251,7 +274,7 @@ class _Trial:
             self._liars |= set(nodes)
             self._order("begin", nodes, {"members": list(nodes), "options": happening.options})
         else:
-            self._strikes += await self._do(FAULTS[happening.name].begin, nodes) > 0
+            self._strikes += await self._do(VERBS[happening.name][0], nodes) > 0
             if happening.end_s is None:
                 self._gone |= set(nodes)
         if happening.end_s is not None:
@@ -259,13 +282,15 @@ class _Trial:
             if happening.attack is not None:
                 self._order("end", nodes, {})
             else:
-                await self._do(FAULTS[happening.name].end, nodes)
+                await self._do(VERBS[happening.name][1], nodes)
 
     async def _choose(self, happening: Happening, end: Micros) -> tuple[NodeId, ...]:
         """Nobody, if it needs a leader and none is found before `end`."""
         while monotonic() < end:
             leader = leader_of(await self._observer.statuses())
             if leader is not None or happening.target not in ("leader", "backup", "f backups"):
+                if happening.group is not None:
+                    return self._scenario.placement.members(*happening.group, self._config.n)
                 return choose(happening.target, self._config.n, self._scenario.f, leader, self._chance)
             await asyncio.sleep(LOOK_S)
         return ()
@@ -276,22 +301,22 @@ class _Trial:
             path.with_suffix(".new").write_text(json.dumps(content))
             path.with_suffix(".new").replace(path)
 
-    async def _do(self, verb: Verb, nodes: tuple[NodeId, ...]) -> int:
+    async def _do(self, verb: str, nodes: tuple[NodeId, ...]) -> int:
         """To how many of `nodes` it was done: one that has ended is not killed again, one that runs not started."""
         wraps, running = self._wraps(), self._processes.pids()
-        struck = [node for node in nodes if (node in running) != (verb == "restart")]
-        if verb == "crash":
+        struck = [node for node in nodes if (node in running) != (verb == "start")]
+        if verb == "kill":
             await self._crash(struck)
             return len(struck)
         for node in struck:
             match verb:
-                case "restart":
+                case "start":
                     await self._processes.start([node], wraps=wraps)
                     self._ledger.born(node)
                     self._observer.dial_again(node)
-                case "pause":
+                case "stop":
                     self._processes.kill(node, signal.SIGSTOP)
-                case "resume":
+                case "continue":
                     self._processes.kill(node, signal.SIGCONT)
                 case _:
                     raise ConfigError(f"fault {verb!r}: cannot be made with live processes")
@@ -348,7 +373,7 @@ class Ordered:
     def __init__(
         self, node: NodeId, replica: Replica, config: ClusterConfig, control: Path, seed: int, attack: str | None
     ) -> None:
-        make: Any = ATTACKS[attack].makes[config.protocol] if attack is not None else None
+        make: Any = attack_of(attack).makes[config.protocol] if attack is not None else None
         self._byzantine = Byzantine(replica, make, node)
         self._node = node
         self._config = config
@@ -388,7 +413,7 @@ class Ordered:
             domain=config.domain,
             n=config.n,
             f=config.f,
-            machine=KeyValue,
+            machine=config.machine(),
             seed=self._seed,
             options=order["options"],
         )

@@ -72,6 +72,23 @@ class KeyValueModel:
     def same(self, accepted: Any, expected: Any) -> bool:
         return same(accepted, expected)
 
+    def is_cell(self, calls: Sequence[Call]) -> bool:
+        return all(call.method != "scan" for call in calls)
+
+    def is_blind(self, call: Call) -> bool:
+        return (call.method == "put" and self.same(call.outcome, None)) or (call.method == "delete" and not call.known)
+
+    def tells(self, call: Call) -> tuple[tuple[State, ...] | None, bool]:
+        """Of a refusal nothing is known, and an outcome that cannot be tells nothing."""
+        key = call.args[0]
+        if call.method == "get":
+            return (_cell(key, call.outcome),), True
+        if call.method == "cas":
+            return (_cell(key, call.args[1]),), call.outcome is not False
+        if call.method == "delete":
+            return ((),), call.outcome is False
+        return None, False
+
     def _get(self, state: State, key: str) -> tuple[State, Any]:
         return state, _value(state, key)
 
@@ -113,6 +130,10 @@ def _value(state: State, key: str) -> Any:
     return next((value for name, value in state if name == key), None)
 
 
+def _cell(key: str, value: Any) -> State:
+    return () if value is None else ((key, value),)
+
+
 def _with(state: State, key: str, value: Any) -> State:
     if len(state) == 1 and state[0][0] == key:
         return () if value is None else ((key, value),)
@@ -120,4 +141,69 @@ def _with(state: State, key: str, value: Any) -> State:
     return tuple(rest if value is None else sorted([*rest, (key, value)]))
 
 
-MODELS: Final[Mapping[str, Model]] = {model.name: model for model in (KeyValueModel(),)}
+class BankModel:
+    """`replog.apps.bank`: deposit, withdraw, transfer, balance, total. A transfer touches two accounts, a total all of
+    them: there is one part."""
+
+    name = "bank"
+    initial: State = ()
+    whole: State = ()
+    _READS: Final = frozenset({"balance", "total"})
+
+    def apply(self, state: State, call: Call) -> tuple[State, Any]:
+        try:
+            return getattr(self, f"_{call.method}")(state, *call.args)  # type: ignore[no-any-return]
+        except _Refused as refused:
+            return state, Refusal(refused.args[0], "")
+
+    def reads(self, call: Call) -> bool:
+        return call.method in self._READS
+
+    def idle(self, call: Call) -> bool:
+        return self.reads(call) or isinstance(call.outcome, Refusal)
+
+    def same(self, accepted: Any, expected: Any) -> bool:
+        return same(accepted, expected)
+
+    def _deposit(self, state: State, account: str, amount: int) -> tuple[State, Any]:
+        after = (_value(state, account) or 0) + amount
+        return _with(state, account, after), after
+
+    def _withdraw(self, state: State, account: str, amount: int) -> tuple[State, Any]:
+        after = _covered(state, account, amount) - amount
+        return _with(state, account, after), after
+
+    def _transfer(self, state: State, source: str, target: str, amount: int) -> tuple[State, Any]:
+        less = _with(state, source, _covered(state, source, amount) - amount)
+        after = _with(less, target, _balance(less, target) + amount)
+        return after, _value(after, source)
+
+    def _balance(self, state: State, account: str) -> tuple[State, Any]:
+        return state, _balance(state, account)
+
+    def _total(self, state: State) -> tuple[State, Any]:
+        return state, sum(balance for _, balance in state)
+
+    def partition(self, calls: Sequence[Call]) -> Iterator[tuple[str, list[Call]]]:
+        yield "all accounts", list(calls)
+
+
+class _Refused(Exception):
+    """The application's own exception, by name."""
+
+
+def _balance(state: State, account: str) -> int:
+    balance = _value(state, account)
+    if balance is None:
+        raise _Refused("NoSuchAccount")
+    return int(balance)
+
+
+def _covered(state: State, account: str, amount: int) -> int:
+    balance = _balance(state, account)
+    if balance < amount:
+        raise _Refused("InsufficientFunds")
+    return balance
+
+
+MODELS: Final[Mapping[str, Model]] = {model.name: model for model in (KeyValueModel(), BankModel())}

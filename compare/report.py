@@ -17,7 +17,7 @@ from rich.text import Text
 from compare.results import Cell, Results, Run, Verdict
 from replog.cli.exits import ExitCode
 
-WIDTH: Final = 100
+WIDTH: Final = 112
 WORST: Final = (Verdict.ERROR, Verdict.UNSAFE, Verdict.VACUOUS, Verdict.STALLED, Verdict.OK)
 _STYLES: Final = {
     Verdict.OK: "green",
@@ -38,6 +38,8 @@ def show(results: Results, costs: bool = False, console: Console | None = None) 
     """The table, the costs if wanted, and a few lines for each cell that is not as expected."""
     console = console if console is not None else Console(width=WIDTH, highlight=False, markup=False)
     console.print(_table(results))
+    for line in _sizing(results):
+        console.print(line, soft_wrap=True)
     if costs:
         console.print(_costs(results))
     for line in surprises(results):
@@ -48,7 +50,7 @@ def _table(results: Results) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("protocol", "scenario", "verdict"):
         table.add_column(column, no_wrap=True)
-    for column in ("checked", "outage", "worst", "ops/s", "p50"):
+    for column in ("n", "f", "checked", "outage", "worst", "ops/s", "p50"):
         table.add_column(column, justify="right", no_wrap=True)
     for cell in results.cells:
         runs = runs_of(results, cell)
@@ -56,6 +58,8 @@ def _table(results: Results) -> Table:
             cell.protocol,
             cell.scenario,
             verdict_text(cell),
+            _figure([run.n for run in runs], ".0f"),
+            _figure([run.f for run in runs], ".0f"),
             f"{sum(check.checked for run in runs for check in run.checks.values()):,}",
             _figure([run.unavailable_s for run in runs], ".2f") + " s",
             _figure([run.unavailable_s for run in runs], ".2f", max) + " s",
@@ -63,6 +67,15 @@ def _table(results: Results) -> Table:
             _figure([run.latency_ms.p50 if run.latency_ms else None for run in runs], ".2f") + " ms",
         )
     return table
+
+
+def _sizing(results: Results) -> Iterator[str]:
+    """What the protocols have in common, f or n, and in which scenarios if not in all alike."""
+    found: dict[str, list[str]] = {}
+    for name, sizing in results.meta.get("sizing", {}).items():
+        found.setdefault(sizing, []).append(name)
+    for sizing, names in found.items():
+        yield sizing + (f": {', '.join(names)}" if len(found) > 1 else "")
 
 
 def _costs(results: Results) -> Table:

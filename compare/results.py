@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from compare.checkers import JUDGES, Check
+from compare.checkers import JUDGES, OWN, Check
 from replog.errors import ConfigError
 
 VERSION: Literal[1] = 1
@@ -90,6 +90,9 @@ class Run(Record):
     unavailable_s: float | None = Field(
         default=None, description="the longest time without any acknowledgement while clients waited"
     )
+    unavailable_windows_s: list[tuple[float, float]] | None = Field(
+        default=None, description="such times of a tenth of a second or more: from, to, since the workload began"
+    )
     messages_per_op: float | None = None
     bytes_per_op: float | None = None
     signatures_per_op: float | None = Field(default=None, description="made")
@@ -124,7 +127,8 @@ class Results(Record):
 
 # --------------------------------------------------------------------------------------------------------- judgement
 
-SAFETY = frozenset(judge.name for judge in JUDGES if judge.safety)
+_ALL = (*JUDGES, *(judge for judges in OWN.values() for judge in judges))
+SAFETY = frozenset(judge.name for judge in _ALL if judge.safety)
 
 
 def verdict_of(checks: Mapping[str, Check], acknowledged: int, acts: Iterable[int]) -> Verdict:

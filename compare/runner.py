@@ -56,6 +56,10 @@ class Job:
         """What this very run is."""
         return draw(self.scenario, self.seed) if self.scenario.drawn else self.scenario
 
+    def size(self, spec: ProtocolSpec | None = None) -> tuple[int, int]:
+        """How many replicas the run has, and how many faults it is built for."""
+        return self.exact.size(spec if spec is not None else protocols.find(self.protocol))
+
     @property
     def cell(self) -> CellKey:
         return CellKey(self.protocol, self.scenario.name, self.engine)
@@ -169,14 +173,7 @@ def _result(future: Future[Run], job: Job, spec: ProtocolSpec | None) -> Run:
         return future.result()
     if isinstance(error, ConfigError) or not isinstance(error, Exception):
         raise error
-    return judging.failed(job.exact, job.protocol, job.engine, job.seed, _size(job, spec), _why(error))
-
-
-def _size(job: Job, spec: ProtocolSpec | None) -> int:
-    """How many replicas the run has."""
-    scenario = job.exact
-    size = scenario.side(job.protocol).n
-    return size if size is not None else (spec or protocols.find(job.protocol)).replicas(scenario.f)
+    return judging.failed(job.exact, job.protocol, job.engine, job.seed, job.size(spec), _why(error))
 
 
 def _why(error: Exception) -> str:
@@ -239,7 +236,7 @@ def run(
 
 def check(job: Job, spec: ProtocolSpec | None = None) -> None:
     """Raises ConfigError for a run that cannot be made."""
-    this, size = f"scenario {job.scenario.name}", _size(job, spec)
+    this, size = f"scenario {job.scenario.name}", job.size(spec)[0]
     if job.engine not in job.scenario.engines:
         raise ConfigError(f"{this}: runs on {', '.join(job.scenario.engines)}, not on {job.engine}")
     for happening in job.scenario.timeline:
@@ -250,8 +247,19 @@ def check(job: Job, spec: ProtocolSpec | None = None) -> None:
             raise ConfigError(f"{this}: the {kind} {happening.name} cannot be made on {job.engine}")
         if (number := max(happening.numbers, default=0)) >= size:
             raise ConfigError(f"{this}: target = {number}: with {job.protocol} the nodes are 0 .. {size - 1}")
+    _check_world(job)
     if job.scenario.workload.byzantine and job.engine != "sim":
         raise ConfigError(f"{this}: workload.byzantine: clients that lie cannot be made on {job.engine}")
+
+
+def _check_world(job: Job) -> None:
+    """Raises ConfigError for what only the simulated world can be, and for a mutant of another protocol."""
+    scenario = job.scenario
+    if scenario.network.timing is not None and job.engine != "sim":
+        raise ConfigError(f"scenario {scenario.name}: network.timing: cannot be promised of links on {job.engine}")
+    for happening in scenario.timeline:
+        if happening.fault == "mutant" and not getattr(happening.settings, job.protocol, ""):
+            raise ConfigError(f"scenario {scenario.name}: the fault mutant names no core for {job.protocol}")
 
 
 def _scenarios(wanted: str | Scenario | Iterable[str | Scenario]) -> list[Scenario]:
@@ -304,5 +312,6 @@ def _meta(started: datetime, jobs: Sequence[Job]) -> dict[str, Any]:
         "seconds": round((datetime.now(UTC) - started).total_seconds(), 3),
         "seeds": list(dict.fromkeys(job.seed for job in jobs)),
         "cost_model": "reference",
+        "sizing": {name: scenario.sizing for name, scenario in scenarios.items()},
         "scenarios": {name: scenario.model_dump(mode="json") for name, scenario in scenarios.items()},
     }

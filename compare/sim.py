@@ -8,70 +8,47 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from compare import workloads
-from compare.attacks import ATTACKS, Byzantine, Power
+from compare.attacks import Byzantine, Power, attack_of
 from compare.attacks.byzantine_client import ByzantineClient
 from compare.attacks.storms import CLIENT_ATTACKS
 from compare.decisions import collect
 from compare.evidence import certified
-from compare.faults import FAULTS, Verb
+from compare.gauges import Gauges
 from compare.hearsay import Hearsay
 from compare.history import Call, Refusal
 from compare.judging import Costs, Observed
-from compare.options import Loss
-from compare.scenario import Delay, Disk, Happening, Network, Scenario
-from compare.schedules import FigureEight
+from compare.scenario import Happening, Scenario
+from compare.sim_faults import Ending, SimFaults
+from compare.timing import Timeliness
 from compare.witness import Watched, Witness
-from replog.apps.kv import KeyValue
 from replog.client import Done, Failed
 from replog.config import first_fault
 from replog.core import ProtocolSpec
 from replog.errors import ConfigError, OperationFailed
 from replog.evidence import Origin
+from replog.keys import Signer
 from replog.node import Plug
 from replog.replica import Replica
 from replog.sim.cluster import Counters, SimCluster
-from replog.sim.disk import DiskModel
-from replog.sim.network import Constant, Exponential, NetworkModel, Normal, Pareto, Uniform
-from replog.sim.network import Delay as SimDelay
 from replog.statemachine import decode_outcome
 from replog.trace import Recorder
 from replog.types import ClientId, Message, Micros, NodeId, Principal
 
 LEADER_US: Final = 5_000_000
 """How long a cluster may take to find its first leader before clients begin anyway."""
+WAITING_MAX: Final = 500
+"""Unanswered calls of one client in an open loop: a user who sees so many gives up asking."""
 LOOK_US: Final = 20_000
 """How often the run looks whether something that it waits for is there."""
-
-
-def network_model(network: Network) -> NetworkModel:
-    return NetworkModel(
-        delay=_delay(network.delay), loss=network.loss, duplicate=network.duplicate, reorder=network.reorder
-    )
-
-
-def disk_model(disk: Disk) -> DiskModel:
-    return DiskModel(sync=_delay(disk.sync), survives=disk.survives)
-
-
-def _delay(delay: Delay) -> SimDelay:
-    match delay.kind:
-        case "constant":
-            return Constant(delay.mean_us)
-        case "uniform":
-            return Uniform(delay.low_us, delay.high_us)
-        case "exponential":
-            return Exponential(delay.mean_us, delay.low_us)
-        case "normal":
-            return Normal(delay.mean_us, delay.deviation_us, delay.low_us)
-        case "pareto":
-            return Pareto(delay.low_us, delay.shape)
+GAUGE_US: Final = 500_000
+"""How often it is measured what replicas and clients hold."""
 
 
 class Trial:
@@ -91,13 +68,17 @@ class Trial:
     ) -> None:
         """`real_signatures`: Ed25519 in place of keyed hashes, so that others can check what was signed.
         Raises ConfigError for a protocol that cannot run with the scenario's n, f or options."""
-        self.scenario = scenario
+        self.scenario = scenario.sized(spec)
+        self.machine = workloads.APPLICATIONS[scenario.workload.kind]
         self.spec = spec
         self.seed = seed
         self.recorder = recorder if recorder is not None else Recorder("decisions")
         self.calls: list[Call] = []
         self.probes: list[Call] = []
         self.powers: list[Power] = []
+        self._signers: dict[Principal, Signer] = {}
+        self._shared: dict[str, Any] = {}
+        """Keys and knowledge of all liars: whoever joins them brings its own."""
         self.liars: set[NodeId] = set()
         self.gone: set[NodeId] = set()
         self._wrapped: dict[NodeId, Byzantine] = {}
@@ -105,7 +86,7 @@ class Trial:
         self.struck: dict[int, tuple[NodeId, ...]] = {}
         """Place in the timeline -> whom it struck."""
         self._chance = random.Random(f"{seed}/timeline")
-        self._schedules: dict[int, FigureEight] = {}
+        self._endings: dict[int, Ending] = {}
         self.strikes: Counter[str] = Counter()
         """Faults that struck, by name, schedules left out."""
         self.witness = Witness(self.liars, self._told)
@@ -114,6 +95,9 @@ class Trial:
         self.began: Micros = 0
         self.ended: Micros = 0
         self.cluster = self._cluster(real_signatures)
+        self.faults = self._faults()
+        self.timing: Timeliness | None = None
+        self.gauges = Gauges(self.cluster.options, self.cluster.n)
         nodes = self.cluster.nodes
         domain, verifier = self.cluster.domain, self.cluster.verifier()
         self.hearsay = Hearsay(self.cluster.n, domain, verifier, lambda node: nodes[node].lives)
@@ -126,17 +110,34 @@ class Trial:
                 side.n,
                 scenario.f,
                 dict(side.options),
-                machine=KeyValue,
+                machine=self.machine,
                 seed=self.seed,
-                network=network_model(scenario.network),
-                disk=disk_model(scenario.disk),
+                network=scenario.network.model,
+                disk=scenario.disk.model,
                 real_signatures=real_signatures,
                 recorder=self.recorder,
                 **self._around(),
             )
         except ValueError as error:
-            rule = first_fault(error) if isinstance(error, ValidationError) else error
-            raise ConfigError(f"scenario {scenario.name}, protocol {self.spec.name}: {rule}") from None
+            raise self._refused(error) from None
+
+    def _refused(self, error: ValueError) -> ConfigError:
+        rule = first_fault(error) if isinstance(error, ValidationError) else error
+        return ConfigError(f"scenario {self.scenario.name}, protocol {self.spec.name}: {rule}")
+
+    def _faults(self) -> SimFaults:
+        """What would build a replica otherwise is tried before anything runs."""
+        options = self.scenario.side(self.spec.name).options
+        faults = SimFaults(self.cluster, self.spec, options, self.scenario.network.loss)
+        for happening in self.scenario.timeline:
+            try:
+                if happening.fault == "old-version":
+                    faults.older(happening.settings)
+                elif happening.fault == "mutant":
+                    faults.buggy(happening.settings)
+            except ValueError as error:
+                raise self._refused(error) from None
+        return faults
 
     def _around(self) -> dict[str, Any]:
         """Who else there is, and what stands around each replica."""
@@ -146,8 +147,7 @@ class Trial:
         return {"clients": clients + strangers, "wrap": self._wrap if self.scenario.attacked else None}
 
     def _wrap(self, node: NodeId, replica: Replica) -> Plug:
-        makes = [ATTACKS[name].makes.get(self.spec.name) for name in self.scenario.attack_names]
-        wrapper = Byzantine(replica, next((make for make in makes if make is not None), None), node)
+        wrapper = Byzantine(replica, None, node)
         self._wrapped[node] = wrapper
         self._all_wrapped.append(wrapper)
         return Watched(wrapper, self.witness)
@@ -166,22 +166,42 @@ class Trial:
     def run(self) -> Observed:
         cluster, scenario = self.cluster, self.scenario
         self._wait(lambda: cluster.leader() is not None, LEADER_US)
+        self._prepare()
         self.began = cluster.now
         self.ended = self.began + _us(scenario.duration_s)
         before = cluster.counters
         self.strangers = {name: self._stranger(name) for name in list(cluster.clients)[scenario.workload.clients :]}
+        if scenario.network.timing is not None:
+            self.timing = Timeliness(cluster, scenario.network.timing, self.began)
         for client in self._clients:
-            for place in range(scenario.workload.outstanding):
-                _Process(self, client, place).start()
+            if scenario.workload.loop == "open":
+                _Stream(self, client).start()
+            else:
+                for place in range(scenario.workload.outstanding):
+                    _Process(self, client, place).start()
         for place, happening in enumerate(scenario.timeline):
             self._plan(place, happening)
+        self._gauge()
         cluster.run_for(self.ended - cluster.now)
         costs = _costs(before, cluster.counters)
         for client in self._clients:
             self._probe(client)
         self._wait(self._settled, _us(scenario.settle_s))
-        cluster.check_invariants(node for node in range(cluster.n) if node not in self.liars)
+        if self._stands_liars():
+            liars = self.liars | self.faults.liars
+            cluster.check_invariants(node for node in range(cluster.n) if node not in liars)
         return self._observed(costs)
+
+    def _stands_liars(self) -> bool:
+        """Whether they were no more than f: with more of them no core can keep its own promises."""
+        return len(self.liars | self.faults.liars) <= self.scenario.f
+
+    def _prepare(self) -> None:
+        """What the workload needs to be there before it begins."""
+        plans = workloads.preparation(self.scenario.workload)
+        client = next(iter(self.cluster.clients))
+        calls = [self.submit(client, f"{client}/prepare", [plan], lambda _: None)[0] for plan in plans]
+        self._wait(lambda: all(call.known for call in calls), LEADER_US)
 
     @property
     def _clients(self) -> list[ClientId]:
@@ -220,19 +240,35 @@ class Trial:
             probes=self.probes,
             began=self.began,
             ended=self.ended,
-            liars=tuple(sorted(self.liars)),
-            gone=tuple(sorted(self.gone)),
+            liars=tuple(sorted(self.liars | self.faults.liars)),
+            gone=tuple(sorted(self.gone | self.faults.lost)),
             attack_actions=sum(wrapper.actions for wrapper in self._all_wrapped),
-            fault_actions=self.strikes.total() + sum(schedule.phases for schedule in self._schedules.values()),
+            fault_actions=(struck := self._struck()).total(),
             acts=self._acts,
-            events=self.witness.events | {f"fault {name}": number for name, number in self.strikes.items()},
+            events=self.witness.events
+            | {f"fault {name}": number for name, number in struck.items()}
+            | dict(self.faults.events),
             signed={name: stranger.signed for name, stranger in self.strangers.items()},
-            conflicts=self.hearsay.conflicts(set(range(self.cluster.n)) - self.liars - self.gone),
+            conflicts=self.hearsay.conflicts(set(range(self.cluster.n)) - self._faulty),
             cluster=self.cluster.domain.cluster,
             verifier=self.cluster.verifier(),
             origin=self._origin(),
             costs=costs,
+            held=self.gauges.held,
         )
+
+    def _struck(self) -> Counter[str]:
+        late = Counter({"delays beyond any promise": int(self.timing is not None and self.timing.acts > 0)})
+        return +(self.strikes + self.faults.struck() + late)
+
+    def _gauge(self) -> None:
+        """Measure what correct replicas that are up and clients hold, now and again until the run ends."""
+        for node in range(self.cluster.n):
+            if node not in self.liars | self.faults.liars and self.cluster.nodes[node].up:
+                self.gauges.look(f"node {node}", self.cluster.replica(node))
+        for client in self._clients:
+            self.gauges.look(f"client {client}", self.cluster.client(client).core)
+        self.cluster.after(GAUGE_US, self._gauge)
 
     def _origin(self) -> Origin | None:
         cluster, keys = self.cluster, self.cluster.public_keys()
@@ -245,17 +281,21 @@ class Trial:
         while not predicate() and self.cluster.now < end:
             self.cluster.run_for(LOOK_US)
 
+    @property
+    def _faulty(self) -> set[NodeId]:
+        return self.liars | self.gone | self.faults.liars | self.faults.lost
+
     def _settled(self) -> bool:
         if not all(probe.known for probe in self.probes):
             return False
-        up = [node for node in range(self.cluster.n) if node not in self.liars | self.gone]
+        up = [node for node in range(self.cluster.n) if node not in self._faulty]
         known = [self.cluster.status(node) for node in up]
         if len({status.index for status in known if status is not None}) != 1 or None in known:
             return False
         return len({own.height for own in collect(self.recorder.lines, up).values()}) == 1  # what disks still write
 
     def _probe(self, client: ClientId) -> None:
-        plan = workloads.probe(client)
+        plan = workloads.probe(client, self.scenario.workload.kind)
         self.probes += self.submit(client, f"{client}/probe", [plan], lambda _: None)
 
     def submit(
@@ -305,68 +345,50 @@ class Trial:
         if happening.attack is not None:
             for node in nodes:
                 self._wrapped[node].end(self.cluster.nodes[node].clock.monotonic())
-        elif nodes:
-            self._do(place, FAULTS[happening.name].end, nodes, happening.options)
+        elif place in self._endings:
+            self._endings.pop(place)()
 
     def _last_moment(self, happening: Happening) -> Micros:
         """What has not begun by then never does: nobody would end it."""
         return self.ended if happening.end_s is None else self.began + _us(happening.end_s)
 
     def _strike(self, place: int, happening: Happening, nodes: tuple[NodeId, ...]) -> bool:
-        """Begin the fault; whether it changed anything by itself. What a schedule does shows in its phases."""
+        """Begin the fault; whether it changed anything at once. What else it does shows at the end."""
         if not nodes:
             return False
-        before = self._harm()
-        self._do(place, FAULTS[happening.name].begin, nodes, happening.options)
-        return self._harm() != before
-
-    def _harm(self) -> tuple[object, ...]:
-        """All that a fault can change at once."""
-        states = [(node.up, node.paused) for node in self.cluster.nodes]
-        return states, sorted(self.cluster.network.cuts(), key=repr), self.cluster.network.model.loss
+        before = self.faults.harm()
+        self._endings[place] = self.faults.begin(happening.name, nodes, happening.settings)
+        return self.faults.harm() != before
 
     def _choose(self, happening: Happening) -> tuple[NodeId, ...] | None:
         leader, target = self.cluster.leader(), happening.target
         up = [node for node in range(self.cluster.n) if self.cluster.nodes[node].up]
         if target in ("leader", "backup", "f backups") and (leader is None or leader not in up):
             return None
+        if happening.group is not None:
+            return self.scenario.placement.members(*happening.group, self.cluster.n)
         return choose(target, self.cluster.n, self.scenario.f, leader, self._chance)
 
     def _attack(self, nodes: tuple[NodeId, ...], happening: Happening) -> None:
         self.liars |= set(nodes)
+        self._signers.update({node: self.cluster.signer(node) for node in nodes})
         power = Power(
-            members=nodes,
-            signers={node: self.cluster.signer(node) for node in nodes},
+            members=tuple(sorted(self.liars)),
+            signers=self._signers,
             verifier=self.cluster.verifier(),
             domain=self.cluster.domain,
             n=self.cluster.n,
             f=self.scenario.f,
-            machine=KeyValue,
+            machine=self.machine,
             seed=self.seed,
             options=happening.options,
+            shared=self._shared,
+            second=self.cluster.second,
         )
         self.powers.append(power)
+        make = attack_of(happening.name).makes.get(self.spec.name)
         for node in nodes:
-            self._wrapped[node].begin(self.cluster.nodes[node].clock.monotonic(), power)
-
-    def _do(self, place: int, verb: Verb, nodes: tuple[NodeId, ...], options: Mapping[str, Any]) -> None:
-        cluster = self.cluster
-        rest = [node for node in range(cluster.n) if node not in nodes]
-        verbs: dict[Verb, Callable[[], object]] = {
-            "crash": lambda: cluster.crash(*nodes),
-            "restart": lambda: cluster.restart(*nodes),
-            "pause": lambda: cluster.pause(*nodes),
-            "resume": lambda: cluster.resume(*nodes),
-            "isolate": lambda: cluster.partition(*([node] for node in nodes), rest),
-            "join": cluster.heal,
-            "split": lambda: cluster.partition(nodes, rest),
-            "heal": cluster.heal,
-            "lose": lambda: cluster.network.change(loss=Loss.model_validate(options).loss),
-            "deliver": lambda: cluster.network.change(loss=self.scenario.network.loss),
-            "figure-eight": lambda: self._schedules.update({place: FigureEight(cluster, nodes[0])}),
-            "release": lambda: self._schedules[place].release(),
-        }
-        verbs[verb]()
+            self._wrapped[node].begin(self.cluster.nodes[node].clock.monotonic(), power, make)
 
 
 class _Process:
@@ -377,7 +399,7 @@ class _Process:
         self._client = client
         self._name = f"{client}/{place}"
         self._chance = random.Random(f"{trial.seed}/{self._name}")
-        self._load = workloads.KeyValueLoad(trial.scenario.workload, self._name, self._chance)
+        self._load = workloads.load(trial.scenario.workload, self._name, self._chance)
 
     def start(self) -> None:
         self._trial.cluster.after(self._pause(), self._ask)
@@ -398,6 +420,38 @@ class _Process:
         return 1 + int(self._chance.expovariate(1 / mean_us)) if mean_us else 1
 
 
+class _Stream:
+    """An open loop: calls at random times, each of a process of its own, until the workload ends or too many wait."""
+
+    def __init__(self, trial: Trial, client: ClientId) -> None:
+        self._trial = trial
+        self._client = client
+        self._chance = random.Random(f"{trial.seed}/{client}/stream")
+        self._load = workloads.load(trial.scenario.workload, f"{client}/s", self._chance)
+        self._number = 0
+        self._waiting = 0
+
+    def start(self) -> None:
+        self._trial.cluster.after(self._gap(), self._ask)
+
+    def _ask(self) -> None:
+        if self._trial.cluster.now >= self._trial.ended:
+            return
+        if self._waiting < WAITING_MAX:
+            plans = [self._load.following() for _ in range(self._trial.scenario.workload.operations)]
+            self._number += 1
+            self._waiting += 1
+            self._trial.submit(self._client, f"{self._client}/{self._number}", plans, self._answered)
+        self._trial.cluster.after(self._gap(), self._ask)
+
+    def _answered(self, _: list[Call]) -> None:
+        self._waiting -= 1
+
+    def _gap(self) -> Micros:
+        workload = self._trial.scenario.workload
+        return 1 + int(self._chance.expovariate(workload.rate_per_s / workload.clients / 1_000_000))
+
+
 def learn(calls: list[Call], end: Done | Failed, now: Micros) -> None:
     """Write down what the client was told. After `Failed` the outcome stays unknown: it may still take effect."""
     if isinstance(end, Failed):
@@ -408,6 +462,8 @@ def learn(calls: list[Call], end: Done | Failed, now: Micros) -> None:
             call.outcome = decode_outcome(outcome)
         except OperationFailed as refused:
             call.outcome = Refusal(refused.type, refused.text)
+        except ValueError as garbled:  # accepted all the same: of one replica's unsigned word a bit may be another
+            call.outcome = Refusal("ValueError", str(garbled))
 
 
 def choose(

@@ -26,7 +26,7 @@ import tomllib
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
@@ -397,24 +397,32 @@ def rule_of(message: str) -> str:
 
 
 def load_app(app: str) -> type[StateMachine]:
-    """The class that `module:Class` or `path/to/file.py:Class` names. Raises ConfigError, also for what the module
-    itself raises: it is the user's code."""
-    place, _, name = app.rpartition(":")
-    if not place or not name:
-        raise ConfigError(f"app = {app!r}: must be module:Class or path/to/file.py:Class")
-    try:
-        machine = _module_of_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-        for part in name.split("."):
-            machine = getattr(machine, part, None)
-    except ConfigError as error:
-        raise ConfigError(f"app = {app!r}: {error}") from None
-    except (Exception, SystemExit) as error:
-        raise ConfigError(f"app = {app!r}: it does not load: {_told(error)}") from error
+    """The application's class that `app` names. Raises ConfigError."""
     from replog.statemachine import StateMachine
 
-    if not isinstance(machine, type) or not issubclass(machine, StateMachine):
-        raise ConfigError(f"app = {app!r}: {place} has no StateMachine named {name}")
-    return machine
+    return load_class("app", app, StateMachine)
+
+
+Kind = TypeVar("Kind")
+
+
+def load_class(field: str, given: str, kind: type[Kind]) -> type[Kind]:
+    """The class that `module:Class` or `path/to/file.py:Class` names. Raises ConfigError, also for what the module
+    itself raises: it is the user's code."""
+    place, _, name = given.rpartition(":")
+    if not place or not name:
+        raise ConfigError(f"{field} = {given!r}: must be module:Class or path/to/file.py:Class")
+    try:
+        found = _module_of_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        for part in name.split("."):
+            found = getattr(found, part, None)
+    except ConfigError as error:
+        raise ConfigError(f"{field} = {given!r}: {error}") from None
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{field} = {given!r}: it does not load: {_told(error)}") from error
+    if not isinstance(found, type) or not issubclass(found, kind):
+        raise ConfigError(f"{field} = {given!r}: {place} has no {kind.__name__} named {name}")
+    return found
 
 
 def _told(error: BaseException) -> str:

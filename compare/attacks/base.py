@@ -36,6 +36,8 @@ class Power:
     seed: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
     shared: dict[str, Any] = field(default_factory=dict)
+    second: Callable[[NodeId], Replica] | None = None
+    """Starts a member once more from its disk, beside the one that runs. Only worlds that can do it say how."""
 
 
 class Attack:
@@ -88,10 +90,11 @@ class Byzantine:
     def actions(self) -> int:
         return self.actions_before + (self._attack.actions if self._attack is not None else 0)
 
-    def begin(self, now: Micros, power: Power) -> None:
-        """From the next event on this replica lies."""
-        if self._attack is None and self._make is not None:
-            self._attack = self._make(self.me, self.inner, power)
+    def begin(self, now: Micros, power: Power, make: Callable[[NodeId, Replica, Power], Attack] | None = None) -> None:
+        """From the next event on this replica lies: as it was built to, else as `make` says."""
+        make = self._make if self._make is not None else make
+        if self._attack is None and make is not None:
+            self._attack = make(self.me, self.inner, power)
             self._attack.acts = self.acts
             self._pending += self._attack.begin(now)
 

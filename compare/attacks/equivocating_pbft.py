@@ -86,6 +86,8 @@ class EquivocatingPrimary(EquivocatingLeader):
                 self._digests.setdefault(message.seq, []).append(batch.digest)
                 signature = self._sign("pre-prepare", (*place, batch.digest))
                 self._lies[place] = PrePrepare(*place, batch.digest, signature, batch.time, batch.raws)
+                proposed = self.power.shared.setdefault("proposed", {})
+                proposed.update({(node, place): batch.digest for node in self.side_b})
         return self._lies.get(place, message)
 
     def is_genuine(self, request: Request) -> bool:

@@ -134,6 +134,28 @@ class LargeRequests(ByzantineClient):
         return []
 
 
+class TwoOperations(ByzantineClient):
+    """One timestamp for two operations, each to replicas of its own. (P32)"""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._ways = (self._two_faces,)
+
+
+class BackupsOnly(ByzantineClient):
+    """Proper requests and others that nobody signed, to backups alone, so that they suspect the primary. (P35)"""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._ways = (self._to_backups,)
+
+    def _to_backups(self) -> None:
+        primary = self._cluster.leader()
+        backups = tuple(node for node in self._all if node != primary)
+        self._send(backups, Submit(self._sign(self._body())))
+        self._send(backups, Submit(self._sign(self._body(), wrong=self._all)))
+
+
 CLIENT_ATTACKS: Final[Mapping[str, type[ByzantineClient]]] = {
     "random": ByzantineClient,
     "big-mac": BigMac,
@@ -144,5 +166,7 @@ CLIENT_ATTACKS: Final[Mapping[str, type[ByzantineClient]]] = {
     "read-storm": ReadStorm,
     "large-reads": LargeReads,
     "large-requests": LargeRequests,
+    "two-operations": TwoOperations,
+    "backups-only": BackupsOnly,
 }
 """What `byzantine_as` of a workload may name."""

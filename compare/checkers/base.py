@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from compare.decisions import Charge, Decisions
+from compare.gauges import Held
 from compare.history import Call
 from replog.types import ClientId, Micros, NodeId, Principal
 
@@ -49,7 +50,7 @@ class Evidence:
     reach all. None if they were never seen so.
     `signed`: digests of the bodies that each Byzantine client signed; it has no other history. `conflicts`: what liars
     told correct replicas, where the engine can know it. `flaw`: why an accusation proves nothing, by public keys alone;
-    "" if it does."""
+    "" if it does. `held`: what tables of correct replicas and clients held at most, where the engine measures it."""
 
     decisions: Mapping[NodeId, Decisions]
     up: Sequence[NodeId]
@@ -61,6 +62,7 @@ class Evidence:
     signed: Mapping[ClientId, Collection[str]] = field(default_factory=dict)
     conflicts: Sequence[Conflict] = ()
     flaw: Callable[[Charge], str] = _unknown
+    held: Mapping[str, Held] = field(default_factory=dict)
 
 
 class Judge(Protocol):

@@ -57,6 +57,7 @@ def broken(*changes: type[Any]) -> Callable[[Setup], Core]:
         core: Core = type("Broken", (*bases, base), parts)(setup)
         return core
 
+    make.changes = changes  # type: ignore[attr-defined]
     return make
 
 
@@ -361,7 +362,7 @@ MISSED: Final = (
     *_in(BOTH, "commits-too-soon", "P25", "one COMMIT less than a quorum decides", _CommitsTooSoon),
     *_in(BOTH, "executes-prepared", "P25", "what is prepared is decided", _ExecutesThePrepared),
     *_in(BOTH, "no-bodies", "P15", "bodies are not fetched", _FetchesNoBodies),
-    *_in(BOTH, "keeps-tentative", "CL99 5.1", "what a new view replaced stays executed", _KeepsWhatWasTentative),
+    *_in(BOTH, "keeps-tentative", "P26", "what a new view replaced stays executed", _KeepsWhatWasTentative),
     *_in(BOTH, "reads-at-once", "P40", "a read does not wait for what may be accepted", _ReadsAtOnce),
     *_in(MACS, "own-is-stable", "P44", "the own checkpoint is stable at once", _OwnIsStable),
     *_in(SIGNATURES, "amnesiac", "P16", "a restart forgets what was promised", _Amnesiac),

@@ -66,6 +66,14 @@ class Counters:
     dropped: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(frozen=True)
+class Variant:
+    """What one replica runs in place of what the others run: a core with a bug, or options of an older version."""
+
+    spec: ProtocolSpec
+    options: Any
+
+
 class SimCluster:
     """Invariant: one construction and one series of calls give one run, byte for byte, in any process."""
 
@@ -105,6 +113,8 @@ class SimCluster:
         self._wrap = wrap
         self._disk_model = disk if disk is not None else DiskModel()
         self._cores = Cores(costs.cores)
+        self.variants: dict[NodeId, Variant] = {}
+        """Replicas that are built otherwise from their next start on."""
         self._replicas: dict[NodeId, Replica] = {}
         administrators = [ADMIN] if membership else []
         self._keys = _Keys(self.world, [*range(self.n), *clients, *administrators], real_signatures)
@@ -131,15 +141,22 @@ class SimCluster:
         )
 
     def _build(self, node: SimNode) -> Plug:
+        replica = self._replicas[node.name] = self.second(node.name)
+        return replica if self._wrap is None else self._wrap(node.name, replica)
+
+    def second(self, me: NodeId) -> Replica:
+        """A replica from what the disk of `me` holds now, as if its process were started once more."""
+        node = self.nodes[me]
         saved = node.disk.saved
-        replica = build(
-            self.spec,
+        variant = self.variants.get(me, Variant(self.spec, self.options))
+        return build(
+            variant.spec,
             me=node.name,
             n=self.n,
             f=self.f,
             genesis=self.genesis,
             cluster_id=self.domain.cluster,
-            options=self.options,
+            options=variant.options,
             signer=MeteredSigner(self._keys.signer(node.name), node.meter),
             verifier=self._keys.verifier(node.meter),
             machine=self.machine(),
@@ -149,8 +166,6 @@ class SimCluster:
             saved=None if saved is None else SavedState(saved.index, saved.digest, saved.parts()),
             mac=node.meter.mac,
         )
-        self._replicas[node.name] = replica
-        return replica if self._wrap is None else self._wrap(node.name, replica)
 
     def _client(self, name: ClientId) -> SimClient:
         rules = self.spec.client_rules(self.n, self.f, self.options)

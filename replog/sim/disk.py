@@ -1,7 +1,7 @@
 """The simulated disk of one replica: what is durable survives a crash, all else does not.
 
-Here: encoded records in order, one saved checkpoint, and how long writing takes. Not here: who waits for a write
-(`replog.outbox`, `replog.sim.node`).
+Here: encoded records in order, one saved checkpoint, how long writing takes, and how a disk may fail. Not here: who
+waits for a write (`replog.outbox`, `replog.sim.node`), nor what a replica does whose disk has failed: it stops (X1).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
+from typing import Any, Literal
 
 from replog.sim.network import Constant, Delay
 from replog.sim.world import World
@@ -17,6 +17,10 @@ from replog.sim.world import World
 Record = tuple[int, bytes]
 """Log index and encoded record."""
 
+
+Failure = Literal["", "full", "failing", "torn"]
+"""Of every write from now on. full: nothing of it is written. failing: it is reported failed, and may be there all the
+same. torn: the power goes while it is being written, and a part of it is there."""
 
 _SYNC = Constant(55)
 _SAVE = Constant(5_000)
@@ -58,6 +62,11 @@ class Disk:
         self.bytes = 0
         self.slow_us = 0
         """Every write takes this much longer."""
+        self.failure: Failure = ""
+        self.on_failed: Callable[[], None] = lambda: None
+        """Told when a write has failed."""
+        self.failures = 0
+        self._whole: dict[int, Record] = {}  # place -> the record as it was before a bit of it was changed
         self._writing: tuple[list[Record], Callable[[int], None]] | None = None
         self._saving: Any = None
         self._next_save: Any = None
@@ -84,9 +93,21 @@ class Disk:
             return
         records, done = self._writing
         self._writing = None
+        if self.failure:
+            self._fail(records)
+            return
         self.records += records
         self.syncs += 1
         done(len(records))
+
+    def _fail(self, records: list[Record]) -> None:
+        """A failed write is never reported as done, and never tried again (HAZARDS X1)."""
+        if self.failure == "torn":
+            self.records += records[: self._chance.randrange(len(records))]
+        elif self.failure == "failing" and self._chance.random() < 0.5:
+            self.records += records
+        self.failures += 1
+        self.on_failed()
 
     # ------------------------------------------------------------------------------------------------- checkpoints
 
@@ -121,7 +142,9 @@ class Disk:
     def _cut_prefix(self) -> None:
         if self._trim and self.saved is not None and self.saved.index >= self._trim:
             upto, self._trim = self._trim, 0
-            del self.records[: sum(1 for _ in takewhile(lambda record: record[0] <= upto, self.records))]
+            gone = sum(1 for _ in takewhile(lambda record: record[0] <= upto, self.records))
+            del self.records[:gone]
+            self._whole = {place - gone: record for place, record in self._whole.items() if place >= gone}
 
     # ------------------------------------------------------------------------------------------------------ faults
 
@@ -136,4 +159,26 @@ class Disk:
     def wipe(self) -> None:
         """Amnesia: the disk is replaced by an empty one."""
         self.crash()
-        self.records, self.saved = [], None
+        self.records, self.saved, self._whole = [], None, {}
+
+    def flip(self) -> bool:
+        """Change one bit of a record that is durable. Whether there was one."""
+        if not self.records:
+            return False
+        place = self._chance.randrange(len(self.records))
+        index, raw = self._whole.setdefault(place, self.records[place])
+        changed, bit = bytearray(raw), self._chance.randrange(8 * len(raw))
+        changed[bit // 8] ^= 1 << bit % 8
+        self.records[place] = (index, bytes(changed))
+        return True
+
+    @property
+    def damaged(self) -> bool:
+        """What the hashes of the real store tell when it is opened (HAZARDS X2, X12)."""
+        return bool(self._whole)
+
+    def mend(self) -> None:
+        """What was changed is as it was."""
+        for place, record in self._whole.items():
+            self.records[place] = record
+        self._whole = {}

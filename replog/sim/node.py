@@ -68,6 +68,7 @@ class SimNode(Process):
             self._inbox, self._frames_max = self._fair, sys.maxsize  # type: ignore[assignment]
         self.operation_us = self._costs.operation_us
         self.disk = disk
+        self.disk.on_failed = self.crash
         self.plug: Plug | None = None
         self.outbox = self._new_outbox(recorder)
         self.accusations: list[Accuse] = []

@@ -73,6 +73,10 @@ class Clock:
         self._shown: Micros = 0  # what the clock showed then
         self.wall_offset_us = wall_offset_us
 
+    @property
+    def rate_ppm(self) -> int:
+        return self._rate_ppm
+
     def monotonic(self) -> Micros:
         if not self._rate_ppm and self._since == self._shown:
             return self._world.now

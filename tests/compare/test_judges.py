@@ -9,8 +9,10 @@ from compare.checkers import JUDGES, Check, Evidence
 from compare.checkers.agreement import Agreement
 from compare.checkers.durability import Durability
 from compare.checkers.liveness import Liveness
+from compare.checkers.state_digest import StateDigest
 from compare.checkers.validity import ExactlyOnce, Validity
 from compare.decisions import Decided, Decisions, Digested, Entry, collect
+from compare.gauges import Held
 from compare.history import Call
 from compare.scenario import find
 from compare.sim import Trial
@@ -38,6 +40,7 @@ def evidence(replicas: Sequence[Decisions], calls: Sequence[Call], probes: Seque
         calls=[*calls, *probes],
         probes=probes,
         faults_end=1000,
+        held={"node 0 Requests.pending": Held(3, 16)},
     )
 
 
@@ -82,9 +85,10 @@ def test_null_requests_and_no_ops_are_left_out() -> None:
 
 def test_different_states_at_a_common_checkpoint_are_a_disagreement() -> None:
     pair = [replica(node, [A], digests=[(1, digest)]) for node, digest in ((0, "s"), (1, "t"))]
-    found = judged(Agreement(), evidence(pair, []))
+    found = judged(StateDigest(), evidence(pair, []))
     assert not found.ok
-    assert "state after index 1" in found.detail
+    assert found.detail == "state after index 1: node 0 has digest s, node 1 has t"
+    assert judged(Agreement(), evidence(pair, [])).ok
 
 
 def test_a_client_that_was_told_of_a_place_which_is_another_request_s_was_lied_to() -> None:

@@ -65,7 +65,8 @@ def test_a_vacuous_run_or_an_error_is_never_as_expected(expected: str, counts: d
 def test_a_third_protocol_joins_by_its_spec(found: Results) -> None:
     assert [one.verdict for one in found.runs] == ["ok", "ok"]
     assert found.runs[0].acknowledged > 200
-    assert all(check.checked for check in found.runs[0].checks.values())
+    unheld = {name for name, check in found.runs[0].checks.items() if not check.checked}
+    assert unheld <= {"state-digest"}, "one server has nobody to compare its state with"
 
 
 def test_the_file_has_the_promised_shape(found: Results, tmp_path: Path) -> None:

@@ -1,0 +1,142 @@
+"""Mutation score: which broken cores the search finds, which the tests of their hazard's row do, and how soon.
+
+A broken core is hunted over the seeds of its modes; where no judge objects, and the sources with their tests are at
+hand, the tests that its row of docs/hazards.md names are run with it. One that nobody catches is listed as such.
+Here: the score. Not here: which cores there are (`compare.mutants.catalogue`).
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from compare.hunt import swarm
+from compare.hunt.case import Case
+from compare.hunt.trial import hunt
+from compare.mutants.catalogue import Broken, catalogue
+
+SEEDS: Final = 100
+"""The most seeds of one broken core."""
+TESTS_S: Final = 300
+ROOT: Final = Path(__file__).resolve().parents[2]
+"""Of the sources, where the tests and docs/hazards.md lie beside the packages."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """`caught_by`: a judge, a test, or "" for nobody. `seeds`: how many it took; None where no seed showed it."""
+
+    name: str
+    protocol: str
+    hazard: str
+    caught_by: str
+    seeds: int | None
+    seconds: float
+
+
+def run(protocols: Sequence[str], seeds: int, seconds: float | None, on_text: Callable[[str], None]) -> list[Score]:
+    """Of all broken cores of these protocols; `seconds`: of CPU time, a bound for each."""
+    chosen = [mutant for mutant in catalogue().values() if mutant.protocol in protocols]
+    scores = []
+    for number, mutant in enumerate(chosen, 1):
+        scores.append(score(mutant, seeds, seconds))
+        found = "no seed" if scores[-1].seeds is None else f"{scores[-1].seeds} seeds"
+        told = f"{scores[-1].caught_by or 'not caught'}, {found}"
+        on_text(f"{number} of {len(chosen)}: {mutant.name} ({mutant.hazard}): {told}, {scores[-1].seconds:.1f} s")
+    return scores
+
+
+def score(mutant: Broken, seeds: int, seconds: float | None = None) -> Score:
+    began, spent_s = time.monotonic(), time.process_time()
+    judge, tried = "", 0
+    for case in islice(cases(mutant), seeds):
+        judge = hunt(case, mutant.spec).judge
+        tried += 1
+        if judge or (seconds is not None and time.process_time() - spent_s > seconds):
+            break
+    caught = judge or caught_by_tests(mutant)
+    spent = round(time.monotonic() - began, 3)
+    return Score(mutant.name, mutant.protocol, mutant.hazard, caught, tried if judge else None, spent)
+
+
+def cases(mutant: Broken) -> Iterator[Case]:
+    """Of the modes in which it is broken. Random lies run odd seeds under MACs and even ones under signatures."""
+    seed = 0
+    while True:
+        seed += 1
+        if not mutant.modes or ("macs" if seed % 2 else "signatures") in mutant.modes:
+            yield swarm.draw(mutant.protocol, seed)
+
+
+# --------------------------------------------------------------------------------------------------------------- tests
+
+
+def caught_by_tests(mutant: Broken) -> str:
+    """The first test of its hazard's row that fails with it, by an assertion and nothing else; "" if none does."""
+    tests = [str(ROOT / "tests" / name) for name in rows().get(mutant.hazard, ())]
+    if not tests:
+        return ""
+    command = [sys.executable, "-m", "pytest", "-p", "compare.hunt.planted", "-x", "-q", "--tb=line", "--no-header"]
+    try:
+        done = subprocess.run(  # noqa: S603  our own interpreter and names of tests
+            [*command, "-p", "no:cacheprovider", *tests],
+            cwd=ROOT,
+            env=_environment(mutant),
+            capture_output=True,
+            text=True,
+            timeout=TESTS_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return ""
+    failed = re.search(r"^PLANTED (\S+)", done.stdout, re.MULTILINE)
+    return f"test {failed[1]}" if failed is not None else ""
+
+
+def _environment(mutant: Broken) -> dict[str, str]:
+    import os
+
+    return os.environ | {"REPLOG_MUTANT": mutant.name, "PYTHONPATH": str(ROOT)}
+
+
+@cache
+def rows() -> dict[str, tuple[str, ...]]:
+    """Hazard -> the tests that its row names; empty where the sources are not at hand."""
+    page = ROOT / "docs" / "hazards.md"
+    if not page.exists():
+        return {}
+    found = re.findall(r"^\| ([A-Z]\d+) \|.*\| (.*?) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {hazard: tuple(re.findall(r"`([\w/]+\.py(?:::\w+)?)`", tests)) for hazard, tests in found}
+
+
+# -------------------------------------------------------------------------------------------------------------- report
+
+
+def as_data(scores: Sequence[Score]) -> dict[str, Any]:
+    return {"mutants": [asdict(one) for one in scores]}
+
+
+def as_table(scores: Sequence[Score]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    lines: list[tuple[str, ...]] = [
+        (one.name, one.protocol, one.hazard, one.caught_by or "NOT CAUGHT", str(one.seeds or "-"), f"{one.seconds:.1f}")
+        for one in scores
+    ]
+    return ("mutant", "protocol", "hazard", "caught by", "seeds", "seconds"), lines
+
+
+def summary(scores: Sequence[Score]) -> str:
+    """The median counts those that no seed showed as beyond all others."""
+    caught = sum(bool(one.caught_by) for one in scores)
+    shown = [one.seeds for one in scores if one.seeds is not None]
+    middle = median([one.seeds if one.seeds is not None else float("inf") for one in scores]) if scores else 0
+    told = "above the bound" if middle == float("inf") else f"{middle:g}"
+    return f"{caught} of {len(scores)} caught, {len(shown)} of them by seeds; the median takes {told} seeds"
