@@ -16,8 +16,9 @@ DEADLINE_S = 30.0
 
 
 def free_port(count: int) -> int:
-    """P such that P .. P + count - 1 and the gateway's P + 100 are free just now."""
-    for first in range(20_000 + os.getpid() % 20_000, 60_000, 211):
+    """P such that P .. P + count - 1 and the gateway's P + 100 are free just now. Runs side by side look elsewhere."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for first in range(20_000 + 10_000 * (worker % 2) + os.getpid() % 10_000, 60_000, 211):
         try:
             for port in (*range(first, first + count), first + 100):
                 with socket.socket() as one:
