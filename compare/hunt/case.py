@@ -19,7 +19,6 @@ from replog.config import first_fault
 from replog.errors import ConfigError
 
 Strategy = Literal["swarm", "twins", "byzzfuzz"]
-STRATEGIES: Final[tuple[Strategy, ...]] = get_args(Strategy)
 
 Kind = Literal[
     "crash",
