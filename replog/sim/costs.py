@@ -4,7 +4,7 @@ Here: prices and counts. Not here: who waits for whom (`replog.sim.process`), no
 (`replog.sim.disk`, `network`): those are latencies and cost no core.
 
 `REFERENCE` is fixed in the package, so that a seed means the same everywhere. Its figures were measured on a machine
-with two cores, libsodium, SQLite and loopback links; `replog bench --calibrate` measures another machine.
+with two cores, libsodium, SQLite and loopback links.
 """
 
 from __future__ import annotations

@@ -194,7 +194,7 @@ def test_in_a_synchronous_network_no_frame_takes_longer_than_promised() -> None:
 
 
 def test_who_forgets_what_it_acknowledged_breaks_raft_and_not_pbft() -> None:
-    assert catalogued("amnesia-of-a-quorum", "raft").verdict is Verdict.UNSAFE
+    assert catalogued("amnesia-of-a-quorum", "raft", 2).verdict is Verdict.UNSAFE
     assert catalogued("amnesia-of-a-quorum", "pbft").verdict is Verdict.OK
 
 
