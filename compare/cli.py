@@ -23,11 +23,13 @@ from replog.errors import ConfigError
 
 if TYPE_CHECKING:  # the laboratory is loaded when it is used
     from compare.results import Run
+    from compare.scenario import Scenario
 
     OnRun = Callable[[Run, int, int], None]
 
 DEFAULT: Final = ("no-fault", "leader-crash", "equivocating-leader")
 SEEDS: Final = "5"
+SEEDS_OF_ALL: Final = "10"
 SEEDS_MAX: Final = 1_000_000
 
 
@@ -61,6 +63,9 @@ def compare(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Only this seed, in place of --seeds.", min=0)] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: runs/NAME-TIME. Never overwritten.")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help=f"The matrix: every scenario of the package, {SEEDS_OF_ALL} seeds each.")
+    ] = False,
     attack: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="This attack in each scenario; of one's own: MODULE:CLASS or FILE.py:CLASS."),
@@ -80,30 +85,55 @@ def compare(
 
     Example: replog compare equivocating-leader --seeds 20, or replog compare list scenarios
     """
-    names = list(scenarios or (DEFAULT if attack is None else ("no-fault",)))
-    if names[0] == "list":
-        _list(names[1:], json)
+    if scenarios and scenarios[0] == "list":
+        _list(scenarios[1:], json)
         return
+    if every and (scenarios or attack is not None):
+        beside = f"SCENARIO = {scenarios[0]}" if scenarios else f"--attack = {attack}"
+        raise WrongUsage(f"{beside}: must not stand beside --all, which takes every scenario as it is")
     from compare import report, results
     from compare.runner import run
-    from compare.scenario import find, under_attack
 
-    chosen, numbers = [find(name) for name in names], seeds_of(seeds, seed)
-    if attack is not None:
-        chosen = [under_attack(scenario, attack) for scenario in chosen]
+    numbers = seeds_of(seeds, seed, SEEDS_OF_ALL if every else SEEDS)
+    chosen = _all(protocol, engine) if every else _named(scenarios, attack)
+    names = ["all"] if every else [scenario.name for scenario in chosen]
     with folder_for(out, names) as folder, kept_if_interrupted(folder), progress(json, verbose) as on_run:
         traces, files = folder / "traces" if trace else None, folder / "evidence" if evidence else None
         kept = {"traces": traces, "evidence": files}
-        found = run(chosen, protocol or None, engine.value, numbers, workers=workers, on_run=on_run, **kept)
+        found = run(
+            chosen, None if every else protocol or None, engine.value, numbers, workers=workers, on_run=on_run, **kept
+        )
         results.save(found, folder / "results.json")
     if json:
         output.line(found.model_dump_json())
     else:
-        report.show(found, costs)
+        report.show_matrix(found) if every else report.show(found, costs)
         output.remark(f"results: {folder / 'results.json'}")
         if files is not None:
             output.remark(_accused(files))
     leave(report.exit_code(found))
+
+
+def _named(names: list[str] | None, attack: str | None) -> list[Scenario]:
+    from compare.scenario import find, under_attack
+
+    chosen = [find(name) for name in names or (DEFAULT if attack is None else ("no-fault",))]
+    return chosen if attack is None else [under_attack(scenario, attack) for scenario in chosen]
+
+
+def _all(wanted: list[str] | None, engine: EngineName) -> list[Scenario]:
+    """Of the package's scenarios those that this engine can play, for the protocols that they are for. Raises
+    WrongUsage if there is none."""
+    from compare.scenario import catalogue
+
+    chosen = []
+    for scenario in catalogue().values():
+        sides = {name: side for name, side in scenario.protocols.items() if not wanted or name in wanted}
+        if sides and engine.value in scenario.engines:
+            chosen.append(scenario.model_copy(update={"protocols": sides}))
+    if not chosen:
+        raise WrongUsage(f"--protocol = {', '.join(wanted or [])}: no scenario on {engine} is for it")
+    return chosen
 
 
 def _accused(folder: Path) -> str:
@@ -131,13 +161,13 @@ def demo(
 # ------------------------------------------------------------------------------------------------------ what was asked
 
 
-def seeds_of(text: str | None, single: int | None = None) -> list[int]:
+def seeds_of(text: str | None, single: int | None = None, default: str = SEEDS) -> list[int]:
     """`20` -> 1 .. 20, `100-119` -> these; or `single`. Raises WrongUsage naming value and rule."""
     if single is not None:
         if text is not None:
             raise WrongUsage(f"--seed = {single}: must not stand beside --seeds = {text!r}: one or the other")
         return [single]
-    text = SEEDS if text is None else text
+    text = default if text is None else text
     match = re.fullmatch(r"(\d{1,12})(?:-(\d{1,12}))?", text)
     if match is None:
         raise WrongUsage(f"--seeds = {text!r}: must be a number, as 20, or a range, as 100-119")

@@ -46,6 +46,32 @@ def show(results: Results, costs: bool = False, console: Console | None = None) 
         console.print(line, soft_wrap=True)
 
 
+def show_matrix(results: Results, console: Console | None = None) -> None:
+    """A line a scenario: what each protocol did, and what was expected of it; then what was not as expected."""
+    console = console if console is not None else Console(width=WIDTH, highlight=False, markup=False)
+    console.print(_matrix(results))
+    cells, met = len(results.cells), sum(cell.met for cell in results.cells)
+    scenarios = len({cell.scenario for cell in results.cells})
+    console.print(f"{scenarios} scenarios, {len(results.runs):,} runs: {met} of {cells} cells as expected")
+    for line in surprises(results):
+        console.print(line, soft_wrap=True)
+
+
+def _matrix(results: Results) -> Table:
+    cells = {(cell.scenario, cell.protocol): cell for cell in results.cells}
+    protocols = sorted({cell.protocol for cell in results.cells})
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("scenario", *(name for protocol in protocols for name in (protocol, "expected"))):
+        table.add_column(column, no_wrap=True)
+    for scenario in dict.fromkeys(cell.scenario for cell in results.cells):
+        row: list[Text | str] = [scenario]
+        for protocol in protocols:
+            cell = cells.get((scenario, protocol))
+            row += ["-", ""] if cell is None else [verdict_text(cell), cell.expected]
+        table.add_row(*row)
+    return table
+
+
 def _table(results: Results) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("protocol", "scenario", "verdict"):
@@ -126,7 +152,7 @@ def surprises(results: Results) -> Iterator[str]:
     for cell in results.cells:
         if cell.met:
             continue
-        counts = ", ".join(f"{verdict} {number}" for verdict, number in cell.counts.items())
+        counts = ", ".join(f"{verdict} {number}" for verdict, number in cell.counts.items()) or "no run"
         yield f"not as expected: {cell.protocol} {cell.scenario} on {cell.engine}: {counts}, {cell.expected} expected"
         wanted = Verdict(cell.expected.partition(" ")[2])
         odd = next((run for run in runs_of(results, cell) if run.verdict is not wanted), None)

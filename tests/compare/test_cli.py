@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from compare import scenario
 from compare.cli import new_folder, seeds_of
 from replog.cli import run
 from replog.errors import ConfigError
@@ -82,6 +83,36 @@ def test_a_wrong_name_ends_with_wrong_usage_and_leaves_no_folder(
     assert run(["compare", "figure-eight", "--protocol", "pbft"]) == 2
     assert "figure-eight is for raft, not pbft" in capsys.readouterr().err
     assert not any(tmp_path.glob("runs/*"))
+
+
+def test_all_is_a_matrix_with_the_expectations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("figure-eight", "no-fault", "wrong-digest")
+    few = {name: scenario.find(name) for name in names}
+    few["no-fault"] = few["no-fault"].model_copy(update={"duration_s": 0.3})
+    monkeypatch.setattr(scenario, "catalogue", lambda: few)
+    assert run(["compare", "--all", "--seeds", "1", "--out", str(tmp_path / "all")]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[:4] == [
+        "scenario pbft expected raft expected",
+        "figure-eight - ok 1/1 all ok",
+        "no-fault ok 1/1 all ok ok 1/1 all ok",
+        "wrong-digest ok 1/1 all ok -",
+    ]
+    assert lines[4] == "3 scenarios, 4 runs: 4 of 4 cells as expected"
+    only = ["--protocol", "raft", "--seed", "2", "--json"]
+    assert run(["compare", "--all", *only, "--out", str(tmp_path / "raft")]) == 0
+    assert {made["protocol"] for made in json.loads(capsys.readouterr().out)["runs"]} == {"raft"}
+
+
+def test_all_takes_no_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["compare", "no-fault", "--all"]) == 2
+    assert "SCENARIO = no-fault: must not stand beside --all" in capsys.readouterr().err
+    assert run(["compare", "--all", "--attack", "silent"]) == 2
+    assert "--attack = silent: must not stand beside --all" in capsys.readouterr().err
+    assert run(["compare", "--all", "--protocol", "paxos"]) == 2
+    assert "--protocol = paxos: no scenario on sim is for it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
