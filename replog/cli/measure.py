@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,12 @@ from replog.cli.options import AuthOption, RobustOption, VerboseOption
 
 SCHEMAS = "replog.schemas"
 """Entry point group: name of a file format -> its pydantic model."""
+BENCHES = "replog.benches"
+"""Entry point group: name of an engine beside `live` -> what measures a protocol on it: (protocol, f, clients,
+outstanding, seconds, options) -> figures by name."""
+LIVE = "live"
+OUTSTANDING = 1000
+OUTSTANDING_SIMULATED = 16
 
 
 class Durability(enum.StrEnum):
@@ -49,9 +56,15 @@ def bench(
     robust: RobustOption = None,
     durability: Annotated[Durability, typer.Option(help="When a promise is on disk.")] = Durability.ALWAYS,
     clients: Annotated[int, typer.Option(min=1, max=1000, help="Clients, each with its own key and links.")] = 1,
-    outstanding: Annotated[int, typer.Option(min=1, max=65536, help="Operations each client keeps waiting.")] = 1000,
+    outstanding: Annotated[
+        int | None,
+        typer.Option(min=1, max=65536, help="Operations each client keeps waiting.", show_default="1000; simulated 16"),
+    ] = None,
     seconds: Seconds = 5.0,
     reads: Share = 0.0,
+    engine: Annotated[
+        str, typer.Option(metavar="live|sim", help="sim: how fast simulated comparisons are, judges included.")
+    ] = LIVE,
     json_file: JsonFile = None,
     verbose: VerboseOption = False,
 ) -> None:
@@ -59,16 +72,30 @@ def bench(
 
     Example: replog bench pbft --clients 1 --outstanding 1000 --seconds 5 --json pbft.json
     """
-    from replog.live import bench as load
-
     chosen = options.protocol_options(protocol, auth, robust)
-    plan = load.Plan(protocol, f, clients, outstanding, seconds, durability.value, reads, chosen)
-    figures = load.run(plan, progress=output.remark if verbose else None)
+    if engine == LIVE:
+        from replog.live import bench as load
+
+        plan = load.Plan(protocol, f, clients, outstanding or OUTSTANDING, seconds, durability.value, reads, chosen)
+        figures = load.run(plan, progress=output.remark if verbose else None)
+    else:
+        beside = {"--durability": durability is not Durability.ALWAYS and durability.value, "--reads": reads}
+        for flag, value in beside.items():
+            if value:
+                raise WrongUsage(f"{flag} = {value}: must not stand beside --engine = {engine}, which has its own load")
+        figures = _engine(engine)(protocol, f, clients, outstanding or OUTSTANDING_SIMULATED, seconds, chosen)
     if json_file is not None:
-        _write(json_file, load.as_json(figures))
+        _write(json_file, json.dumps(figures, indent=2) + "\n")
     output.table(("figure", "value"), list(_rows(figures)))
     if not figures["acknowledged"]:
         leave(ExitCode.VACUOUS)
+
+
+def _engine(name: str) -> Any:
+    known = {point.name: point for point in entry_points(group=BENCHES)}
+    if name not in known:
+        raise WrongUsage(f"--engine = {name!r}: must be one of {', '.join([LIVE, *sorted(known)])}")
+    return known[name].load()
 
 
 def _write(path: Path, text: str) -> None:

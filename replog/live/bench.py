@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import dataclasses
 import importlib
-import json
 import os
 import socket
 import time
@@ -138,10 +137,6 @@ def figures(plan: Plan, n: int, auth: str, tally: Tally, cpu: Cpu | None, work: 
         "signatures_per_op": None if work is None or not done else round(work["signatures_made"] / done, 5),
         "macs_per_op": None if work is None or not done else round(work["macs"] / done, 5),
     }
-
-
-def as_json(values: dict[str, Any]) -> str:
-    return json.dumps(values, indent=2) + "\n"
 
 
 # ------------------------------------------------------------------------------------------------------- the load
