@@ -13,13 +13,15 @@ from dataclasses import replace
 from typing import Final
 
 from compare.checkers.base import Undecided
-from compare.checkers.search import Dead, search
+from compare.checkers.search import Cells, Dead, search
 from compare.history import Call
 from compare.models import Model
 
 STEPS_EACH: Final = 5_000
 STEPS_ALL: Final = 100_000
 """Configurations that one trial, and all together, may visit; a trial that is not decided sets nothing free."""
+DEAR: Final = 5
+"""By how many times fewer where a part is more than one cell, a bank above all: each takes that much longer there."""
 ROWS_MAX: Final = 24
 MOMENTS_MAX: Final = 16
 """More of both nobody reads."""
@@ -37,7 +39,8 @@ class _Shrinking:
         end = dead.call.returned
         assert end is not None
         self._model = model
-        self._left = STEPS_ALL
+        price = 1 if isinstance(model, Cells) and model.is_cell(calls) else DEAR
+        self._left, self._each = STEPS_ALL // price, STEPS_EACH // price
         everything = sorted(calls, key=lambda call: call.invoke)
         self._calls = [_until(call, end) for call in everything if call.invoke <= end]
         if not self._is_dead(set(range(len(self._calls)))):  # what came out later, of calls that were open, was needed
@@ -83,10 +86,10 @@ class _Shrinking:
         tried = [call if place in firm else _free(call) for place, call in enumerate(self._calls)]
         try:
             dead = search(
-                [call for call in tried if call.known or not self._model.reads(call)], self._model, STEPS_EACH
+                [call for call in tried if call.known or not self._model.reads(call)], self._model, self._each
             )
         except Undecided:
-            self._left -= STEPS_EACH
+            self._left -= self._each
             return False
         self._left -= len(tried) // 10 if dead is None else dead.steps
         return dead is not None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from compare.checkers import shrink as pictures
 from compare.hunt import byzzfuzz, score, shrink
 from compare.hunt import case as cases
 from compare.hunt.case import KINDS, Case, Cut, changed
@@ -30,6 +31,12 @@ from replog.errors import ConfigError
 from replog.trace import Recorder
 
 BROKEN = "raft-commits-alone"
+
+
+@pytest.fixture(autouse=True)
+def _large_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How small the judge of linearizability makes what it shows is not asked here."""
+    monkeypatch.setattr(pictures, "STEPS_ALL", 1_000)
 
 
 def text_of(case: Case) -> str:

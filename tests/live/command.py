@@ -16,9 +16,11 @@ DEADLINE_S = 30.0
 
 
 def free_port(count: int) -> int:
-    """P such that P .. P + count - 1 and the gateway's P + 100 are free just now. Runs side by side look elsewhere."""
+    """P such that P .. P + count - 1 and the gateway's P + 100 are free just now: below the ports that the system gives
+    to links, and runs side by side look in places of their own."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    for first in range(20_000 + 10_000 * (worker % 2) + os.getpid() % 10_000, 60_000, 211):
+    low = 20_000 + worker % 2 * 6_000
+    for first in (low + (os.getpid() + 211 * turn) % 5_800 for turn in range(100)):
         try:
             for port in (*range(first, first + count), first + 100):
                 with socket.socket() as one:
