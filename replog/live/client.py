@@ -384,8 +384,9 @@ class LogClient:
             try:
                 self._timestamps.take()
             except OSError as error:
+                flaw = f"{self.config.client_folder(self.name)}: {error.strerror or error}"
                 for call in calls:
-                    _fail(call, NotCommitted(f"not sent: its timestamp cannot be noted: {error}"))
+                    _fail(call, NotCommitted(f"not sent, its timestamp cannot be noted: {flaw}"))
                 continue
             now = monotonic()
             timestamp, effects = self._core.submit(now, operations, calls[0].read_only, calls[0].flags, calls[0].stale)
