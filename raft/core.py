@@ -757,8 +757,12 @@ class RaftCore:
             return self.machine.take_snapshot()
         if event.name in ("pause", "resume"):
             return self._pause(paused=event.name == "pause")
+        if event.name == "give-up-change":
+            flaw = self._not_leading if self.reconfiguration is None else self.reconfiguration.abandon()
+            return self._refuse_command(event.name, flaw) if flaw else []
         if event.name != "move-leader":
-            return self._refuse_command(event.name, "raft knows the commands snapshot, pause, resume and move-leader")
+            known = "snapshot, pause, resume, give-up-change and move-leader"
+            return self._refuse_command(event.name, f"raft knows the commands {known}")
         node = event.arguments.get("to")
         if flaw := self._move_flaw(node):
             return self._refuse_command(event.name, flaw)
@@ -771,7 +775,7 @@ class RaftCore:
     def _move_flaw(self, node: object) -> str:
         """Why the leadership cannot be moved to `node`, "" if it can."""
         if self.replication is None:
-            return f"node {self.me} does not lead" + (f", node {self.leader} does" if self.leader != NOBODY else "")
+            return self._not_leading
         if self.move is not None:
             return f"the leadership is on its way to node {self.move.node}"
         if node == self.me:
@@ -779,6 +783,10 @@ class RaftCore:
         if not isinstance(node, int) or not self.log.configuration.votes(node):
             return f"to = {node!r} is none of the voters {self.log.configuration.voters}"
         return ""
+
+    @property
+    def _not_leading(self) -> str:
+        return f"node {self.me} does not lead" + (f", node {self.leader} does" if self.leader != NOBODY else "")
 
     def _pause(self, *, paused: bool) -> list[Effect]:
         """What is under way goes on, what comes waits within the bounds of what may wait, changes of members excepted:

@@ -269,6 +269,14 @@ class LocalProcesses:
         for node in self._running:
             self.tell(node, "pause" if paused else "resume")
 
+    def snapshot(self, nodes: Sequence[NodeId]) -> list[NodeId]:
+        """Have these replicas, by default all that run here, take a snapshot (Raft); who was told. Raises ConfigError
+        for one that does not run here."""
+        told = sorted(nodes or self._running)
+        for node in told:
+            self.tell(node, "snapshot")
+        return told
+
     async def _step_down(self, running: _Running) -> None:
         """So that clients need not wait for the others' patience with a primary that is gone."""
         if running.process.stdin is None:

@@ -149,6 +149,19 @@ def test_members_of_raft_change_by_the_same_words(shell: Shell) -> None:
         assert shell.said("kv", "get", "x") == "1"
 
 
+def test_a_change_whose_newcomer_never_comes_is_given_up_by_command(shell: Shell) -> None:
+    with shell.cluster("raft"):
+        assert shell.complaint("member", "give-up", code=1) == "replog: no change of the members is under way"
+        shell.run("member", "add", "--host", "192.0.2.1", "--port", "7000", "--wait", "0")
+        until(lambda: "replog member give-up" in shell.said("member", "list"), "it is said who is waited for")
+        rule = "replog: a change of the members is under way: epoch 1 with 0, 1, 2, 3; wait for it, or give it up with"
+        for word in (("remove", "2"), ("add",), ("replace", "1")):
+            assert shell.complaint("member", *word, code=1).startswith(rule)
+        assert shell.said("member", "give-up") == "given up: node 3 does not join; epoch 1: members 0, 1, 2"
+        told = shell.json("member", "remove", "2")
+        assert (told["epoch"], nodes(told)) == (2, [0, 1])
+
+
 @pytest.mark.slow
 def test_learners_of_raft_and_its_leader(shell: Shell) -> None:
     with shell.cluster("raft"):
@@ -189,3 +202,4 @@ def test_raft_is_paused_members_change_and_nothing_is_lost(shell: Shell) -> None
 def test_pbft_is_not_paused(shell: Shell) -> None:
     with shell.cluster("pbft"):
         assert "protocol = pbft: only Raft pauses" in shell.complaint("member", "pause")
+        assert "protocol = pbft: a change that is ordered is made" in shell.complaint("member", "give-up")

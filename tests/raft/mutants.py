@@ -757,6 +757,26 @@ class WaitsForNewcomersForEver(RaftCore):
     reconfiguration_class = _WaitsForEver
 
 
+class _WaitsAllTheSame(Reconfiguration):
+    def abandon(self) -> str:
+        flaw = super().abandon()
+        self.abandoned = 0
+        return flaw
+
+
+class WaitsThoughItIsGivenUp(RaftCore):
+    reconfiguration_class = _WaitsAllTheSame
+
+
+class _GivesUpTheNextAsWell(Reconfiguration):
+    def _failed(self, now: Micros, waits: Collection[NodeId]) -> dict[NodeId, str]:
+        return dict.fromkeys(waits, "") if self.abandoned else super()._failed(now, waits)
+
+
+class GivesUpTheNextChangeAsWell(RaftCore):
+    reconfiguration_class = _GivesUpTheNextAsWell
+
+
 class _AsksOnAndOn(Election):
     def on_removed(self, now: Micros, index: int) -> list[Effect]:
         return []

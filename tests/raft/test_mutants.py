@@ -301,6 +301,16 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
         "configuration(0) == Configuration([0, 1, 2])",
     ),
     (
+        mutants.WaitsThoughItIsGivenUp,
+        membership.test_an_operator_gives_up_a_change_whose_newcomer_never_comes,
+        "(present.epoch, present.ids, present.next_id) == (1, (0, 1, 2), 4)",
+    ),
+    (
+        mutants.GivesUpTheNextChangeAsWell,
+        membership.test_an_operator_gives_up_a_change_whose_newcomer_never_comes,
+        "the next change is waited for as ever",
+    ),
+    (
         mutants.AsksAfterItsRemoval,
         partial(membership.test_4_2_3_a_removed_server_disrupts_nobody_and_learns_of_it, lost=False),
         'cluster.role(2) == "removed"',
