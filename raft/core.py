@@ -649,8 +649,8 @@ class RaftCore:
         replication, transfers = self.replication, self.sender
         if replication is None or transfers is None or message.term < self.current_term:
             return []
-        if sender not in replication.progress:
-            return []
+        if sender not in replication.progress or not message.last_included_index:
+            return []  # without an index: refused for its older term alone, no question of this one (HAZARDS R12)
         replication.heard(sender, now)
         if not message.done:
             return transfers.on_reply(now, sender, message)
@@ -667,8 +667,7 @@ class RaftCore:
         if wrong:
             return self._nonsense(sender, wrong)
         if message.term < self.current_term:
-            reply = SnapshotReply(self.current_term, message.last_included_index, [], False)
-            return [Send((sender,), reply)]
+            return [Send((sender,), SnapshotReply(self.current_term, 0, [], False))]
         effects = self.election.follow(now, message.term, sender)
         if message.last_included_index <= self.commit_index:
             # Older than what this server has: ignored, and the leader is told why (HAZARDS R14).

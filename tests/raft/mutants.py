@@ -606,6 +606,13 @@ class InstallsOlderState(RaftCore):
         return effects
 
 
+class AnswersOldSnapshotsAsItsOwn(RaftCore):
+    def _on_install_snapshot(self, now: Micros, sender: NodeId, message: InstallSnapshot) -> list[Effect]:
+        if message.term >= self.current_term:
+            return super()._on_install_snapshot(now, sender, message)
+        return [Send((sender,), SnapshotReply(self.current_term, message.last_included_index, [], False))]
+
+
 class CountsOldSnapshotReplies(RaftCore):
     def _on_snapshot_reply(self, now: Micros, sender: NodeId, message: SnapshotReply) -> list[Effect]:
         of_this_term = SnapshotReply(max(message.term, self.current_term), *_but_term(message))

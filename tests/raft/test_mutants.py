@@ -221,6 +221,11 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
     ),
     (mutants.InstallsOlderState, snapshots.test_13_5_an_older_snapshot_is_ignored, "isinstance(effect, Restore)"),
     (
+        mutants.AnswersOldSnapshotsAsItsOwn,
+        snapshots.test_13_an_answer_to_a_snapshot_of_an_older_term_is_none_to_this_one,
+        "it is asked again no later",
+    ),
+    (
         mutants.CountsOldSnapshotReplies,
         snapshots.test_13_a_reply_of_an_older_term_counts_for_nothing,
         "match_index < last",

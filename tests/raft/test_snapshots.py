@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from raft import SPEC, RaftCore
@@ -356,7 +357,31 @@ def test_13_a_reply_of_an_older_term_counts_for_nothing(core: type[RaftCore]) ->
 def test_13_1_a_snapshot_of_an_old_term_is_answered_with_the_term() -> None:
     cluster = Cluster(3, logs={0: [4]})
     message = InstallSnapshot(3, 1, 9, 3, THREE, bytes(32), 0, 0, b"", True)
-    assert cluster.inject(1, 0, message) == [Send((1,), SnapshotReply(4, 9, [], False))]
+    assert cluster.inject(1, 0, message) == [Send((1,), SnapshotReply(4, 0, [], False))]
+
+
+def test_13_an_answer_to_a_snapshot_of_an_older_term_is_none_to_this_one(core: type[RaftCore]) -> None:
+    """Its addressee may lead the later term by the time it comes, and send the same snapshot (HAZARDS R12)."""
+    cluster = big(core=core)
+    cluster.heal()
+    leader = cluster.core(0)
+    for _ in range(9):
+        cluster.fire(0, "heartbeat")
+        cluster.deliver_to(2)
+        cluster.deliver_to(0)
+        if 2 in leader.sender:
+            break
+    transfer, heard = leader.sender._transfers[2], leader.replication.progress[2].heard_at
+    later = Cluster(3, logs={2: [leader.current_term + 1]}, core=core)
+    (told,) = later.inject(0, 2, chunk(later, transfer.snapshot.index, leader.current_term, leader=0))
+    assert told.message.term == leader.current_term + 1
+    begun = transfer.heard_at
+    cluster.now += 100 * MS
+    cluster.inject(2, 0, msgspec.structs.replace(told.message, term=leader.current_term))
+    assert transfer.heard_at == begun, "it is asked again no later"
+    assert cluster.core(0).replication.progress[2].heard_at == heard
+    cluster.run(3 * SECOND)
+    assert same_state(cluster)
 
 
 @pytest.mark.parametrize(("index", "term"), [(0, 1), (5, 0), (5, 9)])
