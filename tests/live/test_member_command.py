@@ -185,6 +185,7 @@ def test_raft_is_paused_members_change_and_nothing_is_lost(shell: Shell) -> None
     """(seed 002, definition 1.11)"""
     with shell.cluster("raft", "--restart") as known:
         assert shell.said("member", "pause").strip() == "paused; 0 operations waiting"
+        assert shell.said("status").splitlines()[-2].endswith("paused, replog member resume ends that")
         leader = shell.json("leader", "show")["leader"]
         gone, heir = (node for node in known["nodes"] if node["node"] != leader)
         told = shell.json("member", "replace", str(gone["node"]))
@@ -195,6 +196,7 @@ def test_raft_is_paused_members_change_and_nothing_is_lost(shell: Shell) -> None
         until(lambda: shell.json("member", "pause")["waiting"] == 3, "three operations wait")
         assert [process.poll() for process in puts] == [None] * 3
         assert shell.said("member", "resume").strip() == "resumed"
+        assert "paused" not in shell.said("status")
         assert [process.wait(30) for process in puts] == [0, 0, 0]
         assert [shell.said("kv", "get", f"k{number}") for number in range(3)] == ["0", "1", "2"]
 
