@@ -359,7 +359,9 @@ class LogClient:
             self._withdraw(call)
             if call.timestamp is not None:
                 standing = self._core.standing(call.timestamp)
-                raise OutcomeUnknown(f"{standing}: it may be executed, now or later, or never") from None
+                unknown = "it may be executed, now or later, or never"
+                after = "it only reads, and can be asked again" if read_only else unknown
+                raise OutcomeUnknown(f"{standing}: {after}") from None
             raise NotCommitted("it could not be sent in time and will not be") from None
         except asyncio.CancelledError:
             self._withdraw(call)

@@ -220,6 +220,7 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
         "terms_of(0) == kept",
     ),
     (mutants.InstallsOlderState, snapshots.test_13_5_an_older_snapshot_is_ignored, "isinstance(effect, Restore)"),
+    (mutants.LeadsAlone, snapshots.test_no_snapshot_is_sent_anew_to_who_is_heard_no_more, "len(given_up) == 1"),
     (
         mutants.AnswersOldSnapshotsAsItsOwn,
         snapshots.test_13_an_answer_to_a_snapshot_of_an_older_term_is_none_to_this_one,

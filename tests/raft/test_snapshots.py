@@ -44,6 +44,17 @@ def big(options: dict[str, int] | None = None, keys: int = 600, core: type[RaftC
     return cluster
 
 
+def begin_transfer(cluster: Cluster) -> None:
+    """Until node 0 sends node 2 its snapshot."""
+    for _ in range(9):
+        cluster.fire(0, "heartbeat")
+        cluster.deliver_to(2)
+        cluster.deliver_to(0)
+        if 2 in cluster.core(0).sender:
+            return
+    raise AssertionError("no transfer begins")
+
+
 def same_state(cluster: Cluster) -> bool:
     return len({server.replica.executor.digest() for server in cluster.servers.values()}) == 1
 
@@ -364,13 +375,8 @@ def test_13_an_answer_to_a_snapshot_of_an_older_term_is_none_to_this_one(core: t
     """Its addressee may lead the later term by the time it comes, and send the same snapshot (HAZARDS R12)."""
     cluster = big(core=core)
     cluster.heal()
+    begin_transfer(cluster)
     leader = cluster.core(0)
-    for _ in range(9):
-        cluster.fire(0, "heartbeat")
-        cluster.deliver_to(2)
-        cluster.deliver_to(0)
-        if 2 in leader.sender:
-            break
     transfer, heard = leader.sender._transfers[2], leader.replication.progress[2].heard_at
     later = Cluster(3, logs={2: [leader.current_term + 1]}, core=core)
     (told,) = later.inject(0, 2, chunk(later, transfer.snapshot.index, leader.current_term, leader=0))
@@ -584,6 +590,21 @@ def test_no_snapshot_is_sent_to_who_is_not_heard() -> None:
     assert 2 not in cluster.core(0).sender
     sent = cluster.sent_kinds(InstallSnapshot)
     assert len(sent) <= 1
+
+
+def test_no_snapshot_is_sent_anew_to_who_is_heard_no_more(core: type[RaftCore]) -> None:
+    """Given up for want of progress, it begins again when the follower is heard again, and not at every heartbeat."""
+    cluster = big({"snapshot_timeout_us": SECOND}, core=core)
+    cluster.heal()
+    begin_transfer(cluster)
+    cluster.isolate(2)
+    cluster.run(3 * SECOND)
+    given_up = [note for _, note in cluster.notes if note.kind == "snapshot-abandoned"]
+    assert len(given_up) == 1
+    assert 2 not in cluster.core(0).sender
+    cluster.heal()
+    cluster.run(3 * SECOND)
+    assert same_state(cluster)
 
 
 def test_a_part_that_does_not_have_its_digest_is_refused_and_asked_for_again() -> None:
