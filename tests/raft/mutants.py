@@ -266,6 +266,21 @@ class BelievesLateRejections(RaftCore):
     replication_class = _ProgressBelieves
 
 
+class _BelievesWhatItDidNotAsk(Progress):
+    __slots__ = ()
+
+    def is_late(self, rejected: AppendReply) -> bool:
+        return rejected.prev_log_index < self.next_index and super().is_late(rejected)
+
+
+class _ProgressBelievesMore(Replication):
+    progress_class = _BelievesWhatItDidNotAsk
+
+
+class BelievesRejectionsOfWhatItDidNotAsk(RaftCore):
+    replication_class = _ProgressBelievesMore
+
+
 class _AsksTheSameAgain(Progress):
     __slots__ = ()
 
@@ -577,6 +592,17 @@ class TransfersWithoutEnd(RaftCore):
 class SnapshotsBySizeOnly(RaftCore):
     def _on_timeout(self, now: Micros, event: Timeout) -> list[Effect]:
         return [] if event.name == "snapshot" else super()._on_timeout(now, event)
+
+
+class _KeepsWhatItRead(Log):
+    def cut(self, first: int) -> None:
+        kept = dict(self._parsed)
+        super().cut(first)
+        self._parsed = kept
+
+
+class KeepsWhatItReadOfCutEntries(RaftCore):
+    log_class = _KeepsWhatItRead
 
 
 class _KeepsSuffix(Log):

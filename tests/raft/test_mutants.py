@@ -108,6 +108,16 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
     (mutants.MatchIndexFalls, figure2.test_leaders_old_replies_move_nothing_back, "== before"),
     (mutants.BelievesLateRejections, figure2.test_leaders_old_replies_move_nothing_back, "== before"),
     (
+        mutants.BelievesRejectionsOfWhatItDidNotAsk,
+        replication.test_a_rejection_of_what_was_sent_before_the_leader_went_back_is_late,
+        "(Mode.REPLICATE, before)",
+    ),
+    (
+        mutants.KeepsWhatItReadOfCutEntries,
+        figure2.test_append_entries_3_what_was_read_of_entries_that_are_cut_is_forgotten,
+        "requests are kept for held entries only",
+    ),
+    (
         mutants.AsksWithoutEnd,
         partial(
             replication.test_a_follower_that_lost_what_it_acknowledged_is_told_of_and_asked_by_heartbeats_only,
