@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+import msgspec
+
 from raft import RaftCore
 from raft.configuration import Configuration
 from raft.election import Election, Role
@@ -29,9 +31,9 @@ from raft.messages import (
 )
 from raft.reads import ReadIndexes
 from raft.replication import Mode, Progress, Replication
-from raft.snapshot import Sender, Snapshot
+from raft.snapshot import Receiver, Sender, Snapshot
 from raft.witness import Witness
-from replog.core import Effect, Event, Persist, Reply, Send, Timeout
+from replog.core import Effect, Event, Persist, Reply, Send, Setup, Timeout
 from replog.types import NOBODY, Micros, NodeId
 
 # ---------------------------------------------------------------------------------------------------------- elections
@@ -630,6 +632,18 @@ class InstallsOlderState(RaftCore):
         effects = super()._on_install_snapshot(now, sender, message)
         self.machine.commit_index = max(commit_index, self.commit_index)
         return effects
+
+
+class _TakesAnyOffset(Receiver):
+    def _collect(self, message: InstallSnapshot) -> str:
+        held = len(self._unfinished.get(message.part, b""))
+        return super()._collect(msgspec.structs.replace(message, offset=held))
+
+
+class PutsChunksTogetherAsTheyCome(RaftCore):
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.receiver = _TakesAnyOffset(self.config)
 
 
 class AnswersOldSnapshotsAsItsOwn(RaftCore):

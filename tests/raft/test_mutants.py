@@ -232,6 +232,11 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
     (mutants.InstallsOlderState, snapshots.test_13_5_an_older_snapshot_is_ignored, "isinstance(effect, Restore)"),
     (mutants.LeadsAlone, snapshots.test_no_snapshot_is_sent_anew_to_who_is_heard_no_more, "len(given_up) == 1"),
     (
+        mutants.PutsChunksTogetherAsTheyCome,
+        snapshots.test_13_chunks_that_are_lost_or_out_of_order_are_asked_for_again,
+        'note.kind == "nonsense"',
+    ),
+    (
         mutants.AnswersOldSnapshotsAsItsOwn,
         snapshots.test_13_an_answer_to_a_snapshot_of_an_older_term_is_none_to_this_one,
         "it is asked again no later",
