@@ -1,7 +1,7 @@
 """One Raft server: events in, effects out. [Raft fig. 2, fig. 13]
 
-Here: dispatch, the follower's side of replication, what a leader appends and commits. The parts with a state of their
-own are objects that nobody else changes:
+Here: dispatch, what a leader appends and commits, clients and operators; what a leader's messages do is in
+`raft.follower`. The parts with a state of their own are objects that nobody else changes:
 
     log.Log                    entries                     machine.Machine    commit_index, last_applied, snapshot
     election.Election          term, vote, role, leader    snapshot.Receiver  a snapshot on its way here
@@ -20,23 +20,21 @@ signature is made or checked here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
+from raft import report
 from raft.configuration import Configuration
-from raft.election import ELECTION, VOTE_RETRY, Election, Role
-from raft.log import Log, recover
-from raft.machine import APPLY, SNAPSHOT, Machine
-from raft.membership import Reconfiguration, Roll
+from raft.election import ELECTION, VOTE_RETRY, Role
+from raft.follower import Follower
+from raft.machine import APPLY, SNAPSHOT
+from raft.membership import Reconfiguration
 from raft.messages import (
     Acknowledged,
     AppendEntries,
     AppendReply,
-    Entries,
     Entry,
-    HardState,
     InstallSnapshot,
     Known,
-    LogStart,
     PreVote,
     PreVoteReply,
     ReadIndex,
@@ -52,8 +50,8 @@ from raft.move import MOVE, Move
 from raft.reads import READ_ON, READ_RETRY, ReadIndexes, Reads
 from raft.replication import Replication
 from raft.requests import BATCH, Requests
-from raft.snapshot import Receiver, Sender, Snapshot
-from raft.witness import WITNESS, Witness
+from raft.snapshot import Sender
+from raft.witness import WITNESS
 from replog.codec import BadMessage
 from replog.core import (
     Applied,
@@ -64,7 +62,6 @@ from replog.core import (
     Event,
     Note,
     Part,
-    Persist,
     Queried,
     Received,
     Reply,
@@ -75,57 +72,39 @@ from replog.core import (
     Setup,
     Started,
     Timeout,
-    Trim,
     Wanted,
 )
 from replog.membership import ConfigurationQuestion
 from replog.types import NOBODY, Answer, ClientId, Micros, NodeId, Principal, Read, Request, Status, Submit
 from replog.types import Reply as ClientReply
 
-if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
-    from raft.config import RaftConfig
-
-
 HEARTBEAT: Final = "heartbeat"
 
 
-class RaftCore:
+class RaftCore(Follower):
     """Invariants:
     commit_index <= last_log_index                                                            [Raft fig. 2]
-    nothing at or below commit_index is ever cut from the log                                 (HAZARDS R11)
     a leader's objects exist exactly while this server leads, and are of its current term     (HAZARDS R12)
-    nothing is acknowledged on top of an installed state that is not on disk                  (HAZARDS R2)
     """
 
-    log_class: ClassVar[type[Log]] = Log
-    election_class: ClassVar[type[Election]] = Election
     replication_class: ClassVar[type[Replication]] = Replication
     sender_class: ClassVar[type[Sender]] = Sender
     read_indexes_class: ClassVar[type[ReadIndexes]] = ReadIndexes
     reconfiguration_class: ClassVar[type[Reconfiguration]] = Reconfiguration
-    witness_class: ClassVar[type[Witness]] = Witness
 
     def __init__(self, setup: Setup) -> None:
-        self.me: NodeId = setup.me
-        self.config: RaftConfig = setup.config
+        super().__init__(setup)
         self._sessions = setup.sessions
         self._wall = setup.wall
-        hard, self.log = recover(setup.stored, Configuration(list(setup.members)), self.log_class)
-        self.election = self.election_class(self.me, self.config, setup.rng, hard, self.log)
-        self.witness = self.witness_class(self.me, self.config, self.log, self.election, setup.stored)
-        self.machine = Machine(self.config, setup.domain.cluster, self.log, setup.stored)
-        self.receiver = Receiver(self.config)
         self.replication: Replication | None = None
         self.sender: Sender | None = None
         self.requests: Requests | None = None
         self.reads = Reads(self.config, setup.rng, self.election)
         self.read_indexes: ReadIndexes | None = None
-        self.roll = Roll(setup)
         self.reconfiguration: Reconfiguration | None = None
         self.move: Move | None = None
         self.paused = False
         """Whether an operator wants what clients ask to wait. Of this server alone, and until it ends."""
-        self.nonsense = 0
         self._noted: tuple[int, Role, NodeId] = (-1, Role.FOLLOWER, NOBODY)
         self._handlers: dict[type[Any], Any] = {
             Started: self._on_started,
@@ -167,28 +146,12 @@ class RaftCore:
         }
 
     @property
-    def current_term(self) -> int:
-        return self.election.current_term
-
-    @property
-    def commit_index(self) -> int:
-        return self.machine.commit_index
-
-    @property
     def last_applied(self) -> int:
         return self.machine.last_applied
 
     @property
-    def voted_for(self) -> NodeId:
-        return self.election.voted_for
-
-    @property
     def role(self) -> Role:
         return self.election.role
-
-    @property
-    def leader(self) -> NodeId:
-        return self.election.leader
 
     # ------------------------------------------------------------------------------------------------------- dispatch
 
@@ -252,10 +215,6 @@ class RaftCore:
             return self._nonsense(sender, f"{type(message).__name__} from {sender!r}")
         effects: list[Effect] = handler(now, sender, message)
         return effects
-
-    def _nonsense(self, sender: Principal, rule: str) -> list[Effect]:
-        self.nonsense += 1
-        return [Note("nonsense", {"sender": sender, "rule": rule})]
 
     # ------------------------------------------------------------------------------------------------------ elections
 
@@ -368,90 +327,7 @@ class RaftCore:
             self.witness.promised(self.current_term, self.commit_index)
         return reached
 
-    # ------------------------------------------------------------------------------------------------------ followers
-
-    def _from_leader(self, sender: NodeId, message: AppendEntries | InstallSnapshot) -> str:
-        """What is wrong with a leader's message by its form alone, "" if nothing."""
-        if message.leader_id != sender:
-            return "leader_id is not the sender"
-        if message.term == self.current_term and self.leader not in (NOBODY, sender):
-            return f"a second leader in term {message.term}"
-        return ""
-
-    def _on_append_entries(self, now: Micros, sender: NodeId, message: AppendEntries) -> list[Effect]:
-        """[Raft fig. 2, AppendEntries receiver]"""
-        wrong = self._from_leader(sender, message) or malformed(message)
-        if wrong:
-            return self._nonsense(sender, wrong)
-        if message.term < self.current_term:
-            return [self._append_reply(sender, message, False)]
-        effects = self.election.follow(now, message.term, sender)
-        return [*effects, *self._accept(sender, message)]
-
-    def _accept(self, sender: NodeId, message: AppendEntries) -> list[Effect]:
-        log, prev, entries = self.log, message.prev_log_index, message.entries
-        verified = prev + len(entries)
-        if prev < log.start_index:
-            # What is compacted is committed, and every leader has it: only what comes after is to be looked at.
-            skipped = log.start_index - prev
-            if len(entries) >= skipped and entries[skipped - 1].term != log.start_term:
-                return self._nonsense(sender, f"contradicts the committed entry {log.start_index}")
-            prev, entries = log.start_index, entries[skipped:]
-        elif not log.matches(prev, message.prev_log_term):
-            return self._reject(sender, message)
-        position = log.first_new(prev, entries)
-        stored: list[Effect] = []
-        if position is not None:
-            first, new = prev + 1 + position, entries[position:]
-            if first <= self.commit_index:
-                return self._nonsense(sender, f"contradicts the committed entry {first}")
-            try:
-                requests = [[Request(raw) for raw in entry.requests] for entry in new]
-            except BadMessage as error:
-                return self._nonsense(sender, f"entry: {error}")
-            log.cut(first)
-            stored = [self._append(new, requests)]
-        reply = self._append_reply(sender, message, True, verified)
-        return [*stored, reply, *self._follow_commit(message.leader_commit, verified)]
-
-    def _reject(self, sender: NodeId, message: AppendEntries) -> list[Effect]:
-        """Tell the leader where the logs may agree. [Raft 5.3]"""
-        log, prev = self.log, message.prev_log_index
-        if prev > log.last_index:
-            return [self._append_reply(sender, message, False, conflict=(0, log.last_index + 1))]
-        if prev <= self.commit_index:
-            return self._nonsense(sender, f"contradicts the committed entry {prev}")
-        return [self._append_reply(sender, message, False, conflict=(log.term(prev), log.first_index_of_term_at(prev)))]
-
-    def _append_reply(
-        self,
-        to: NodeId,
-        message: AppendEntries,
-        success: bool,
-        match_index: int = 0,
-        conflict: tuple[int, int] = (0, 0),
-    ) -> Send:
-        """While an installed state is not on disk nothing is: "up to 0" is true, and keeps the leader asking."""
-        durable = 0 if self.machine.installing else match_index
-        if success:
-            self.witness.promised(self.current_term, durable)
-        reply = AppendReply(self.current_term, success, message.prev_log_index, durable, *conflict, message.round)
-        return Send((to,), reply)
-
-    def _follow_commit(self, leader_commit: int, verified: int) -> list[Effect]:
-        """Only as far as this message has shown that the logs agree (HAZARDS R10)."""
-        index = min(leader_commit, verified)
-        return self._commit_to(index) if index > self.commit_index else []
-
     # ------------------------------------------------------------------------------------- leader: append and commit
-
-    def _append(self, entries: list[Entry], requests: Sequence[Sequence[Request]]) -> Persist:
-        """Put entries behind the log, and on disk; the record replaces whatever was there."""
-        log = self.log
-        first, prev_term = log.last_index + 1, log.last_term
-        for entry, parsed in zip(entries, requests, strict=True):
-            log.append(entry, parsed)
-        return Persist(Entries(first, prev_term, entries), log.last_index)
 
     def _on_append_reply(self, now: Micros, sender: NodeId, message: AppendReply) -> list[Effect]:
         if message.term > self.current_term:
@@ -527,11 +403,6 @@ class RaftCore:
         """Counting replicas commits entries of the own term only; older ones are committed below them.
         [Raft 5.4.2, fig. 8] (HAZARDS R8)"""
         return self.log.term(index) == self.current_term
-
-    def _commit_to(self, index: int) -> list[Effect]:
-        if self.receiver.snapshot is not None and self.receiver.snapshot.index <= index:
-            self.receiver.stop()
-        return self.machine.commit_to(index)
 
     # -------------------------------------------------------------------------------------------------------- members
 
@@ -609,25 +480,6 @@ class RaftCore:
         start = self.machine.keep(event, self.sender)
         return [SaveState(event.index), *(self._forget(start) if start is not None else [])]
 
-    def _install(self, snapshot: Snapshot) -> list[Effect]:
-        """The leader is told when it is on disk (`_on_saved`)."""
-        self.receiver.stop()
-        self.machine.install(snapshot)
-        installed = Note("state-installed", {"index": snapshot.index})
-        return [installed, *self.roll.look(), SaveState(snapshot.index), *self._forget(snapshot.log_start)]
-
-    def _forget(self, start: LogStart) -> list[Effect]:
-        """The new beginning is written anew, and belongs behind what is cut off. `Trim` waits for the saved state."""
-        hard = HardState(self.current_term, self.voted_for)
-        kept = self.witness.kept(start.index + 1)
-        return [Persist(hard, start.index + 1), Persist(start, start.index + 1), *kept, Trim(start.index)]
-
-    def _on_saved(self, now: Micros, event: Saved) -> list[Effect]:
-        installed = self.machine.saved(event.index)
-        return self._snapshot_in_place(self.leader, installed) if installed and self._follows else []
-
-    # ----------------------------------------------------------------------------------------- snapshots to followers
-
     def _start_transfers(self, now: Micros) -> list[Effect]:
         """To followers that need one and can be heard."""
         replication, sender, snapshot = self.replication, self.sender, self.machine.snapshot
@@ -649,43 +501,13 @@ class RaftCore:
         replication, transfers = self.replication, self.sender
         if replication is None or transfers is None or message.term < self.current_term:
             return []
-        if sender not in replication.progress:
-            return []
+        if sender not in replication.progress or not message.last_included_index:
+            return []  # without an index: refused for its older term alone, no question of this one (HAZARDS R12)
         replication.heard(sender, now)
         if not message.done:
             return transfers.on_reply(now, sender, message)
         transfers.stop(sender)
         return self._accepted(now, sender, message.last_included_index)
-
-    # ---------------------------------------------------------------------------------------- snapshot from the leader
-
-    def _on_install_snapshot(self, now: Micros, sender: NodeId, message: InstallSnapshot) -> list[Effect]:
-        """[Raft fig. 13]"""
-        wrong = self._from_leader(sender, message)
-        if not 0 < message.last_included_term <= message.term or not message.last_included_index:
-            wrong = wrong or "a snapshot of no possible entry"
-        if wrong:
-            return self._nonsense(sender, wrong)
-        if message.term < self.current_term:
-            reply = SnapshotReply(self.current_term, message.last_included_index, [], False)
-            return [Send((sender,), reply)]
-        effects = self.election.follow(now, message.term, sender)
-        if message.last_included_index <= self.commit_index:
-            # Older than what this server has: ignored, and the leader is told why (HAZARDS R14).
-            return [*effects, *self._snapshot_in_place(sender, message.last_included_index)]
-        return [*effects, *self.receiver.on_chunk(message)]
-
-    def _snapshot_in_place(self, leader: NodeId, index: int) -> list[Effect]:
-        if not self.machine.installing:
-            self.witness.promised(self.current_term, index)
-        return [Send((leader,), SnapshotReply(self.current_term, index, [], not self.machine.installing))]
-
-    def _on_wanted(self, now: Micros, event: Wanted) -> list[Effect]:
-        return self.receiver.on_wanted(self.current_term, self.leader, event) if self._follows else []
-
-    @property
-    def _follows(self) -> bool:
-        return self.leader not in (NOBODY, self.me)
 
     # -------------------------------------------------------------------------------------------------------- clients
 
@@ -757,8 +579,12 @@ class RaftCore:
             return self.machine.take_snapshot()
         if event.name in ("pause", "resume"):
             return self._pause(paused=event.name == "pause")
+        if event.name == "give-up-change":
+            flaw = self._not_leading if self.reconfiguration is None else self.reconfiguration.abandon()
+            return self._refuse_command(event.name, flaw) if flaw else []
         if event.name != "move-leader":
-            return self._refuse_command(event.name, "raft knows the commands snapshot, pause, resume and move-leader")
+            known = "snapshot, pause, resume, give-up-change and move-leader"
+            return self._refuse_command(event.name, f"raft knows the commands {known}")
         node = event.arguments.get("to")
         if flaw := self._move_flaw(node):
             return self._refuse_command(event.name, flaw)
@@ -771,7 +597,7 @@ class RaftCore:
     def _move_flaw(self, node: object) -> str:
         """Why the leadership cannot be moved to `node`, "" if it can."""
         if self.replication is None:
-            return f"node {self.me} does not lead" + (f", node {self.leader} does" if self.leader != NOBODY else "")
+            return self._not_leading
         if self.move is not None:
             return f"the leadership is on its way to node {self.move.node}"
         if node == self.me:
@@ -779,6 +605,10 @@ class RaftCore:
         if not isinstance(node, int) or not self.log.configuration.votes(node):
             return f"to = {node!r} is none of the voters {self.log.configuration.voters}"
         return ""
+
+    @property
+    def _not_leading(self) -> str:
+        return f"node {self.me} does not lead" + (f", node {self.leader} does" if self.leader != NOBODY else "")
 
     def _pause(self, *, paused: bool) -> list[Effect]:
         """What is under way goes on, what comes waits within the bounds of what may wait, changes of members excepted:
@@ -815,48 +645,7 @@ class RaftCore:
     # -------------------------------------------------------------------------------------------------- its own word
 
     def status(self) -> Status:
-        election, log, machine = self.election, self.log, self.machine
-        fetching = self.receiver.snapshot is not None or machine.installing > 0
-        role = self._role
-        if fetching:
-            role += " fetching state"
-        return Status(
-            node=self.me,
-            protocol="raft",
-            role=role,
-            view=election.current_term,
-            leader=election.leader,
-            index=machine.last_applied,
-            stable=machine.saved_index,
-            in_sync=election.leader != NOBODY and not fetching and machine.last_applied == machine.commit_index,
-            reason=self.witness.in_words or election.reason,
-            detail={
-                "commit_index": machine.commit_index,
-                "log_first": log.start_index + 1,
-                "log_last": log.last_index,
-                "log_bytes": log.size,
-                "reads": self.reads.waiting,
-                "broadcast_us": self.replication.broadcast_us if self.replication is not None else 0,
-                "waiting": self.requests.operations if self.requests is not None else 0,
-                "nonsense": self.nonsense,
-                "witnessed": self.witness.least,
-                **({"paused": 1} if self.paused else {}),
-                **self.roll.detail(self.reconfiguration.in_words if self.reconfiguration is not None else ""),
-            },
-        )
-
-    @property
-    def _role(self) -> str:
-        role, log = self.election.role, self.log
-        if role is Role.PRE_CANDIDATE:
-            return Role.CANDIDATE.value
-        if self.witness.lost is not None:
-            return "no vote"
-        if role is not Role.FOLLOWER or (log.configuration.votes(self.me) and not self.election.is_removed):
-            return role.value
-        if self.me in log.configuration.members and not self.election.is_removed:
-            return "learner"
-        return "removed" if self.election.is_removed or self.roll.was_member(self.me) else "joining"
+        return report.status(self)
 
     def check_invariants(self) -> None:
         election = self.election
@@ -872,18 +661,6 @@ class RaftCore:
             self.replication.check_invariants()
             self.requests.check_invariants()
             self.sender.check_invariants()
-
-
-def malformed(message: AppendEntries) -> str:
-    """What is wrong with the entries whoever sent them, "" if nothing: terms never fall, nor pass the leader's."""
-    term = message.prev_log_term
-    if (message.prev_log_index == 0) != (term == 0):
-        return "prev_log_index and prev_log_term: one is 0 and the other is not"
-    for entry in message.entries:
-        if entry.term < max(term, 1):
-            return "terms of entries fall"
-        term = entry.term
-    return "" if term <= message.term else "an entry is of a later term than its leader"
 
 
 def answers_this_term(reply: AppendReply) -> bool:

@@ -18,7 +18,7 @@ Here: what is next, and what the state says of the members. Not here: what an en
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from raft.configuration import Configuration
 from raft.log import Log
@@ -30,6 +30,9 @@ from replog.types import ClientId, Micros, NodeId
 
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
     from raft.config import RaftConfig
+
+
+GIVEN_UP: Final = "was not waited for any longer, by an operator's command"
 
 
 class Roll:
@@ -159,6 +162,8 @@ class Reconfiguration:
         self.replication = replication
         self.roll = roll
         self.newcomers: dict[NodeId, Newcomer] = {}
+        self.abandoned = 0
+        """The epoch whose newcomers an operator does not want to wait for any more."""
         self._notes: list[Effect] = []
 
     def next(self, now: Micros, committed: int, applied: int) -> Configuration | None:
@@ -189,8 +194,21 @@ class Reconfiguration:
         if not waits:
             self.newcomers.clear()
             return joint(present, following)
-        why = {node: rule for node in waits if (rule := self.newcomers[node].failed(now, self.config))}
+        why = dict.fromkeys(waits, GIVEN_UP) if self.abandoned == following.epoch else self._failed(now, waits)
         return self._give_up(present, why) if why else None
+
+    def _failed(self, now: Micros, waits: Collection[NodeId]) -> dict[NodeId, str]:
+        return {node: rule for node in waits if (rule := self.newcomers[node].failed(now, self.config))}
+
+    def abandon(self) -> str:
+        """The open change is not waited for any longer. Why it cannot be given up, "" if it will be: as soon as a
+        configuration may be appended, unless those who come have caught up by then."""
+        if self.roll.open is None:
+            return "no change of the members is under way"
+        if self.log.configuration.old_voters:
+            return f"epoch {self.roll.open.epoch} is for both majorities to decide: whoever comes has caught up"
+        self.abandoned = self.roll.open.epoch
+        return ""
 
     def waits_for(self, now: Micros, newcomers: Collection[NodeId]) -> list[NodeId]:
         """Those that have not caught up."""

@@ -129,7 +129,8 @@ class InstallSnapshot(Message, frozen=True, tag="rs"):
 class SnapshotReply(Message, frozen=True, tag="rt"):
     """Results of InstallSnapshot: the parts still wanted, in the order in which they are wanted.
 
-    `done`: everything up to `last_included_index` is in place and on disk. Neither done nor wanting: being written.
+    `done`: everything up to `last_included_index` is in place and on disk. Neither done nor wanting: being written;
+    or, with index 0, refused for its older term alone.
     `hints`: what the follower has of some of these parts, each told once; one that changes says that what came for the
     last one did not help.
     """

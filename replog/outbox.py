@@ -11,15 +11,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from typing import Final
 
 from replog.core import Accuse, Effect, Persist, Reply, Save, Send, Trim
 
 VISIBLE = (Send, Reply, Accuse, Trim, Save)
+LOSABLE = (Send, Reply)
+"""A link may lose these, and whoever waits for one asks again."""
+WAITING_MAX: Final = 65_536
+"""So many effects wait behind a write. Of what comes beyond, messages are lost, as on a link that is full: a disk that
+hangs stops its replica, and does not fill the memory of its machine."""
 
 
 class Outbox:
     """Invariants:
     durable <= started <= added
+    at most WAITING_MAX messages wait
     an effect leaves `ready` only when every Persist listed before it is durable, and in the order of listing
     """
 
@@ -37,8 +44,11 @@ class Outbox:
             if type(effect) is Persist:
                 self._added += 1
                 self._unwritten.append(effect)
-            elif type(effect) in self._let_out:
+            elif type(effect) in self._let_out and not self._is_lost(effect):
                 self._queue.append((self._added, effect))
+
+    def _is_lost(self, effect: Effect) -> bool:
+        return len(self._queue) >= WAITING_MAX and self._durable < self._added and type(effect) in LOSABLE
 
     def write(self) -> list[Persist]:
         """The records to write now, in order; the caller calls `written` when they are durable. Writes may overlap

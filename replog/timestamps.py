@@ -2,7 +2,8 @@
 
 Timestamps begin at the time of day, in microseconds, so that they grow over lives even where the folder is lost. The
 clock alone is not enough: it may be set back. So what a life may use is noted before it is used, some ahead, and a life
-begins beyond what was noted; at its end it notes what it has used. The note is on the disk before anything leaves.
+begins beyond what was noted; at its end it notes what it has used. The note is on the disk before anything leaves. A
+life that only asks how things are uses none and notes nothing: it does not need a disk with room on it.
 
 Here: the file. Not here: who may use it, one life at a time (`replog.live.locks`), the window (`replog.client`).
 """
@@ -28,13 +29,12 @@ class Timestamps:
     """Those of one life, in the order of use. Invariant: what was taken is at or below what is noted on the disk."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises ConfigError for a file that holds no timestamp, OSError if nothing can be noted."""
+        """Raises ConfigError for a file that holds no timestamp."""
         self._path = folder / "timestamp"
         self.first = max(time.time_ns() // 1000, self._noted() + 1)
         """The first of this life."""
         self._last = self.first - 1
-        self._reserved = 0
-        self._note(self._last + AHEAD)
+        self._reserved = self._last
 
     def take(self) -> None:
         """One more is used from now on. Raises OSError if that cannot be noted: then it must not be used."""
@@ -44,6 +44,8 @@ class Timestamps:
 
     def end(self) -> None:
         """The life is over: the next one may go on from here, unless this cannot be noted."""
+        if self._last < self.first:
+            return
         with contextlib.suppress(OSError):
             self._note(self._last)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+import msgspec
+
 from raft import RaftCore
 from raft.configuration import Configuration
 from raft.election import Election, Role
@@ -29,9 +31,9 @@ from raft.messages import (
 )
 from raft.reads import ReadIndexes
 from raft.replication import Mode, Progress, Replication
-from raft.snapshot import Sender, Snapshot
+from raft.snapshot import Receiver, Sender, Snapshot
 from raft.witness import Witness
-from replog.core import Effect, Event, Persist, Reply, Send, Timeout
+from replog.core import Effect, Event, Persist, Reply, Send, Setup, Timeout
 from replog.types import NOBODY, Micros, NodeId
 
 # ---------------------------------------------------------------------------------------------------------- elections
@@ -264,6 +266,21 @@ class _ProgressBelieves(Replication):
 
 class BelievesLateRejections(RaftCore):
     replication_class = _ProgressBelieves
+
+
+class _BelievesWhatItDidNotAsk(Progress):
+    __slots__ = ()
+
+    def is_late(self, rejected: AppendReply) -> bool:
+        return rejected.prev_log_index < self.next_index and super().is_late(rejected)
+
+
+class _ProgressBelievesMore(Replication):
+    progress_class = _BelievesWhatItDidNotAsk
+
+
+class BelievesRejectionsOfWhatItDidNotAsk(RaftCore):
+    replication_class = _ProgressBelievesMore
 
 
 class _AsksTheSameAgain(Progress):
@@ -580,6 +597,17 @@ class SnapshotsBySizeOnly(RaftCore):
         return [] if event.name == "snapshot" else super()._on_timeout(now, event)
 
 
+class _KeepsWhatItRead(Log):
+    def cut(self, first: int) -> None:
+        kept = dict(self._parsed)
+        super().cut(first)
+        self._parsed = kept
+
+
+class KeepsWhatItReadOfCutEntries(RaftCore):
+    log_class = _KeepsWhatItRead
+
+
 class _KeepsSuffix(Log):
     def install(self, start: LogStart) -> None:
         if self.holds(start.index):
@@ -605,6 +633,25 @@ class InstallsOlderState(RaftCore):
         effects = super()._on_install_snapshot(now, sender, message)
         self.machine.commit_index = max(commit_index, self.commit_index)
         return effects
+
+
+class _TakesAnyOffset(Receiver):
+    def _collect(self, message: InstallSnapshot) -> str:
+        held = len(self._unfinished.get(message.part, b""))
+        return super()._collect(msgspec.structs.replace(message, offset=held))
+
+
+class PutsChunksTogetherAsTheyCome(RaftCore):
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.receiver = _TakesAnyOffset(self.config)
+
+
+class AnswersOldSnapshotsAsItsOwn(RaftCore):
+    def _on_install_snapshot(self, now: Micros, sender: NodeId, message: InstallSnapshot) -> list[Effect]:
+        if message.term >= self.current_term:
+            return super()._on_install_snapshot(now, sender, message)
+        return [Send((sender,), SnapshotReply(self.current_term, message.last_included_index, [], False))]
 
 
 class CountsOldSnapshotReplies(RaftCore):
@@ -756,6 +803,26 @@ class _WaitsForEver(Reconfiguration):
 
 class WaitsForNewcomersForEver(RaftCore):
     reconfiguration_class = _WaitsForEver
+
+
+class _WaitsAllTheSame(Reconfiguration):
+    def abandon(self) -> str:
+        flaw = super().abandon()
+        self.abandoned = 0
+        return flaw
+
+
+class WaitsThoughItIsGivenUp(RaftCore):
+    reconfiguration_class = _WaitsAllTheSame
+
+
+class _GivesUpTheNextAsWell(Reconfiguration):
+    def _failed(self, now: Micros, waits: Collection[NodeId]) -> dict[NodeId, str]:
+        return dict.fromkeys(waits, "") if self.abandoned else super()._failed(now, waits)
+
+
+class GivesUpTheNextChangeAsWell(RaftCore):
+    reconfiguration_class = _GivesUpTheNextAsWell
 
 
 class _AsksOnAndOn(Election):

@@ -7,6 +7,7 @@ command needs it: `replog --help` answers at once.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import io
 import os
@@ -17,6 +18,8 @@ from pathlib import Path
 from types import FrameType
 
 OWN_PACKAGES = ("pbft", "raft", "compare")
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""A disk that is full, read-only or broken is no bug of ours, whichever file of the command met it."""
 _OWN_ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -55,9 +58,20 @@ def run(arguments: list[str]) -> int:
     except PermissionError as error:
         _complain(f"{error.filename}: {error.strerror}; is it another user's?", verbose=_verbose(arguments))
         return exits.ExitCode.NOT_AS_EXPECTED
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            return _our_bug(error)
+        _complain(f"{error.filename or 'a file'}: {error.strerror}; see replog doctor", verbose=_verbose(arguments))
+        return exits.ExitCode.NOT_AS_EXPECTED
     except Exception as error:  # noqa: BLE001  the last line of defence: whatever comes here is our own bug
-        _complain(f"internal error, please report it: {type(error).__name__}: {error}", verbose=True)
-        return exits.ExitCode.OUR_BUG
+        return _our_bug(error)
+
+
+def _our_bug(error: Exception) -> int:
+    from replog.cli import exits
+
+    _complain(f"internal error, please report it: {type(error).__name__}: {error}", verbose=True)
+    return exits.ExitCode.OUR_BUG
 
 
 def strangers() -> list[str]:

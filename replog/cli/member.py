@@ -1,5 +1,7 @@
 """Who the replicas are, and changes of that: `member list`, `add`, `remove`, `replace`, `promote` and `faults`.
-Also `pause` and `resume` (`replog.cli.pausing`)."""
+`give-up` of a change. Also `pause` and `resume` (`replog.cli.pausing`)."""
+
+# ruff: noqa: ARG001  --verbose is part of every signature and read by `replog.cli.run`
 
 from __future__ import annotations
 
@@ -58,6 +60,7 @@ def add_to(app: typer.Typer) -> None:
     member.command("faults")(faults)
     member.command("pause")(pausing.pause)
     member.command("resume")(pausing.resume)
+    member.command("give-up")(give_up)
     app.add_typer(member, name="member", rich_help_panel=options.OPERATE)
 
 
@@ -86,7 +89,7 @@ def list_(cluster: ClusterOption = None, json: JsonOption = False, verbose: Verb
     if report["pending"]:
         output.line(f"a change is under way: {report['pending']}")
     if waits := [replica["detail"]["newcomers"] for replica in report["replicas"] if _waits(replica)]:
-        output.line(f"{waits[0]}")
+        output.line(f"waits for those who come: {waits[0]}; replog member give-up{clusters.named(folder)} ends that")
 
 
 def _row(report: dict[str, Any], member: Any, present: Sequence[int]) -> dict[str, Any]:
@@ -210,6 +213,36 @@ def faults(
     from replog.live.administration import Wish
 
     _change(cluster, Wish(f=f), key, wait, json=json, verbose=verbose)
+
+
+def give_up(cluster: ClusterOption = None, json: JsonOption = False, verbose: VerboseOption = False) -> None:
+    """Give up a change whose newcomers do not come (Raft); the members stay as they are.
+
+    Its leader would wait for each of them for ten minutes (catch_up_us). An id that was given up is not used again. A
+    change whose newcomers have caught up is decided by the majorities, and is made.
+
+    Example: replog member give-up
+    """
+    from replog.cli import words
+    from replog.cli.leader import present
+    from replog.cli.words import NotDone
+    from replog.config import ClusterConfig
+    from replog.roster import joint
+
+    folder = clusters.running(cluster)
+    config = ClusterConfig.load(folder)
+    _check(config)
+    if not joint(config):
+        raise WrongUsage(f"protocol = {config.protocol}: a change that is ordered is made at its checkpoint")
+    leader = present(config)["leader"]
+    if leader is None:
+        raise NotDone("nobody leads, so nobody can give the change up; see replog status")
+    done = words.asked(words.place(folder), {"give-up": leader}, output.remark)
+    if json:
+        output.as_json({"cluster": str(folder), **done})
+    else:
+        gone, stay = (", ".join(map(str, done[name])) for name in ("nodes", "members"))
+        output.line(f"given up: node {gone} does not join; epoch {done['epoch']}: members {stay}")
 
 
 # ------------------------------------------------------------------------------------------------------------- changes

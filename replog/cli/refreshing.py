@@ -32,6 +32,10 @@ SPACING_MIN_S = 1.0
 ANSWER_S = 5.0
 LINE_BYTES_MAX = 4096
 NOT_SUPPORTED = "has no refresh: it takes no replica for a liar, and so none has to prove its state to the others"
+WORDS = (
+    'a word is a line {"refresh": NODE}, {"move": NODE, "leader": NODE}, {"pause": true}, {"give-up": LEADER} or '
+    '{"snapshot": [NODE...]}'
+)
 
 Say = Callable[[str], None]
 
@@ -157,6 +161,10 @@ class Refresher:
             if "pause" in asked:
                 self._processes.pause(paused=bool(asked["pause"]))
                 say(done={"paused": bool(asked["pause"])})
+            elif "give-up" in asked:
+                say(done=await self._processes.give_up_change(int(asked["give-up"])))
+            elif "snapshot" in asked:
+                say(done={"nodes": self._processes.snapshot([int(node) for node in asked["snapshot"]])})
             elif "move" in asked:
                 say(done=await self._processes.move_leader(int(asked["leader"]), int(asked["move"])))
             else:
@@ -164,7 +172,7 @@ class Refresher:
         except (ReplogError, RefreshFailed) as error:
             say(error=str(error))
         except (ValueError, TypeError, KeyError, TimeoutError):
-            say(error='a word is a line {"refresh": NODE}, {"move": NODE, "leader": NODE} or {"pause": true}')
+            say(error=WORDS)
         finally:
             if task is not None:
                 self._tasks.discard(task)

@@ -90,7 +90,9 @@ def settings(report: dict[str, Any]) -> str:
     if report["epoch"] or report["pending"]:
         then = f"; {report['pending']}" if report["pending"] else ""
         size += f", epoch {report['epoch']} of members {', '.join(map(str, report['members']))}{then}"
-    return f"{size}, authenticated by {report['auth']}{_robust(report['robust'])}, durability {report['durability']}"
+    made = f"{size}, authenticated by {report['auth']}{_robust(report['robust'])}, durability {report['durability']}"
+    paused = [replica["node"] for replica in report["replicas"] if replica.get("detail", {}).get("paused")]
+    return f"{made}; paused, replog member resume ends that" if paused else made
 
 
 def _robust(robust: bool | list[str] | None) -> str:

@@ -131,24 +131,37 @@ class Supervisor:
         self._stopping.set()
 
     async def _start(self) -> None:
-        self._check_folders()
-        await self._processes.start()
+        gone = self._check_folders()
+        await self._processes.start([node for node in self._told if node not in gone])
         for node, pid in self._processes.pids().items():
             if node in self._told:
                 self._told[node]["pid"] = pid
         await self._gateway_process.start()
         self._tell()
 
-    def _check_folders(self) -> None:
-        """Raise ConfigError for a member whose folder is gone."""
-        nodes = [self.config.node_folder(node) for node in self._told]
-        for folder in (*nodes, self.config.client_folder(GATEWAY)):
-            if not folder.is_dir():
-                raise ConfigError(f"{folder}: is missing; put it back, or make a new cluster with --fresh")
+    def _check_folders(self) -> list[int]:
+        """The members whose folders are gone, if the others can do without. Raises ConfigError if they cannot."""
+        gone = [node for node in self._told if not self.config.node_folder(node).is_dir()]
+        folders = [*map(self.config.node_folder, gone), self.config.client_folder(GATEWAY)]
+        if not folders[-1].is_dir() or len(gone) > self._spare:
+            lacking = next(folder for folder in folders if not folder.is_dir())
+            raise ConfigError(f"{lacking}: is missing; put it back, or make a new cluster with --fresh")
+        for node in gone:
+            self._told[node].update(role="down", resumed=False, index=0, view=None)
+            after = f"the others go on without it, and replog member replace {node} puts another in its place"
+            output.remark(f"{self.config.node_folder(node)}: is missing; {after}")
+        return gone
+
+    @property
+    def _spare(self) -> int:
+        """How many members may be down."""
+        members = self._roster.known
+        return members.n - quorum_of(self.config, members)
 
     async def _serving(self) -> bool:
-        """Wait until all serve. False if asked to stop before; raises NodeDied if one ends."""
-        both = asyncio.gather(self._processes.wait_serving(), self._gateway_process.wait_serving())
+        """Wait until all serve that do not end. False if asked to stop before; raises NodeDied if too many end."""
+        replicas = self._processes.wait_serving(spare=self._spare)
+        both = asyncio.gather(replicas, self._gateway_process.wait_serving())
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait((both, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()

@@ -16,7 +16,20 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
-from replog.cli import data, doctor, evidence, leader, measure, member, options, output, refresh, service, state
+from replog.cli import (
+    data,
+    doctor,
+    evidence,
+    leader,
+    measure,
+    member,
+    options,
+    output,
+    refresh,
+    service,
+    snapshot,
+    state,
+)
 
 UsageProblem = cast("type[Exception]", typer.BadParameter.__base__)
 """What typer raises for a wrong command line; the name by which it exports it differs between its versions."""
@@ -106,7 +119,7 @@ def command() -> Any:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_root)
-    for module in (service, state, data, leader, refresh, member, evidence, doctor, measure):
+    for module in (service, state, data, leader, refresh, member, snapshot, evidence, doctor, measure):
         module.add_to(app)
     return get_command(app)
 

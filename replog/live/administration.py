@@ -77,7 +77,9 @@ class Administrator:
             await client.learn(LEARN_S)
             held = client.members
             self._check(wish, held)
-            if not joint(self._config):
+            if joint(self._config):
+                self._check_idle(await client.status())
+            else:
                 await self._await_ready(client, held, wish)
             return await self._order(client, held, wish)
 
@@ -115,9 +117,19 @@ class Administrator:
             raise ConfigError(f"node = {unknown[0]}: is no member; members are {', '.join(map(str, held.ids))}")
         if voters := sorted(set(wish.promote) - set(held.learners)):
             raise ConfigError(f"node = {voters[0]}: is no learner; learners are {list(held.learners)}")
+        if joint(self._config) and not wish.add and {*wish.remove} >= {*held.voters}:
+            raise ConfigError(f"remove = {sorted(wish.remove)}: at least one voter has to stay, of {list(held.voters)}")
         if wish.f is not None and joint(self._config):
             rule = f"{self._config.protocol} stands as many faults as leave a majority of the voters"
             raise ConfigError(f"f = {wish.f}: {rule}, it is not chosen")
+
+    def _check_idle(self, said: Sequence[Said]) -> None:
+        """Before folders are made: those of a change under way are there, and are its newcomers'. Raises
+        ChangePending."""
+        pending = [w.status.detail.get("pending") for w in said if w.status is not None and w.status.role == "leader"]
+        if under_way := next((text for text in pending if text), ""):
+            after = "wait for it, or give it up with replog member give-up"
+            raise ChangePending(f"a change of the members is under way: {under_way}; {after}")
 
     def _change(self, wish: Wish, held: Configuration, added: tuple[Member, ...]) -> Change:
         new = {member.id for member in added}

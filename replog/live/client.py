@@ -359,7 +359,9 @@ class LogClient:
             self._withdraw(call)
             if call.timestamp is not None:
                 standing = self._core.standing(call.timestamp)
-                raise OutcomeUnknown(f"{standing}: it may be executed, now or later, or never") from None
+                unknown = "it may be executed, now or later, or never"
+                after = "it only reads, and can be asked again" if read_only else unknown
+                raise OutcomeUnknown(f"{standing}: {after}") from None
             raise NotCommitted("it could not be sent in time and will not be") from None
         except asyncio.CancelledError:
             self._withdraw(call)
@@ -384,8 +386,9 @@ class LogClient:
             try:
                 self._timestamps.take()
             except OSError as error:
+                flaw = f"{self.config.client_folder(self.name)}: {error.strerror or error}"
                 for call in calls:
-                    _fail(call, NotCommitted(f"not sent: its timestamp cannot be noted: {error}"))
+                    _fail(call, NotCommitted(f"not sent, its timestamp cannot be noted: {flaw}"))
                 continue
             now = monotonic()
             timestamp, effects = self._core.submit(now, operations, calls[0].read_only, calls[0].flags, calls[0].stale)

@@ -246,6 +246,13 @@ class LocalCluster:
         """What has waited is ordered."""
         self._pause(paused=False)
 
+    def snapshot(self) -> None:
+        """Each server takes a snapshot (Raft), as it does by itself by size and by age."""
+        if self.processes is not None:
+            self.processes.snapshot([])
+        for node in self.nodes:
+            node.command("snapshot")
+
     def _pause(self, *, paused: bool) -> None:
         self._paused = paused
         if self.processes is not None:

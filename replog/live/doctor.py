@@ -212,6 +212,16 @@ def times_of(config: ClusterConfig, taken: Sequence[float], broadcast: float | N
     return Times(broadcast, median(taken) if waits else 0.0, max(taken) if waits else 0.0, patience, word)
 
 
+def measured(config: ClusterConfig, broadcast: float | None, mtbf_us: float) -> Iterator[Finding]:
+    try:
+        taken = writes(config.folder)
+    except OSError as error:
+        rule = "a replica that cannot write stops: make room, then replog down and up start it again"
+        yield Finding("disk", State.WRONG, f"cannot be written: {error.strerror or error}", rule)
+        return
+    yield from timing(times_of(config, taken, broadcast), mtbf_us, config.protocol_options())
+
+
 def room(free: int) -> Finding:
     told = f"{free / 1024**3:.1f} GiB free"
     return judged("room", free >= ROOM_BYTES, told, "a full disk stops its replica; 1 GiB at least")
@@ -313,7 +323,7 @@ def examine(
     findings = list(running(config, report, (now.timestamp() - made) * 1e6)) if report is not None else []
     if report is None:
         findings.append(Finding("replicas", State.NOTE, "not running", "times of a running cluster are not measured"))
-    findings += timing(times_of(config, writes(folder), broadcast), mtbf_us, options)
+    findings += measured(config, broadcast, mtbf_us)
     findings += configuration(config, Roster(config).known)
     findings += certificates(folder, now)
     findings += [secrets(folder), room(shutil.disk_usage(folder).free)]

@@ -26,6 +26,7 @@ from aiohttp import web
 
 from replog.certificates import peer_of
 from replog.codec import FRAME_BYTES_MAX
+from replog.config import PORT_MAX
 from replog.errors import ConfigError
 from replog.live.inbox import FRAME_OVERHEAD
 from replog.types import NodeId, Principal
@@ -140,6 +141,8 @@ Serve = Callable[[Link], Awaitable[None]]
 
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket. Raises ConfigError naming the port."""
+    if not 0 <= port <= PORT_MAX:
+        raise ConfigError(f"port = {port}: must be within 0 .. {PORT_MAX}, 0 for one that is free")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

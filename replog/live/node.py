@@ -74,7 +74,7 @@ clear word as long as it is not absurd."""
 LOG_BYTES_MAX = 8 * 1024 * 1024
 TOLD = frozenset(
     {"view", "stepped-down", "refresh", "refreshed", "refresh-put-off", "refresh-refused", "refresh-failed"}
-    | {"term", "leader-move-abandoned", "command-refused"}
+    | {"term", "leader-move-abandoned", "command-refused", "change-given-up", "configuration", "epoch"}
 )
 """Notes of the replica that its parent is told of."""
 

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,10 @@ ERRORS = "stderr.log"
 
 class RefreshFailed(ReplogError):
     """A replica that was to be refreshed is not; the text says why."""
+
+
+class NotGivenUp(ReplogError):
+    """The change of the members goes on, or there is none; the text says why."""
 
 
 class NotMoved(ReplogError):
@@ -170,25 +174,30 @@ class LocalProcesses:
                 return "\n".join(lines[-LAST_LINES:])
         return ""
 
-    async def wait_serving(self, timeout: float | None = None) -> dict[NodeId, dict[str, Any]]:  # noqa: ASYNC109
+    async def wait_serving(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109
+        spare: int = 0,
+    ) -> dict[NodeId, dict[str, Any]]:
         """Until every running replica serves; what each said of itself then, but for those that were stopped meanwhile.
         `timeout`: seconds, by default SERVE_S and SERVE_EACH_S more for each replica, since they share this machine.
+        `spare`: so many may end before, in a cluster that goes on from what it has stored: a damaged disk is one of the
+        faults that it stands. In a new one all have to come.
 
         Raises NodeDied with the last words of one that ended before, or naming those that do not serve in time.
         """
         timeout = SERVE_S + SERVE_EACH_S * len(self._running) if timeout is None else timeout
         waiting = {node: running.serving for node, running in sorted(self._running.items())}
-        done, pending = await asyncio.wait(waiting.values(), timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
-        stopped = {node for node, future in waiting.items() if future.cancelled()}
-        for future in done:
-            if not future.cancelled():
-                future.result()
+        ended, pending = await _most(waiting.values(), timeout, spare)
+        words = {node: one.result() for node, one in waiting.items() if one not in pending and _came(one)}
+        if len(ended) > spare or (ended and not pending and not any(word["resumed"] for word in words.values())):
+            raise ended[0]
         if pending:
             late = [node for node, future in waiting.items() if future in pending]
             hint = "\n".join(self._last_lines(late[0]).splitlines()[-LAST_LINES_LATE:])
             which = f"{some(late)} of {len(waiting)} nodes"
             raise NodeDied(f"not serving after {timeout:g} s: {which}; the last lines of node {late[0]}:\n{hint}")
-        return {node: future.result() for node, future in waiting.items() if node not in stopped}
+        return words
 
     def kill(self, node: NodeId, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to a replica's process; one that ends it is expected to."""
@@ -247,17 +256,26 @@ class LocalProcesses:
             f"node {node} (pid {running.process.pid}) ended while it was refreshed:\n{self._last_lines(node)}"
         )
 
-    def tell(self, node: NodeId, command: str) -> None:
+    def tell(self, node: NodeId, command: str, arguments: dict[str, Any] | None = None) -> None:
         """An operator's word to a replica that was started here."""
         stdin = self._get(node).process.stdin
         if stdin is not None:
-            stdin.write(json.dumps({"command": command}).encode() + b"\n")
+            word = {"command": command, **({"arguments": arguments} if arguments else {})}
+            stdin.write(json.dumps(word).encode() + b"\n")
 
     def pause(self, *, paused: bool) -> None:
         """What clients ask waits from here on (Raft), or is ordered again; who is started meanwhile hears it, too."""
         self._paused = paused
         for node in self._running:
             self.tell(node, "pause" if paused else "resume")
+
+    def snapshot(self, nodes: Sequence[NodeId]) -> list[NodeId]:
+        """Have these replicas, by default all that run here, take a snapshot (Raft); who was told. Raises ConfigError
+        for one that does not run here."""
+        told = sorted(nodes or self._running)
+        for node in told:
+            self.tell(node, "snapshot")
+        return told
 
     async def _step_down(self, running: _Running) -> None:
         """So that clients need not wait for the others' patience with a primary that is gone."""
@@ -275,21 +293,28 @@ class LocalProcesses:
 
     async def move_leader(self, leader: NodeId, to: NodeId) -> dict[str, Any]:
         """Have `leader` hand over to `to` (Raft); who leads then, in which term. Raises NotMoved."""
+        with self._watched(leader, NotMoved) as running:
+            try:
+                self.tell(leader, "move-leader", {"to": to})
+                async with asyncio.timeout(MOVE_S):
+                    return await self._led(running, to)
+            except (ConnectionError, TimeoutError):
+                raise NotMoved(f"node {leader} has not handed over after {MOVE_S:g} s; see replog status") from None
+
+    @contextlib.contextmanager
+    def _watched(self, leader: NodeId, refused: type[ReplogError]) -> Iterator[_Running]:
+        """Hear what this leader tells. Raises `refused` if it cannot be told anything from here."""
         running = self._running.get(leader)
         if running is None or running.process.stdin is None:
-            raise NotMoved(f"node {leader} leads, and does not run here: this process cannot tell it")
+            raise refused(f"node {leader} leads, and does not run here: this process cannot tell it")
         if running.watched:
-            raise NotMoved(f"node {leader} is told something else just now; try again")
+            raise refused(f"node {leader} is told something else just now; try again")
         running.watched = True
         try:
-            word = {"command": "move-leader", "arguments": {"to": to}}
-            running.process.stdin.write(json.dumps(word).encode() + b"\n")
-            async with asyncio.timeout(MOVE_S):
-                return await self._led(running, to)
-        except (ConnectionError, TimeoutError):
-            raise NotMoved(f"node {leader} has not handed over after {MOVE_S:g} s; see replog status") from None
+            yield running
         finally:
             running.watched = False
+            running.lines = asyncio.Queue()
 
     @staticmethod
     async def _led(running: _Running, to: NodeId) -> dict[str, Any]:
@@ -305,6 +330,35 @@ class LocalProcesses:
                 case "term" if line.get("leader") not in (NOBODY, running.node):
                     raise NotMoved(f"node {line.get('leader')} was elected meanwhile; see replog status")
         raise NotMoved(f"node {running.node} ended meanwhile")
+
+    async def give_up_change(self, leader: NodeId) -> dict[str, Any]:
+        """Have `leader` wait no longer for those who are to join (Raft): whom it has given up, and the epoch that
+        begins, with the members as they were. Raises NotGivenUp."""
+        with self._watched(leader, NotGivenUp) as running:
+            try:
+                self.tell(leader, "give-up-change")
+                async with asyncio.timeout(MOVE_S):
+                    return await self._given_up(running)
+            except (ConnectionError, TimeoutError):
+                late = f"node {leader} has not given the change up after {MOVE_S:g} s"
+                raise NotGivenUp(f"{late}; see replog member list") from None
+
+    @staticmethod
+    async def _given_up(running: _Running) -> dict[str, Any]:
+        nodes: list[NodeId] = []
+        while (line := await running.lines.get()) is not None:
+            match line.get("event"):
+                case "command-refused":
+                    raise NotGivenUp(str(line.get("rule")))
+                case "change-given-up":
+                    nodes.append(int(line["node"]))
+                case "epoch" if nodes:
+                    return {"nodes": nodes, "epoch": line["epoch"], "members": line["members"]}
+                case "configuration" if line.get("old_voters"):
+                    raise NotGivenUp("whoever comes has caught up meanwhile; see replog member list")
+                case "term" if line.get("leader") != running.node:
+                    raise NotGivenUp(f"node {running.node} leads no more; try again")
+        raise NotGivenUp(f"node {running.node} ended meanwhile")
 
     async def stop(self, nodes: Iterable[NodeId] | None = None) -> None:
         """Stop these replicas, by default all: ask, then kill what does not end in time."""
@@ -324,6 +378,27 @@ class LocalProcesses:
                 running.process.kill()
             await running.done.wait()
         await asyncio.gather(*running.tasks)
+
+
+async def _most(
+    waiting: Iterable[asyncio.Future[Any]],
+    timeout: float,  # noqa: ASYNC109
+    spare: int,
+) -> tuple[list[BaseException], set[asyncio.Future[Any]]]:
+    """Until all are done, more than `spare` have failed, or time is up: why they failed, and who is not done."""
+    now = asyncio.get_running_loop().time
+    until, pending = now() + timeout, set(waiting)
+    failed: list[BaseException] = []
+    done = pending
+    while pending and done and len(failed) <= spare:
+        left = max(0.0, until - now())
+        done, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_EXCEPTION)
+        failed += [error for one in done if not one.cancelled() and (error := one.exception()) is not None]
+    return failed, pending
+
+
+def _came(future: asyncio.Future[Any]) -> bool:
+    return not future.cancelled() and future.exception() is None
 
 
 def local_members(config: ClusterConfig) -> list[NodeId]:

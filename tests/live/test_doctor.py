@@ -1,6 +1,7 @@
 """`replog doctor`: each judgement on measured figures, and the whole on a real cluster."""
 
 import datetime
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,6 +158,23 @@ def test_a_cluster_that_does_not_run_is_examined_as_far_as_that_goes(
     assert found["durability"]["state"] == "warning"
     assert (found["replicas"]["state"], found["broadcast time"]["state"]) == ("note", "unknown")
     assert run(["doctor", "--cluster", str(tmp_path / "gone")]) == 3
+
+
+def test_a_disk_that_cannot_be_written_is_found_and_is_no_bug(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> list[float]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(doctor, "writes", full)
+    create_cluster(tmp_path / "c", "raft", clients=("cli",))
+    assert run(["doctor", "--cluster", str(tmp_path / "c"), "--json"]) == 1
+    found = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert found["disk"]["state"] == "wrong"
+    assert found["disk"]["measured"] == "cannot be written: No space left on device"
+    monkeypatch.setattr(doctor, "examine", full)
+    assert run(["doctor", "--cluster", str(tmp_path / "c")]) == 1
+    assert capsys.readouterr().err == "replog: a file: No space left on device; see replog doctor\n"
 
 
 @pytest.mark.live

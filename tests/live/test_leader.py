@@ -35,6 +35,19 @@ def test_a_leader_hands_over_and_nothing_is_lost(shell: Shell) -> None:
         assert "node = 3: must be 0 .. 2" in shell.complaint("leader", "move", "3")
 
 
+def test_servers_take_a_snapshot_when_they_are_asked_to(shell: Shell) -> None:
+    with shell.cluster("raft", count=3):
+        shell.run("kv", "put", "x", "1")
+        last = max(one["last_index"] for one in shell.json("status")["replicas"])
+        told = shell.json("snapshot")["snapshots"]
+        assert [one["node"] for one in told] == [0, 1, 2]
+        assert all(one["index"] >= last for one in told)
+        (again,) = shell.json("snapshot", "1")["snapshots"]
+        assert (again["node"], again["index"] >= told[1]["index"]) == (1, True), "also where nothing is new"
+        assert shell.complaint("snapshot", "3") == "replog: node = 3: must be one that runs here, 0 .. 2"
+        assert shell.said("kv", "get", "x") == "1"
+
+
 @pytest.mark.slow
 def test_a_move_to_a_server_that_does_not_answer_comes_to_nothing(shell: Shell) -> None:
     with shell.cluster("raft", count=3) as cluster:
@@ -55,6 +68,7 @@ def test_a_primary_is_shown_and_nobody_chooses_it(shell: Shell) -> None:
         assert shell.said("leader", "show").strip() == "node 0 is primary in view 0"
         refused = shell.complaint("leader", "move", "2")
         assert "protocol = pbft: the primary follows from the view, and nobody can choose it" in refused
+        assert "protocol = pbft: its checkpoints are agreed upon" in shell.complaint("snapshot")
 
 
 @pytest.mark.slow

@@ -197,6 +197,12 @@ def test_a_port_in_use_is_named() -> None:
             bind("127.0.0.1", port)
 
 
+@pytest.mark.parametrize("port", [-1, 65_536])
+def test_what_is_no_port_is_named(port: int) -> None:
+    with pytest.raises(ConfigError, match=rf"port = {port}: must be within 0 \.\. 65535"):
+        bind("127.0.0.1", port)
+
+
 # --------------------------------------------------------------------------------------- nonsense at a whole replica
 
 

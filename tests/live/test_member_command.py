@@ -149,6 +149,19 @@ def test_members_of_raft_change_by_the_same_words(shell: Shell) -> None:
         assert shell.said("kv", "get", "x") == "1"
 
 
+def test_a_change_whose_newcomer_never_comes_is_given_up_by_command(shell: Shell) -> None:
+    with shell.cluster("raft"):
+        assert shell.complaint("member", "give-up", code=1) == "replog: no change of the members is under way"
+        shell.run("member", "add", "--host", "192.0.2.1", "--port", "7000", "--wait", "0")
+        until(lambda: "replog member give-up" in shell.said("member", "list"), "it is said who is waited for")
+        rule = "replog: a change of the members is under way: epoch 1 with 0, 1, 2, 3; wait for it, or give it up with"
+        for word in (("remove", "2"), ("add",), ("replace", "1")):
+            assert shell.complaint("member", *word, code=1).startswith(rule)
+        assert shell.said("member", "give-up") == "given up: node 3 does not join; epoch 1: members 0, 1, 2"
+        told = shell.json("member", "remove", "2")
+        assert (told["epoch"], nodes(told)) == (2, [0, 1])
+
+
 @pytest.mark.slow
 def test_learners_of_raft_and_its_leader(shell: Shell) -> None:
     with shell.cluster("raft"):
@@ -172,6 +185,7 @@ def test_raft_is_paused_members_change_and_nothing_is_lost(shell: Shell) -> None
     """(seed 002, definition 1.11)"""
     with shell.cluster("raft", "--restart") as known:
         assert shell.said("member", "pause").strip() == "paused; 0 operations waiting"
+        assert shell.said("status").splitlines()[-2].endswith("paused, replog member resume ends that")
         leader = shell.json("leader", "show")["leader"]
         gone, heir = (node for node in known["nodes"] if node["node"] != leader)
         told = shell.json("member", "replace", str(gone["node"]))
@@ -182,6 +196,7 @@ def test_raft_is_paused_members_change_and_nothing_is_lost(shell: Shell) -> None
         until(lambda: shell.json("member", "pause")["waiting"] == 3, "three operations wait")
         assert [process.poll() for process in puts] == [None] * 3
         assert shell.said("member", "resume").strip() == "resumed"
+        assert "paused" not in shell.said("status")
         assert [process.wait(30) for process in puts] == [0, 0, 0]
         assert [shell.said("kv", "get", f"k{number}") for number in range(3)] == ["0", "1", "2"]
 
@@ -189,3 +204,4 @@ def test_raft_is_paused_members_change_and_nothing_is_lost(shell: Shell) -> None
 def test_pbft_is_not_paused(shell: Shell) -> None:
     with shell.cluster("pbft"):
         assert "protocol = pbft: only Raft pauses" in shell.complaint("member", "pause")
+        assert "protocol = pbft: a change that is ordered is made" in shell.complaint("member", "give-up")

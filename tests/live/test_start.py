@@ -123,7 +123,7 @@ async def test_what_cannot_be_noted_is_not_sent(tmp_path: Path, monkeypatch: pyt
 
     async with LogClient(make(tmp_path), connect_timeout=None) as client:
         monkeypatch.setattr(Timestamps, "take", full)
-        with pytest.raises(NotCommitted, match=r"its timestamp cannot be noted: .*No space left"):
+        with pytest.raises(NotCommitted, match=r"its timestamp cannot be noted: .*client-cli: No space left"):
             await client.call("put", "k", "1")
         assert not client._under_way
 

@@ -12,6 +12,7 @@ import pytest
 from replog import LocalProcesses, create_cluster
 from replog.cli import running
 from replog.cli.supervisor import NotServing, Supervisor
+from replog.config import ClusterConfig
 from replog.live.processes import NodeDied, some
 from tests.live.command import free_port
 
@@ -30,7 +31,8 @@ class Struck(Supervisor):
 
 
 async def announced(folder: Path, *victims: int) -> list[dict[str, Any]]:
-    config = create_cluster(folder / "c", "raft", port=free_port(3))
+    path = folder / "c"
+    config = ClusterConfig.load(path) if path.exists() else create_cluster(path, "raft", port=free_port(3))
     told: list[dict[str, Any]] = []
     with running.claim(config.folder) as claim:
         supervisor = Struck(config, claim, restart=False)
@@ -53,6 +55,27 @@ async def test_a_replica_that_died_meanwhile_leads_nothing(tmp_path: Path) -> No
 async def test_without_a_quorum_no_start_is_announced(tmp_path: Path) -> None:
     with pytest.raises(NotServing, match=r"node 0, 2 ended during the start, 2 of 3 are needed; why: replog logs 0"):
         await announced(tmp_path, 0, 2)
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+async def test_a_cluster_goes_on_without_a_replica_whose_disk_is_damaged(tmp_path: Path, damage: str) -> None:
+    """One of the faults that it stands. In a new cluster nobody knows whose fault it is, and all have to come."""
+    folder = tmp_path / "c" / "node-1"
+    if damage == "cut":
+        create_cluster(tmp_path / "c", "raft", port=free_port(3))
+        kept = (folder / "tls.pem").read_bytes()
+        (folder / "tls.pem").write_bytes(b"")
+        with pytest.raises(NodeDied, match=r"^node 1 \(pid \d+\) ended with exit code 2:"):
+            await announced(tmp_path)
+        (folder / "tls.pem").write_bytes(kept)
+    await announced(tmp_path)
+    if damage == "cut":
+        (folder / "log.db").write_bytes(b"")
+    else:
+        folder.rename(tmp_path / "away")
+    told = await announced(tmp_path)
+    assert (told[1]["pid"], told[1]["role"]) == (None, "down")
+    assert all(told[node]["resumed"] and told[node]["role"] in ("leader", "follower") for node in (0, 2)), told
 
 
 async def test_of_many_that_are_late_some_are_named(tmp_path: Path) -> None:

@@ -264,6 +264,14 @@ def test_followers_a_heartbeat_puts_the_time_out_off() -> None:
     assert cluster.core(0).role is Role.CANDIDATE
 
 
+def test_append_entries_3_what_was_read_of_entries_that_are_cut_is_forgotten(core: type[RaftCore]) -> None:
+    cluster = Cluster(3, PLAIN, core)
+    cluster.inject(1, 0, append(1, (0, 0), [entry(1, index) for index in (1, 2, 3)]))
+    cluster.inject(1, 0, append(2, (1, 1), [entry(2)]))
+    assert cluster.core(0).log.last_index == 2
+    cluster.core(0).check_invariants()
+
+
 def test_followers_a_granted_vote_puts_the_time_out_off_and_a_refused_one_does_not() -> None:
     for last, standing in (((5, 5), False), ((0, 0), True)):
         cluster = Cluster(3, PLAIN, logs={0: [1]}, draws={0: [310]})

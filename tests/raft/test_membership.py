@@ -309,6 +309,46 @@ def test_4_2_1_rounds_that_take_long_are_followed_by_others() -> None:
     assert cluster.epoch(3).voters == (0, 1, 2, 3)
 
 
+def test_an_operator_gives_up_a_change_whose_newcomer_never_comes(core: type[RaftCore]) -> None:
+    """Or it would hold up all others for catch_up_us, ten minutes, and as long again under each new leader."""
+    cluster = begun(3, core=core)
+    cluster.command(0, "give-up-change")
+    assert refusals(cluster) == ["no change of the members is under way"]
+    cluster.add(3)
+    cluster.isolate(3)
+    cluster.change(0, add=[3])
+    cluster.beat(SECOND)
+    assert cluster.configuration(0).learners == [3]
+    cluster.command(1, "give-up-change")
+    assert refusals(cluster)[1:] == ["node 1 does not lead, node 0 does"]
+    cluster.command(0, "give-up-change")
+    cluster.beat()
+    present = cluster.epoch(1)
+    assert (present.epoch, present.ids, present.next_id) == (1, (0, 1, 2), 4)
+    cluster.add(4)
+    cluster.change(0, add=[4])
+    cluster.beat(SECOND)
+    assert cluster.epoch(1).voters == (0, 1, 2, 4), "the next change is waited for as ever"
+
+
+def test_a_change_that_both_majorities_decide_on_is_not_given_up() -> None:
+    cluster = begun(3)
+    cluster.add(3)
+    cluster.change(0, add=[3])
+    cluster.blocked = lambda packet: cluster.configuration(0).old_voters != [] and 0 in packet[:2]
+    cluster.run(100 * MS)
+    assert cluster.configuration(0).old_voters == [0, 1, 2]
+    cluster.command(0, "give-up-change")
+    assert refusals(cluster) == ["epoch 1 is for both majorities to decide: whoever comes has caught up"]
+    cluster.heal()
+    cluster.beat(SECOND)
+    assert cluster.epoch(1).voters == (0, 1, 2, 3)
+
+
+def refusals(cluster: Changing) -> list[str]:
+    return [note.detail["rule"] for _, note in cluster.notes if note.kind == "command-refused"]
+
+
 @pytest.mark.parametrize("options", [{"catch_up_us": 2_000_000}, {"catch_up_rounds": 1}])
 def test_4_2_1_a_newcomer_that_does_not_catch_up_is_given_up(options: dict[str, int], core: type[RaftCore]) -> None:
     """The members are as before, in an epoch of their own; the id is not used again, and changes go on."""

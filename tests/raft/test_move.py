@@ -213,7 +213,7 @@ def test_what_cannot_be_moved_is_refused_with_the_reason() -> None:
         "to = 'two' is none of the voters [0, 1, 2]",
         "to = None is none of the voters [0, 1, 2]",
         "the leadership is on its way to node 2",
-        "raft knows the commands snapshot, pause, resume and move-leader",
+        "raft knows the commands snapshot, pause, resume, give-up-change and move-leader",
     ]
 
 

@@ -108,6 +108,16 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
     (mutants.MatchIndexFalls, figure2.test_leaders_old_replies_move_nothing_back, "== before"),
     (mutants.BelievesLateRejections, figure2.test_leaders_old_replies_move_nothing_back, "== before"),
     (
+        mutants.BelievesRejectionsOfWhatItDidNotAsk,
+        replication.test_a_rejection_of_what_was_sent_before_the_leader_went_back_is_late,
+        "(Mode.REPLICATE, before)",
+    ),
+    (
+        mutants.KeepsWhatItReadOfCutEntries,
+        figure2.test_append_entries_3_what_was_read_of_entries_that_are_cut_is_forgotten,
+        "requests are kept for held entries only",
+    ),
+    (
         mutants.AsksWithoutEnd,
         partial(
             replication.test_a_follower_that_lost_what_it_acknowledged_is_told_of_and_asked_by_heartbeats_only,
@@ -220,6 +230,17 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
         "terms_of(0) == kept",
     ),
     (mutants.InstallsOlderState, snapshots.test_13_5_an_older_snapshot_is_ignored, "isinstance(effect, Restore)"),
+    (mutants.LeadsAlone, snapshots.test_no_snapshot_is_sent_anew_to_who_is_heard_no_more, "len(given_up) == 1"),
+    (
+        mutants.PutsChunksTogetherAsTheyCome,
+        snapshots.test_13_chunks_that_are_lost_or_out_of_order_are_asked_for_again,
+        'note.kind == "nonsense"',
+    ),
+    (
+        mutants.AnswersOldSnapshotsAsItsOwn,
+        snapshots.test_13_an_answer_to_a_snapshot_of_an_older_term_is_none_to_this_one,
+        "it is asked again no later",
+    ),
     (
         mutants.CountsOldSnapshotReplies,
         snapshots.test_13_a_reply_of_an_older_term_counts_for_nothing,
@@ -299,6 +320,16 @@ FAILS: list[tuple[type[RaftCore], Story, str]] = [
         mutants.WaitsForNewcomersForEver,
         partial(membership.test_4_2_1_a_newcomer_that_does_not_catch_up_is_given_up, {"catch_up_us": 2_000_000}),
         "configuration(0) == Configuration([0, 1, 2])",
+    ),
+    (
+        mutants.WaitsThoughItIsGivenUp,
+        membership.test_an_operator_gives_up_a_change_whose_newcomer_never_comes,
+        "(present.epoch, present.ids, present.next_id) == (1, (0, 1, 2), 4)",
+    ),
+    (
+        mutants.GivesUpTheNextChangeAsWell,
+        membership.test_an_operator_gives_up_a_change_whose_newcomer_never_comes,
+        "the next change is waited for as ever",
     ),
     (
         mutants.AsksAfterItsRemoval,

@@ -318,6 +318,23 @@ def test_a_reply_about_entries_that_do_not_exist_is_refused() -> None:
     assert cluster.core(0).commit_index == 1
 
 
+def test_a_rejection_of_what_was_sent_before_the_leader_went_back_is_late(core: type[RaftCore]) -> None:
+    """It streams again, and has not come as far since: the answer is one to an older question (HAZARDS R12)."""
+    cluster = Cluster(3, {"window": 1, "append_entries_max": 1}, core)
+    cluster.elect(0)
+    cluster.run(100 * MS)
+    cluster.isolate(1)
+    for timestamp in range(1, 6):
+        cluster.submit(0, "ann", timestamp, low=timestamp - 1)
+        cluster.settle()
+    leader = cluster.core(0)
+    progress, last = leader.replication.progress[1], leader.log.last_index
+    before = progress.next_index
+    assert (progress.mode, before < last) == (Mode.REPLICATE, True)
+    cluster.inject(1, 0, AppendReply(leader.current_term, False, last, 0, 0, last, 0))
+    assert (progress.mode, progress.next_index) == (Mode.REPLICATE, before)
+
+
 @pytest.mark.parametrize("conflict", [(0, 2**62), (1, 2**62), (9, 2**62)])
 def test_5_3_each_question_is_before_the_one_that_it_follows(conflict: tuple[int, int]) -> None:
     """Whatever a follower says is in the way: so they end."""

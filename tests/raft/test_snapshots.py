@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from raft import SPEC, RaftCore
@@ -41,6 +42,17 @@ def big(options: dict[str, int] | None = None, keys: int = 600, core: type[RaftC
     assert cluster.core(0).log.start_index == 7
     cluster.network.clear()
     return cluster
+
+
+def begin_transfer(cluster: Cluster) -> None:
+    """Until node 0 sends node 2 its snapshot."""
+    for _ in range(9):
+        cluster.fire(0, "heartbeat")
+        cluster.deliver_to(2)
+        cluster.deliver_to(0)
+        if 2 in cluster.core(0).sender:
+            return
+    raise AssertionError("no transfer begins")
 
 
 def same_state(cluster: Cluster) -> bool:
@@ -228,9 +240,9 @@ def test_13_parts_travel_in_chunks(size: int) -> None:
     assert any(chunk.offset for chunk in chunks) == (size < 16_000)
 
 
-def test_13_chunks_that_are_lost_or_out_of_order_are_asked_for_again() -> None:
-    """(HAZARDS R15)"""
-    cluster = big({"snapshot_chunk_bytes": 500})
+def test_13_chunks_that_are_lost_or_out_of_order_are_asked_for_again(core: type[RaftCore]) -> None:
+    """(HAZARDS R15) Not put together wrongly: the digest would refuse the part, and an honest leader be blamed."""
+    cluster = big({"snapshot_chunk_bytes": 500}, core=core)
     cluster.heal()
     cluster.fire(0, "heartbeat")
     count = 0
@@ -247,6 +259,7 @@ def test_13_chunks_that_are_lost_or_out_of_order_are_asked_for_again() -> None:
     cluster.run(20 * SECOND, until=lambda: cluster.core(2).last_applied == 7)
     cluster.run(SECOND)
     assert same_state(cluster)
+    assert not [note for _, note in cluster.notes if note.kind == "nonsense"]
 
 
 def test_7_what_the_follower_has_does_not_travel() -> None:
@@ -356,7 +369,26 @@ def test_13_a_reply_of_an_older_term_counts_for_nothing(core: type[RaftCore]) ->
 def test_13_1_a_snapshot_of_an_old_term_is_answered_with_the_term() -> None:
     cluster = Cluster(3, logs={0: [4]})
     message = InstallSnapshot(3, 1, 9, 3, THREE, bytes(32), 0, 0, b"", True)
-    assert cluster.inject(1, 0, message) == [Send((1,), SnapshotReply(4, 9, [], False))]
+    assert cluster.inject(1, 0, message) == [Send((1,), SnapshotReply(4, 0, [], False))]
+
+
+def test_13_an_answer_to_a_snapshot_of_an_older_term_is_none_to_this_one(core: type[RaftCore]) -> None:
+    """Its addressee may lead the later term by the time it comes, and send the same snapshot (HAZARDS R12)."""
+    cluster = big(core=core)
+    cluster.heal()
+    begin_transfer(cluster)
+    leader = cluster.core(0)
+    transfer, heard = leader.sender._transfers[2], leader.replication.progress[2].heard_at
+    later = Cluster(3, logs={2: [leader.current_term + 1]}, core=core)
+    (told,) = later.inject(0, 2, chunk(later, transfer.snapshot.index, leader.current_term, leader=0))
+    assert told.message.term == leader.current_term + 1
+    begun = transfer.heard_at
+    cluster.now += 100 * MS
+    cluster.inject(2, 0, msgspec.structs.replace(told.message, term=leader.current_term))
+    assert transfer.heard_at == begun, "it is asked again no later"
+    assert cluster.core(0).replication.progress[2].heard_at == heard
+    cluster.run(3 * SECOND)
+    assert same_state(cluster)
 
 
 @pytest.mark.parametrize(("index", "term"), [(0, 1), (5, 0), (5, 9)])
@@ -559,6 +591,21 @@ def test_no_snapshot_is_sent_to_who_is_not_heard() -> None:
     assert 2 not in cluster.core(0).sender
     sent = cluster.sent_kinds(InstallSnapshot)
     assert len(sent) <= 1
+
+
+def test_no_snapshot_is_sent_anew_to_who_is_heard_no_more(core: type[RaftCore]) -> None:
+    """Given up for want of progress, it begins again when the follower is heard again, and not at every heartbeat."""
+    cluster = big({"snapshot_timeout_us": SECOND}, core=core)
+    cluster.heal()
+    begin_transfer(cluster)
+    cluster.isolate(2)
+    cluster.run(3 * SECOND)
+    given_up = [note for _, note in cluster.notes if note.kind == "snapshot-abandoned"]
+    assert len(given_up) == 1
+    assert 2 not in cluster.core(0).sender
+    cluster.heal()
+    cluster.run(3 * SECOND)
+    assert same_state(cluster)
 
 
 def test_a_part_that_does_not_have_its_digest_is_refused_and_asked_for_again() -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import replog.outbox as outbox_module
 from replog.core import Accuse, CancelTimer, Effect, Note, Persist, Reply, Send, SetTimer, Trim
 from replog.outbox import Outbox
 from replog.types import StatusRequest
@@ -47,6 +48,21 @@ class TestOrder:
         assert outbox.ready() == []
         outbox.written(1)
         assert outbox.ready() == [visible(1), visible(2)]
+
+    def test_behind_a_write_that_hangs_messages_are_lost_in_the_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Twenty heartbeats are answered in a second. What is no message is kept, and what waits for nothing leaves."""
+        monkeypatch.setattr(outbox_module, "WAITING_MAX", 4)
+        outbox = Outbox()
+        outbox.add([visible(0)] * 9)
+        assert len(outbox.ready()) == 9
+        outbox.add([record(1), *(visible(number) for number in range(4))])
+        outbox.add([visible(4), visible(5), Trim(1)] * 3)
+        assert outbox.waiting == 4 + 3
+        outbox.write()
+        outbox.written(1)
+        assert outbox.ready() == [*(visible(number) for number in range(4)), *[Trim(1)] * 3]
+        outbox.add([visible(4)])
+        assert outbox.ready() == [visible(4)]
 
     def test_records_join_one_write_and_come_out_in_order(self) -> None:
         outbox = Outbox()

@@ -81,6 +81,13 @@ def test_what_cannot_be_noted_is_not_used(tmp_path: Path, monkeypatch: pytest.Mo
     assert Timestamps(tmp_path).first > used[-1]
 
 
+def test_a_life_that_uses_none_needs_no_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who only asks how the replicas are: most of all when their disk is full."""
+    monkeypatch.setattr(timestamps, "_sync", fails)
+    Timestamps(tmp_path).end()
+    assert not list(tmp_path.iterdir())
+
+
 def fails(folder: Path) -> None:
     raise OSError("no space")
 
