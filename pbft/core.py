@@ -699,7 +699,7 @@ class PbftCore:
         proven = self.checkpoints.proven
         status = Status(self.view, self.ordering.active, self.checkpoints.stable.seq, self.executed, stalled, flags)
         waits = bool(flags or self.requests.pending) or not self.ordering.active or proven != self.checkpoints.stable
-        waits = waits or self.recovery.phase is not Phase.NONE or self.ends is not None
+        waits = waits or self.recovery.phase is not Phase.NONE or self.ends is not None or self.notary.witness.waits
         interval = self.options.status_interval_us if waits else self.options.idle_interval_us
         effects: list[Effect] = [SetTimer("status", interval), Send(self.notary.others, status), *self.ordering.save()]
         effects += self._repeat_view_change() + self.view_changes.tick() + self.demands.repeat(self._now)

@@ -348,6 +348,12 @@ class Witness:
         parts: list[list[Any]] = [part for part in (shown, views) if part and self._notary.f]
         return [*recalled, *(Send(self._notary.others, Testimony(part)) for part in parts)]
 
+    @property
+    def waits(self) -> bool:
+        """Whether a word stands alone: then the ticks are as near to each other as where a request waits, so that who
+        was told otherwise learns of it soon. With f = 0, or under MACs, nobody is shown anything."""
+        return bool(self._notary.f) and self._strays.any()
+
     def _is_placed(self, place: Place) -> bool:
         """Whether there is something that a statement there was, or will be, held against."""
         if place[0] == "view-change":

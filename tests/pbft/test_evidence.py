@@ -14,7 +14,7 @@ from pbft import PbftCore
 from pbft import messages as m
 from pbft.core import TESTIFIED
 from pbft.evidence import NotProven, convict
-from pbft.memory import PLACES_MAX, REACH, STRAYS_MAX, WAITING_MAX
+from pbft.memory import ODD_MAX, PLACES_MAX, REACH, STRAYS_MAX, WAITING_MAX
 from pbft.notary import ACCUSATIONS_MAX
 from pbft.statements import HIDES
 from pbft.witness import SHOWINGS_MAX, VIEWS_MAX
@@ -622,11 +622,40 @@ def test_p17_junk_hides_no_stray(place: tuple[int, int]) -> None:
     """One face to each of two replicas, at a place that nobody gets to, and behind it what nobody signed."""
     cluster = Cluster()
     for node, digest in ((1, ONE), (2, TWO)):
+        cluster.core(node).notary.witness.tick(0, REACH + 100)
         hear(cluster, node, 3, forge.commit(cluster, 3, *place, digest))
-        for message in junk(cluster, 3, place[0], range(2 * WAITING_MAX, 4 * WAITING_MAX)):
-            hear(cluster, node, 3, message)
+        for seq in range(REACH + 1, 2 * REACH + 100):
+            states = replace(forge.checkpoint(cluster, 3, seq, ONE), signature=b"junk")
+            for message in (*junk(cluster, 3, 0, [seq]), states):
+                hear(cluster, node, 3, message)
     cluster.run(3 * SECOND)
     assert all_accuse(cluster, 3, "two-commits")
+
+
+def test_p17_words_that_are_signed_hide_no_stray() -> None:
+    """Of as many places as are remembered the first and the last are shown."""
+    cluster = Cluster()
+    for node, digest in ((1, ONE), (2, TWO)):
+        hear(cluster, node, 3, forge.commit(cluster, 3, 5, 6, digest))
+        for seq in range(7, ODD_MAX):
+            hear(cluster, node, 3, forge.commit(cluster, 3, 5, seq, ONE))
+    cluster.run(3 * SECOND)
+    assert all_accuse(cluster, 3, "two-commits")
+
+
+def test_p17_where_words_stand_alone_the_ticks_are_near_to_each_other() -> None:
+    """In a cluster that has nothing else to do: two ticks after the next one all know."""
+    cluster = Cluster()
+    cluster.run(SECOND)
+    options = cluster.core(1).options
+    for node, digest in ((1, ONE), (2, TWO)):
+        hear(cluster, node, 3, forge.commit(cluster, 3, 5, 6, digest))
+    cluster.run(options.idle_interval_us + 2 * options.status_interval_us)
+    assert all_accuse(cluster, 3, "two-commits")
+    cluster.run(SECOND)
+    before = len(cluster.sent)
+    cluster.run(options.idle_interval_us)
+    assert len(cluster.sent) - before <= 12, "each has been shown, and it is quiet again"
 
 
 def test_p17_no_liar_hides_another() -> None:

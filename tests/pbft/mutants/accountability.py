@@ -164,6 +164,15 @@ def forgets_the_oldest_stray(right: Any, self: Any, signer: int, waiting: Any) -
     return waiting
 
 
+@mutant("Strays.wait", "ev words_that_are_signed_hide_no_stray")
+def has_little_room_for_strays(right: Any, self: Any, signer: int, place: Any, message: Any) -> None:
+    right(self, signer, place, message)
+    self._waiting[signer] = dict(list(self._waiting[signer].items())[-128:])
+
+
+returns("is_in_no_hurry", False, "Strays.any", "ev where_words_stand_alone_the_ticks_are_near")
+
+
 @mutant("Strays._in_turn", "ev no_liar_hides_another")
 def shows_one_after_the_other(right: Any, self: Any) -> Any:
     return sorted(right(self))
