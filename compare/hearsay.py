@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator
 
 from compare.checkers.base import Conflict
-from pbft.messages import NewView
+from pbft.messages import NewView, PrePrepare
 from pbft.statements import Place, place_of, signed_part, statement, what_of
 from replog.codec import Domain
 from replog.keys import Verifier
@@ -30,7 +30,7 @@ class Hearsay:
 
     def told(self, hearer: NodeId, sender: Principal, message: Message) -> None:
         place = None if isinstance(message, Submit) else place_of(message)
-        if isinstance(message, NewView) and sender != message.view % self._n:
+        if isinstance(message, (NewView, PrePrepare)) and sender != message.view % self._n:
             return  # nobody takes it for one
         if place is not None and signed_part(message, sender) is not None:
             said = self._said.setdefault((hearer, sender, place), {})

@@ -7,7 +7,7 @@ Retransmission is by the receiver: its Status says what it has, the answer is ex
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Final, Generic, TypeVar
 
 from pbft.checkpoint import Checkpoints
@@ -88,10 +88,13 @@ class Giving:
         ordering: Ordering,
         checkpoints: Checkpoints,
         view_changes: ViewChanges,
+        unlike: Sequence[Message],
     ) -> list[Effect]:
+        """`unlike`: what does not fit the NEW-VIEWs that the peer names."""
         if not self._answers.take(now, sender):
             return []
-        return [Send((sender,), message) for message in answer(status, ordering, checkpoints, view_changes)]
+        lacking = answer(status, ordering, checkpoints, view_changes)
+        return [Send((sender,), message) for message in (*lacking, *unlike)]
 
     def batch(self, now: Micros, sender: NodeId, message: FetchBatch, ordering: Ordering) -> list[Effect]:
         slot = ordering.slots.get(message.seq)

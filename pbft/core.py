@@ -697,9 +697,10 @@ class PbftCore:
         self._cut_off = self._cut_off and not self._connected
         flags = self.ordering.flags(self.executed)
         proven = self.checkpoints.proven
-        status = Status(self.view, self.ordering.active, self.checkpoints.stable.seq, self.executed, stalled, flags)
+        where = (self.view, self.ordering.active, self.checkpoints.stable.seq, self.executed, stalled, flags)
+        status = Status(*where, self.notary.witness.begun.named())
         waits = bool(flags or self.requests.pending) or not self.ordering.active or proven != self.checkpoints.stable
-        waits = waits or self.recovery.phase is not Phase.NONE or self.ends is not None
+        waits = waits or self.recovery.phase is not Phase.NONE or self.ends is not None or self.notary.witness.waits
         interval = self.options.status_interval_us if waits else self.options.idle_interval_us
         effects: list[Effect] = [SetTimer("status", interval), Send(self.notary.others, status), *self.ordering.save()]
         effects += self._repeat_view_change() + self.view_changes.tick() + self.demands.repeat(self._now)
@@ -774,7 +775,9 @@ class PbftCore:
 
     def _on_status(self, sender: NodeId, message: Status) -> list[Effect]:
         self.hearing.claim(sender, message.executed)
-        return self.giving.answer(self._now, sender, message, self.ordering, self.checkpoints, self.view_changes)
+        unlike = self.notary.witness.begun.unlike(message.begun)
+        parts = self.ordering, self.checkpoints, self.view_changes
+        return self.giving.answer(self._now, sender, message, *parts, unlike)
 
     def _on_fetch_batch(self, sender: NodeId, message: FetchBatch) -> list[Effect]:
         return self.giving.batch(self._now, sender, message, self.ordering)

@@ -338,7 +338,7 @@ class Epochs:
         if epoch <= self.lineage.latest.epoch or not self._asks.take(self._now, sender):
             return []
         reached = self._reached
-        return self._dressed([Send((sender,), Status(0, False, reached, reached, False, b""))])
+        return self._dressed([Send((sender,), Status(0, False, reached, reached, False, b"", []))])
 
     @property
     def _reached(self) -> int:

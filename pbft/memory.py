@@ -24,10 +24,12 @@ ODD_MAX: Final = 1_024
 PLACES_MAX: Final = 8 * REACH + 2 + ODD_MAX
 """Places remembered of each replica, odd ones among them: while one is near, 4 * REACH + 1 seqs can come to be near,
 each with a place of the three phases and one of a checkpoint."""
-WAITING_MAX: Final = 128
-"""Statements of each replica that wait for something to be held against."""
-STRAYS_MAX: Final = 16
-"""Of all those shown at one tick."""
+WAITING_MAX: Final = ODD_MAX
+"""Statements of each replica that wait for something to be held against: what is remembered of odd places is shown."""
+STRAYS_MIN: Final = 16
+STRAYS_MAX: Final = 64
+"""Of all those shown at one tick: a quarter of what stands alone, within these. Who is shown them checks 128 of each
+replica in that time."""
 
 
 class Memory:
@@ -120,9 +122,11 @@ class Strays:
         in turn, so that nobody is hidden behind another; what was not shown yet comes first."""
         shown: list[Any] = []
         views: list[ViewChange] = []
-        for signer, place, said, again in self._in_turn():
+        alone = list(self._in_turn())
+        most = min(STRAYS_MAX, max(STRAYS_MIN, len(alone) // 4))
+        for signer, place, said, again in alone:
             kind: list[Any] = views if isinstance(said, ViewChange) else shown
-            if len(kind) == (1 if kind is views else STRAYS_MAX):
+            if len(kind) == (1 if kind is views else most):
                 continue
             signed = self._is_signed(signer, said)
             kind += [said] if signed else []
@@ -132,6 +136,11 @@ class Strays:
                 self._alone[signer][place] = said, True
         self._take_up()
         return shown, views
+
+    def any(self) -> bool:
+        """Whether anything stands alone that is still to be shown, or may come to."""
+        kept = [*self._waiting.values(), *self._alone.values()]
+        return any(not self._is_placed(place) for said in kept for place in said)
 
     def _in_turn(self) -> Iterator[tuple[NodeId, Place, Any, bool]]:
         alone = {

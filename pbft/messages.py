@@ -245,11 +245,19 @@ class ViewChangeData(Message, tag="pV", frozen=True):
 # -------------------------------------------------------------------------------------------- catching up, recovery
 
 
+class Begun(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A NEW-VIEW that somebody has: its view, and the first bytes of its digest."""
+
+    view: U63
+    mark: Annotated[bytes, msgspec.Meta(max_length=16)]
+
+
 class Status(Message, tag="ps", frozen=True):
     """Where the sender stands, so that others send what it lacks. Unsigned: it asks and proves nothing. [CL02 status]
 
     `slots` has a byte for each seq from `executed + 1` on: HAS_BODY, HAS_PREPARED, HAS_COMMITTED (with its body).
     `stalled`: nothing was executed for a while, so what is missing was lost rather than under way.
+    `begun`: NEW-VIEWs that the sender has, so that whoever has another one for such a view shows it.
     """
 
     view: U63
@@ -258,6 +266,7 @@ class Status(Message, tag="ps", frozen=True):
     executed: U63
     stalled: bool
     slots: Flags
+    begun: Annotated[list[Begun], msgspec.Meta(max_length=8)]
 
 
 HAS_BODY, HAS_PREPARED, HAS_COMMITTED = 1, 2, 4

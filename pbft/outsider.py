@@ -172,7 +172,7 @@ class Outsider:
         """Say where it stands; ask again for what is late."""
         if event.name != "status" or self.role is Role.REMOVED:
             return []
-        status = Status(0, False, self.index, self.index, False, b"")
+        status = Status(0, False, self.index, self.index, False, b"", [])
         effects: list[Effect] = [
             SetTimer("status", self.options.status_interval_us),
             Send(self.notary.others, status),

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from pbft.beginnings import VIEWS_MAX, Beginnings, forget_far
 from pbft.memory import PLACES_MAX, REACH, Memory, Strays
 from pbft.messages import (
     Checkpoint,
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
     from pbft.notary import Notary
 
 M = TypeVar("M")
-VIEWS_MAX: Final = 8
-"""View-changes remembered of each replica, and new-views: those nearest to the present view."""
 SHOWINGS_MAX: Final = 4
 """So often one statement is shown, each time it comes: messages get lost."""
 STATEMENTS_MAX: Final = 64
@@ -57,7 +56,7 @@ _SIGNED: Final = frozenset({PrePrepare, NewView, *_OWN})
 
 class Witness:
     """Invariants:
-    of each replica at most VIEWS_MAX view-changes and new-views, verified; of other statements see `Memory`
+    of each replica at most VIEWS_MAX view-changes, verified; of other statements see `Memory` and `Beginnings`
     at most PLACES_MAX places are doubted, or known by what is decided there
     """
 
@@ -67,7 +66,7 @@ class Witness:
         self._said = self._memory.said
         self._commits = self._memory.commits
         self._views: dict[NodeId, dict[int, ViewChange]] = {}
-        self._begun: dict[NodeId, dict[int, NewView]] = {}
+        self.begun = Beginnings(notary)
         self._decided: dict[Place, Commit] = {}
         self._doubted: dict[Place, bool] = {}
         self._shown: dict[tuple[NodeId, type[Message], Place], int] = {}
@@ -83,10 +82,12 @@ class Witness:
             return []
         if kind is PrePrepare and self._begins(sender, message):  # type: ignore[arg-type]
             return []
-        if kind not in _SIGNED:
+        if kind not in _SIGNED or (isinstance(message, PrePrepare) and sender != self._notary.primary(message.view)):
             return []
         if isinstance(message, NewView):
-            return self._began(message) if sender == self._notary.primary(message.view) else []
+            first = self.begun.of(message.view)
+            shown = sender == self._notary.primary(message.view) or (first is not None and first != message)
+            return self.begun.heard(message, self._memory.view) if shown else []
         if isinstance(message, _OWN) and message.replica != sender:
             return []
         if isinstance(message, ViewChange):
@@ -156,7 +157,7 @@ class Witness:
             effects += self._decide(message)
         if isinstance(message, NewView):
             self._memory.moved(max(self._memory.view, message.view), self._memory.seq)
-            effects += self._began(message) + self._left_out(message)
+            effects += self.begun.heard(message, self._memory.view) + self._left_out(message)
         return effects
 
     def _decide(self, proof: CommitProof) -> list[Effect]:
@@ -184,6 +185,8 @@ class Witness:
             for signer, part in parts_of(getattr(record, "proof", record), self._notary.primary):
                 views = isinstance(part, ViewChange)
                 self._recalled += self._asked(part) if views else self._compare(signer, part)  # type: ignore[arg-type]
+            if isinstance(record, NewView):
+                self._recalled += self.begun.heard(record, record.view)
 
     def told(self, sender: NodeId, message: Testimony, may_check: Callable[[], bool]) -> list[Effect]:
         """What another replica has heard: it counts if it is signed. A correct one shows nothing else, whatever it was
@@ -250,24 +253,8 @@ class Witness:
         effects += self._hides(message)
         self._wait(signer, ("view-change", message.view, 0), message)
         views.setdefault(message.view, message)
-        self._forget_far(views)
+        forget_far(views, self._memory.view)
         return effects
-
-    def _forget_far(self, views: dict[int, M]) -> None:
-        while len(views) > VIEWS_MAX:
-            del views[max(views, key=lambda view: abs(view - self._memory.view))]
-
-    def _began(self, message: NewView) -> list[Effect]:
-        """A NEW-VIEW that its primary brought: the first for its view, or another one (P5)."""
-        primary = self._notary.primary(message.view)
-        begun = self._begun.setdefault(primary, {})
-        known = begun.get(message.view)
-        if known == message or not self._notary.transferable or not self._is_signed(primary, message):
-            return []
-        begun.setdefault(message.view, message)
-        self._forget_far(begun)
-        kind = contradiction(known, message) if known is not None else ""
-        return self._notary.accuse(primary, kind, (message.view, 0), known, message) if kind and known else []
 
     def _hides(self, message: ViewChange) -> list[Effect]:
         """Whether its sender has committed to something that it does not show: one case is enough."""
@@ -348,10 +335,16 @@ class Witness:
         parts: list[list[Any]] = [part for part in (shown, views) if part and self._notary.f]
         return [*recalled, *(Send(self._notary.others, Testimony(part)) for part in parts)]
 
+    @property
+    def waits(self) -> bool:
+        """Whether a word stands alone: then the ticks are as near to each other as where a request waits, so that who
+        was told otherwise learns of it soon. With f = 0, or under MACs, nobody is shown anything."""
+        return bool(self._notary.f) and self._strays.any()
+
     def _is_placed(self, place: Place) -> bool:
         """Whether there is something that a statement there was, or will be, held against."""
         if place[0] == "view-change":
-            return place[1] in self._begun.get(self._notary.primary(place[1]), {})
+            return self.begun.of(place[1]) is not None
         if place[0] == "checkpoint":
             return self._face(place) is not None
         return self._face(place) is not None and len(self._told_at(place)) > 1
@@ -359,6 +352,7 @@ class Witness:
     def check_invariants(self) -> None:
         self._memory.check_invariants()
         self._strays.check_invariants()
+        self.begun.check_invariants()
         assert max(len(self._decided), len(self._doubted)) <= PLACES_MAX, "places known otherwise are bounded"
         assert all(len(views) <= VIEWS_MAX for views in self._views.values()), "view-changes remembered are bounded"
 

@@ -1,7 +1,8 @@
 """How deep an operation is nested, by its bytes alone.
 
 A decoder that follows the nesting gives up where the interpreter's stack is full, which differs between replicas that
-execute the same operation on different ways. So what is nested too deep is known beforehand, the same everywhere.
+execute the same operation on different ways. So what is nested too deep is known beforehand, the same everywhere, and
+what has so many items that this cannot be told soon is treated alike.
 (HAZARDS P30)
 """
 
@@ -11,6 +12,8 @@ from typing import Final
 
 DEPTH_MAX: Final = 64
 """Lists and maps within each other."""
+ITEMS_MAX: Final = 65_536
+"""So many items are looked at: a megabyte of empty lists would hold all others up for more than a second."""
 
 _MAPS, _ARRAYS, _TEXTS = range(0x80, 0x90), range(0x90, 0xA0), range(0xA0, 0xC0)
 _LISTED: Final = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
@@ -26,18 +29,21 @@ _SHORT: Final = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 
 _OTHERS: Final = bytes(byte for byte in range(256) if byte not in (*_MAPS, *_ARRAYS, *_LISTED))
 
 
-def is_deep(data: bytes) -> bool:
-    """Whether some item lies within more than DEPTH_MAX others. Cheap for whatever has few bytes that could begin a
-    list or a map."""
+def is_tangled(data: bytes) -> bool:
+    """Whether some item lies within more than DEPTH_MAX others, or there are more than ITEMS_MAX. Cheap for whatever
+    has few bytes that could begin a list or a map: its items are not counted."""
     if len(data) <= DEPTH_MAX or len(data.translate(None, _OTHERS)) <= DEPTH_MAX:
         return False
     left: list[int] = []  # of each list or map that this place lies in: the items still to come
-    place = 0
+    place = count = 0
     while place < len(data):
         while left and not left[-1]:
             left.pop()
         if left:
             left[-1] -= 1
+        count += 1
+        if count > ITEMS_MAX:
+            return True
         size, items = _item(data, place)
         place += size
         if items:

@@ -24,7 +24,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import astuple
 
-from replog.nesting import is_deep
+from replog.nesting import is_tangled
 from replog.statemachine import Context, StateMachine
 from replog.table import MISSING, Kind, Undo, encode
 
@@ -110,7 +110,7 @@ class Runtime:
         return outcomes
 
     def _execute(self, operation: bytes, read_only: bool, room: int) -> bytes:
-        if is_deep(operation):
+        if is_tangled(operation):
             return _MALFORMED
         try:
             call = self._decode(operation)

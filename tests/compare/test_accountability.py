@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from compare import accountability
 from compare.checkers import Conflict, Evidence
-from compare.checkers.accountability import Accountability, unknown
+from compare.checkers.accountability import Accountability
 from compare.decisions import Charge, Decisions
 from compare.drawing import draw
 from compare.evidence import keep
@@ -53,17 +54,14 @@ def test_every_equivocation_that_reached_correct_replicas_is_proved(seed: int) -
 
 @pytest.mark.slow
 def test_random_lies_are_proved() -> None:
-    """But for two NEW-VIEWs at two replicas, which need not come together (docs/limits.md)."""
-    conflicts, missed = 0, []
+    conflicts: Counter[str] = Counter()
     for seed in range(300, 330, 2):
         _, run, evidence = judged(draw(find("random-byzantine"), seed), seed)
-        check, unseen = run.checks["accountability"], unknown(evidence)
-        assert check.ok or unseen, (seed, check.detail)
-        conflicts += len(evidence.conflicts)
-        missed += unseen
-    assert conflicts > 50, "vacuous"
-    assert all(conflict.kind == "new-view" and len(conflict.hearers) > 1 for conflict in missed), missed
-    assert len(missed) <= 1
+        check = run.checks["accountability"]
+        assert check.ok, (seed, check.detail)
+        conflicts.update(conflict.kind for conflict in evidence.conflicts)
+    assert conflicts.total() > 50, "vacuous"
+    assert conflicts["new-view"] > 0, "vacuous"
 
 
 def test_p17_junk_between_two_faces_hides_no_liar(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -323,7 +323,7 @@ def test_a_status_is_answered_within_a_budget() -> None:
     """No peer makes a correct replica send without end."""
     cluster = Cluster()
     load(cluster, 60)
-    status = m.Status(0, True, 0, 0, True, b"")
+    status = m.Status(0, True, 0, 0, True, b"", [])
     answers = [hear(cluster, 1, 3, status) for _ in range(10)]
     assert [sum(isinstance(effect, Send) for effect in effects) for effects in answers] == [32] * 2 + [0] * 8
     cluster.now += cluster.options.status_interval_us
@@ -349,7 +349,7 @@ def test_a_status_that_claims_the_moon_moves_nobody() -> None:
     """P42."""
     cluster = Cluster()
     load(cluster, 1)
-    hear(cluster, 1, 3, m.Status(2**62, True, 2**62, 2**62, True, b""))
+    hear(cluster, 1, 3, m.Status(2**62, True, 2**62, 2**62, True, b"", []))
     assert cluster.replicas[1].status().in_sync
     cluster.run(SECOND)
     assert cluster.views() == [0] * 4

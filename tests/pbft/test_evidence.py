@@ -12,12 +12,14 @@ import pytest
 from compare.evidence import certified
 from pbft import PbftCore
 from pbft import messages as m
+from pbft.beginnings import NAMED_MAX, VIEWS_MAX
+from pbft.catch_up import ANSWERS
 from pbft.core import TESTIFIED
 from pbft.evidence import NotProven, convict
-from pbft.memory import PLACES_MAX, REACH, STRAYS_MAX, WAITING_MAX
+from pbft.memory import ODD_MAX, PLACES_MAX, REACH, STRAYS_MAX, WAITING_MAX
 from pbft.notary import ACCUSATIONS_MAX
 from pbft.statements import HIDES
-from pbft.witness import SHOWINGS_MAX, VIEWS_MAX
+from pbft.witness import SHOWINGS_MAX
 from replog import evidence
 from replog.core import Accuse, Command, Effect, Received, Setup
 from replog.evidence import Pin
@@ -301,6 +303,81 @@ def test_p17_two_view_changes_of_which_no_new_view_tells_come_together() -> None
     assert {(0, 3), (2, 3)} <= {(accuser, said.culprit) for accuser, said in cluster.accusations}
 
 
+def two_beginnings(cluster: Cluster, view: int = 1) -> tuple[m.NewView, m.NewView]:
+    """Both right: of two quorums, one with a certificate."""
+    parts = [forge.view_change(cluster, node, view) for node in range(4)]
+    return forge.new_view(cluster, view, parts[:3], []), forge.new_view(cluster, view, parts[1:], [])
+
+
+def beginners(cluster: Cluster) -> set[int]:
+    """Who accuses node 1 of two NEW-VIEWs, and nobody anybody of anything else."""
+    assert {(said.culprit, said.kind) for _, said in cluster.accusations} <= {(1, "two-new-views")}
+    assert all(verdict(cluster, said) for _, said in cluster.accusations)
+    return {accuser for accuser, _ in cluster.accusations}
+
+
+@pytest.mark.parametrize("passed", [False, True])
+def test_p5_two_new_views_at_different_replicas_come_together(passed: bool) -> None:
+    """Each of them right, and nobody lacks one, so that none is passed on. `passed`: all are in a later view."""
+    cluster = Cluster()
+    cluster.blocked = lambda packet: 1 in (packet.sender, packet.to)
+    if passed:
+        cluster.step(0, Command("step-down", {}))
+        cluster.run(4 * SECOND)
+    assert cluster.views()[::2] == [2 * passed] * 2
+    first, second = two_beginnings(cluster)
+    for node, message in ((0, first), (2, second), (3, first)):
+        hear(cluster, node, 1, message)
+    assert not cluster.accusations
+    cluster.run(SECOND)
+    assert 2 in beginners(cluster)
+
+
+def test_p16_the_new_view_on_the_disk_is_named_after_a_restart_too() -> None:
+    cluster = Cluster()
+    cluster.blocked = lambda packet: 1 in (packet.sender, packet.to) or packet.to == 2
+    first, second = two_beginnings(cluster)
+    for node, message in ((0, first), (2, second), (3, first)):
+        hear(cluster, node, 1, message)
+    cluster.settle()
+    cluster.restart(2)
+    cluster.blocked = lambda packet: 1 in (packet.sender, packet.to)
+    cluster.run(SECOND)
+    assert 2 in beginners(cluster)
+
+
+def test_p36_new_views_are_named_in_turn_until_their_primary_is_convicted() -> None:
+    """However many a liar begins; and whoever names others in vain is shown the first few."""
+    cluster = Cluster()
+    cluster.blocked = lambda packet: (packet.sender, packet.to) != (0, 3)
+    begun = cluster.core(0).notary.witness.begun
+    for view in range(1, 4 * VIEWS_MAX, 4):
+        hear(cluster, 0, 1, two_beginnings(cluster, view)[0])
+    named = [begun.named() for _ in range(VIEWS_MAX)]
+    assert {len(each) for each in named} == {NAMED_MAX}
+    assert {each.view for some in named for each in some} == set(range(1, 4 * VIEWS_MAX, 4))
+    cluster.sent.clear()
+    for _ in range(10):
+        hear(cluster, 0, 3, m.Status(100, True, 0, 0, False, b"", [m.Begun(1, b"another")]))
+    assert sum(3 in sent.to and isinstance(sent.message, m.NewView) for sent in cluster.sent) == ANSWERS
+    hear(cluster, 0, 3, two_beginnings(cluster)[1])
+    assert beginners(cluster) == {0}
+    assert not begun.unlike([m.Begun(1, b"another")])
+    assert 1 not in {each.view for _ in range(VIEWS_MAX) for each in begun.named()}
+    cluster.core(0).notary.witness.check_invariants()
+
+
+def test_under_macs_no_new_view_is_named() -> None:
+    cluster = Cluster(options={"auth": "macs"})
+    for node in range(4):
+        cluster.step(node, Command("step-down", {}))
+    cluster.run(SECOND)
+    assert cluster.views() == [1] * 4
+    named = [sent.message.begun for sent in cluster.sent if isinstance(sent.message, m.Status)]
+    assert named, "vacuous"
+    assert not any(named)
+
+
 def test_p16_what_a_replica_has_accepted_counts_after_a_restart_too() -> None:
     """A vote inside a certificate on its disk; what it only heard is forgotten."""
     cluster = Cluster()
@@ -435,6 +512,19 @@ def test_p31_nobody_makes_a_correct_replica_show_what_is_not_signed() -> None:
     assert {part.signature for part in shown} != set(), "vacuous"
     assert not [part for part in shown if part.signature == b"nonsense"]
     assert not [rule for node in (0, 2, 3) for rule in cluster.rules(node) if "testimony" in rule]
+
+
+def test_p31_a_pre_prepare_of_another_than_the_primary_is_no_statement() -> None:
+    """Nobody could tell from it whose it is: to show it would make others refuse what is shown beside it."""
+    cluster = Cluster()
+    for face in (ONE, TWO):
+        signature = forge.sign(cluster, 3, "pre-prepare", (5, 6, face))
+        hear(cluster, 1, 3, m.PrePrepare(5, 6, face, signature, 0, []))
+    hear(cluster, 1, 3, forge.commit(cluster, 3, 5, 7, ONE))
+    hear(cluster, 2, 3, forge.commit(cluster, 3, 5, 7, TWO))
+    cluster.run(3 * SECOND)
+    assert not [rule for node in (0, 2, 3) for rule in cluster.rules(node) if "testimony" in rule]
+    assert all_accuse(cluster, 3, "two-commits")
 
 
 def test_an_unsigned_word_hides_nothing_that_is_signed() -> None:
@@ -622,11 +712,40 @@ def test_p17_junk_hides_no_stray(place: tuple[int, int]) -> None:
     """One face to each of two replicas, at a place that nobody gets to, and behind it what nobody signed."""
     cluster = Cluster()
     for node, digest in ((1, ONE), (2, TWO)):
+        cluster.core(node).notary.witness.tick(0, REACH + 100)
         hear(cluster, node, 3, forge.commit(cluster, 3, *place, digest))
-        for message in junk(cluster, 3, place[0], range(2 * WAITING_MAX, 4 * WAITING_MAX)):
-            hear(cluster, node, 3, message)
+        for seq in range(REACH + 1, 2 * REACH + 100):
+            states = replace(forge.checkpoint(cluster, 3, seq, ONE), signature=b"junk")
+            for message in (*junk(cluster, 3, 0, [seq]), states):
+                hear(cluster, node, 3, message)
     cluster.run(3 * SECOND)
     assert all_accuse(cluster, 3, "two-commits")
+
+
+def test_p17_words_that_are_signed_hide_no_stray() -> None:
+    """Of as many places as are remembered the first and the last are shown."""
+    cluster = Cluster()
+    for node, digest in ((1, ONE), (2, TWO)):
+        hear(cluster, node, 3, forge.commit(cluster, 3, 5, 6, digest))
+        for seq in range(7, ODD_MAX):
+            hear(cluster, node, 3, forge.commit(cluster, 3, 5, seq, ONE))
+    cluster.run(3 * SECOND)
+    assert all_accuse(cluster, 3, "two-commits")
+
+
+def test_p17_where_words_stand_alone_the_ticks_are_near_to_each_other() -> None:
+    """In a cluster that has nothing else to do: two ticks after the next one all know."""
+    cluster = Cluster()
+    cluster.run(SECOND)
+    options = cluster.core(1).options
+    for node, digest in ((1, ONE), (2, TWO)):
+        hear(cluster, node, 3, forge.commit(cluster, 3, 5, 6, digest))
+    cluster.run(options.idle_interval_us + 2 * options.status_interval_us)
+    assert all_accuse(cluster, 3, "two-commits")
+    cluster.run(SECOND)
+    before = len(cluster.sent)
+    cluster.run(options.idle_interval_us)
+    assert len(cluster.sent) - before <= 12, "each has been shown, and it is quiet again"
 
 
 def test_p17_no_liar_hides_another() -> None:

@@ -522,7 +522,7 @@ def test_votes_of_a_removed_replica_count_for_nothing() -> None:
     core = cluster.core(1)
     digest = b"x" * 32
     vote = m.Prepare(core.view, core.executed + 1, digest, 0, core.notary.sign("prepare", (0, 1, digest, 0)))
-    for message in (vote, InEpoch(1, vote), InEpoch(1, m.Status(9, True, 0, 0, False, b""))):
+    for message in (vote, InEpoch(1, vote), InEpoch(1, m.Status(9, True, 0, 0, False, b"", []))):
         cluster.inject(0, 1, message)
     cluster.settle()
     slot = core.ordering.slots.get(core.executed + 1)

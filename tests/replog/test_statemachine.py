@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from replog import nesting
 from replog.apps.bank import Bank
 from replog.apps.counter import Counter
 from replog.apps.kv import KeyValue
 from replog.errors import OperationFailed
 from replog.executor import Executor
-from replog.nesting import DEPTH_MAX, is_deep
+from replog.nesting import DEPTH_MAX, ITEMS_MAX, _item, is_tangled
 from replog.runtime import OUTCOMES_BYTES_MAX, TEXT_MAX, Runtime
 from replog.statemachine import StateMachine, Table, command, decode_outcome, query
 from replog.table import encode
@@ -635,11 +636,28 @@ def test_depth_is_known_by_bytes_alone(value: Any, more: int, padding: bytes) ->
     for _ in range(more):
         nested = [padding[:9], nested, {"k": 1}]
     whole = [padding, b"\x91" * 100, nested, [[]] * 70, "x" * 70_000]
-    assert is_deep(msgspec.msgpack.encode(whole)) is (depth_of(whole) > DEPTH_MAX)
+    assert is_tangled(msgspec.msgpack.encode(whole)) is (depth_of(whole) > DEPTH_MAX)
+
+
+@pytest.mark.parametrize("items", [ITEMS_MAX, ITEMS_MAX + 1, 1_000_000])
+def test_an_operation_of_too_many_items_costs_no_more(items: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list itself is one of them."""
+    looked = 0
+
+    def counts(data: bytes, place: int) -> tuple[int, int]:
+        nonlocal looked
+        looked += 1
+        return _item(data, place)
+
+    monkeypatch.setattr(nesting, "_item", counts)
+    operation = msgspec.msgpack.encode([[]] * (items - 1))
+    assert is_tangled(operation) is (items > ITEMS_MAX)
+    assert looked == min(items, ITEMS_MAX)
+    assert b"MalformedOperation" in beneath(0, operation)
 
 
 @quick
 @given(st.binary(max_size=400))
 def test_depth_of_any_bytes_ends(data: bytes) -> None:
-    is_deep(b"\x91" * 60 + data)
-    is_deep(b"\xdd\xff\xff\xff\xff" * 60 + data)
+    is_tangled(b"\x91" * 60 + data)
+    is_tangled(b"\xdd\xff\xff\xff\xff" * 60 + data)

@@ -12,10 +12,10 @@ import pytest
 from cryptography import x509
 
 from pbft import messages as m
+from pbft.beginnings import VIEWS_MAX
 from pbft.evidence import electorate
 from pbft.memory import ODD_MAX
 from pbft.statements import TWO
-from pbft.witness import VIEWS_MAX
 from replog import certificates
 from replog.codec import Domain
 from replog.core import Accuse
@@ -164,6 +164,37 @@ def forgets_the_oldest_stray(right: Any, self: Any, signer: int, waiting: Any) -
     return waiting
 
 
+returns("names_no_new_view", [], "Beginnings.named", "ev two_new_views_at_different_replicas", "False")
+returns("shows_no_other_new_view", [], "Beginnings.unlike", "ev two_new_views_at_different_replicas", "False")
+returns("names_the_convicted_too", True, "Beginnings._is_open", "ev new_views_are_named_in_turn")
+
+
+@mutant("Witness.heard", "ev two_new_views_at_different_replicas", "True")
+def takes_new_views_of_their_primary_alone(right: Any, self: Any, sender: int, message: Any) -> Any:
+    passed_on = isinstance(message, m.NewView) and sender != self._notary.primary(message.view)
+    return [] if passed_on else right(self, sender, message)
+
+
+@mutant("Witness.heard", "ev a_pre_prepare_of_another_than_the_primary")
+def takes_pre_prepares_of_anybody(right: Any, self: Any, sender: int, message: Any) -> Any:
+    return self._stated(sender, message) if isinstance(message, m.PrePrepare) else right(self, sender, message)
+
+
+@mutant("Witness.recalled", "ev the_new_view_on_the_disk_is_named")
+def forgets_which_view_it_began(right: Any, self: Any, record: Message) -> None:
+    if not isinstance(record, m.NewView):
+        right(self, record)
+
+
+@mutant("Strays.wait", "ev words_that_are_signed_hide_no_stray")
+def has_little_room_for_strays(right: Any, self: Any, signer: int, place: Any, message: Any) -> None:
+    right(self, signer, place, message)
+    self._waiting[signer] = dict(list(self._waiting[signer].items())[-128:])
+
+
+returns("is_in_no_hurry", False, "Strays.any", "ev where_words_stand_alone_the_ticks_are_near")
+
+
 @mutant("Strays._in_turn", "ev no_liar_hides_another")
 def shows_one_after_the_other(right: Any, self: Any) -> Any:
     return sorted(right(self))
@@ -174,10 +205,10 @@ def shows_a_stray_once(right: Any, self: Any) -> Any:
     return ((signer, place, said, True) for signer, place, said, _ in right(self))
 
 
-@mutant("Witness._forget_far", "ev other_view_changes_hide_no_second_one")
-def remembers_the_latest_views(right: Any, self: Any, views: Any) -> None:
-    while len(views) > VIEWS_MAX:
-        del views[min(views)]
+@mutant("beginnings.forget_far", "ev other_view_changes_hide_no_second_one")
+def remembers_the_latest_views(right: Any, views: Any, present: int) -> Any:
+    gone = sorted(views)[: max(0, len(views) - VIEWS_MAX)]
+    return [view for view in gone if views.pop(view)]
 
 
 @mutant("evidence._flaw_in_new_view", "ev a_new_view_by_another_than_its_primary")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from replog import membership, types
+import pytest
+
+from replog import membership, nesting, types
 from replog.codec import BadMessage
 from tests.pbft.mutants import mutant, returns
 
@@ -71,7 +73,14 @@ def tells_what_differs_between_replicas(right: Any, error: BaseException) -> str
     return str(error)
 
 
-returns("follows_any_nesting", False, "runtime.is_deep", "sm how_deep_the_stack_is", "800")
+returns("follows_any_nesting", False, "runtime.is_tangled", "sm how_deep_the_stack_is", "800")
+
+
+@mutant("nesting.is_tangled", "sm an_operation_of_too_many_items", "1000000")
+def counts_no_items(right: Any, data: bytes) -> bool:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nesting, "ITEMS_MAX", len(data))
+        return bool(right(data))
 
 
 @mutant("membership._verified", "mm a_change_has_one_encoding")
