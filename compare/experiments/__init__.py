@@ -12,7 +12,7 @@ from typing import Any, Final
 from compare.experiments.base import Experiment
 from replog.errors import ConfigError
 
-NAMES: Final = {"raft-elections": "raft_elections", "generals": "generals"}
+NAMES: Final = {"raft-elections": "raft_elections", "generals": "generals", "message-cost": "message_cost"}
 """Name of the command -> module, which has the experiment as `EXPERIMENT`. It is loaded when it is asked for."""
 
 
