@@ -12,7 +12,12 @@ from typing import Any, Final
 from compare.experiments.base import Experiment
 from replog.errors import ConfigError
 
-NAMES: Final = {"raft-elections": "raft_elections", "generals": "generals", "message-cost": "message_cost"}
+NAMES: Final = {
+    "raft-elections": "raft_elections",
+    "generals": "generals",
+    "message-cost": "message_cost",
+    "failure-models": "failure_models",
+}
 """Name of the command -> module, which has the experiment as `EXPERIMENT`. It is loaded when it is asked for."""
 
 
