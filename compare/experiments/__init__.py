@@ -17,6 +17,7 @@ NAMES: Final = {
     "generals": "generals",
     "message-cost": "message_cost",
     "failure-models": "failure_models",
+    "slow-primary": "slow_primary",
 }
 """Name of the command -> module, which has the experiment as `EXPERIMENT`. It is loaded when it is asked for."""
 
