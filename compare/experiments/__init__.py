@@ -18,6 +18,7 @@ NAMES: Final = {
     "message-cost": "message_cost",
     "failure-models": "failure_models",
     "slow-primary": "slow_primary",
+    "cost-of-trust": "cost_of_trust",
 }
 """Name of the command -> module, which has the experiment as `EXPERIMENT`. It is loaded when it is asked for."""
 
