@@ -174,7 +174,9 @@ class Outcome:
 class Run:
     """One cluster under one attack, or none."""
 
-    def __init__(self, case: Case, robust: bool | Sequence[str], usual: float = 0, clients: int = CLIENTS) -> None:
+    def __init__(
+        self, case: Case, robust: bool | Sequence[str], usual: float = 0, clients: int = CLIENTS, seed: int = 1
+    ) -> None:
         """`usual`: operations a second without attack, which the rate of attacking clients is a multiple of."""
         self._case, self._usual = case, usual
         self._wrapped: dict[NodeId, Byzantine] = {}
@@ -185,7 +187,7 @@ class Run:
         names = self._names + self._strangers
         self._honest = [node for node in range(3 * case.f + 1) if node not in case.liars]
         n = len(self._honest) + len(case.liars)
-        self.cluster = SimCluster(SPEC, n, case.f, options, clients=names, costs=COSTS, wrap=self._wrap)
+        self.cluster = SimCluster(SPEC, n, case.f, options, seed=seed, clients=names, costs=COSTS, wrap=self._wrap)
         self._waits: dict[ClientId, list[Micros]] = {name: [] for name in self._names}
         for place, name in enumerate(self._names):
             load = self.cluster.client(name).load

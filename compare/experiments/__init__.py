@@ -12,7 +12,14 @@ from typing import Any, Final
 from compare.experiments.base import Experiment
 from replog.errors import ConfigError
 
-NAMES: Final = {"raft-elections": "raft_elections"}
+NAMES: Final = {
+    "raft-elections": "raft_elections",
+    "generals": "generals",
+    "message-cost": "message_cost",
+    "failure-models": "failure_models",
+    "slow-primary": "slow_primary",
+    "cost-of-trust": "cost_of_trust",
+}
 """Name of the command -> module, which has the experiment as `EXPERIMENT`. It is loaded when it is asked for."""
 
 
