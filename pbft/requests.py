@@ -333,9 +333,6 @@ class Requests:
     # behind it in the pipeline waits as long as all of it takes.
 
     def _begin(self, request: Request) -> None:
-        """A faulty primary may have given it two numbers, and another body under each: it counts once."""
-        if request.identity in self.proposed:
-            return
         self.proposed[request.identity] = cost_of(request)
         self._under_way[request.client] += cost_of(request)
         if self._turns:

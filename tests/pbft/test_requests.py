@@ -9,7 +9,7 @@ import pytest
 
 from pbft import messages as m
 from pbft.requests import AWAY, LEAST, QUANTUM
-from replog.core import Received, Result
+from replog.core import Received
 from replog.types import Answer, LogRequest, Request, Submit
 from replog.types import Reply as ReplyMessage
 from tests.pbft.harness import CLIENTS, SECOND, SMALL, Cluster
@@ -242,16 +242,6 @@ def test_p36_many_small_requests_of_one_client_do_not_fill_the_pipeline() -> Non
     cluster.settle()
     assert all(cluster.done("ann", timestamp) for timestamp in range(2, 41)), "no time has passed"
     assert cluster.views() == [0] * 4
-
-
-def test_p36_what_a_faulty_primary_gave_two_numbers_is_under_way_once() -> None:
-    cluster = Cluster(options=SMALL_ONES)
-    requests = cluster.core(1).requests
-    batches = [m.Batch(time, [cluster.request("ann", 1)]) for time in (1, 2)]
-    requests.begin_view(batches, leads=True)
-    requests.check_invariants()
-    requests.executed(0, batches[0], [Result("ann", 1, None)])
-    requests.check_invariants()
 
 
 @pytest.mark.parametrize("clients", [("ann",), CLIENTS])

@@ -124,12 +124,6 @@ returns("gives_nobody_more", LEAST, "Requests._ceiling", "rq p36_who_asks_for_as
 returns("lets_the_sated_starve", None, "Requests._serve_sated", "rq p36_many_small_requests_of_one_client")
 
 
-@mutant("Requests._begin", "rq p36_what_a_faulty_primary_gave_two_numbers")
-def counts_each_number(right: Any, self: Any, request: Request) -> None:
-    self.proposed.pop(request.identity, None)
-    right(self, request)
-
-
 @mutant("Requests._ceiling", "rq p36_clients_that_are_gone_hold_nobody")
 def remembers_clients_for_ever(right: Any, self: Any) -> int:
     self._recent = OrderedDict.fromkeys(self._recent, self._batches)
