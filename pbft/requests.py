@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from pbft.messages import NULL, Batch
@@ -23,11 +22,6 @@ Identity = tuple[ClientId, int]
 
 QUANTUM: Final = 64
 """Operations of one client in one batch, while others wait who have had less; what goes beyond is owed."""
-LEAST: Final = 8
-MANY: Final = 2
-"""No more of a client is under way than MANY times what half of the clients have waiting, or than LEAST."""
-LOOKED_AT: Final = 512
-"""Clients that count for that: the latest."""
 AWAY: Final = 64
 """Batches: who was in debt within so many owes often."""
 OPERATION_BYTES: Final = 64
@@ -43,13 +37,12 @@ def cost_of(request: Request) -> int:
 class Share:
     """What one client has waiting."""
 
-    __slots__ = ("timestamps", "operations", "size", "cost")
+    __slots__ = ("timestamps", "operations", "size")
 
     def __init__(self) -> None:
         self.timestamps: set[int] = set()
         self.operations = 0
         self.size = 0
-        self.cost = 0
 
 
 _NOTHING = Share()
@@ -64,8 +57,8 @@ class Requests:
     Invariants:
       every request in `pending` was verified; none of them is known to be executed
       the totals and each client's share are what `pending` holds, and within their limits
-      `proposed` holds the identities that this view has given a number and that are not executed, with their cost
-      requests of clients in debt are in `_held`, of those with enough under way in `_sated`, of all others in `_queues`
+      `proposed` holds the identities that this view has given a number and that are not executed
+      requests of clients in debt are in `_held`, those of all others in `_queues`
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -74,7 +67,7 @@ class Requests:
         self._verifier = setup.verifier
         self._sessions = setup.sessions
         self.pending: dict[Identity, Request] = {}
-        self.proposed: dict[Identity, int] = {}
+        self.proposed: set[Identity] = set()
         self.operations = 0
         self.size = 0
         self._shares: dict[ClientId, Share] = {}
@@ -82,10 +75,6 @@ class Requests:
         self._operations_max = self._options.request_operations
         self._queues: OrderedDict[ClientId, deque[Request]] = OrderedDict()
         self._held: dict[ClientId, deque[Request]] = {}
-        self._sated: dict[ClientId, deque[Request]] = {}
-        self._under_way: Counter[ClientId] = Counter()
-        self._recent: OrderedDict[ClientId, int] = OrderedDict()
-        """The last batch that was executed before each client's last proposal, the latest last."""
         self._debts: dict[ClientId, int] = {}
         self._owed_at: dict[ClientId, int] = {}
         self._paid = QUANTUM
@@ -181,7 +170,6 @@ class Requests:
         share.timestamps.add(request.timestamp)
         share.operations += request.count
         share.size += request.size
-        share.cost += cost_of(request)
         self.operations += request.count
         self.size += request.size
 
@@ -223,7 +211,7 @@ class Requests:
         client has given up by its word about `low` (P32)."""
         for result in results:
             identity = result.client, result.timestamp
-            self._end(identity)
+            self.proposed.discard(identity)
             if identity in self.pending:
                 self.remove(*identity)
             elif self._samples:
@@ -244,7 +232,6 @@ class Requests:
         if self._debts:
             self._settle(QUANTUM)
             self._release()
-        self._serve_sated()
 
     def _learn_debts(self, batch: Batch) -> None:
         """What the primary counts when it proposes: who leads next goes on from there."""
@@ -266,7 +253,6 @@ class Requests:
         share = self._shares[client]
         share.operations -= request.count
         share.size -= request.size
-        share.cost -= cost_of(request)
         share.timestamps.discard(timestamp)
         if not share.timestamps:
             del self._shares[client]
@@ -304,12 +290,9 @@ class Requests:
 
     def begin_view(self, bodies: Iterable[Batch], leads: bool) -> None:
         """`bodies` have their numbers in the new view; its primary queues all else that waits, in order of arrival."""
-        self.proposed.clear()
-        self._under_way.clear()
-        for request in (request for batch in bodies for request in batch.requests):
-            self._begin(request)
-        for queues in (self._queues, self._held, self._sated):
-            queues.clear()
+        self.proposed = {request.identity for batch in bodies for request in batch.requests}
+        self._queues.clear()
+        self._held.clear()
         self._leads = leads
         self.queued = self._queued_operations = self._queued_size = 0
         for request in self.pending.values() if leads else ():
@@ -323,58 +306,9 @@ class Requests:
         if client in self._debts:
             self._held.setdefault(client, deque()).append(request)
             self._release()
-        elif client in self._sated:
-            self._sated[client].append(request)
         else:
             self._queues.setdefault(client, deque()).append(request)
             self._count(request, 1)
-
-    # What of a client is under way, proposed and not executed, is bounded by what others want, since whatever waits
-    # behind it in the pipeline waits as long as all of it takes.
-
-    def _begin(self, request: Request) -> None:
-        self.proposed[request.identity] = cost_of(request)
-        self._under_way[request.client] += cost_of(request)
-        if self._turns:
-            self._recent[request.client] = self._batches
-            self._recent.move_to_end(request.client)
-
-    def _end(self, identity: Identity) -> None:
-        left = self._under_way[identity[0]] - self.proposed.pop(identity, 0)
-        if left > 0:
-            self._under_way[identity[0]] = left
-        else:
-            del self._under_way[identity[0]]
-
-    def _ceiling(self) -> int:
-        """How much of one client is under way before it waits for some of it to end. Half of the clients: of those that
-        had anything in the last AWAY batches. Where these want a QUANTUM each, only what is owed counts."""
-        while self._recent and self._batches - next(iter(self._recent.values())) >= AWAY:
-            self._recent.popitem(last=False)
-        shares = [self._shares.get(client, _NOTHING) for client in islice(reversed(self._recent), LOOKED_AT)]
-        wanted = sorted(share.cost for share in shares)
-        most = max(LEAST, MANY * wanted[len(wanted) // 2]) if wanted else QUANTUM
-        return most if most < QUANTUM else self._options.pending_operations_max
-
-    def _serve_sated(self) -> None:
-        """Something has ended: they are next, behind those that wait already."""
-        sated, self._sated = self._sated, {}
-        for client, queue in sated.items():
-            self._queues[client] = queue
-            for request in queue:
-                self._count(request, 1)
-
-    def _is_sated(self, client: ClientId, ceiling: int) -> bool:
-        if not self._turns or self._under_way[client] < ceiling:
-            return False
-        self._sated[client] = self._take_out(client)
-        return True
-
-    def _take_out(self, client: ClientId) -> deque[Request]:
-        queue = self._queues.pop(client, deque())
-        for request in queue:
-            self._count(request, -1)
-        return queue
 
     # What a client gets beyond its QUANTUM in a batch it owes, and what it has waiting is held while it does. Each
     # batch that is executed pays a QUANTUM off, as does time when nothing is in flight.
@@ -382,7 +316,10 @@ class Requests:
     def _owe(self, client: ClientId, operations: int) -> None:
         self._debts[client] = operations
         self._owed_at[client] = self._batches
-        if queue := self._take_out(client):
+        queue = self._queues.pop(client, None)
+        for request in queue or ():
+            self._count(request, -1)
+        if queue:
             self._held[client] = queue
 
     def _owes_often(self, client: ClientId) -> bool:
@@ -396,10 +333,7 @@ class Requests:
 
     def pass_time(self) -> None:
         """Nothing is in flight, nor waits but what is held: time pays debts off then, twice as much each time in a row,
-        so that the largest ones are gone long before anybody complains that nothing is proposed. Whatever was proposed
-        is over, whether it was seen to end or a state came that has it."""
-        self._under_way.clear()
-        self._serve_sated()
+        so that the largest ones are gone long before anybody complains that nothing is proposed."""
         self._settle(self._paid)
         self._paid *= 2
 
@@ -409,7 +343,7 @@ class Requests:
 
     @property
     def holds(self) -> bool:
-        return bool(self._held or self._sated)
+        return bool(self._held)
 
     def _settle(self, operations: int) -> None:
         paid = [client for client, debt in self._debts.items() if debt <= operations]
@@ -440,12 +374,9 @@ class Requests:
         self._paid = QUANTUM
         chosen: list[Request] = []
         spent: Counter[ClientId] = Counter()
-        ceiling = self._ceiling()
         while self._queues and len(chosen) < options.batch_requests_max:
             client, queue = next(iter(self._queues.items()))
             request = queue[0]
-            if self._is_sated(client, ceiling):
-                continue
             if operations + request.count > options.batch_operations_max:
                 break
             if size + request.size > options.batch_bytes_max:
@@ -459,7 +390,7 @@ class Requests:
             if self.is_over(request):
                 self.remove(*request.identity)
             elif waiting is not None and request.identity not in self.proposed:
-                self._begin(waiting)
+                self.proposed.add(request.identity)
                 chosen.append(waiting)
                 operations += request.count
                 size += request.size
@@ -478,8 +409,6 @@ class Requests:
             "each request is in its client's share"
         )
         assert self.queued == sum(map(len, self._queues.values())), "requests in the queues"
-        assert not self._sated.keys() & (self._queues.keys() | self._held.keys()), "each client waits in one place"
-        assert sum(self.proposed.values()) >= self._under_way.total() >= 0, "what is under way was proposed"
         assert self._held.keys() <= self._debts.keys(), "what is held is of clients in debt"
         assert not self._queues.keys() & self._debts.keys(), "what clients in debt have waiting is held"
         assert len(self.pending) <= options.pending_requests_max, "requests that wait are bounded"

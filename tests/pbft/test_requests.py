@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import pytest
 
 from pbft import messages as m
-from pbft.requests import AWAY, LEAST, QUANTUM
+from pbft.requests import QUANTUM
 from replog.core import Received
 from replog.types import Answer, LogRequest, Request, Submit
 from replog.types import Reply as ReplyMessage
-from tests.pbft.harness import CLIENTS, SECOND, SMALL, Cluster
+from tests.pbft.harness import SECOND, SMALL, Cluster
 
 BOUNDS = {"batch_delay_us": 0, "in_flight_max": 1}
 
@@ -214,62 +213,6 @@ def test_p36_a_large_request_waits_until_others_had_as_many_turns() -> None:
     assert at[1] - at[0] >= 1_000 // QUANTUM
     assert all(cluster.done("ann", timestamp) for timestamp in range(1, 5)), "when nobody else waits, at once"
     assert set(cluster.views()) == {0}
-
-
-SMALL_ONES: dict[str, Any] = {"batch_delay_us": 0, "robust": True, "in_flight_max": 100}
-
-
-def under_way(cluster: Cluster) -> Counter[str]:
-    """What the primary has proposed and not executed, by client."""
-    return Counter(client for client, _ in cluster.core(0).requests.proposed)
-
-
-def test_p36_many_small_requests_of_one_client_do_not_fill_the_pipeline() -> None:
-    """Whatever others ask for meanwhile is proposed at once, and the rest when some of it is executed."""
-    cluster = Cluster(options=SMALL_ONES)
-    for client in CLIENTS:
-        cluster.submit(client, 1, range(4))
-    cluster.settle()
-    cluster.holds = lambda packet: isinstance(packet.message, m.Commit)
-    for timestamp in range(2, 41):
-        cluster.submit("ann", timestamp, range(4))
-    for client in ("bob", "eve"):
-        cluster.submit(client, 2, range(4))
-    cluster.settle()
-    assert under_way(cluster) == {"ann": LEAST, "bob": 1, "eve": 1}
-    cluster.holds = lambda packet: False
-    cluster.release()
-    cluster.settle()
-    assert all(cluster.done("ann", timestamp) for timestamp in range(2, 41)), "no time has passed"
-    assert cluster.views() == [0] * 4
-
-
-@pytest.mark.parametrize("clients", [("ann",), CLIENTS])
-def test_p36_who_asks_for_as_much_as_others_is_held_by_nobody(clients: tuple[str, ...]) -> None:
-    cluster = Cluster(options=SMALL_ONES)
-    for client in clients:
-        cluster.submit(client, 1, range(4))
-    cluster.settle()
-    cluster.holds = lambda packet: isinstance(packet.message, m.Commit)
-    for timestamp in range(2, 22):
-        for client in clients:
-            cluster.submit(client, timestamp, range(4))
-    cluster.settle()
-    assert under_way(cluster) == dict.fromkeys(clients, 20)
-
-
-def test_p36_clients_that_are_gone_hold_nobody() -> None:
-    cluster = Cluster(options=SMALL_ONES)
-    for client in CLIENTS:
-        cluster.submit(client, 1, range(4))
-    for timestamp in range(2, AWAY + 12):
-        cluster.submit("ann", timestamp, range(4), low=timestamp - 1)
-        cluster.settle()
-    cluster.holds = lambda packet: isinstance(packet.message, m.Commit)
-    for timestamp in range(AWAY + 12, AWAY + 32):
-        cluster.submit("ann", timestamp, range(4), low=AWAY + 11)
-    cluster.settle()
-    assert under_way(cluster) == {"ann": 20}
 
 
 def test_p36_who_is_alone_waits_for_nobody() -> None:

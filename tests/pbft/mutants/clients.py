@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict
 from typing import Any
 
-from pbft.requests import LEAST
 from replog.core import Checkpoint, Received
 from replog.replies import Proof
 from replog.types import NOBODY, Answer, Request
@@ -119,17 +117,6 @@ def never_makes_room(right: Any, self: Any, client: str, timestamp: int) -> None
 
 returns("lets_clients_fill_the_pool", False, "Requests._takes_others_room", "rq p36_clients_that_fill_the_pool_leave")
 returns("holds_nobody_to_its_turns", None, "Requests._owe", "rq p36_a_large_request_waits_until_others_had")
-returns("lets_one_client_fill_the_pipeline", 99, "Requests._ceiling", "rq p36_many_small_requests_of_one_client")
-returns("gives_nobody_more", LEAST, "Requests._ceiling", "rq p36_who_asks_for_as_much_as_others", "ann")
-returns("lets_the_sated_starve", None, "Requests._serve_sated", "rq p36_many_small_requests_of_one_client")
-
-
-@mutant("Requests._ceiling", "rq p36_clients_that_are_gone_hold_nobody")
-def remembers_clients_for_ever(right: Any, self: Any) -> int:
-    self._recent = OrderedDict.fromkeys(self._recent, self._batches)
-    return int(right(self))
-
-
 returns("compares_no_debts", None, "Requests._release", "rq p36_who_is_alone_waits_for_nobody")
 returns("has_seen_no_read", True, "Seen.add", "rd p36_the_same_read_again_is_not_answered")
 returns("reads_as_much_as_is_asked", False, "Reads._is_much", "rd p36_what_much_is_read_of_while_others_order")

@@ -78,7 +78,7 @@ def batches_have_no_bound(right: Any, self: Any) -> list[Any]:
 @mutant("Requests.next_batch", "rq p33_the_primary_passes_by_what_was_executed")
 def proposes_what_was_executed(right: Any, self: Any) -> list[Any]:
     chosen = [request for queue in self._queues.values() for request in queue]
-    self.proposed.update((request.identity, 1) for request in chosen)
+    self.proposed.update(request.identity for request in chosen)
     self._queues.clear()
     self.queued = self._queued_operations = self._queued_size = 0
     return chosen
