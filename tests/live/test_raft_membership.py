@@ -78,6 +78,8 @@ async def test_all_are_replaced_at_once_and_the_cluster_is_resumed(tmp_path: Pat
 async def test_a_learner_follows_and_is_promoted() -> None:
     async with LocalCluster("raft", Counter, f=1) as cluster:
         await cluster.call("add")
+        cluster.snapshot()
+        await until(cluster._client, lambda said: all(word.status and word.status.stable >= 1 for word in said))
         following = await cluster.change(add=1, learners=True)
         assert (following.voters, following.learners, following.f) == ((0, 1, 2), (3,), 1)
         said = await until(cluster._client, level)
