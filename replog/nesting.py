@@ -30,8 +30,8 @@ _OTHERS: Final = bytes(byte for byte in range(256) if byte not in (*_MAPS, *_ARR
 
 
 def is_tangled(data: bytes) -> bool:
-    """Whether some item lies within more than DEPTH_MAX others, or there are more than ITEMS_MAX. Cheap for whatever has
-    few bytes that could begin a list or a map: its items are not counted."""
+    """Whether some item lies within more than DEPTH_MAX others, or there are more than ITEMS_MAX. Cheap for whatever
+    has few bytes that could begin a list or a map: its items are not counted."""
     if len(data) <= DEPTH_MAX or len(data.translate(None, _OTHERS)) <= DEPTH_MAX:
         return False
     left: list[int] = []  # of each list or map that this place lies in: the items still to come
