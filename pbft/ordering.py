@@ -155,8 +155,8 @@ class Ordering:
         self._give(slot, batch.digest, signature)
         slot.keep(batch)
         slot.vote(batch.digest, self.view)
-        self._notary.witness.proposed(message)
-        return [*self.save(), Persist(message, seq), Send(self._notary.others, message), *self._advance(slot)]
+        shown = self._notary.witness.proposed(message)
+        return [*self.save(), Persist(message, seq), Send(self._notary.others, message), *self._advance(slot), *shown]
 
     def accept(self, message: PrePrepare, batch: Batch) -> list[Effect]:
         """A backup takes a checked pre-prepare: the first for its (view, seq), the only one. [CL99 4.2] (P16, P17)"""

@@ -136,9 +136,11 @@ class Witness:
         self._wait(sender, place, statement)
         return True
 
-    def proposed(self, message: PrePrepare) -> None:
-        """This replica's own face as primary: others' votes are held against it."""
+    def proposed(self, message: PrePrepare) -> list[Effect]:
+        """This replica's own face as primary: others' votes are held against it. Who has voted before, for something
+        else, may have told others what is proposed now: so that is shown."""
         self._compare(self._notary.me, bare(message))
+        return self._show(self._notary.me, bare(message))
 
     def stated(self, message: Checkpoint) -> list[Effect]:
         """This replica's own state: what others have said of theirs, or will say, is held against it."""

@@ -722,6 +722,17 @@ def test_p17_junk_hides_no_stray(place: tuple[int, int]) -> None:
     assert all_accuse(cluster, 3, "two-commits")
 
 
+def test_p17_a_vote_before_the_proposal_is_shown_when_that_comes() -> None:
+    """To the primary it came too early to be held against anything; the others are told what fits."""
+    cluster = Cluster()
+    hear(cluster, 0, 3, forge.commit(cluster, 3, 0, 1, ONE))
+    cluster.submit("ann", 1)
+    cluster.settle()
+    digest = cluster.core(1).ordering.slots[1].digest
+    assert digest not in (None, ONE)
+    assert all_accuse(cluster, 3, "two-commits")
+
+
 def test_p17_words_that_are_signed_hide_no_stray() -> None:
     """Of as many places as are remembered the first and the last are shown."""
     cluster = Cluster()

@@ -186,6 +186,12 @@ def forgets_which_view_it_began(right: Any, self: Any, record: Message) -> None:
         right(self, record)
 
 
+@mutant("Witness.proposed", "ev a_vote_before_the_proposal_is_shown")
+def shows_nothing_when_it_proposes(right: Any, self: Any, message: Any) -> Any:
+    right(self, message)
+    return []
+
+
 @mutant("Strays.wait", "ev words_that_are_signed_hide_no_stray")
 def has_little_room_for_strays(right: Any, self: Any, signer: int, place: Any, message: Any) -> None:
     right(self, signer, place, message)
