@@ -12,6 +12,11 @@ import pytest
 GOLDEN = Path(__file__).resolve().parent / "golden"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest begin first, so that no worker is left alone with one in the end."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite", action="store_true", help="write golden transcripts anew; read them as a diff")
 
