@@ -57,3 +57,9 @@ fi
 
 PATH=$PWD/.venv/bin:$PATH
 export PATH
+
+# Every replica is a process of its own, and without bytecode that is kept each one compiles every module anew: 0.5 s of
+# a processor instead of 0.1. It is kept in .venv, so that the folders stay clean for whoever forbids it for that reason.
+unset PYTHONDONTWRITEBYTECODE
+PYTHONPYCACHEPREFIX=$PWD/.venv/bytecode
+export PYTHONPYCACHEPREFIX

@@ -6,6 +6,7 @@ slower, never faster.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -84,22 +85,26 @@ print(*sys.modules)
 """
 
 
-def load(module: str) -> tuple[float, set[str]]:
-    """Seconds of processor time that an import takes in a fresh interpreter, and all modules that are there then."""
-    code = LOAD.format(module=module)
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+def load(module: str, bytecode: Path) -> tuple[float, set[str]]:
+    """Seconds of processor time that an import takes in a fresh interpreter, and all modules that are there then.
+
+    What was compiled is kept in the folder `bytecode`, whatever the environment says: the second load is the usual one.
+    """
+    environment = os.environ | {"PYTHONPYCACHEPREFIX": str(bytecode), "PYTHONDONTWRITEBYTECODE": ""}
+    command = [sys.executable, "-c", LOAD.format(module=module)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=environment)
     seconds, modules = done.stdout.splitlines()
     return float(seconds), set(modules.split())
 
 
 @pytest.mark.parametrize("protocol", ["pbft", "raft"])
-def test_a_bare_protocol_loads_quickly_and_without_a_network(protocol: str) -> None:
-    runs = [load(protocol) for _ in range(RUNS)]
+def test_a_bare_protocol_loads_quickly_and_without_a_network(protocol: str, tmp_path: Path) -> None:
+    runs = [load(protocol, tmp_path) for _ in range(RUNS)]
     assert min(seconds for seconds, _ in runs) < IMPORT_S_MAX
     assert not {"aiohttp", "asyncio", "replog.live"} & runs[0][1]
 
 
-def test_a_slow_and_heavy_import_would_be_noticed() -> None:
-    seconds, modules = load("replog.live.gateway")
+def test_a_slow_and_heavy_import_would_be_noticed(tmp_path: Path) -> None:
+    seconds, modules = [load("replog.live.gateway", tmp_path) for _ in range(2)][-1]
     assert "aiohttp" in modules
-    assert seconds > load("pbft")[0]
+    assert seconds > [load("pbft", tmp_path) for _ in range(2)][-1][0]
