@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from replog import turns as module
 from replog.codec import messages_in, pack_frame
 from replog.live.inbox import Inbox
-from replog.sim.inbox import FairInbox
+from replog.sim.inbox import BYTES, FairInbox
 from replog.turns import BURST_US, EVERY, FLOOD, REST_US, THROTTLE_US, Shares, Shunned, Turns
 
 SHARES = Shares(replica=8, clients=6, client=2, throttled=1)
@@ -175,6 +175,21 @@ def test_p36_what_waits_of_one_that_is_shunned_is_lost_at_no_cost() -> None:
     while len(inbox):
         assert {sender for sender, _ in inbox.turn()} == {"c1"}
     inbox.turns.check_invariants()
+
+
+def test_x6_large_frames_of_one_sender_are_bounded_in_bytes() -> None:
+    inbox = FairInbox(turns(), lambda: 0)
+    large = bytes(BYTES // 3)
+    taken = 0
+    while not inbox.full(1):
+        inbox.append((1, [large]))
+        taken += 1
+    assert taken == 3
+    assert not inbox.full(2)
+    while len(inbox):
+        list(inbox.turn())
+        inbox.rouse()
+    assert not inbox.full(1)
 
 
 def test_p36_who_was_served_more_than_its_share_is_passed_by_until_others_had_as_much() -> None:
