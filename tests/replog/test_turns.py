@@ -184,7 +184,7 @@ def test_x6_large_frames_of_one_sender_are_bounded_in_bytes() -> None:
     while not inbox.full(1):
         inbox.append((1, [large]))
         taken += 1
-    assert taken == 3
+    assert taken == 4
     assert not inbox.full(2)
     while len(inbox):
         list(inbox.turn())
