@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from replog.core import CancelTimer, Effect, Note, SetTimer
+from replog.core import CancelTimer, Effect, Note, SetTimer, Throttled
 from replog.types import ClientId, Micros, NodeId, Principal
 
 UNIT_BYTES: Final = 32 * 1024
@@ -97,7 +97,7 @@ class Turns:
         self._sentences: dict[NodeId, tuple[Micros, Micros]] = {}
         """Of each replica that was ever throttled: until when the last time, and for how long."""
         self._passed_by: Counter[NodeId] = Counter()
-        self._news: list[NodeId] = []
+        self._news: list[Throttled] = []
 
     @classmethod
     def wanted(cls, options: Any, peers: Iterable[NodeId], shares: Shares) -> Turns | None:
@@ -213,9 +213,10 @@ class Turns:
 
     def _throttle(self, now: Micros, node: NodeId) -> None:
         if node not in self._throttled:
-            self._throttled[node] = now + self._sentence(now, node)
+            time = self._sentence(now, node)
+            self._throttled[node] = now + time
             self.floods[node] += 1
-            self._news.append(node)
+            self._news.append(Throttled(node, time))
 
     def _is_costly(self, node: NodeId, time: Micros) -> bool:
         """With f liars, itself one of them, what the f-th of the others costs is no more than what a correct one does.
@@ -236,7 +237,7 @@ class Turns:
         others = sorted(self._replicas.get(other, 0) for other in self._peers if other != node)
         return FAR * others[(len(others) - 1) // 2] if others else 0
 
-    def take_news(self) -> list[NodeId]:
+    def take_news(self) -> list[Throttled]:
         """Replicas that were throttled since the last call."""
         if not self._news:
             return []

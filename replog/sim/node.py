@@ -120,8 +120,9 @@ class SimNode(Process):
                 return
         if self._fair.resting:
             self.world.at(self.world.now + self._fair.resting, self._rouse)
-        for node in self.turns.take_news() if self.turns is not None else ():
-            self._note("flood", {"sender": node})
+        for news in self.turns.take_news() if self.turns is not None else ():
+            self._note("flood", {"sender": news.node})
+            self.step(news)
 
     def _rouse(self, _: Any = None) -> None:
         if self._fair is not None:
