@@ -36,8 +36,9 @@ COSTLY: Final = 8
 """A flood is also what takes more than one part in so many of the time, for nothing,"""
 COSTLIER: Final = 4
 """and so many times as much as that of the others, of whom the f that cost most do not count."""
-REST_US: Final = 20_000
-"""How long a throttled replica is not served for each unit beyond its share, whatever else waits."""
+REST_US: Final = 40_000
+"""How long a throttled replica is not served for each unit that it was served, whatever else waits, or nothing: what
+others send next would wait for it."""
 EVERY: Final = 16
 """Rounds, of which a throttled replica is served in one."""
 SHUNNED_MAX: Final = 4_096
@@ -126,7 +127,7 @@ class Turns:
         if isinstance(sender, str):
             self._debts[sender] = self._debts.get(sender, 0) + units
         elif sender in self._throttled:
-            self._rests[sender] = self._now + units * REST_US
+            self._rests[sender] = self._rests.get(sender, self._now) + units * REST_US
 
     def wasted(self, node: NodeId, time: Micros) -> None:
         """Its messages took so long and brought nothing about."""
@@ -152,6 +153,7 @@ class Turns:
         for node in self._throttled:
             if node in self._replicas and self._is_due(node, not plan):
                 plan.append((node, self._shares.throttled))
+                self._rests[node] = now + self._shares.throttled * REST_US
         return plan
 
     def rest(self) -> Micros:

@@ -160,7 +160,7 @@ def test_p36_an_inbox_that_rests_asks_for_no_turn_and_loses_nothing() -> None:
         clock[0] += inbox.resting
         inbox.rouse()
     assert (taken, rested) == (12, 11)
-    assert clock[0] == 11 * 32 * REST_US
+    assert clock[0] == 11 * 33 * REST_US
     assert list(live.waiting()) == []
 
 
@@ -247,7 +247,7 @@ def test_p36_a_throttled_replica_rests_after_a_large_message_even_if_nothing_els
     assert policy.round(now) == [(1, SHARES.throttled)]
     policy.owes(1, 33)
     assert policy.round(now) == []
-    assert policy.rest() == 33 * module.REST_US
+    assert policy.rest() == 34 * module.REST_US
     assert policy.round(now + policy.rest()) == [(1, SHARES.throttled)]
 
 
