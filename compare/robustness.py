@@ -29,7 +29,6 @@ from compare.witness import Watched, Witness
 from pbft import SPEC
 from replog.apps.kv import KeyValue
 from replog.client import Done, Failed
-from replog.core import ProtocolSpec
 from replog.keys import Signer
 from replog.replica import Replica
 from replog.sim.cluster import SimCluster
@@ -175,7 +174,7 @@ class Outcome:
 class Run:
     """One cluster under one attack, or none."""
 
-    spec: ClassVar[ProtocolSpec] = SPEC
+    spec: ClassVar[Any] = SPEC
 
     def __init__(
         self, case: Case, robust: bool | Sequence[str], usual: float = 0, clients: int = CLIENTS, seed: int = 1

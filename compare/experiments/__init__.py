@@ -20,6 +20,7 @@ NAMES: Final = {
     "slow-primary": "slow_primary",
     "cost-of-trust": "cost_of_trust",
     "aardvark": "aardvark",
+    "forensics": "forensics",
 }
 """Name of the command -> module, which has the experiment as `EXPERIMENT`. It is loaded when it is asked for."""
 
