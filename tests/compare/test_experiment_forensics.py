@@ -1,4 +1,4 @@
-"""`replog experiment forensics`: coalitions of f + 1 to 2f replicas fork the log, and an archive proves who they were."""
+"""`replog experiment forensics`: coalitions of f + 1 to 2f fork the log, and an archive proves who they were."""
 
 import json
 from pathlib import Path
