@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from compare import robustness_live
 from compare.arguments import WORKERS, seconds
@@ -174,33 +174,38 @@ class Outcome:
 class Run:
     """One cluster under one attack, or none."""
 
+    spec: ClassVar[Any] = SPEC
+
     def __init__(
         self, case: Case, robust: bool | Sequence[str], usual: float = 0, clients: int = CLIENTS, seed: int = 1
     ) -> None:
         """`usual`: operations a second without attack, which the rate of attacking clients is a multiple of."""
         self._case, self._usual = case, usual
         self._wrapped: dict[NodeId, Byzantine] = {}
-        self._witness = Witness(set(case.liars), self._told)
+        self._liars = set(case.liars)
+        self._witness = Witness(self._liars, self._told)
         self._names = [f"c{number}" for number in range(clients)]
         self._strangers = [f"x{number}" for number in range(LIARS)] if case.by_clients else []
-        options = {**OPTIONS, "robust": robust if isinstance(robust, bool) else list(robust), "auth": case.auth}
-        names = self._names + self._strangers
-        self._honest = [node for node in range(3 * case.f + 1) if node not in case.liars]
-        n = len(self._honest) + len(case.liars)
-        self.cluster = SimCluster(SPEC, n, case.f, options, seed=seed, clients=names, costs=COSTS, wrap=self._wrap)
+        names, n = self._names + self._strangers, self.spec.replicas(case.f)
+        self._honest = [node for node in range(n) if node not in self._liars]
+        options = self._options(robust if isinstance(robust, bool) else list(robust))
+        self.cluster = SimCluster(self.spec, n, case.f, options, seed=seed, clients=names, costs=COSTS, wrap=self._wrap)
         self._waits: dict[ClientId, list[Micros]] = {name: [] for name in self._names}
         for place, name in enumerate(self._names):
             load = self.cluster.client(name).load
             load(puts(name), case.outstanding, on_done=self._timed(name), pause_us=place * PAUSE_US)
 
+    def _options(self, robust: bool | list[str]) -> dict[str, Any]:
+        return {**OPTIONS, "robust": robust, "auth": self._case.auth}
+
     def _wrap(self, node: NodeId, replica: Replica) -> Any:
         kind = ATTACKS.get(self._case.name)
-        self._wrapped[node] = Byzantine(replica, kind.makes["pbft"] if kind is not None else None, node)
+        self._wrapped[node] = Byzantine(replica, kind.makes[self.spec.name] if kind is not None else None, node)
         return self._wrapped[node] if kind is None else Watched(self._wrapped[node], self._witness)
 
     def _told(self, node: NodeId, sender: Principal, message: Message) -> None:
         """A correct replica is about to hear this."""
-        if isinstance(sender, int) and sender in self._case.liars:
+        if isinstance(sender, int) and sender in self._liars:
             self._wrapped[sender].arrived(node, message)
 
     def _timed(self, name: ClientId) -> Any:
@@ -211,20 +216,20 @@ class Run:
         return done
 
     def attack(self) -> list[ByzantineClient]:
-        case, cluster = self._case, self.cluster
-        if case.liars:
-            signers: dict[Principal, Signer] = {node: cluster.signer(node) for node in case.liars}
+        case, cluster, liars = self._case, self.cluster, tuple(sorted(self._liars))
+        if liars:
+            signers: dict[Principal, Signer] = {node: cluster.signer(node) for node in liars}
             verifier, n = cluster.verifier(), cluster.n
-            power = Power(case.liars, signers, verifier, cluster.domain, n, case.f, KeyValue, options=case.options)
-            for node in case.liars:
+            power = Power(liars, signers, verifier, cluster.domain, n, case.f, KeyValue, options=case.options)
+            for node in liars:
                 self._wrapped[node].begin(cluster.nodes[node].clock.monotonic(), power)
         rate = case.rate if case.auth == "macs" else case.rate * self._usual
         pause_us = max(1, int(LIARS * SECOND / rate)) if rate else 0
         make = CLIENT_ATTACKS.get(case.name, ByzantineClient)
-        liars = [make(cluster, name, 1, pause_us, 10**15) for name in self._strangers]
-        for liar in liars:
-            liar.start()
-        return liars
+        strangers = [make(cluster, name, 1, pause_us, 10**15) for name in self._strangers]
+        for stranger in strangers:
+            stranger.start()
+        return strangers
 
     def measure(self, seconds: float, warm_up: Micros = WARM_UP_US) -> Outcome:
         cluster = self.cluster

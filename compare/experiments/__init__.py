@@ -19,6 +19,8 @@ NAMES: Final = {
     "failure-models": "failure_models",
     "slow-primary": "slow_primary",
     "cost-of-trust": "cost_of_trust",
+    "aardvark": "aardvark",
+    "forensics": "forensics",
 }
 """Name of the command -> module, which has the experiment as `EXPERIMENT`. It is loaded when it is asked for."""
 
