@@ -10,12 +10,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from compare.checkers import JUDGES, OWN, Check
 from replog.errors import ConfigError
+
+if TYPE_CHECKING:
+    from compare.rows import Row
 
 VERSION: Literal[1] = 1
 
@@ -123,6 +126,33 @@ class Results(Record):
     @property
     def met(self) -> bool:
         return self.complete and all(cell.met for cell in self.cells)
+
+    def rows(self) -> list[Row]:
+        """A flat row for each run, as a data frame takes them: scenario, what a sweep has set (`network.loss`),
+        protocol, engine, seed, n, f, verdict, figures. What is not known is None."""
+        from compare import rows
+
+        return rows.of_runs(self)
+
+    def summary(self) -> list[Row]:
+        """A flat row for each point, protocol and engine: how many runs ended `ok`, `stalled`, `unsafe`, `vacuous`,
+        `error`, and the median of each figure. `NAME_low` and `NAME_high` are intervals at 95 %: Wilson's of the chance
+        of a verdict, of a median by order statistics, None for fewer than five runs."""
+        from compare import rows
+
+        return rows.of_cells(self)
+
+    def frame(self, *, summary: bool = False) -> Any:
+        """`rows()`, or `summary()`, as a `pandas.DataFrame`. Raises ReplogError where pandas is not installed."""
+        from compare import rows
+
+        return rows.frame(self.summary() if summary else self.rows())
+
+    def csv(self, *, summary: bool = False) -> str:
+        """`rows()`, or `summary()`, as CSV with a line of names."""
+        from compare import rows
+
+        return rows.to_csv(self.summary() if summary else self.rows())
 
 
 # --------------------------------------------------------------------------------------------------------- judgement
