@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from compare.checkers import JUDGES, OWN, Check
+from replog.config import rule_of
 from replog.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -220,12 +221,25 @@ def save(results: Results, path: Path) -> None:
 def load(path: Path) -> Results:
     """Raises ConfigError naming file, field and rule."""
     try:
-        return Results.model_validate_json(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: must be UTF-8: {error.reason} at byte {error.start}") from None
+    try:
+        return Results.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{path}: {field or 'file'}: {first['msg']}") from None
+        raise ConfigError(f"{path}: {_refusal(error)}") from None
+
+
+def _refusal(error: ValidationError) -> str:
+    """Why a file is none that we can read: another program's, another release's, or broken at a place."""
+    faults = {".".join(map(str, fault["loc"])): fault for fault in error.errors()}
+    foreign = [name for name in ("", "cells", "runs") if name in faults and faults[name]["type"] != "list_type"]
+    if foreign:
+        where = f"{foreign[0]}: " if foreign[0] else ""
+        return f"must be the results.json of a comparison: {where}{rule_of(faults[foreign[0]]['msg'])}"
+    if "version" in faults:
+        return f"version = {faults['version']['input']!r:.80}: must be {VERSION}, which is what this release reads"
+    field, fault = next(iter(faults.items()))
+    return f"{field}: {rule_of(fault['msg'])}"

@@ -21,6 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from compare import farm, history, judging, sweep
 from compare.drawing import draw
 from compare.evidence import keep as keep_evidence
@@ -30,6 +32,7 @@ from compare.results import Asked, CellKey, Results, Run, cells_of
 from compare.scenario import Scenario, find
 from compare.sim import Trial
 from replog import protocols
+from replog.config import first_fault
 from replog.core import ProtocolSpec
 from replog.errors import ConfigError, ReplogError
 from replog.trace import Recorder, to_text
@@ -278,7 +281,7 @@ def _check_place(job: Job, spec: ProtocolSpec | None, on: str | None) -> None:
 
 def check(job: Job, spec: ProtocolSpec | None = None) -> None:
     """Raises ConfigError for a run that cannot be made."""
-    this, size = f"scenario {job.scenario.name}", job.size(spec)[0]
+    this, size = f"scenario {job.scenario.name}", _check_protocol(job, spec)
     if job.engine not in job.scenario.engines:
         raise ConfigError(f"{this}: runs on {', '.join(job.scenario.engines)}, not on {job.engine}")
     for happening in job.scenario.timeline:
@@ -292,6 +295,19 @@ def check(job: Job, spec: ProtocolSpec | None = None) -> None:
     _check_world(job)
     if job.scenario.workload.byzantine and job.engine != "sim":
         raise ConfigError(f"{this}: workload.byzantine: clients that lie cannot be made on {job.engine}")
+
+
+def _check_protocol(job: Job, spec: ProtocolSpec | None) -> int:
+    """How many replicas. Raises ConfigError for a size or options that the protocol does not take."""
+    spec = spec if spec is not None else protocols.find(job.protocol)
+    try:
+        n, f = job.size(spec)
+        spec.check_size(n, f)
+        spec.options(dict(job.exact.side(job.protocol).options))
+    except ValueError as error:
+        rule = first_fault(error) if isinstance(error, ValidationError) else error
+        raise ConfigError(f"scenario {job.scenario.name}, protocol {job.protocol}: {rule}") from None
+    return n
 
 
 def _check_world(job: Job) -> None:
