@@ -253,18 +253,18 @@ def run(
     for folder in (traces, evidence):
         if folder is not None:
             folder.mkdir(exist_ok=True)
-    started, runs = datetime.now(UTC), list[Run]()
+    started, runs = datetime.now(UTC), dict[tuple[str, str, str, int], Run]()
     try:
         with closing(many(jobs, spec, workers, on)) as found:
-            for number, this in enumerate(found, 1):
-                runs.append(this)
+            for this in found:
+                runs[this.protocol, this.scenario, this.engine, this.seed] = this
                 if on_run is not None:
-                    on_run(this, number, len(jobs))
+                    on_run(this, len(runs), len(jobs))
     except KeyboardInterrupt:
-        raise Interrupted(_results(jobs, runs, started), len(jobs)) from None
+        raise Interrupted(_results(jobs, list(runs.values()), started), len(jobs)) from None
     except farm.Lost as reason:
-        raise Broken(reason, _results(jobs, runs, started), len(jobs)) from None
-    return _results(jobs, runs, started)
+        raise Broken(reason, _results(jobs, list(runs.values()), started), len(jobs)) from None
+    return _results(jobs, list(runs.values()), started)
 
 
 def _check_place(job: Job, spec: ProtocolSpec | None, on: str | None) -> None:
