@@ -153,11 +153,11 @@ def lines(found: Difference) -> Iterator[str]:
             yield f"only in {name}: {place}"
     for scenario in found.altered:
         yield f"not the same in both: scenario {scenario}"
+    untold = f" ({found.untold} of too few runs to tell of figures)" if found.untold else ""
     worse = sum(change.worse for change in found.changes)
-    untold = f"; {found.untold} of them with too few runs to tell of figures" if found.untold else ""
     yield (
-        f"{found.cells} cells in both{untold}: {len(found.changes)} verdicts changed, {worse} of them for the worse; "
-        f"{len(found.moves)} figures moved"
+        f"cells in both: {found.cells}{untold}; verdicts changed: {len(found.changes)}, for the worse: {worse}; "
+        f"figures moved: {len(found.moves)}"
     )
 
 

@@ -43,7 +43,7 @@ def told(found: Difference) -> str:
 
 def test_two_equal_results_differ_in_nothing(before: Results) -> None:
     found = difference(before, before)
-    assert told(found) == "2 cells in both: 0 verdicts changed, 0 of them for the worse; 0 figures moved"
+    assert told(found) == "cells in both: 2; verdicts changed: 0, for the worse: 0; figures moved: 0"
     assert not found.worse
 
 
@@ -99,7 +99,7 @@ def test_of_too_few_runs_no_figure_is_told(before: Results) -> None:
     few = before.model_copy(update={"runs": [made for made in before.runs if made.seed < 5]})
     found = difference(few, remade(few, throughput_ops_s=1e9))
     assert not found.moves
-    assert "2 of them with too few runs to tell of figures" in told(found)
+    assert "cells in both: 2 (2 of too few runs to tell of figures)" in told(found)
 
 
 def test_what_only_one_has_and_what_was_altered_is_told(before: Results) -> None:
