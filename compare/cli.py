@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from replog.cli import options, output
-from replog.cli.exits import WrongUsage, leave
+from replog.cli.exits import ExitCode, WrongUsage, leave
 from replog.cli.options import JsonOption, VerboseOption
 from replog.errors import ConfigError
 
 if TYPE_CHECKING:  # the laboratory is loaded when it is used
-    from compare.results import Run
+    from compare.results import Results, Run
     from compare.scenario import Scenario
 
     OnRun = Callable[[Run, int, int], None]
@@ -70,6 +70,14 @@ def compare(
         str | None,
         typer.Option(metavar="NAME", help="This attack in each scenario; of one's own: MODULE:CLASS or FILE.py:CLASS."),
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE,...",
+            help="A field of the scenario, as network.loss=0,0.1; given several times: every combination.",
+        ),
+    ] = None,
     costs: Annotated[
         bool, typer.Option("--costs", help="Messages, bytes, signatures, MACs, fsyncs per operation.")
     ] = False,
@@ -78,40 +86,97 @@ def compare(
         bool, typer.Option("--evidence", help="Leave what replicas accuse others of in DIR/evidence, signed for real.")
     ] = False,
     workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes for simulated runs.")] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Of a Dask scheduler whose workers make the runs: tcp://HOST:8786."),
+    ] = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Put both protocols through the same faults and lies, and judge what they did.
 
-    Example: replog compare equivocating-leader --seeds 20, or replog compare list scenarios
+    Example: replog compare equivocating-leader --seeds 20, or replog compare list scenarios. replog compare diff A B
+    tells what changed from one result to another.
     """
     if scenarios and scenarios[0] == "list":
         _list(scenarios[1:], json)
         return
-    if every and (scenarios or attack is not None):
-        beside = f"SCENARIO = {scenarios[0]}" if scenarios else f"--attack = {attack}"
+    if scenarios and scenarios[0] == "diff":
+        _diff(scenarios[1:], json)
+        return
+    if every and (scenarios or settings or attack is not None):
+        one_of = {"SCENARIO": scenarios and scenarios[0], "--attack": attack, "--set": settings and settings[0]}
+        beside = next(f"{name} = {value}" for name, value in one_of.items() if value)
         raise WrongUsage(f"{beside}: must not stand beside --all, which takes every scenario as it is")
-    from compare import report, results
+    if on is not None and workers is not None:
+        raise WrongUsage(f"--workers = {workers}: must not stand beside --on: the scheduler has its own")
+    from compare import report, results, sweep
     from compare.runner import run
 
+    chosen_values = sweep.read(settings or [])
     numbers = seeds_of(seeds, seed, SEEDS_OF_ALL if every else SEEDS)
     chosen = _all(protocol, engine) if every else _named(scenarios, attack)
     names = ["all"] if every else [scenario.name for scenario in chosen]
     with folder_for(out, names) as folder, kept_if_interrupted(folder), progress(json, verbose) as on_run:
         traces, files = folder / "traces" if trace else None, folder / "evidence" if evidence else None
-        kept = {"traces": traces, "evidence": files}
         found = run(
-            chosen, None if every else protocol or None, engine.value, numbers, workers=workers, on_run=on_run, **kept
+            chosen,
+            None if every else protocol or None,
+            engine.value,
+            numbers,
+            set=chosen_values,
+            workers=workers,
+            on=on,
+            traces=traces,
+            evidence=files,
+            on_run=on_run,
         )
         results.save(found, folder / "results.json")
+        if settings:
+            _save_points(found, folder)
     if json:
         output.line(found.model_dump_json())
     else:
-        report.show_matrix(found) if every else report.show(found, costs)
+        _show(found, costs, every=every, swept=bool(settings))
         output.remark(f"results: {folder / 'results.json'}")
         if files is not None:
             output.remark(_accused(files))
     leave(report.exit_code(found))
+
+
+def _show(found: Results, costs: bool, *, every: bool, swept: bool) -> None:
+    from compare import report
+
+    if every:
+        report.show_matrix(found)
+    elif swept:
+        report.show_sweep(found, costs)
+    else:
+        report.show(found, costs)
+
+
+def _save_points(found: Results, folder: Path) -> None:
+    """A row a point and protocol, for other programs."""
+    import json
+
+    (folder / "sweep.csv").write_text(found.csv(summary=True), encoding="utf-8")
+    (folder / "sweep.json").write_text(json.dumps(found.summary(), indent=1) + "\n", encoding="utf-8")
+
+
+def _diff(names: list[str], json: bool) -> None:
+    """Leaves with 1 if a verdict got worse."""
+    if len(names) != 2:
+        raise WrongUsage(f"compare diff {' '.join(names)}: must be two results.json, or the folders that they are in")
+    from compare import diff, results
+
+    paths = [path / "results.json" if path.is_dir() else path for path in map(Path, names)]
+    found = diff.difference(*map(results.load, paths))
+    if json:
+        output.line(found.model_dump_json())
+    else:
+        for line in diff.lines(found):
+            output.line(line)
+    leave(ExitCode.NOT_AS_EXPECTED if found.worse else ExitCode.AS_EXPECTED)
 
 
 def _named(names: list[str] | None, attack: str | None) -> list[Scenario]:
@@ -213,16 +278,17 @@ def folder_for(out: Path | None, names: list[str]) -> Iterator[Path]:
 
 @contextmanager
 def kept_if_interrupted(folder: Path) -> Iterator[None]:
-    """Ctrl-C: say how far it came, and keep that, marked as incomplete."""
+    """Ctrl-C, or a scheduler that is gone: say how far it came, and keep that, marked as incomplete."""
     from compare import results
-    from compare.runner import Interrupted
+    from compare.runner import Broken, Interrupted
 
     try:
         yield
-    except Interrupted as interrupted:
-        output.remark(f"interrupted: {interrupted}")
-        if interrupted.results.runs:
-            results.save(interrupted.results, folder / "results.json")
+    except (Interrupted, Broken) as ended:
+        if isinstance(ended, Interrupted):
+            output.remark(f"interrupted: {ended}")
+        if ended.results.runs:
+            results.save(ended.results, folder / "results.json")
             output.remark(f"results, marked as incomplete: {folder / 'results.json'}")
         raise
 

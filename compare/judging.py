@@ -19,6 +19,7 @@ from compare.gauges import Held
 from compare.history import Call
 from compare.results import SAFETY, CheckResult, Finding, Latency, Run, Verdict, verdict_of
 from compare.scenario import Scenario
+from compare.sweep import flags
 from replog import protocols
 from replog.codec import Domain
 from replog.core import Accuse
@@ -155,6 +156,7 @@ def _which(scenario: Scenario, protocol: str, engine: Engine, seed: int, n: int)
     """Which run it is, and how to repeat it."""
     handle = shlex.quote(scenario.handle)
     added = f" --attack {shlex.quote(scenario.added)}" if scenario.added else ""
+    added += flags(scenario.settings)
     return {
         "protocol": protocol,
         "scenario": scenario.name,

@@ -11,13 +11,16 @@ from statistics import median
 from typing import Final
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from compare import rows
 from compare.results import Cell, Results, Run, Verdict
 from replog.cli.exits import ExitCode
 
 WIDTH: Final = 112
+INTERVALS: Final = f"medians, with intervals at 95 % where there are {rows.RUNS_MIN} runs or more"
 WORST: Final = (Verdict.ERROR, Verdict.UNSAFE, Verdict.VACUOUS, Verdict.STALLED, Verdict.OK)
 _STYLES: Final = {
     Verdict.OK: "green",
@@ -55,6 +58,66 @@ def show_matrix(results: Results, console: Console | None = None) -> None:
     console.print(f"{scenarios} scenarios, {len(results.runs):,} runs: {met} of {cells} cells as expected")
     for line in surprises(results):
         console.print(line, soft_wrap=True)
+
+
+def show_sweep(results: Results, costs: bool = False, console: Console | None = None) -> None:
+    """A line a point and protocol: what was set, the verdict, throughput and latency with their intervals."""
+    table = _sweep(results)
+    console = (
+        console if console is not None else Console(width=max(WIDTH, _width(table)), highlight=False, markup=False)
+    )
+    console.print(table)
+    console.print(INTERVALS)
+    if costs:
+        console.print(_costs(results))
+    for line in surprises(results):
+        console.print(line, soft_wrap=True)
+
+
+def _sweep(results: Results) -> Table:
+    settings = [rows.settings_of(results, cell.scenario) for cell in results.cells]
+    several = len({name for name, _ in settings}) > 1
+    paths = [
+        path for path in dict.fromkeys(path for _, chosen in settings for path in chosen) if path not in ("n", "f")
+    ]
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in (*(["scenario"] if several else []), *paths):
+        table.add_column(column, no_wrap=True)
+    table.add_column("n", justify="right", no_wrap=True)
+    table.add_column("f", justify="right", no_wrap=True)
+    for column in ("protocol", "verdict"):
+        table.add_column(column, no_wrap=True)
+    for column in ("ops/s", "p50 ms", "p99 ms"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for cell, (name, chosen) in zip(results.cells, settings, strict=True):
+        runs = runs_of(results, cell)
+        table.add_row(
+            *([name] if several else []),
+            *(str(chosen.get(path, "-")) for path in paths),
+            _figure([run.n for run in runs], ".0f"),
+            _figure([run.f for run in runs], ".0f"),
+            cell.protocol,
+            verdict_text(cell),
+            _around(runs, "throughput_ops_s", ",.0f"),
+            _around(runs, "latency_p50_ms", ",.2f"),
+            _around(runs, "latency_p99_ms", ",.2f"),
+        )
+    return table
+
+
+def _around(runs: list[Run], name: str, form: str) -> str:
+    """`198 (177 .. 204)`: the median and its interval."""
+    middle, interval = rows.estimate(map(rows.FIGURES[name], runs))
+    if middle is None:
+        return "-"
+    around = "" if interval is None else f" ({interval.low:{form}} .. {interval.high:{form}})"
+    return f"{middle:{form}}{around}"
+
+
+def _width(table: Table) -> int:
+    """What it takes to show every column as it is."""
+    console = Console(width=10_000)
+    return Measurement.get(console, console.options, table).maximum
 
 
 def _matrix(results: Results) -> Table:

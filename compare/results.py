@@ -10,12 +10,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from compare.checkers import JUDGES, OWN, Check
+from replog.config import rule_of
 from replog.errors import ConfigError
+
+if TYPE_CHECKING:
+    from compare.rows import Row
 
 VERSION: Literal[1] = 1
 
@@ -124,6 +128,33 @@ class Results(Record):
     def met(self) -> bool:
         return self.complete and all(cell.met for cell in self.cells)
 
+    def rows(self) -> list[Row]:
+        """A flat row for each run, as a data frame takes them: scenario, what a sweep has set (`network.loss`),
+        protocol, engine, seed, n, f, verdict, figures. What is not known is None."""
+        from compare import rows
+
+        return rows.of_runs(self)
+
+    def summary(self) -> list[Row]:
+        """A flat row for each point, protocol and engine: how many runs ended `ok`, `stalled`, `unsafe`, `vacuous`,
+        `error`, and the median of each figure. `NAME_low` and `NAME_high` are intervals at 95 %: Wilson's of the chance
+        of a verdict, of a median by order statistics, None for fewer than five runs."""
+        from compare import rows
+
+        return rows.of_cells(self)
+
+    def frame(self, *, summary: bool = False) -> Any:
+        """`rows()`, or `summary()`, as a `pandas.DataFrame`. Raises ReplogError where pandas is not installed."""
+        from compare import rows
+
+        return rows.frame(self.summary() if summary else self.rows())
+
+    def csv(self, *, summary: bool = False) -> str:
+        """`rows()`, or `summary()`, as CSV with a line of names."""
+        from compare import rows
+
+        return rows.to_csv(self.summary() if summary else self.rows())
+
 
 # --------------------------------------------------------------------------------------------------------- judgement
 
@@ -190,12 +221,25 @@ def save(results: Results, path: Path) -> None:
 def load(path: Path) -> Results:
     """Raises ConfigError naming file, field and rule."""
     try:
-        return Results.model_validate_json(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: must be UTF-8: {error.reason} at byte {error.start}") from None
+    try:
+        return Results.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{path}: {field or 'file'}: {first['msg']}") from None
+        raise ConfigError(f"{path}: {_refusal(error)}") from None
+
+
+def _refusal(error: ValidationError) -> str:
+    """Why a file is none that we can read: another program's, another release's, or broken at a place."""
+    faults = {".".join(map(str, fault["loc"])): fault for fault in error.errors()}
+    foreign = [name for name in ("", "cells", "runs") if name in faults and faults[name]["type"] != "list_type"]
+    if foreign:
+        where = f"{foreign[0]}: " if foreign[0] else ""
+        return f"must be the results.json of a comparison: {where}{rule_of(faults[foreign[0]]['msg'])}"
+    if "version" in faults:
+        return f"version = {faults['version']['input']!r:.80}: must be {VERSION}, which is what this release reads"
+    field, fault = next(iter(faults.items()))
+    return f"{field}: {rule_of(fault['msg'])}"

@@ -13,16 +13,17 @@ import signal
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from compare import history, judging
+from pydantic import ValidationError
+
+from compare import farm, history, judging, sweep
 from compare.drawing import draw
 from compare.evidence import keep as keep_evidence
 from compare.faults import Engine
@@ -31,8 +32,9 @@ from compare.results import Asked, CellKey, Results, Run, cells_of
 from compare.scenario import Scenario, find
 from compare.sim import Trial
 from replog import protocols
+from replog.config import first_fault
 from replog.core import ProtocolSpec
-from replog.errors import ConfigError
+from replog.errors import ConfigError, ReplogError
 from replog.trace import Recorder, to_text
 
 OnRun = Callable[[Run, int, int], None]
@@ -70,6 +72,14 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, results: Results, total: int) -> None:
         super().__init__(f"{len(results.runs)} of {total} runs were done")
+        self.results = results
+
+
+class Broken(ReplogError):
+    """The comparison could not go on. `results`: what was finished until then, not complete."""
+
+    def __init__(self, why: ReplogError, results: Results, total: int) -> None:
+        super().__init__(f"{why}; {len(results.runs)} of {total} runs were done")
         self.results = results
 
 
@@ -114,21 +124,30 @@ def one(job: Job, spec: ProtocolSpec | None = None) -> Run:
 # ----------------------------------------------------------------------------------------------------------- many runs
 
 
-def many(jobs: Sequence[Job], spec: ProtocolSpec | None = None, workers: int | None = None) -> Generator[Run]:
+def many(
+    jobs: Sequence[Job], spec: ProtocolSpec | None = None, workers: int | None = None, on: str | None = None
+) -> Generator[Run]:
     """The runs as they finish. An exception in a run is its verdict `error`, with the place in our code.
 
-    Live runs are made one after another: they share the machine with nobody. A protocol given as `spec` runs in this
-    process, since it may not be found by name in another.
+    Simulated runs are made by a pool of `workers` processes, or by the scheduler at the address `on`. Live runs are
+    made one after another: they share the machine with nobody. A protocol given as `spec` runs in this process, since
+    it may not be found by name in another.
     """
     alone = [job for job in jobs if job.engine == "live" or spec is not None]
     pooled = [job for job in jobs if job.engine == "sim" and spec is None]
     if pooled:
-        with pool(min(workers or cores(), len(pooled))) as workshop:
-            futures = {workshop.submit(one, job): job for job in pooled}
-            for future in as_completed(futures):
-                yield _result(future, futures[future], spec)
+        with closing(farm.finished(pooled, one, on) if on is not None else _by_pool(pooled, workers)) as done:
+            for job, future in done:
+                yield _result(future, job, spec)
     for job in alone:
         yield _result(_made_here(job, spec), job, spec)
+
+
+def _by_pool(jobs: Sequence[Job], workers: int | None) -> Generator[tuple[Job, Future[Run]]]:
+    with pool(min(workers or cores(), len(jobs))) as workshop:
+        futures = {workshop.submit(one, job): job for job in jobs}
+        for future in as_completed(futures):
+            yield futures[future], future
 
 
 @contextmanager
@@ -198,45 +217,71 @@ def run(
     engine: Engine | Iterable[Engine] = "sim",
     seeds: int | Iterable[int] = 5,
     *,
+    set: Mapping[str, Any] | None = None,  # noqa: A002  the word of the command line
     workers: int | None = None,
+    on: str | None = None,
     traces: Path | None = None,
     evidence: Path | None = None,
     on_run: OnRun | None = None,
 ) -> Results:
     """Make all runs of these scenarios and judge them, each once, however often it is named.
 
-    `protocol`: a name, names, a ProtocolSpec of one's own, or None for all that the scenarios name. `seeds`: how many,
-    from 1 on, or which. Raises ConfigError for what cannot be run, Interrupted after Ctrl-C; what goes wrong in a run
-    is in its verdict.
+        found = compare.run("equivocating-leader", seeds=20, set={"network.loss": [0, 0.01], "n": [4, 7]})
+        found.rows(), found.summary(), found.frame(), found.csv(), found.met
+
+    `scenario`: a name, the path of a file, a Scenario, or several. `protocol`: a name, names, a ProtocolSpec of one's
+    own, or None for all that the scenarios name. `seeds`: how many, from 1 on, or which. `set`: fields of the scenario
+    by dotted name, each with a value or a list of values; every combination is made (`compare.sweep`). `workers`:
+    processes for simulated runs, one a core if None. `on`: the address of a Dask scheduler whose workers make them
+    instead (`compare.farm`). `traces`, `evidence`: folders for what single runs leave. `on_run` is called for each
+    finished run.
+
+    Raises ConfigError for what cannot be run, Interrupted after Ctrl-C, Broken when the scheduler went away, both with
+    what was finished; what goes wrong in a run is in its verdict.
     """
     spec: Any = protocol if hasattr(protocol, "core") else None
     jobs = [
         Job(item, name, where, seed, traces, evidence)
         for where in dict.fromkeys([engine] if isinstance(engine, str) else engine)
-        for item in _scenarios(scenario)
+        for item in _points(scenario, set or {})
         for name in _protocols(item, protocol)
         for seed in dict.fromkeys(range(1, seeds + 1) if isinstance(seeds, int) else seeds)
     ]
     for job in {job.cell: job for job in jobs}.values():
         check(job, spec)
+        _check_place(job, spec, on)
     for folder in (traces, evidence):
         if folder is not None:
             folder.mkdir(exist_ok=True)
-    started, runs = datetime.now(UTC), list[Run]()
+    started, runs = datetime.now(UTC), dict[tuple[str, str, str, int], Run]()
     try:
-        with closing(many(jobs, spec, workers)) as found:
-            for number, this in enumerate(found, 1):
-                runs.append(this)
+        with closing(many(jobs, spec, workers, on)) as found:
+            for this in found:
+                runs[this.protocol, this.scenario, this.engine, this.seed] = this
                 if on_run is not None:
-                    on_run(this, number, len(jobs))
+                    on_run(this, len(runs), len(jobs))
     except KeyboardInterrupt:
-        raise Interrupted(_results(jobs, runs, started), len(jobs)) from None
-    return _results(jobs, runs, started)
+        raise Interrupted(_results(jobs, list(runs.values()), started), len(jobs)) from None
+    except farm.Lost as reason:
+        raise Broken(reason, _results(jobs, list(runs.values()), started), len(jobs)) from None
+    return _results(jobs, list(runs.values()), started)
+
+
+def _check_place(job: Job, spec: ProtocolSpec | None, on: str | None) -> None:
+    """Raises ConfigError for a run that cannot be made elsewhere."""
+    if on is None:
+        return
+    farm.check(on)
+    if job.engine != "sim" or spec is not None:
+        what = "runs on real processes" if job.engine != "sim" else "a protocol that is not found by name"
+        raise ConfigError(f"on = {on}: {what} must be made on this machine, not by a scheduler's workers")
+    if job.traces is not None or job.evidence is not None:
+        raise ConfigError(f"on = {on}: traces and evidence must be left on this machine: make these runs without it")
 
 
 def check(job: Job, spec: ProtocolSpec | None = None) -> None:
     """Raises ConfigError for a run that cannot be made."""
-    this, size = f"scenario {job.scenario.name}", job.size(spec)[0]
+    this, size = f"scenario {job.scenario.name}", _check_protocol(job, spec)
     if job.engine not in job.scenario.engines:
         raise ConfigError(f"{this}: runs on {', '.join(job.scenario.engines)}, not on {job.engine}")
     for happening in job.scenario.timeline:
@@ -252,6 +297,19 @@ def check(job: Job, spec: ProtocolSpec | None = None) -> None:
         raise ConfigError(f"{this}: workload.byzantine: clients that lie cannot be made on {job.engine}")
 
 
+def _check_protocol(job: Job, spec: ProtocolSpec | None) -> int:
+    """How many replicas. Raises ConfigError for a size or options that the protocol does not take."""
+    spec = spec if spec is not None else protocols.find(job.protocol)
+    try:
+        n, f = job.size(spec)
+        spec.check_size(n, f)
+        spec.options(dict(job.exact.side(job.protocol).options))
+    except ValueError as error:
+        rule = first_fault(error) if isinstance(error, ValidationError) else error
+        raise ConfigError(f"scenario {job.scenario.name}, protocol {job.protocol}: {rule}") from None
+    return n
+
+
 def _check_world(job: Job) -> None:
     """Raises ConfigError for what only the simulated world can be, and for a mutant of another protocol."""
     scenario = job.scenario
@@ -260,6 +318,12 @@ def _check_world(job: Job) -> None:
     for happening in scenario.timeline:
         if happening.fault == "mutant" and not getattr(happening.settings, job.protocol, ""):
             raise ConfigError(f"scenario {scenario.name}: the fault mutant names no core for {job.protocol}")
+
+
+def _points(wanted: str | Scenario | Iterable[str | Scenario], settings: Mapping[str, Any]) -> list[Scenario]:
+    """Each scenario with each combination of the settings."""
+    values = sweep.values_of(settings)
+    return _scenarios([point for scenario in _scenarios(wanted) for point in sweep.points(scenario, values)])
 
 
 def _scenarios(wanted: str | Scenario | Iterable[str | Scenario]) -> list[Scenario]:
@@ -299,13 +363,9 @@ def _results(jobs: Sequence[Job], runs: Sequence[Run], started: datetime) -> Res
 
 
 def _meta(started: datetime, jobs: Sequence[Job]) -> dict[str, Any]:
-    try:
-        release = version("replog")
-    except PackageNotFoundError:
-        release = "unknown"
     scenarios = {job.scenario.name: job.scenario for job in jobs}
     return {
-        "replog": release,
+        "replog": farm.installed(),
         "python": platform.python_version(),
         "platform": platform.system(),
         "started": started.isoformat(timespec="seconds"),
@@ -314,4 +374,9 @@ def _meta(started: datetime, jobs: Sequence[Job]) -> dict[str, Any]:
         "cost_model": "reference",
         "sizing": {name: scenario.sizing for name, scenario in scenarios.items()},
         "scenarios": {name: scenario.model_dump(mode="json") for name, scenario in scenarios.items()},
+        "points": {
+            name: {"scenario": scenario.base, "set": dict(scenario.settings)}
+            for name, scenario in scenarios.items()
+            if scenario.settings
+        },
     }

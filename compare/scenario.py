@@ -221,6 +221,9 @@ class Scenario(Part):
     _file: str = PrivateAttr(default="")
     _attack: str = PrivateAttr(default="")
     """One that was put into it."""
+    _base: str = PrivateAttr(default="")
+    _settings: dict[str, Any] = PrivateAttr(default_factory=dict)
+    """What a sweep has set in it, by dotted name, and the name of the scenario that it began with."""
 
     @property
     def handle(self) -> str:
@@ -231,6 +234,16 @@ class Scenario(Part):
     def added(self) -> str:
         """The attack that `replog compare` was told to put into it, if any."""
         return self._attack
+
+    @property
+    def base(self) -> str:
+        """The name of the scenario that a sweep began with; its own if it is not of a sweep."""
+        return self._base or self.name
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What a sweep has set in it, by dotted name (`compare.sweep`)."""
+        return self._settings
 
     @model_validator(mode="after")
     def _ends_in_time(self) -> Self:
@@ -360,13 +373,13 @@ def parse(text: str, source: str) -> Scenario:
     try:
         return Scenario.model_validate(data)
     except ValidationError as error:
-        where, found, rule = _told(error)
+        where, found, rule = told(error)
         line, field = place(text, where)
         value = f" = {found!r:.80}" if isinstance(found, (str, int, float)) else ""
         raise ConfigError(f"{source}:{line}: {field or 'scenario'}{value}: {rule}") from None
 
 
-def _told(error: ValidationError) -> tuple[tuple[int | str, ...], object, str]:
+def told(error: ValidationError) -> tuple[tuple[int | str, ...], object, str]:
     """Of the first thing that is wrong: where, what stands there, the rule."""
     first = error.errors()[0]
     where = tuple(part for part in first["loc"] if part != WORDS)

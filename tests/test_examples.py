@@ -6,6 +6,7 @@ slower, never faster.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -60,6 +61,53 @@ def test_four_cores_driven_by_hand(tmp_path: Path) -> None:
     assert said >= {"PrePrepare", "Prepare", "Commit", "Reply", "ViewChange", "NewView"}
     assert re.findall(r"the counter is (\d+)", text) == ["5", "7"]
     assert not list(tmp_path.iterdir())
+
+
+NOTEBOOK = EXAMPLES / "compare.ipynb"
+RUN_CELLS = """
+import contextlib, io, json, sys
+names, said = {"__name__": "__main__"}, []
+for source in json.load(sys.stdin):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(compile(source, "cell", "exec"), names)
+    said.append(out.getvalue())
+print(json.dumps(said))
+"""
+
+
+def run_cells(sources: list[str], folder: Path) -> list[str]:
+    """What each cell prints, one after another in one fresh interpreter.
+
+    Without Jupyter, whose kernel would bring more than thirty packages into the lock: our cells only print.
+    """
+    command = [sys.executable, "-c", RUN_CELLS]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, input=json.dumps(sources), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    said: list[str] = json.loads(done.stdout)
+    return said
+
+
+def test_the_notebook_holds_what_its_cells_print(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """`pytest --rewrite` puts in what they print now."""
+    notebook = json.loads(NOTEBOOK.read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    said = run_cells(["".join(cell["source"]) for cell in cells], tmp_path)
+    assert len(said) >= 5
+    if request.config.getoption("--rewrite"):
+        for cell, text in zip(cells, said, strict=True):
+            cell["outputs"] = [{"name": "stdout", "output_type": "stream", "text": text.splitlines(keepends=True)}]
+        NOTEBOOK.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+    assert [[output["name"] for output in cell["outputs"]] for cell in cells] == [["stdout"]] * len(cells)
+    assert ["".join(cell["outputs"][0]["text"]) for cell in cells] == said
+
+
+def test_a_cell_that_fails_is_noticed(tmp_path: Path) -> None:
+    assert run_cells(["x = 1", "print(x)"], tmp_path) == ["", "1\n"]
+    with pytest.raises(AssertionError, match="ZeroDivisionError"):
+        run_cells(["1 / 0"], tmp_path)
 
 
 def test_four_cores_use_no_event_loop() -> None:
