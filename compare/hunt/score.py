@@ -82,13 +82,13 @@ def cases(mutant: Broken) -> Iterator[Case]:
 
 def caught_by_tests(mutant: Broken) -> str:
     """The first test of its hazard's row that fails with it, by an assertion and nothing else; "" if none does."""
-    tests = [str(ROOT / "tests" / name) for name in rows().get(mutant.hazard, ())]
+    tests = rows().get(mutant.hazard, ())
     if not tests:
         return ""
     command = [sys.executable, "-m", "pytest", "-p", "compare.hunt.planted", "-x", "-q", "--tb=line", "--no-header"]
     try:
         done = subprocess.run(  # noqa: S603  our own interpreter and names of tests
-            [*command, "-p", "no:cacheprovider", *tests],
+            [*command, "-p", "no:cacheprovider", *_arguments(tests)],
             cwd=ROOT,
             env=_environment(mutant),
             capture_output=True,
@@ -100,6 +100,14 @@ def caught_by_tests(mutant: Broken) -> str:
         return ""
     failed = re.search(r"^PLANTED (\S+)", done.stdout, re.MULTILINE)
     return f"test {failed[1]}" if failed is not None else ""
+
+
+def _arguments(tests: Sequence[str]) -> list[str]:
+    """The files, and the names within them. A row may name a whole file."""
+    files = {name.partition("::")[0]: str(ROOT / "tests" / name.partition("::")[0]) for name in tests}
+    named = [name if "::" in name else "" for name in tests]
+    chosen = [flag for name in named for flag in ("--named", name.rpartition("/")[2])] if all(named) else []
+    return [*chosen, *files.values()]
 
 
 def _environment(mutant: Broken) -> dict[str, str]:

@@ -62,16 +62,21 @@ class HuntTrial(Trial):
             for place in range(case.workload.outstanding):
                 _Process(self, client, place).start()
         self._plan_all()
-        cluster.run_for(_us(case.faults_end_s) + LOOK_US)
-        while cluster.now < last and sum(call.known for call in self.calls) < ENOUGH:
+        faulty = self.began + _us(case.faults_end_s) + LOOK_US
+        while cluster.now < faulty or (cluster.now < last and sum(call.known for call in self.calls) < ENOUGH):
             cluster.run_for(LOOK_US)
+            self._check_invariants()
         self.ended = cluster.now
         costs = _costs(before, cluster.counters)
         for client in self._clients:
             self._probe(client)
         self._wait(self._settled, _us(case.settle_s))
-        cluster.check_invariants(node for node in range(cluster.n) if node not in self.liars)
+        self._check_invariants()
         return self._observed(costs)
+
+    def _check_invariants(self) -> None:
+        """Of correct replicas, often: what one holds at a time may be covered by a checkpoint soon."""
+        self.cluster.check_invariants(node for node in self._all if node not in self.liars)
 
     def _observed(self, costs: Costs) -> Observed:
         """Where frames are lost, so may be what replicas show each other of a liar with two faces (docs/limits.md):
