@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -23,6 +23,7 @@ from compare.hunt import swarm
 from compare.hunt.case import Case
 from compare.hunt.trial import hunt
 from compare.mutants.catalogue import Broken, catalogue
+from compare.runner import pool
 
 SEEDS: Final = 100
 """The most seeds of one broken core."""
@@ -43,16 +44,31 @@ class Score:
     seconds: float
 
 
-def run(protocols: Sequence[str], seeds: int, seconds: float | None, on_text: Callable[[str], None]) -> list[Score]:
+def run(
+    protocols: Sequence[str], seeds: int, seconds: float | None, on_text: Callable[[str], None], workers: int = 1
+) -> list[Score]:
     """Of all broken cores of these protocols; `seconds`: of CPU time, a bound for each."""
-    chosen = [mutant for mutant in catalogue().values() if mutant.protocol in protocols]
+    chosen = [mutant.name for mutant in catalogue().values() if mutant.protocol in protocols]
     scores = []
-    for number, mutant in enumerate(chosen, 1):
-        scores.append(score(mutant, seeds, seconds))
-        found = "no seed" if scores[-1].seeds is None else f"{scores[-1].seeds} seeds"
-        told = f"{scores[-1].caught_by or 'not caught'}, {found}"
-        on_text(f"{number} of {len(chosen)}: {mutant.name} ({mutant.hazard}): {told}, {scores[-1].seconds:.1f} s")
+    for number, one in enumerate(_scored(chosen, partial(score_of, seeds=seeds, seconds=seconds), workers), 1):
+        scores.append(one)
+        found = "no seed" if one.seeds is None else f"{one.seeds} seeds"
+        told = f"{one.caught_by or 'not caught'}, {found}"
+        on_text(f"{number} of {len(chosen)}: {one.name} ({one.hazard}): {told}, {one.seconds:.1f} s")
     return scores
+
+
+def _scored(names: Sequence[str], scored: Callable[[str], Score], workers: int) -> Iterator[Score]:
+    """In their order."""
+    if workers == 1:
+        yield from map(scored, names)
+        return
+    with pool(workers) as workshop:
+        yield from workshop.map(scored, names)
+
+
+def score_of(name: str, seeds: int, seconds: float | None) -> Score:
+    return score(catalogue()[name], seeds, seconds)
 
 
 def score(mutant: Broken, seeds: int, seconds: float | None = None) -> Score:

@@ -24,10 +24,9 @@ from compare.results import Run, Verdict
 from compare.sim import LEADER_US, LOOK_US, Trial, _costs, _Process, _us
 from compare.witness import Watched
 from replog import protocols
-from replog.apps.kv import KeyValue
 from replog.core import ProtocolSpec
 from replog.errors import ConfigError
-from replog.node import Plug, build
+from replog.node import Plug
 from replog.replica import Replica
 from replog.trace import Recorder
 from replog.types import NodeId, Principal
@@ -119,24 +118,8 @@ class HuntTrial(Trial):
         return liar
 
     def _two_faces(self, me: NodeId, inner: Replica, power: Power) -> Attack:
-        stage = twins.Stage(self._second_face, self._first_side, self.spec.messages.encode)
+        stage = twins.Stage(self._first_side, self.spec.messages.encode)
         return twins.TwoFaces(me, inner, power, stage)
-
-    def _second_face(self, me: NodeId) -> Replica:
-        cluster = self.cluster
-        return build(
-            self.spec,
-            me=me,
-            n=cluster.n,
-            f=cluster.f,
-            cluster_id=cluster.domain.cluster,
-            options=cluster.options,
-            signer=cluster.signer(me),
-            verifier=cluster.verifier(),
-            machine=KeyValue(),
-            rng=cluster.world.stream(f"second/{me}"),
-            wall=cluster.nodes[me].clock.wall,
-        )
 
     def _first_side(self) -> frozenset[NodeId]:
         """Whom the first face of each twin hears now."""
