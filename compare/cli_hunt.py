@@ -268,7 +268,7 @@ def _score(asked: Asked, budget: str | None, seeds: int | None, json: bool) -> N
     from compare.hunt import score
 
     seconds = asked.seconds if budget is not None else None
-    found = score.run(asked.protocols, seeds or score.SEEDS, seconds, _said(json))
+    found = score.run(asked.protocols, seeds or score.SEEDS, seconds, output.remark, asked.workers)
     if json:
         output.as_json(score.as_data(found))
     else:

@@ -231,9 +231,20 @@ class Witness:
         if self._notary.is_convicted(signer, kind, place[1:]) or not self._is_signed(signer, message):
             return []
         if not self._is_signed(signer, known):
-            self._said[signer][place] = message
-            return []
+            return self._instead(signer, place, message)
         return self._notary.accuse(signer, kind, place[1:], known, message)
+
+    def _instead(self, signer: NodeId, place: Place, message: Message) -> list[Effect]:
+        """A signed statement takes the place of one that nobody signed: what was remembered because it fits that one is
+        held against this one now, and what is not signed of that goes as well."""
+        self._said[signer][place] = message
+        commit = self._commits.get(signer, {}).pop(place, None)
+        if commit is None or not self._is_signed(signer, commit):
+            return self._compare(signer, message) if isinstance(message, Commit) else []
+        self._commits[signer][place] = commit
+        kind = contradiction(commit, message)
+        known = not kind or self._notary.is_convicted(signer, kind, place[1:])
+        return [] if known else self._notary.accuse(signer, kind, place[1:], commit, message)
 
     def _is_signed(self, signer: NodeId, message: Message) -> bool:
         part = signed_part(message, signer)

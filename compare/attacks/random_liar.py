@@ -35,7 +35,8 @@ SELDOM: Final = 20
 CHANGED: Final = " changed"
 INVENTED: Final = " invented"
 FORGED: Final = " forged"
-LIES: Final = (CHANGED, INVENTED, FORGED)
+USURPED: Final = " usurped"
+LIES: Final = (CHANGED, INVENTED, FORGED, USURPED)
 OLD: Final = 128
 """Messages of its own that it may say again, and of others that it may forge."""
 
@@ -56,10 +57,23 @@ class RandomLiar(Attack):
         )
         self._rate = chance.choice((0.1, 0.2, 0.5, 0.8))
         self._deaf = chance.choice((0.0, 0.0, 0.05, 0.3))
-        ways = (self._withhold, self._delay, self._repeat, self._change, self._change, self._invent, self._forge)
+        ways = (
+            self._withhold,
+            self._delay,
+            self._repeat,
+            self._change,
+            self._change,
+            self._invent,
+            self._forge,
+            self._usurp,
+        )
         self._ways: dict[Callable[[Micros, Send], list[Effect]], float] = {}
         for way in ways:
             self._ways[way] = self._ways.get(way, 0.1) + chance.random()
+        self._names = chance.choice((0.0, 0.0, 0.5, 1.0))
+        """How often it backs what it proposes by votes in the names of all others."""
+        self._latest: Message | None = None
+        """The proposal of the highest place that it has heard or said."""
         self._old: list[Message] = []
         self._overheard: list[Message] = []
         self._late: list[tuple[Micros, Send]] = []
@@ -92,8 +106,20 @@ class RandomLiar(Attack):
         """Another proposal in place of this one, such as might be accepted."""
         raise NotImplementedError
 
-    def second(self, proposal: Any) -> Any:
-        """A vote for it."""
+    def votes_for(self, proposal: Any, voter: NodeId) -> list[Any]:
+        """All votes for it in this name."""
+        raise NotImplementedError
+
+    def following(self, proposal: Any) -> Any:
+        """The same at a later place, which nobody has given away yet."""
+        raise NotImplementedError
+
+    def lead(self, proposal: Any) -> Any:
+        """The same as if this liar might propose it."""
+        raise NotImplementedError
+
+    def claim(self, message: Any) -> Any:
+        """Of what it says of its past: the same with a past that stands by the coalition's lies. None of another."""
         raise NotImplementedError
 
     # ---------------------------------------------------------------------------------------------------- what it hears
@@ -101,6 +127,7 @@ class RandomLiar(Attack):
     def hear(self, now: Micros, event: Event) -> list[Event]:
         if type(event) is not Received:
             return [event]
+        self._follow(event.message)
         if self._chance.random() < LISTENS:
             self._words.learn(event.message)
             if isinstance(event.sender, int):
@@ -113,6 +140,11 @@ class RandomLiar(Attack):
         if acts is not None:
             self.acts.update(acts)
             self.actions += any(act.endswith(LIES) for act in acts)
+
+    def _follow(self, message: Message) -> None:
+        place = self.proposes(message)
+        if place is not None and (self._latest is None or place >= (self.proposes(self._latest) or place)):
+            self._latest = message
 
     # ----------------------------------------------------------------------------------------------------- what it says
 
@@ -135,6 +167,9 @@ class RandomLiar(Attack):
             return self._stand_by(effect)
         if not self._lies(effect.message):
             return [effect]
+        past = self.claim(effect.message) if self._chance.random() < 0.5 else None
+        if past is not None:
+            return [self._lie(effect.to, effect.message, self.signed(past))]
         (way,) = self._chance.choices(list(self._ways), list(self._ways.values()))
         return way(now, effect)
 
@@ -144,6 +179,7 @@ class RandomLiar(Attack):
         return self._chance.random() < (max(self._rate, 0.5) if seldom else self._rate)
 
     def _remember(self, message: Message) -> None:
+        self._follow(message)
         if self._chance.random() < LISTENS:
             self._words.learn(message)
             self._old.append(message)
@@ -196,15 +232,32 @@ class RandomLiar(Attack):
         return self._tell(to, lie, *(name + CHANGED for name in differences(truth, lie)))
 
     def _propose(self, to: tuple[NodeId, ...], truth: Message) -> list[Effect]:
-        """Something else, the same to all of these; maybe with a vote for it."""
+        """Something else, the same to all of these; maybe with votes for it."""
         lie = self.pretend(truth)
-        place = self.proposes(truth)
+        return [self._lie(to, truth, lie), *self._back(to, self.proposes(truth), lie)]
+
+    def _usurp(self, now: Micros, send: Send) -> list[Effect]:
+        """What is next, whoever is to propose it."""
+        if self._latest is None:
+            return [send]
+        truth, to = self.following(self._latest), self._some(self._others)
+        lie = self.pretend(self.lead(truth))
+        told = self._tell(to, lie, type(lie).__name__ + USURPED)
+        return [send, told, *self._back(to, self.proposes(truth), lie)]
+
+    def _back(self, to: tuple[NodeId, ...], place: Place | None, lie: Any) -> list[Effect]:
+        """Remember what these were told to be there, and vote for it, maybe in the names of all others, too."""
         if place is not None:
             self._proposed.update({(node, place): lie.digest for node in to})
-        effects: list[Effect] = [self._lie(to, truth, lie)]
-        if self._chance.random() < 0.5:
-            effects.append(Send(to, self.second(lie)))
-        return effects
+        names = [self.me] if self._chance.random() < 0.5 else []
+        if self._chance.random() < self._names:
+            names += [node for node in self._others if node not in self.power.members]
+        votes = [vote for name in names for vote in self.votes_for(lie, name)]
+        return [self._tell(to, vote, type(vote).__name__ + FORGED) for vote in votes]
+
+    @property
+    def _others(self) -> tuple[NodeId, ...]:
+        return tuple(node for node in range(self.power.n) if node != self.me)
 
     def _has_lied(self, send: Send) -> bool:
         place = self.votes(send.message)
@@ -223,15 +276,14 @@ class RandomLiar(Attack):
         return effects
 
     def _invent(self, now: Micros, send: Send) -> list[Effect]:
-        others = tuple(node for node in range(self.power.n) if node != self.me)
         lie = self.sign(self._words.invent())
-        return [send, self._tell(self._some(others), lie, type(lie).__name__ + INVENTED)]
+        return [send, self._tell(self._some(self._others), lie, type(lie).__name__ + INVENTED)]
 
     def _forge(self, now: Micros, send: Send) -> list[Effect]:
         """What another has said, otherwise, as if that one had said it."""
         if not self._overheard:
             return [send]
-        to, truth = self._some(tuple(node for node in range(self.power.n) if node != self.me)), self._overheard.pop()
+        to, truth = self._some(self._others), self._overheard.pop()
         place = self.votes(truth)
         digest = self._proposed.get((to[0], place)) if place is not None else None
         if digest is not None:

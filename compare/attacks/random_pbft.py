@@ -8,11 +8,28 @@ from msgspec.structs import replace
 
 from compare.attacks.pen import SAYS_WHO, SIGNED, Pen, with_digest
 from compare.attacks.random_liar import Place, RandomLiar
+from compare.attacks.random_words import MOST
 from pbft import messages as m
 from replog.membership import MEMBERSHIP_MESSAGES
-from replog.types import Message
+from replog.types import Message, NodeId
 
 __all__ = ["SIGNED", "RandomPbftLiar"]
+
+
+def with_past(message: Any, past: list[m.Placed]) -> Any:
+    """This view-change as of one that prepared these: by its word under MACs, else by certificates of votes as there
+    are, which other places have."""
+    if isinstance(message, m.MacViewChange):
+        voted = {(item.seq, item.digest): item.view for item in (*message.voted, *past)}
+        return replace(message, prepared=past, voted=[m.Placed(*place, voted[place]) for place in sorted(voted)])
+    shown = {proof.seq: proof for proof in message.prepared}
+    some = next(iter(message.prepared), m.PreparedProof(0, 1, b"", b"", []))
+    proofs = [shown.get(item.seq, some) for item in past]
+    made = [
+        replace(proof, view=item.view, seq=item.seq, digest=item.digest)
+        for proof, item in zip(proofs, past, strict=True)
+    ]
+    return replace(message, prepared=made)
 
 
 class RandomPbftLiar(Pen, RandomLiar):
@@ -40,9 +57,46 @@ class RandomPbftLiar(Pen, RandomLiar):
             lie = self.signed(with_digest(lie))
         return lie
 
-    def second(self, proposal: m.PrePrepare) -> m.Commit:
-        commit: m.Commit = self.signed(m.Commit(proposal.view, proposal.seq, proposal.digest, self.me, b""))
-        return commit
+    def votes_for(self, proposal: m.PrePrepare, voter: NodeId) -> list[Any]:
+        kinds: tuple[Any, ...] = (m.Commit,) if voter == self.primary(proposal.view) else (m.Prepare, m.Commit)
+        return [self.signed(kind(proposal.view, proposal.seq, proposal.digest, voter, b"")) for kind in kinds]
+
+    def following(self, proposal: m.PrePrepare) -> m.PrePrepare:
+        seq = min(proposal.seq + self._chance.choice((1, 2, 3, 5)), MOST)
+        moved: m.PrePrepare = replace(proposal, seq=seq)
+        return moved
+
+    def lead(self, proposal: m.PrePrepare) -> m.PrePrepare:
+        """In the same view, or in the next one that is this liar's."""
+        own = proposal.view + (self.me - proposal.view) % self.power.n
+        led: m.PrePrepare = replace(proposal, view=self._chance.choice((proposal.view, own)))
+        return led
+
+    def claim(self, message: Any) -> Any:
+        """It prepared at some places what somebody was told to be there, what was said there, or nothing; in the same
+        view, or in the last one before."""
+        if not isinstance(message, (m.ViewChange, m.MacViewChange)):
+            return None
+        low = message.stable if isinstance(message, m.MacViewChange) else message.checkpoint.seq
+        true = {item.seq: (item.digest, item.view) for item in message.prepared}
+        lies = {
+            seq: (digest, view)
+            for (_, (view, seq)), digest in self._proposed.items()
+            if view < message.view and seq > low
+        }
+        past = true | {
+            seq: self._otherwise(message.view, seq, lies.get(seq, true.get(seq)))
+            for seq in sorted({*true, *lies, max(true, default=low) + 1})
+            if self._chance.random() < 0.5
+        }
+        return with_past(message, [m.Placed(seq, digest, view) for seq, (digest, view) in sorted(past.items())])
+
+    def _otherwise(self, asked: int, seq: int, known: tuple[bytes, int] | None) -> tuple[bytes, int]:
+        """Mostly what is known; else something that was said there, that nobody said, or nothing."""
+        if known is not None and self._chance.random() < 0.6:
+            return known[0], self._chance.choice((known[1], known[1], asked - 1))
+        heard = self._words.heard_at("digest", seq)[-2:]
+        return self._chance.choice((m.NULL.digest, self._chance.randbytes(32), *heard)), asked - 1
 
     def sign(self, message: Any) -> Any:
         """Seldom it speaks in another's name, or leaves a digest as it is: who listens must notice."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Sequence
+from itertools import pairwise, takewhile
 from typing import Any, Final
 
 import msgspec
@@ -60,6 +61,20 @@ def differences(first: Any, second: Any) -> set[str]:
     return found
 
 
+def _rank(item: Any) -> Any:
+    """By its first fields, as far as they have an order."""
+    if not isinstance(item, msgspec.Struct):
+        return item
+    fields = msgspec.structs.astuple(item)
+    return tuple(takewhile(lambda field: isinstance(field, (int, bytes)), fields))
+
+
+def _grows(items: list[Any]) -> bool:
+    return len({type(item) for item in items}) == 1 and all(
+        _rank(one) <= _rank(other) for one, other in pairwise(items)
+    )
+
+
 class Words:
     """The common vocabulary of a coalition. Invariant: each field has at most KEPT values, the latest."""
 
@@ -93,6 +108,10 @@ class Words:
         """What stood under this name, or in lists of it, of fields that have no parts."""
         return list(self._heard.get(name, ()))
 
+    def heard_at(self, name: str, seq: int) -> list[Any]:
+        """What stood under this name at this place of the log."""
+        return list(self._heard.get((name, seq), ()))
+
     def change(self, message: Any) -> Any:
         """The same with one or two other fields."""
         types = _fields(type(message))
@@ -118,7 +137,7 @@ class Words:
         return self._make(name, told)
 
     def _shuffled(self, items: list[Any], name: str, told: Type) -> list[Any]:
-        """Some left out, one doubled, changed or put in, seldom in another order."""
+        """Some left out, one doubled, changed or put in; what grew grows still, but seldom."""
         assert isinstance(told, ListType)
         chance = self._chance
         kept = [item for item in items if chance.random() < 0.8]
@@ -132,6 +151,8 @@ class Words:
             kept.insert(chance.randint(0, len(kept)), self._make(name, told.item_type))
         if chance.random() < 0.2:
             chance.shuffle(kept)
+        elif _grows(items) and {type(item) for item in kept} <= {type(items[0])}:
+            kept.sort(key=_rank)
         return kept
 
     def _make(self, name: str, told: Type) -> Any:

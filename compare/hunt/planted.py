@@ -1,13 +1,17 @@
 """A plug-in of pytest: tests are run with a broken core in place of the real one, `REPLOG_MUTANT` says which.
 
-`python -m pytest -p compare.hunt.planted TESTS`. It prints a line `PLANTED name` for a test that fails by an assertion:
-what fails otherwise has tripped and shown nothing.
+`python -m pytest -p compare.hunt.planted --named FILE.py::NAME ... FILES`: of these files the tests of these names, in
+whatever class they are. It prints a line `PLANTED name` for one that fails by an assertion: what fails otherwise has
+tripped and shown nothing.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
+
+import pytest
 
 import pbft.core
 import pbft.macs
@@ -16,10 +20,21 @@ from compare.mutants.base import MutantSpec
 from compare.mutants.catalogue import Broken, mutant_named
 
 
-def pytest_configure() -> None:
-    """Before the tests are imported, since they take the core by its name."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests() -> None:
+    """Before the tests and their fixtures are imported, since they take the core by its name."""
     mutant = mutant_named(os.environ["REPLOG_MUTANT"])
     (_plant_raft if mutant.protocol == "raft" else _plant_pbft)(mutant)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--named", action="append", default=[], help="of the files given this test alone, FILE.py::NAME")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    named = set(config.getoption("--named"))
+    if named:
+        items[:] = [item for item in items if f"{item.path.name}::{getattr(item, 'originalname', item.name)}" in named]
 
 
 def pytest_runtest_makereport(item: Any, call: Any) -> None:
@@ -56,11 +71,20 @@ def _replace(core: type[Any], change: type[Any]) -> None:
 
 
 def _in_front(change: type[Any]) -> None:
-    for core in (pbft.core.PbftCore, pbft.macs.MacCore):
-        for kind, name in pbft_by_chance.PARTS.items():
-            present = getattr(core, name)
-            if issubclass(change, kind) and _fit(change, present):
-                setattr(core, name, type(change.__name__, (change, present), {}))
+    """In both cores, and for tests that make the part themselves. MacCore has some of its parts from PbftCore: what is
+    there is looked up before any is replaced."""
+    cores = (pbft.core.PbftCore, pbft.macs.MacCore)
+    present = [(core, name, getattr(core, name)) for core in cores for name in _names(change)]
+    for core, name, part in present:
+        if _fit(change, part):
+            broken = type(change.__name__, (change, part), {})
+            setattr(core, name, broken)
+            setattr(sys.modules[part.__module__], part.__name__, broken)
+
+
+def _names(change: type[Any]) -> list[str]:
+    """Which parts of a core it stands in front of."""
+    return [name for kind, name in pbft_by_chance.PARTS.items() if issubclass(change, kind)]
 
 
 def _fit(change: type[Any], present: type[Any]) -> bool:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -23,6 +23,7 @@ from compare.hunt import swarm
 from compare.hunt.case import Case
 from compare.hunt.trial import hunt
 from compare.mutants.catalogue import Broken, catalogue
+from compare.runner import pool
 
 SEEDS: Final = 100
 """The most seeds of one broken core."""
@@ -43,16 +44,31 @@ class Score:
     seconds: float
 
 
-def run(protocols: Sequence[str], seeds: int, seconds: float | None, on_text: Callable[[str], None]) -> list[Score]:
+def run(
+    protocols: Sequence[str], seeds: int, seconds: float | None, on_text: Callable[[str], None], workers: int = 1
+) -> list[Score]:
     """Of all broken cores of these protocols; `seconds`: of CPU time, a bound for each."""
-    chosen = [mutant for mutant in catalogue().values() if mutant.protocol in protocols]
+    chosen = [mutant.name for mutant in catalogue().values() if mutant.protocol in protocols]
     scores = []
-    for number, mutant in enumerate(chosen, 1):
-        scores.append(score(mutant, seeds, seconds))
-        found = "no seed" if scores[-1].seeds is None else f"{scores[-1].seeds} seeds"
-        told = f"{scores[-1].caught_by or 'not caught'}, {found}"
-        on_text(f"{number} of {len(chosen)}: {mutant.name} ({mutant.hazard}): {told}, {scores[-1].seconds:.1f} s")
+    for number, one in enumerate(_scored(chosen, partial(score_of, seeds=seeds, seconds=seconds), workers), 1):
+        scores.append(one)
+        found = "no seed" if one.seeds is None else f"{one.seeds} seeds"
+        told = f"{one.caught_by or 'not caught'}, {found}"
+        on_text(f"{number} of {len(chosen)}: {one.name} ({one.hazard}): {told}, {one.seconds:.1f} s")
     return scores
+
+
+def _scored(names: Sequence[str], scored: Callable[[str], Score], workers: int) -> Iterator[Score]:
+    """In their order."""
+    if workers == 1:
+        yield from map(scored, names)
+        return
+    with pool(workers) as workshop:
+        yield from workshop.map(scored, names)
+
+
+def score_of(name: str, seeds: int, seconds: float | None) -> Score:
+    return score(catalogue()[name], seeds, seconds)
 
 
 def score(mutant: Broken, seeds: int, seconds: float | None = None) -> Score:
@@ -82,13 +98,13 @@ def cases(mutant: Broken) -> Iterator[Case]:
 
 def caught_by_tests(mutant: Broken) -> str:
     """The first test of its hazard's row that fails with it, by an assertion and nothing else; "" if none does."""
-    tests = [str(ROOT / "tests" / name) for name in rows().get(mutant.hazard, ())]
+    tests = rows().get(mutant.hazard, ())
     if not tests:
         return ""
     command = [sys.executable, "-m", "pytest", "-p", "compare.hunt.planted", "-x", "-q", "--tb=line", "--no-header"]
     try:
         done = subprocess.run(  # noqa: S603  our own interpreter and names of tests
-            [*command, "-p", "no:cacheprovider", *tests],
+            [*command, "-p", "no:cacheprovider", *_arguments(tests)],
             cwd=ROOT,
             env=_environment(mutant),
             capture_output=True,
@@ -100,6 +116,14 @@ def caught_by_tests(mutant: Broken) -> str:
         return ""
     failed = re.search(r"^PLANTED (\S+)", done.stdout, re.MULTILINE)
     return f"test {failed[1]}" if failed is not None else ""
+
+
+def _arguments(tests: Sequence[str]) -> list[str]:
+    """The files, and the names within them. A row may name a whole file."""
+    files = {name.partition("::")[0]: str(ROOT / "tests" / name.partition("::")[0]) for name in tests}
+    named = [name if "::" in name else "" for name in tests]
+    chosen = [flag for name in named for flag in ("--named", name.rpartition("/")[2])] if all(named) else []
+    return [*chosen, *files.values()]
 
 
 def _environment(mutant: Broken) -> dict[str, str]:

@@ -3,7 +3,7 @@
 Both faces follow the protocol to the letter and sign with one key, so whatever goes wrong is the fault of having two of
 them: votes for two things at one place, a primary that proposes twice, promises that one face never made. [Bano et al.,
 Twins: BFT Systems Made Robust, OPODIS'21] (HAZARDS X9)
-The second face begins with an empty disk and keeps nothing on it.
+The second face begins from the same disk and keeps nothing on it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ SECOND: Final = "second/"
 
 @dataclass(frozen=True)
 class Stage:
-    """What the world lends: how to build the second face, and whom the first one hears now."""
+    """What the world lends: whom the first face hears now, and the bytes of a message."""
 
-    build: Callable[[NodeId], Replica]
     first: Callable[[], frozenset[NodeId]]
     encode: Callable[[Message], bytes]
 
@@ -42,7 +41,9 @@ class TwoFaces(Attack):
     def __init__(self, me: NodeId, inner: Replica, power: Power, stage: Stage) -> None:
         super().__init__(me, inner, power)
         self._stage = stage
-        self._second = stage.build(me)
+        if power.second is None:
+            raise ValueError("a second face needs a world that can start one: the simulated one")
+        self._second = power.second(me)
         self._said: set[tuple[NodeId, bytes]] = set()
         self._waiting: list[Effect] = []
 

@@ -537,6 +537,27 @@ def test_an_unsigned_word_hides_nothing_that_is_signed() -> None:
     assert [(said.culprit, said.kind) for _, said in cluster.accusations] == [(3, "two-commits")]
 
 
+def test_what_fits_an_unsigned_word_is_not_hidden_behind_it() -> None:
+    """A commit that stands beside a pre-prepare which nobody signed, and a signed one that says otherwise."""
+    cluster = Cluster()
+    for message in (
+        m.PrePrepare(0, 1, ONE, b"nonsense", 0, []),
+        forge.commit(cluster, 0, 0, 1, ONE),
+        m.PrePrepare(0, 1, TWO, forge.sign(cluster, 0, "pre-prepare", (0, 1, TWO)), 0, []),
+    ):
+        hear(cluster, 1, 0, message)
+    assert [(said.culprit, said.kind) for _, said in cluster.accusations] == [(0, "two-digests")]
+    verdict(cluster, cluster.accusations[0][1])
+
+
+def test_an_unsigned_commit_stands_in_no_signed_one_s_way() -> None:
+    cluster = Cluster()
+    hear(cluster, 1, 3, replace(forge.commit(cluster, 3, 0, 1, ONE), signature=b"nonsense"))
+    hear(cluster, 1, 3, forge.commit(cluster, 3, 0, 1, TWO))
+    hear(cluster, 1, 3, forge.view_change(cluster, 3, 1))
+    assert [(said.culprit, said.kind) for _, said in cluster.accusations] == [(3, "hides-prepared")]
+
+
 def test_4_4_a_view_change_that_hides_a_commit_convicts_its_sender() -> None:
     cluster = Cluster()
     hear(cluster, 1, 3, forge.commit(cluster, 3, 0, 1, ONE))

@@ -190,6 +190,19 @@ def test_two_faces_are_noted_and_nobody_is_accused() -> None:
     assert not any(isinstance(effect, Accuse) for effect in effects)
 
 
+def test_p22_votes_of_another_view_count_for_nothing_though_nobody_signed_them() -> None:
+    cluster = Cluster(options=MACS)
+    cluster.submit("ann", 1)
+    cluster.blocked = lambda packet: type(packet.message) is not m.PrePrepare
+    cluster.settle()
+    digest = cluster.core(1).ordering.slots[1].digest or b""
+    for voter in (2, 3):
+        hear(cluster, 1, voter, m.Prepare(4, 1, digest, voter, b""))
+    assert not any(isinstance(sent.message, m.Commit) for sent in cluster.sent)
+    hear(cluster, 1, 2, m.Prepare(0, 1, digest, 2, b""))
+    assert any(isinstance(sent.message, m.Commit) for sent in cluster.sent), "a vote of this view counts"
+
+
 # --------------------------------------------------------------------------------------------------------- view change
 
 
