@@ -507,6 +507,8 @@ class _File:
         self._set(ended=str(self._begun), **(after or {}))
 
     def _set(self, **about: str) -> None:
+        """With something that never was there: so no two versions of the page are one bit apart (`replog.wal`)."""
+        about["nonce"] = secrets.token_hex(8)
         self._commit([("INSERT OR REPLACE INTO about VALUES (?, ?)", list(about.items()))])
 
     def rows(self, statement: str) -> Iterator[Any]:
