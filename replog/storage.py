@@ -51,6 +51,10 @@ class StorageFailed(ReplogError):
     """The disk failed, or the files are not this replica's. Whatever was not reported durable before is not."""
 
 
+class DiskFull(StorageFailed):
+    """There is no room. Nothing of it was done, all that was there before is, and it may be tried again later."""
+
+
 class CorruptLog(StorageFailed):
     """What was promised is damaged: it must not be served, nor voted upon. `number`: the first record in doubt."""
 
@@ -82,14 +86,36 @@ class Saved:
     parts: Iterator[tuple[int, bytes]]
 
 
+class Connection(Protocol):
+    """What is used of a `sqlite3.Connection`; whatever stands in its place raises sqlite3.Error too."""
+
+    def execute(self, statement: str, /) -> Any: ...
+
+    def executemany(self, statement: str, rows: Sequence[tuple[Any, ...]], /) -> Any: ...
+
+    def executescript(self, statements: str, /) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Base:
+    """What stands below: SQLite on the system's files, or on a disk that a test has in its hand."""
+
+    connect: Callable[[Path, str], Connection]
+    """Path and mode, "rw" or "rwc"."""
+    wal_bytes: int
+    """As WAL_BYTES."""
+
+
 class Storage:
     """The two files of one replica, opened by one process at a time."""
 
-    def __init__(self, folder: Path, owner: str, durability: str = "always") -> None:
+    def __init__(self, folder: Path, owner: str, durability: str = "always", base: Base | None = None) -> None:
         """Open them and check that they are whole and belong to `owner` (cluster and node). Raises StorageFailed."""
-        self._log = LogFile(folder / "log.db", owner, durability)
+        self._log = LogFile(folder / "log.db", owner, durability, base)
         try:
-            self._state = StateFile(folder / "state.db", owner, durability)
+            self._state = StateFile(folder / "state.db", owner, durability, base)
             if self._state.index < self._log.floor:
                 raise StorageFailed(
                     f"{folder}: the log was cut at a checkpoint of index {self._log.floor}, state.db holds an older one"
@@ -109,7 +135,8 @@ class Storage:
         return self._log.load()
 
     def append(self, records: Sequence[tuple[int, bytes]]) -> None:
-        """Commit (index, record) pairs; durable on return. Raises StorageFailed, and then for ever (HAZARDS X1)."""
+        """Commit (index, record) pairs; durable on return. Raises StorageFailed, and then for ever (HAZARDS X1); but
+        DiskFull as long as there is no room."""
         self._log.append(records)
 
     @property
@@ -127,7 +154,8 @@ class Storage:
         return self._state.load()
 
     def save(self, snapshot: Snapshot) -> None:
-        """Write a checkpoint; durable on return. For a worker thread. Raises StorageFailed."""
+        """Write a checkpoint; durable on return. For a worker thread. Raises StorageFailed, or DiskFull, after which
+        another one may be tried."""
         self._state.save(snapshot)
 
     @property
@@ -160,14 +188,12 @@ class LogFile:
         INSERT INTO mark VALUES ('anchor', 0, zeroblob(32)), ('head', 0, zeroblob(32)), ('floor', -1, x'');
     """
 
-    def __init__(self, path: Path, owner: str, durability: str) -> None:
+    def __init__(self, path: Path, owner: str, durability: str, base: Base | None = None) -> None:
         self._path = path
         self.torn = _undamaged_tail(path) is wal.Tail.TORN
-        self._file = _File(path, owner, durability)
+        self._file = _File(path, owner, durability, base)
         try:
-            self._marks: dict[str, tuple[int, bytes]] = {
-                name: (number, hash_) for name, number, hash_ in self._file.rows("SELECT name, number, hash FROM mark")
-            }
+            self._marks = {name: mark for name, *mark in self._file.rows("SELECT name, number, hash FROM mark")}
             self._rows: deque[tuple[int, int, bytes]] = deque()
             self._head, self._hash = self._mark("anchor")
             self._records = self._read()
@@ -176,14 +202,17 @@ class LogFile:
             raise
 
     def _mark(self, name: str) -> tuple[int, bytes]:
-        if name not in self._marks:
-            raise CorruptLog(self._path, 0, f"the {name} mark is missing")
-        return self._marks[name]
+        mark = self._marks.get(name, ())
+        if not _are(mark, int, bytes):
+            raise CorruptLog(self._path, 0, f"the {name} mark is missing or damaged")
+        number, hash_ = mark
+        return number, hash_
 
     def _read(self) -> list[bytes]:
         records: list[bytes] = []
-        for number, upto, hash_, blob in self._file.rows("SELECT number, upto, hash, records FROM log ORDER BY number"):
-            if _chain(self._hash, number, upto, blob) != hash_:
+        for row in self._file.rows("SELECT number, upto, hash, records FROM log ORDER BY number"):
+            number, upto, hash_, blob = row
+            if not _are(row, int, int, bytes, bytes) or _chain(self._hash, number, upto, blob) != hash_:
                 raise CorruptLog(self._path, self._head + 1, "missing or damaged: the chain of hashes breaks")
             group = _decode(blob)
             if number != self._head + len(group):
@@ -192,6 +221,8 @@ class LogFile:
             self._enter(number, upto, hash_)
         if self._mark("head") != (self._head, self._hash):
             raise CorruptLog(self._path, self._head + 1, "missing: the log ends before its head mark")
+        if self._mark("floor")[1] not in (b"", _seal(self.floor)):
+            raise CorruptLog(self._path, 0, "the floor mark is damaged")
         return records
 
     def load(self) -> list[bytes]:
@@ -240,9 +271,12 @@ class LogFile:
         number, _, hash_ = cut
         self._file.commit(
             ("DELETE FROM log WHERE number <= ?", [(number,)]),
-            ("UPDATE mark SET number = ?, hash = ? WHERE name = ?", [(number, hash_, "anchor"), (upto, b"", "floor")]),
+            (
+                "UPDATE mark SET number = ?, hash = ? WHERE name = ?",
+                [(number, hash_, "anchor"), (upto, _seal(upto), "floor")],
+            ),
         )
-        self._marks.update(anchor=(number, hash_), floor=(upto, b""))
+        self._marks.update(anchor=[number, hash_], floor=[upto, _seal(upto)])
 
     def close(self) -> None:
         self._file.close()
@@ -255,8 +289,18 @@ def _chain(before: bytes, number: int, upto: int, blob: bytes) -> bytes:
     return state.digest()
 
 
+def _seal(*fields: int | bytes) -> bytes:
+    """So that a mark, of which nothing else depends, is what was written."""
+    return hashlib.blake2b(_encode(fields), digest_size=DIGEST_BYTES).digest()
+
+
+def _are(values: Sequence[Any], *kinds: type) -> bool:
+    """SQLite keeps any type in any column, and a flipped bit may make one of another."""
+    return [type(value) for value in values] == list(kinds)
+
+
 class StateFile:
-    """The newest checkpoint. A new one is written beside it and takes its place in the last commit.
+    """The newest checkpoint. A new one is written beside it and takes its place in the last commit, sealed.
 
     Rows of a save that never came to its end are those above the mark; they are dropped when the file is opened. A save
     writes what differs from the one before. Parts that are no more stay until they are as many as the others; then all
@@ -269,24 +313,32 @@ class StateFile:
         INSERT INTO mark VALUES ('newest', 0, -1, x'');
     """
 
-    def __init__(self, path: Path, owner: str, durability: str) -> None:
+    def __init__(self, path: Path, owner: str, durability: str, base: Base | None = None) -> None:
         self._path = path
         _undamaged_tail(path)
-        self._file = _File(path, owner, durability)
+        self._file = _File(path, owner, durability, base)
         self._newest: Snapshot | None = None
         self._all_looked_at = 0
+        self._unfinished = False
         try:
             self._save, self.index, self._digest = self._mark()
-            self._file.commit(("DELETE FROM part WHERE save > ?", [(self._save,)]))
+            self._drop_unfinished()
             self._known: dict[int, Digest] = dict(self._file.rows("SELECT part, digest FROM part"))
         except StorageFailed:
             self._file.close()
             raise
 
     def _mark(self) -> tuple[int, int, Digest]:
-        for save, index, digest in self._file.rows("SELECT save, at, digest FROM mark WHERE name = 'newest'"):
-            return save, index, digest
-        raise StorageFailed(f"{self._path}: the mark of the newest checkpoint is missing")
+        marks = {name: mark for name, *mark in self._file.rows("SELECT name, save, at, digest FROM mark")}
+        newest, seal = marks.get("newest", ()), marks.get("seal", ())
+        if not _are(newest, int, int, bytes) or (seal and seal[-1] != _seal(*newest)):
+            raise StorageFailed(f"{self._path}: the mark of the newest checkpoint is missing or damaged")
+        save, index, digest = newest
+        return save, index, digest
+
+    def _drop_unfinished(self) -> None:
+        self._file.commit(("DELETE FROM part WHERE save > ?", [(self._save,)]))
+        self._unfinished = False
 
     def load(self) -> Saved | None:
         if self.index < 0:
@@ -294,12 +346,16 @@ class StateFile:
         return Saved(self.index, self._digest, self._parts())
 
     def _parts(self) -> Iterator[tuple[int, bytes]]:
-        for part, digest, data in self._file.rows("SELECT part, digest, data FROM part ORDER BY part"):
-            if digest_of(data) != digest:
+        for row in self._file.rows("SELECT part, digest, data FROM part ORDER BY part"):
+            part, digest, data = row
+            if not _are(row, int, bytes, bytes) or digest_of(data) != digest:
                 raise StorageFailed(f"{self._path}: part {part} of the checkpoint at {self.index} is damaged")
             yield part, data
 
     def save(self, snapshot: Snapshot) -> None:
+        if self._unfinished:
+            self._drop_unfinished()
+        self._unfinished = True
         save, newest = self._save + 1, self._newest
         if len(self._known) > 2 * self._all_looked_at + 64:
             newest = None
@@ -308,8 +364,10 @@ class StateFile:
         outdated = [(part, save) for part in sorted(self._known.keys() & written.keys() | gone)]
         self._file.commit(
             ("DELETE FROM part WHERE part = ? AND save < ?", outdated),
-            ("UPDATE mark SET save = ?, at = ?, digest = ?", [(save, snapshot.index, snapshot.digest)]),
+            ("INSERT OR REPLACE INTO mark VALUES ('newest', ?, ?, ?)", [(save, snapshot.index, snapshot.digest)]),
+            ("INSERT OR REPLACE INTO mark VALUES ('seal', 0, 0, ?)", [(_seal(save, snapshot.index, snapshot.digest),)]),
         )
+        self._unfinished = False
         self._known = {part: digest for part, digest in {**self._known, **written}.items() if part not in gone}
         if newest is None:
             self._all_looked_at = len(self._known)
@@ -349,7 +407,7 @@ def _undamaged_tail(path: Path) -> wal.Tail:
     except OSError as error:
         raise StorageFailed(f"{error.filename or _wal_of(path)}: {error.strerror or error}") from None
     if tail is wal.Tail.DAMAGED:
-        raise CorruptLog(path, 0, "the write-ahead file is damaged in the middle; commits behind it were acknowledged")
+        raise CorruptLog(path, 0, "the write-ahead file is damaged, not torn; what was acknowledged is lost with it")
     return tail
 
 
@@ -369,8 +427,10 @@ class _File:
 
     ABOUT = "CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
 
-    def __init__(self, path: Path, owner: str, durability: str) -> None:
+    def __init__(self, path: Path, owner: str, durability: str, base: Base | None = None) -> None:
+        base = base or Base(_connect, WAL_BYTES)
         self._path = path
+        self._wal_bytes = base.wal_bytes
         self._failed: str | None = None
         self._written = 0
         self._begun = 0
@@ -379,10 +439,11 @@ class _File:
             raise StorageFailed(f"{path}: is missing; {LOST}")
         if path.stat().st_size == 0:
             raise StorageFailed(f"{path}: is empty; {LOST}")
-        self._base = _connect(path, "rw")
+        self._base = base.connect(path, "rw")
         try:
             without_wal = not wal.holds_frames(_wal_of(path), PAGE_BYTES)
             self._open()
+            self._look_through()
             about = dict(self.rows("SELECT name, value FROM about"))
             self._check(about, owner)
             self._begun = int(about.get("begun", 0))
@@ -403,7 +464,17 @@ class _File:
             hint = "; another process has it open" if "locked" in str(error) else ""
             raise StorageFailed(f"{self._path}: {error}{hint}") from None
 
+    def _look_through(self) -> None:
+        """Every page is used once, and what it says of itself is right: else a later write may land on another's."""
+        for (said,) in self.rows("PRAGMA quick_check(1)"):
+            if said != "ok":
+                raise CorruptLog(self._path, 0, f"damaged: {' '.join(str(said).split()):.200}")
+        if list(self.rows("PRAGMA journal_mode")) != [("wal",)]:
+            raise CorruptLog(self._path, 0, "damaged: it is no file with a write-ahead file any more")
+
     def _check(self, about: dict[str, str], owner: str) -> None:
+        if not all(type(value) is str for value in about.values()):
+            raise CorruptLog(self._path, 0, "damaged: what it says of itself is no text")
         if about.get("format") != FORMAT:
             raise StorageFailed(f"{self._path}: format {about.get('format')!r}, this version reads {FORMAT!r}")
         if about.get("owner") != owner:
@@ -436,6 +507,8 @@ class _File:
         self._set(ended=str(self._begun), **(after or {}))
 
     def _set(self, **about: str) -> None:
+        """With something that never was there: so no two versions of the page are one bit apart (`replog.wal`)."""
+        about["nonce"] = secrets.token_hex(8)
         self._commit([("INSERT OR REPLACE INTO about VALUES (?, ?)", list(about.items()))])
 
     def rows(self, statement: str) -> Iterator[Any]:
@@ -449,8 +522,9 @@ class _File:
         """One transaction of (statement, rows of values); durable on return. Raises StorageFailed."""
         self._commit(statements)
         self._written += 4 * PAGE_BYTES + sum(_size(row) for _, rows in statements for row in rows)
-        if self._written > WAL_BYTES:
-            self.checkpoint()
+        if self._written > self._wal_bytes:
+            with contextlib.suppress(DiskFull):  # the commit is done, and the write-ahead file has room for it
+                self.checkpoint()
 
     def _commit(self, statements: Sequence[tuple[str, Sequence[tuple[Any, ...]]]]) -> None:
         with self._lock:
@@ -468,12 +542,26 @@ class _File:
         try:
             work()
         except sqlite3.Error as error:
+            if _is_full(error) and self._undo():
+                raise DiskFull(f"{self._path}: {error}") from None
             self._failed = str(error)
             raise StorageFailed(f"{self._path}: {error}") from None
+
+    def _undo(self) -> bool:
+        """Whether nothing is left of a transaction for which there was no room."""
+        try:
+            self._base.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            return "no transaction is active" in str(error)
+        return True
 
     def close(self) -> None:
         with self._lock:
             self._base.close()
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 def _size(row: tuple[Any, ...]) -> int:

@@ -95,10 +95,11 @@ class SimCluster:
         recorder: Recorder | None = None,
         start: bool = True,
         membership: bool = False,
+        disks: Callable[[World, str, DiskModel], Disk] = Disk,
     ) -> None:
         """`n` defaults to the least that stands `f` faults. Raises ValueError if the protocol cannot run so, and
         pydantic.ValidationError for wrong options. With `start=False` nothing runs before `restart(node)`.
-        `membership`: the members may change, see `add` and `change`."""
+        `membership`: the members may change, see `add` and `change`. `disks(world, name, model)`: one a replica."""
         self.spec = spec
         self.f = f
         self.n = spec.replicas(f) if n is None else n
@@ -112,6 +113,7 @@ class SimCluster:
         self.domain = Domain(f"sim-{seed}")
         self._wrap = wrap
         self._disk_model = disk if disk is not None else DiskModel()
+        self._disks = disks
         self._cores = Cores(costs.cores)
         self.variants: dict[NodeId, Variant] = {}
         """Replicas that are built otherwise from their next start on."""
@@ -133,7 +135,7 @@ class SimCluster:
         return (self.world, self.network, self._cores, self.costs, name, self.spec.messages)
 
     def _node(self, me: NodeId) -> SimNode:
-        disk = Disk(self.world, str(me), self._disk_model)
+        disk = self._disks(self.world, str(me), self._disk_model)
         process = self._process(me)
         turns = Turns.wanted(self.options, [node for node in range(self.n) if node != me], SHARES)
         return SimNode(
