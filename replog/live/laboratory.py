@@ -61,7 +61,7 @@ class Laboratory:
         self._cut: dict[Pair, str] = {}
         self._slow: dict[NodeId, tuple[Harm, str]] = {}
         self._lies: dict[NodeId, str] = {}
-        processes.started = self._tell_links
+        processes.started = self._born
         self.done = 0
         """How many orders were carried out."""
 
@@ -76,6 +76,11 @@ class Laboratory:
             self._note("crash", node)
         self.done += 1
         await asyncio.gather(*(self._processes.wait_exit(node) for node in nodes))
+
+    def _born(self, node: NodeId) -> None:
+        """Whatever was done to its former process ended with that; what is done to its links goes on."""
+        self._since.pop(("pause", node), None)
+        self._tell_links(node)
 
     async def start(self, nodes: Collection[NodeId]) -> None:
         """From what their disks hold."""
@@ -107,7 +112,8 @@ class Laboratory:
 
     @property
     def paused(self) -> list[NodeId]:
-        return sorted(node for what, node in self._since if what == "pause")
+        running = self._running
+        return sorted(node for what, node in self._since if what == "pause" and node in running)
 
     # ---------------------------------------------------------------------------------------------------------- links
 

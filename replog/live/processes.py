@@ -96,6 +96,7 @@ class LocalProcesses:
         """Called for each process that was started: it can be told something from now on."""
         self._prefix = prefix
         self._running: dict[NodeId, _Running] = {}
+        self._starting: set[NodeId] = set()
         self._wraps: dict[NodeId, tuple[str, dict[str, Any]]] = {}
         self._paused = False
 
@@ -123,6 +124,16 @@ class LocalProcesses:
     async def _start(self, node: NodeId, refresh: bool = False) -> None:
         if node in self._running:
             raise ConfigError(f"node = {node}: runs already, pid {self._running[node].process.pid}")
+        if node in self._starting:
+            raise ConfigError(f"node = {node}: is being started")
+        self._starting.add(node)
+        try:
+            await self._begin(node, refresh)
+        finally:
+            self._starting.discard(node)
+        self.started(node)
+
+    async def _begin(self, node: NodeId, refresh: bool) -> None:
         own_member(self.config, node)
         folder, wrap = self.config.node_folder(node), self._wraps.get(node)
         command = [*self._prefix(node), *python("replog.live.node"), str(folder), "--with-parent"]
@@ -143,7 +154,6 @@ class LocalProcesses:
         running.watched = refresh
         running.tasks = [asyncio.create_task(self._listen(running)), asyncio.create_task(self._await(running))]
         self._running[node] = running
-        self.started(node)
 
     async def _listen(self, running: _Running) -> None:
         assert running.process.stdout is not None
@@ -217,7 +227,8 @@ class LocalProcesses:
         running = self._get(node)
         if number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
             running.expected = True
-        running.process.send_signal(number)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+            running.process.send_signal(number)
 
     def _get(self, node: NodeId) -> _Running:
         if node not in self._running:
