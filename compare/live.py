@@ -1,10 +1,7 @@
 """One run with real processes: a fresh cluster, clients, the timeline, the end of faults, probes; nothing stays behind.
 
-Here: the run, and the liar inside a node's process. Not here: judging it (`compare.judging`), what attacks do
-(`compare.attacks`), processes and links (`replog.live`).
-
-A replica that may have to lie runs with `lie` around it, which does nothing until the file `begin-K.json` appears in
-the control folder, lies until `end-K.json` does, and keeps the number of its acts in `actions-K`.
+Here: the run. Not here: judging it (`compare.judging`), what attacks do (`compare.attacks`), the liar inside a node's
+process (`compare.liar`), processes and links (`replog.live`).
 """
 
 from __future__ import annotations
@@ -19,8 +16,8 @@ from collections.abc import Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from compare import workloads
-from compare.attacks import Byzantine, Power, attack_of
+from compare import liar, workloads
+from compare.attacks import attack_of
 from compare.history import Call
 from compare.judging import Costs, Observed
 from compare.live_client import LabClient
@@ -28,22 +25,19 @@ from compare.live_costs import Ledger
 from compare.scenario import Happening, Scenario
 from compare.sim import WAITING_MAX, choose
 from replog import trace
-from replog.certificates import load_signer
 from replog.config import ClusterConfig, create_cluster
-from replog.core import Effect, Event, ProtocolSpec
+from replog.core import ProtocolSpec
 from replog.errors import ConfigError
 from replog.evidence import Origin
 from replog.keys import Ed25519Verifier
+from replog.live import laboratory
 from replog.live.engine import monotonic
 from replog.live.folders import temporary_folder
 from replog.live.processes import LocalProcesses, NodeExit
-from replog.replica import Replica
 from replog.types import Micros, NodeId, Status
 
 HOST: Final = "127.0.0.1"
 LOOK_S: Final = 0.02
-CONTROL_US: Final = 10_000
-"""How often a liar looks for orders."""
 VERBS: Final = {"crash": ("kill", "start"), "pause": ("stop", "continue")}
 """What begins a fault and what ends it."""
 OBSERVER: Final = "observer"
@@ -108,12 +102,8 @@ class _Trial:
     def _wraps(self) -> dict[NodeId, tuple[str, dict[str, Any]]]:
         if not self._scenario.attacked:
             return {}
-        names = [name for name in self._scenario.attack_names if self._spec.name in attack_of(name).makes]
-        arguments = {"cluster": str(self._config.folder), "control": str(self._control), "seed": self._seed}
-        return {
-            node: ("compare.live:lie", {**arguments, "attack": names[0] if names else None})
-            for node in range(self._config.n)
-        }
+        wrap = liar.WRAP, liar.arguments(self._config, self._control, self._seed)
+        return dict.fromkeys(range(self._config.n), wrap)
 
     # --------------------------------------------------------------------------------------------------------- the run
 
@@ -272,7 +262,9 @@ class _Trial:
         nodes = await self._choose(happening, end)
         if happening.attack is not None:
             self._liars |= set(nodes)
-            self._order("begin", nodes, {"members": list(nodes), "options": happening.options})
+            if self._spec.name in attack_of(happening.attack).makes:
+                told = {"attack": happening.attack, "members": list(nodes), "options": happening.options}
+                laboratory.order(self._control, nodes, told)
         else:
             self._strikes += await self._do(VERBS[happening.name][0], nodes) > 0
             if happening.end_s is None:
@@ -280,7 +272,7 @@ class _Trial:
         if happening.end_s is not None:
             await _until(end)
             if happening.attack is not None:
-                self._order("end", nodes, {})
+                laboratory.order(self._control, nodes, {"attack": None})
             else:
                 await self._do(VERBS[happening.name][1], nodes)
 
@@ -294,12 +286,6 @@ class _Trial:
                 return choose(happening.target, self._config.n, self._scenario.f, leader, self._chance)
             await asyncio.sleep(LOOK_S)
         return ()
-
-    def _order(self, word: str, nodes: tuple[NodeId, ...], content: dict[str, Any]) -> None:
-        for node in nodes:
-            path = self._control / f"{word}-{node}.json"
-            path.with_suffix(".new").write_text(json.dumps(content))
-            path.with_suffix(".new").replace(path)
 
     async def _do(self, verb: str, nodes: tuple[NodeId, ...]) -> int:
         """To how many of `nodes` it was done: one that has ended is not killed again, one that runs not started."""
@@ -357,63 +343,3 @@ async def _until(moment: Micros) -> None:
 
 def _us(seconds: float) -> Micros:
     return round(seconds * 1_000_000)
-
-
-# ------------------------------------------------------------------------------------------ inside a node's process
-
-
-def lie(node: NodeId, replica: Replica, cluster: str, control: str, seed: int, attack: str | None) -> Ordered:
-    """The wrap of a replica that may be told to lie."""
-    return Ordered(node, replica, ClusterConfig.load(cluster), Path(control), seed, attack)
-
-
-class Ordered:
-    """A `Byzantine` that takes its orders from a folder. It reads its own node's key, and no other's."""
-
-    def __init__(
-        self, node: NodeId, replica: Replica, config: ClusterConfig, control: Path, seed: int, attack: str | None
-    ) -> None:
-        make: Any = attack_of(attack).makes[config.protocol] if attack is not None else None
-        self._byzantine = Byzantine(replica, make, node)
-        self._node = node
-        self._config = config
-        self._control = control
-        self._seed = seed
-        self._looked: Micros = 0
-        self._told = 0
-        self._state = "honest"
-
-    def step(self, now: Micros, event: Event) -> list[Effect]:
-        if now - self._looked >= CONTROL_US:
-            self._looked = now
-            self._look(now)
-        return self._byzantine.step(now, event)
-
-    def status(self) -> Status:
-        return self._byzantine.status()
-
-    def _look(self, now: Micros) -> None:
-        if self._state == "honest" and (self._control / f"begin-{self._node}.json").exists():
-            self._state = "lying"
-            self._byzantine.begin(now, self._power())
-        elif self._state == "lying" and (self._control / f"end-{self._node}.json").exists():
-            self._state = "done"
-            self._byzantine.end(now)
-        if self._byzantine.actions != self._told:
-            self._told = self._byzantine.actions
-            (self._control / f"actions-{self._node}").write_text(str(self._told))
-
-    def _power(self) -> Power:
-        order = json.loads((self._control / f"begin-{self._node}.json").read_text())
-        config = self._config
-        return Power(
-            members=tuple(order["members"]),
-            signers={self._node: load_signer(config.node_folder(self._node))},
-            verifier=Ed25519Verifier(config.public_keys()),
-            domain=config.domain,
-            n=config.n,
-            f=config.f,
-            machine=config.machine(),
-            seed=self._seed,
-            options=order["options"],
-        )

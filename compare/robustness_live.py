@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import statistics
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -19,12 +18,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from compare.history import Call
+from compare.liar import WRAP, arguments
 from compare.live import end_all, free_ports, leader_of
 from compare.live_client import LabClient
 from replog.apps.kv import KeyValue
 from replog.authenticators import MAC_BYTES, Authenticator
 from replog.certificates import load_signer
 from replog.config import ClusterConfig, create_cluster
+from replog.live import laboratory
 from replog.live.dialing import Links
 from replog.live.engine import monotonic
 from replog.live.folders import temporary_folder
@@ -140,8 +141,7 @@ class _Run:
     @contextlib.asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
         """All processes and links, and the load."""
-        arguments = {"cluster": str(self._config.folder), "control": str(self._control), "seed": 1}
-        wrap = ("compare.live:lie", {**arguments, "attack": self._case.name})
+        wrap = WRAP, arguments(self._config, self._control, 1)
         wraps = dict.fromkeys(range(self._config.n), wrap) if self._case.target else {}
         async with contextlib.AsyncExitStack() as stack:
             processes = await stack.enter_async_context(LocalProcesses(self._config))
@@ -174,10 +174,8 @@ class _Run:
         if self._case.target:
             leader = leader_of(await self._observer.statuses()) or 0
             node = leader if self._case.target == "primary" else (leader + 1) % self._config.n
-            order = {"members": [node], "options": self._case.options}
-            path = self._control / f"begin-{node}.json"
-            path.with_suffix(".new").write_text(json.dumps(order))
-            path.with_suffix(".new").replace(path)
+            order = {"attack": self._case.name, "members": [node], "options": self._case.options}
+            laboratory.order(self._control, [node], order)
         each = self._case.rate / max(1, len(self._liars))
         return [liar.go_on(each) for liar in self._liars] + ([self._tell_leader()] if self._liars else [])
 

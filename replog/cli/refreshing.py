@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import json
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,13 @@ ANSWER_S = 5.0
 LINE_BYTES_MAX = 4096
 NOT_SUPPORTED = "has no refresh: it takes no replica for a liar, and so none has to prove its state to the others"
 WORDS = (
-    'a word is a line {"refresh": NODE}, {"move": NODE, "leader": NODE}, {"pause": true}, {"give-up": LEADER} or '
-    '{"snapshot": [NODE...]}'
+    'a word is a line {"refresh": NODE}, {"move": NODE, "leader": NODE}, {"pause": true}, {"give-up": LEADER}, '
+    '{"snapshot": [NODE...]}, {"start": [NODE...]}, {"stop": [NODE...]} or {"lab": {"do": ...}}'
 )
 
 Say = Callable[[str], None]
+Answer = Callable[[Any], Awaitable[dict[str, Any]]]
+"""To the value of a word; what the answer says is done."""
 
 
 class Refused(ReplogError):
@@ -58,9 +60,16 @@ class Refresher:
     """Invariant: at most f replicas are refreshed at once; each is started by this process alone."""
 
     def __init__(
-        self, config: ClusterConfig, processes: LocalProcesses, gateway: str, changed: Callable[[], None]
+        self,
+        config: ClusterConfig,
+        processes: LocalProcesses,
+        gateway: str,
+        changed: Callable[[], None],
+        others: Mapping[str, Answer],
     ) -> None:
-        """`gateway`: its address, to be asked how the others are. `changed` is called when a process was replaced."""
+        """`gateway`: its address, to be asked how the others are. `changed` is called when a process was replaced.
+        `others`: words that are for somebody else."""
+        self._others_answer = others
         self._config = config
         self._processes = processes
         self._gateway = gateway
@@ -158,7 +167,10 @@ class Refresher:
         try:
             async with asyncio.timeout(ANSWER_S):
                 asked = json.loads(await reader.readline())
-            if "pause" in asked:
+            other = next((name for name in self._others_answer if name in asked), None)
+            if other is not None:
+                say(done=await self._others_answer[other](asked[other]))
+            elif "pause" in asked:
                 self._processes.pause(paused=bool(asked["pause"]))
                 say(done={"paused": bool(asked["pause"])})
             elif "give-up" in asked:

@@ -24,7 +24,7 @@ HOST = "127.0.0.1"
 PORT = 4700
 OWN_FILES = (
     *(".new-*", "node-*", "client-*", "admin", "ca.*", clusters.IDENTITIES, "members.json"),
-    *("running.*", running.LOCK, "up.log", clusters.FILE),
+    *("running.*", running.LOCK, "up.log", "lab", clusters.FILE),
 )
 """What `--fresh` removes, the file that makes it a cluster last; anything else makes the folder foreign."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from replog.cli import clusters, options, output
+from replog.cli import clusters, lab, options, output, running
 from replog.cli.data import asked
 from replog.cli.exits import ExitCode, WrongUsage, leave
 from replog.cli.options import ClusterOption, JsonOption, VerboseOption
@@ -39,13 +39,16 @@ def status(cluster: ClusterOption = None, json: JsonOption = False, verbose: Ver
 
     folder = clusters.running(cluster)
     config = ClusterConfig.load(folder)
-    report = current(config)
+    report, known = current(config), running.look(folder) or {}
     if json:
-        output.as_json({"cluster": str(folder), **report})
+        told = {"lab": known["lab"]} if known.get("lab") else {}
+        output.as_json({"cluster": str(folder), **report, **told})
     else:
         output.table(*rows_of(config, report, verbose))
         output.line(settings(report))
         output.line(report["sentence"])
+        if known.get("lab"):
+            output.line(lab.in_words(known["lab"]))
         for hint in hints(folder, report):
             output.remark(hint)
     if not report["has_quorum"]:
@@ -57,9 +60,8 @@ def hints(folder: Path, report: dict[str, Any]) -> list[str]:
     ended = [replica["node"] for replica in report["replicas"] if replica["role"] == "down"]
     if not ended:
         return []
-    named = clusters.named(folder)
-    again = f"replog down{named}, then {clusters.start(folder)}"
-    return [f"why node {ended[0]} ended: replog logs {ended[0]}{named}; to start it again: {again}"]
+    node, named = ended[0], clusters.named(folder)
+    return [f"why node {node} ended: replog logs {node}{named}; to start it again: replog start {node}{named}"]
 
 
 def current(config: ClusterConfig) -> dict[str, Any]:

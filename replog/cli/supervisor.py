@@ -21,6 +21,7 @@ import aiohttp
 
 from replog.cli import output, running
 from replog.cli.exits import WrongUsage
+from replog.cli.orders import DOWN, SAID, Orders
 from replog.cli.refreshing import Refresher
 from replog.config import ClusterConfig
 from replog.errors import ConfigError, NoCluster, ReplogError
@@ -85,7 +86,9 @@ class Supervisor:
         self._restart = restart
         self._processes = LocalProcesses(config, on_exit=self._exited)
         self._gateway_process = GatewayProcess(config, on_exit=self._gateway_exited)
-        self._refresher = Refresher(config, self._processes, self.gateway["address"], self._replaced)
+        self._orders = Orders(config, self._processes, self._told, self._replaced)
+        words = self._orders.words
+        self._refresher = Refresher(config, self._processes, self.gateway["address"], self._replaced, words)
         self._refresh_every = refresh_every
         self._words: str | None = None
         self._delays: dict[int, float] = {}
@@ -132,7 +135,9 @@ class Supervisor:
 
     async def _start(self) -> None:
         gone = self._check_folders()
-        await self._processes.start([node for node in self._told if node not in gone])
+        await self._processes.start(
+            [node for node in self._told if node not in gone], wraps=self._orders.wraps(self._told)
+        )
         for node, pid in self._processes.pids().items():
             if node in self._told:
                 self._told[node]["pid"] = pid
@@ -147,7 +152,7 @@ class Supervisor:
             lacking = next(folder for folder in folders if not folder.is_dir())
             raise ConfigError(f"{lacking}: is missing; put it back, or make a new cluster with --fresh")
         for node in gone:
-            self._told[node].update(role="down", resumed=False, index=0, view=None)
+            self._told[node].update(DOWN)
             after = f"the others go on without it, and replog member replace {node} puts another in its place"
             output.remark(f"{self.config.node_folder(node)}: is missing; {after}")
         return gone
@@ -206,10 +211,10 @@ class Supervisor:
     def _take(self, node: int, word: dict[str, Any]) -> None:
         """Unless it has left meanwhile: without members.json the first members are started, whoever has left since."""
         if node in self._told:
-            self._told[node].update({name: word[name] for name in ("pid", "role", "resumed", "index", "view")})
+            self._told[node].update({name: word[name] for name in SAID})
 
     def _tell(self) -> dict[str, Any]:
-        known = {
+        known: dict[str, Any] = {
             "pid": os.getpid(),
             "protocol": self.config.protocol,
             "serving": self._ready,
@@ -217,6 +222,8 @@ class Supervisor:
             "gateway": self.gateway,
             "words": self._words,
         }
+        if self.config.lab:
+            known["lab"] = self._orders.done
         self._claim.tell(known)
         return known
 
@@ -244,7 +251,7 @@ class Supervisor:
 
     async def _join(self, node: int) -> None:
         self._told[node] = self._place(node)
-        await self._processes.start([node])
+        await self._processes.start([node], wraps=self._orders.wraps([node]))
         self._told[node].update(pid=self._processes.pids().get(node), role="joining", resumed=False, index=0, view=None)
         output.remark(f"node {node} joins, pid {self._told[node]['pid']}, at {self._told[node]['address']}")
         self._tell()
@@ -273,8 +280,8 @@ class Supervisor:
         self._told[ended.node]["pid"] = None
         if ended.expected or self._stopping.is_set():
             return
+        self._told[ended.node].update(DOWN)
         how = f"was killed by signal {-ended.code}" if ended.code < 0 else f"ended with exit code {ended.code}"
-        self._told[ended.node].update(role="down", resumed=False, index=0, view=None)
         after = "it is started again" if self._restart else "start with --restart to have it started again"
         output.remark(f"node {ended.node} (pid {ended.pid}) {how}; {after}; see replog logs {ended.node}")
         self._tell()
@@ -286,7 +293,7 @@ class Supervisor:
         delay = self._delays.get(node, RESTART_MIN_S)
         self._delays[node] = min(2 * delay, RESTART_MAX_S)
         await asyncio.sleep(delay)
-        if node not in self._told:
+        if node not in self._told or node in self._processes.pids():
             return
         await self._processes.restart(node)
         with contextlib.suppress(ReplogError):

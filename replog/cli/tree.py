@@ -20,6 +20,7 @@ from replog.cli import (
     data,
     doctor,
     evidence,
+    lab,
     leader,
     measure,
     member,
@@ -119,7 +120,7 @@ def command() -> Any:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_root)
-    for module in (service, state, data, leader, refresh, member, snapshot, evidence, doctor, measure):
+    for module in (service, lab, state, data, leader, refresh, member, snapshot, evidence, doctor, measure):
         module.add_to(app)
     return get_command(app)
 

@@ -19,7 +19,7 @@ import random
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import aiohttp
 from aiohttp import web
@@ -45,6 +45,8 @@ REASON_BYTES = 120
 """Of the reason in a closing frame; the standard allows 123."""
 BACKOFF_MIN_S = 0.02
 BACKOFF_MAX_S = 2.0
+STEADY_S = 1.0
+"""After a link that lasted so long the first pause is short again; not after one that was ended as soon as it began."""
 
 
 class Refused(Exception):
@@ -281,18 +283,20 @@ class Dialler:
 
     async def keep(self, node: NodeId, host: str, port: int) -> None:
         """Dial, serve until the link ends, dial again. Never returns."""
-        delay, said = BACKOFF_MIN_S, ""
+        delays, said, now = backoff(self._random), "", asyncio.get_running_loop().time
         while True:
+            began = now()
             try:
                 await self._once(node, host, port)
-                delay, said = BACKOFF_MIN_S, ""
+                said = ""
             except (aiohttp.ClientError, OSError, Refused) as error:
                 if said != (reason := _reason(error)):
                     log.info("no link to node %d at %s:%d: %s", node, host, port, reason)
                 said = reason
             self._unreachable(node)
-            await asyncio.sleep(delay * self._random.uniform(0.5, 1.0))
-            delay = min(2 * delay, BACKOFF_MAX_S)
+            if now() - began >= STEADY_S and not said:
+                delays = backoff(self._random)
+            await _pause(next(delays))
 
     async def _once(self, node: NodeId, host: str, port: int) -> None:
         host = f"[{host}]" if ":" in host else host
@@ -313,6 +317,19 @@ class Dialler:
 
     async def close(self) -> None:
         await self._session.close()
+
+
+async def _pause(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+def backoff(chance: random.Random) -> Iterator[float]:
+    """Pauses between attempts: each twice the one before up to a cap, and a part of it left to chance, so that many do
+    not come at once to one that is back."""
+    longest = BACKOFF_MIN_S
+    while True:
+        yield longest * chance.uniform(0.5, 1.0)
+        longest = min(2 * longest, BACKOFF_MAX_S)
 
 
 def _reason(error: Exception) -> str:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
@@ -47,6 +48,7 @@ from replog.keys import Ed25519Signer, Ed25519Verifier
 from replog.live import telling
 from replog.live.counters import Counters
 from replog.live.engine import Engine, monotonic
+from replog.live.faulty_links import LINKS, FaultyLinks
 from replog.live.inbox import SHARES
 from replog.live.links import Dialler, Link, Listener, Refused, bind
 from replog.live.locks import FolderLock, Held
@@ -72,6 +74,7 @@ CLIENT_FRAME_BYTES_MIN = 8 * 1024 * 1024
 """The largest frame of a client is this, or twice the largest request if that is more: one too large is answered with a
 clear word as long as it is not absurd."""
 LOG_BYTES_MAX = 8 * 1024 * 1024
+PR_SET_PDEATHSIG = 1
 TOLD = frozenset(
     {"view", "stepped-down", "refresh", "refreshed", "refresh-put-off", "refresh-refused", "refresh-failed"}
     | {"term", "leader-move-abandoned", "command-refused", "change-given-up", "configuration", "epoch"}
@@ -124,6 +127,7 @@ class Node:
         self._trace: IO[str] | None = None
         self._kept: Archive | None = None
         self._evidence: EvidenceFolder
+        self._faulty = FaultyLinks(self._send) if config.lab else None
         self._stopping = asyncio.Event()
 
     # -------------------------------------------------------------------------------------------------- start and end
@@ -260,8 +264,12 @@ class Node:
         self._stopping.set()
 
     def command(self, name: str, arguments: dict[str, Any] | None = None) -> None:
-        """An operator's word to the replica; one that has not started yet does not hear it."""
-        if hasattr(self, "engine"):
+        """An operator's word to the replica; one that has not started yet does not hear it. LINKS is the laboratory's,
+        and not for the replica."""
+        if name == LINKS:
+            if self._faulty is not None:
+                self._faulty.order(arguments or {})
+        elif hasattr(self, "engine"):
             self.engine.command(Command(name, arguments or {}))
 
     async def _close(self) -> None:
@@ -377,15 +385,18 @@ class Node:
     def send(self, to: Principal, frame: bytes) -> None:
         """For the engine: a slow replica loses frames, a client that does not read loses its link."""
         if isinstance(to, int):
-            link = self._peers.get(to)
-            if link is not None and not link.send(frame):
-                self.engine.counts["frames dropped"] += 1
+            (self._send if self._faulty is None else self._faulty.send)(to, frame)
             return
         for link in tuple(self._clients.get(to, ())):
             if not link.send(frame):
                 log.warning("client %s does not read its replies: %d bytes wait", to, link.waiting)
                 self._leave(link)
                 self._end(link)
+
+    def _send(self, to: NodeId, frame: bytes) -> None:
+        link = self._peers.get(to)
+        if link is not None and not link.send(frame):
+            self.engine.counts["frames dropped"] += 1
 
     def room(self, client: str, within: int, call: Callable[[], None]) -> bool:
         """For the engine: a client's answers go to all its links, so the slowest counts."""
@@ -512,6 +523,8 @@ async def _process(node: Node, parent: telling.Parent, *, with_parent: bool, ref
         loop.add_signal_handler(number, node.stop)
     if with_parent:
         threading.Thread(target=_follow_parent, args=(loop, node), daemon=True).start()
+        if node.config.lab:
+            _end_with_parent()
     await node.start()
     node.engine.hear_notes(lambda note: _tell_note(parent, node, note))
     if refresh:
@@ -531,6 +544,12 @@ async def _process(node: Node, parent: telling.Parent, *, with_parent: bool, ref
     gc.freeze()
     await node.run()
     return 0
+
+
+def _end_with_parent() -> None:
+    """A process that was stopped by a laboratory reads nothing: where the kernel can (Linux), it ends it."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _follow_parent(loop: asyncio.AbstractEventLoop, node: Node) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,6 @@ class NodeExit:
 class _Running:
     node: NodeId
     process: asyncio.subprocess.Process
-    wrap: tuple[str, dict[str, Any]] | None
     serving: asyncio.Future[dict[str, Any]]
     lines: asyncio.Queue[dict[str, Any] | None] = field(default_factory=asyncio.Queue)
     """What it tells while it is refreshed, None at its end."""
@@ -85,12 +84,22 @@ class LocalProcesses:
     """Invariant: at most one process a node; every process started here has ended when `stop` returns."""
 
     def __init__(
-        self, cluster: str | os.PathLike[str] | ClusterConfig, *, on_exit: Callable[[NodeExit], None] | None = None
+        self,
+        cluster: str | os.PathLike[str] | ClusterConfig,
+        *,
+        on_exit: Callable[[NodeExit], None] | None = None,
+        prefix: Callable[[NodeId], Sequence[str]] = lambda _: (),
     ) -> None:
-        """`on_exit` is called in the loop for each process that ends, asked to or not."""
+        """`on_exit` is called in the loop for each process that ends, asked to or not. `prefix`: what stands before a
+        replica's command, as `ip netns exec NAME`; it must become the command and not start it."""
         self.config = cluster if isinstance(cluster, ClusterConfig) else ClusterConfig.load(cluster)
         self._on_exit = on_exit
+        self.started: Callable[[NodeId], None] = lambda _: None
+        """Called for each process that was started: it can be told something from now on."""
+        self._prefix = prefix
         self._running: dict[NodeId, _Running] = {}
+        self._starting: set[NodeId] = set()
+        self._wraps: dict[NodeId, tuple[str, dict[str, Any]]] = {}
         self._paused = False
 
     async def __aenter__(self) -> LocalProcesses:
@@ -106,20 +115,30 @@ class LocalProcesses:
         return {node: pid for node, pid in sorted({**found, **own}.items()) if pid is not None}
 
     async def start(self, nodes: Iterable[NodeId] | None = None, *, wraps: Wraps | None = None) -> None:
-        """Start these replicas, by default all members of this machine. Raises ConfigError for a wrap outside a
-        laboratory."""
-        wraps = wraps or {}
+        """Start these replicas, by default all members of this machine. A wrap is kept for later lives, until a
+        refresh. Raises ConfigError for a wrap outside a laboratory."""
         if wraps and not self.config.lab:
             raise ConfigError(f"lab = {self.config.lab}: only a cluster made for the laboratory takes a wrap")
+        self._wraps.update(wraps or {})
         for node in local_members(self.config) if nodes is None else nodes:
-            await self._start(node, wraps.get(node))
+            await self._start(node)
 
-    async def _start(self, node: NodeId, wrap: tuple[str, dict[str, Any]] | None, refresh: bool = False) -> None:
+    async def _start(self, node: NodeId, refresh: bool = False) -> None:
         if node in self._running:
             raise ConfigError(f"node = {node}: runs already, pid {self._running[node].process.pid}")
+        if node in self._starting:
+            raise ConfigError(f"node = {node}: is being started")
+        self._starting.add(node)
+        try:
+            await self._begin(node, refresh)
+        finally:
+            self._starting.discard(node)
+        self.started(node)
+
+    async def _begin(self, node: NodeId, refresh: bool) -> None:
         own_member(self.config, node)
-        folder = self.config.node_folder(node)
-        command = [*python("replog.live.node"), str(folder), "--with-parent"]
+        folder, wrap = self.config.node_folder(node), self._wraps.get(node)
+        command = [*self._prefix(node), *python("replog.live.node"), str(folder), "--with-parent"]
         if refresh:
             command.append("--refresh")
         if wrap is not None:
@@ -133,7 +152,7 @@ class LocalProcesses:
                 env=environment(),
                 start_new_session=True,  # Ctrl-C in a terminal is for the parent, which then stops them in order
             )
-        running = _Running(node, process, wrap, asyncio.get_running_loop().create_future())
+        running = _Running(node, process, asyncio.get_running_loop().create_future())
         running.watched = refresh
         running.tasks = [asyncio.create_task(self._listen(running)), asyncio.create_task(self._await(running))]
         self._running[node] = running
@@ -180,8 +199,11 @@ class LocalProcesses:
         self,
         timeout: float | None = None,  # noqa: ASYNC109
         spare: int = 0,
+        nodes: Collection[NodeId] | None = None,
     ) -> dict[NodeId, dict[str, Any]]:
-        """Until every running replica serves; what each said of itself then, but for those that were stopped meanwhile.
+        """Until every running replica, or each of `nodes` that runs, serves; what each said of itself then, but for
+        those that were stopped meanwhile.
+
         `timeout`: seconds, by default SERVE_S and SERVE_EACH_S more for each replica, since they share this machine.
         `spare`: so many may end before, in a cluster that goes on from what it has stored: a damaged disk is one of the
         faults that it stands. In a new one all have to come.
@@ -189,7 +211,8 @@ class LocalProcesses:
         Raises NodeDied with the last words of one that ended before, or naming those that do not serve in time.
         """
         timeout = SERVE_S + SERVE_EACH_S * len(self._running) if timeout is None else timeout
-        waiting = {node: running.serving for node, running in sorted(self._running.items())}
+        chosen = sorted(self._running if nodes is None else self._running.keys() & set(nodes))
+        waiting = {node: self._running[node].serving for node in chosen}
         ended, pending = await _most(waiting.values(), timeout, spare)
         words = {node: one.result() for node, one in waiting.items() if one not in pending and _came(one)}
         if len(ended) > spare or (ended and not pending and not any(word["resumed"] for word in words.values())):
@@ -206,7 +229,8 @@ class LocalProcesses:
         running = self._get(node)
         if number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
             running.expected = True
-        running.process.send_signal(number)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+            running.process.send_signal(number)
 
     def _get(self, node: NodeId) -> _Running:
         if node not in self._running:
@@ -224,7 +248,7 @@ class LocalProcesses:
         running = self._running.get(node)
         if running is not None:
             await self._stop(running)
-        await self._start(node, running.wrap if running is not None else None)
+        await self._start(node)
 
     async def refresh(self, node: NodeId, progress: Callable[[str], None] | None = None) -> dict[str, Any]:
         """Stop a replica and start it anew from the code on disk, without the wrap it had, told to believe nothing of
@@ -238,7 +262,8 @@ class LocalProcesses:
         if running is not None:
             await self._step_down(running)
             await self._stop(running)
-        await self._start(node, None, refresh=True)
+        self._wraps.pop(node, None)
+        await self._start(node, refresh=True)
         running = self._get(node)
         say(f"node {node} is started anew, pid {running.process.pid}")
         while (line := await running.lines.get()) is not None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
+import random
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -21,7 +23,7 @@ from replog.errors import ConfigError
 from replog.live import links as links_module
 from replog.live import node as node_module
 from replog.live.cluster import CLIENT
-from replog.live.links import PATH, Dialler, Link, Listener, Refused, bind
+from replog.live.links import BACKOFF_MAX_S, BACKOFF_MIN_S, PATH, Dialler, Link, Listener, Refused, backoff, bind
 from replog.types import LogReply, LogRequest, Principal, StatusReply, StatusRequest
 
 CLUSTER = "ab" * 16
@@ -350,3 +352,107 @@ async def test_a_connection_that_never_becomes_a_link_is_ended(
         assert link.send(b"still here")
         assert not ends.ended.is_set()
         keeping.cancel()
+
+
+# ------------------------------------------------------------------------------------------- found again, and noticed
+
+
+def test_pauses_between_attempts_double_up_to_a_cap_and_are_never_alike() -> None:
+    pauses = list(itertools.islice(backoff(random.Random(1)), 12))
+    longest = [min(BACKOFF_MIN_S * 2**number, BACKOFF_MAX_S) for number in range(12)]
+    assert all(most / 2 <= pause <= most for pause, most in zip(pauses, longest, strict=True))
+    assert len({pause / most for pause, most in zip(pauses, longest, strict=True)}) == 12
+
+
+async def test_a_link_that_ends_as_soon_as_it_began_is_dialled_with_back_off(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    over = asyncio.Event()
+
+    async def sleep(delay: float) -> None:
+        slept.append(delay)
+        if len(slept) == 9:
+            over.set()
+            await asyncio.Event().wait()
+
+    async def ended(*_: object) -> None:
+        pass
+
+    async with listening(root) as ends, dialler(ends, root / "node-1") as dial:
+        monkeypatch.setattr(dial, "_once", ended)
+        monkeypatch.setattr(links_module, "_pause", sleep)
+        keeping = asyncio.create_task(dial.keep(0, "127.0.0.1", ends.port))
+        await over.wait()
+        keeping.cancel()
+    assert slept[8] >= BACKOFF_MAX_S / 2
+    monkeypatch.setattr(links_module, "STEADY_S", 0.0)
+    slept.clear()
+    over.clear()
+    async with listening(root) as ends, dialler(ends, root / "node-1") as dial:
+        monkeypatch.setattr(dial, "_once", ended)
+        keeping = asyncio.create_task(dial.keep(0, "127.0.0.1", ends.port))
+        await over.wait()
+        keeping.cancel()
+    assert max(slept) <= BACKOFF_MIN_S, "one that lasted is dialled again soon"
+
+
+class Hole:
+    """Between a dialler and a listener: passes everything on until it `swallows`, and never says that it does."""
+
+    def __init__(self, port: int) -> None:
+        self.swallows = False
+        self._port = port
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        on, back = await asyncio.open_connection("127.0.0.1", self._port)
+        self._tasks = [asyncio.create_task(self._pass(reader, back)), asyncio.create_task(self._pass(on, writer))]
+        self.writers = [writer, back]
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(65_536):
+            if not self.swallows:
+                writer.write(piece)
+        await asyncio.Event().wait()  # that one end is gone is not told to the other
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self.writers:
+            writer.transport.abort()
+
+
+async def test_a_half_open_connection_is_noticed_at_both_ends(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing comes and nothing is closed, as when a machine is gone or a cable cut: within 1.5 times HEARTBEAT_S."""
+    monkeypatch.setattr(links_module, "HEARTBEAT_S", 0.2)
+    async with listening(root) as ends, dialler(ends, root / "node-1") as dial:
+        hole = Hole(ends.port)
+        server = await asyncio.start_server(hole.accept, "127.0.0.1", 0)
+        dialled = asyncio.create_task(dial._once(0, "127.0.0.1", server.sockets[0].getsockname()[1]))
+        await ends.dialled.get()
+        await ends.accepted.get()
+        assert not dialled.done()
+        hole.swallows = True
+        async with asyncio.timeout(30):
+            await ends.ended.wait()
+            await dialled
+        await hole.close()
+        server.close()
+        await server.wait_closed()
+
+
+async def test_a_link_on_which_nothing_is_said_but_heartbeats_stays(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same without the hole: heartbeats alone keep it, many times as long."""
+    monkeypatch.setattr(links_module, "HEARTBEAT_S", 0.05)
+    async with listening(root) as ends, dialler(ends, root / "node-1") as dial:
+        dialled = asyncio.create_task(dial._once(0, "127.0.0.1", ends.port))
+        await ends.dialled.get()
+        link = await ends.accepted.get()
+        done, _ = await asyncio.wait({dialled}, timeout=0.5)
+        assert not done
+        link.send(b"still there")
+        dialled.cancel()

@@ -114,7 +114,7 @@ def test_status_says_how_to_have_a_dead_replica_again(tmp_path: Path, monkeypatc
     roles = ("leader", "down", "silent")
     replicas = [{"node": node, "role": role} for node, role in enumerate(roles)]
     (hint,) = state.hints(Path("replog-raft"), {"replicas": replicas})
-    assert hint == "why node 1 ended: replog logs 1; to start it again: replog down, then replog up raft"
+    assert hint == "why node 1 ended: replog logs 1; to start it again: replog start 1"
     assert not state.hints(Path("replog-raft"), {"replicas": replicas[:1]})
 
 
