@@ -95,6 +95,8 @@ class Process:
         self.up = True
         self.paused = False
         self.slow_us: Micros = 0
+        self.choosy = False
+        """Whether it takes frames of some senders, and not of others."""
         self.local_now: Micros = 0
         """What its monotonic clock showed when the turn began."""
         # What it did, since ever.
@@ -143,14 +145,21 @@ class Process:
     # ------------------------------------------------------------------------------------------------------- turns
 
     def receive(self, sender: Principal, frame: Frame) -> None:
+        """What is refused, or finds no room, costs nothing."""
         if not self.up:
             self.network.dropped["down"] += len(frame)
+        elif self.choosy and (why := self.refuses(sender)):
+            self.network.dropped[why] += len(frame)
         elif len(self._inbox) >= self._frames_max:
             self.network.dropped["full"] += len(frame)
         else:
             self._inbox.append((sender, frame))
             if not self._busy:
                 self.wake()
+
+    def refuses(self, sender: Principal) -> str:
+        """Why no frame of this sender is taken just now, "" if it is. Asked only of a `choosy` one."""
+        return ""
 
     def do(self, action: Callable[[], None]) -> None:
         """Do this in a turn, behind what waits already. A process that is down is told nothing, now or later."""
