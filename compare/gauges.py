@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from pbft.memory import PLACES_MAX
@@ -43,7 +44,8 @@ BOUNDS: Final[Mapping[str, Bound]] = {
     "Requests._outran": lambda *_: OUTRAN_MAX,
     "Requests._pending": lambda options, _: options.pending_requests_max,
     "Ordering.slots": lambda options, _: 2 * options.log_window + 1,
-    "Notary._good": lambda *_: MEMORY,
+    "Notary._good": lambda *_: MEMORY // 2,
+    "Notary._older": lambda *_: MEMORY // 2,
     "Memory.said": lambda _, n: PLACES_MAX * n,
     "Memory.commits": lambda _, n: PLACES_MAX * n,
     "Log._entries": lambda *_: LOG_ENTRIES_MAX,
@@ -83,33 +85,43 @@ class Gauges:
 
     def _tables(self, thing: object, seen: set[int]) -> Iterator[tuple[str, int, int]]:
         seen.add(id(thing))
-        for name in _attributes(thing):
-            value = getattr(thing, name, None)
+        for name, value in _attributes(thing):
             if isinstance(value, (dict, list, set, deque, bytearray)):
-                yield self._measured(type(thing), name, len(value))
-            elif id(value) not in seen and _is_part(value):
+                where, bound = _known_as(type(thing), name)
+                yield where, len(value), UNSTATED if bound is None else bound(self._options, self._n)
+            elif id(value) not in seen and _is_part(type(value)):
                 yield from self._tables(value, seen)
 
-    def _measured(self, kind: type[Any], name: str, size: int) -> tuple[str, int, int]:
-        names = [f"{base.__name__}.{name}" for base in kind.__mro__]
-        known = next((known for known in names if known in BOUNDS), None)
-        if known is None:
-            return names[0], size, UNSTATED
-        return known, size, BOUNDS[known](self._options, self._n)
+
+def _attributes(thing: object) -> Iterator[tuple[str, Any]]:
+    yield from getattr(thing, "__dict__", {}).items()
+    for name in _slots(type(thing)):
+        yield name, getattr(thing, name, None)
 
 
-def _attributes(thing: object) -> Iterator[str]:
-    yield from getattr(thing, "__dict__", ())
-    for base in type(thing).__mro__:
-        slots = getattr(base, "__slots__", ())
-        yield from (slots,) if isinstance(slots, str) else slots
+# What is known of a class is asked for each part of each replica, again and again.
 
 
-def _is_part(value: object) -> bool:
-    """Whether a replica's own tables may hang on it; of broken cores too, which live elsewhere."""
-    if isinstance(value, type):
+@cache
+def _slots(kind: type[Any]) -> tuple[str, ...]:
+    slots = [getattr(base, "__slots__", ()) for base in kind.__mro__]
+    return tuple(name for names in slots for name in ((names,) if isinstance(names, str) else names))
+
+
+@cache
+def _known_as(kind: type[Any], name: str) -> tuple[str, Bound | None]:
+    """What this table is called, and how it is bounded if that is stated."""
+    names = [f"{base.__name__}.{name}" for base in kind.__mro__]
+    known = next((known for known in names if known in BOUNDS), None)
+    return (names[0], None) if known is None else (known, BOUNDS[known])
+
+
+@cache
+def _is_part(kind: type[Any]) -> bool:
+    """Whether a replica's own tables may hang on one of this class; of broken cores too, which live elsewhere."""
+    if issubclass(kind, type):
         return False
-    modules = [base.__module__ for base in type(value).__mro__]
+    modules = [base.__module__ for base in kind.__mro__]
     ours = any(module.partition(".")[0] in OWN for module in modules)
     module = modules[0]
     return ours and not module.startswith((*PASSED, *GIVEN)) and module.rpartition(".")[2] not in WORDS

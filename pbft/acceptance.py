@@ -39,12 +39,13 @@ class Acceptance:
     def _is_early(self, sender: NodeId, message: PrePrepare | Prepare | Commit) -> bool:
         """Keep what belongs to a view or window that this replica has not reached; it may get there (P21)."""
         ordering = self.ordering
+        if message.view == ordering.view and ordering.active and ordering.bottom < message.seq <= ordering.high:
+            return False
         late = message.view < ordering.view or message.seq <= ordering.low
         late = late or (message.view == ordering.view and message.seq <= ordering.bottom)
-        ready = message.view == ordering.view and ordering.active and message.seq <= ordering.high
-        if not late and not ready and message.seq <= ordering.high + self.options.log_window:
+        if not late and message.seq <= ordering.high + self.options.log_window:
             self.early.keep(sender, message)
-        return not ready or late
+        return True
 
     def on_pre_prepare(self, sender: NodeId, message: PrePrepare) -> list[Effect]:
         """Accepted if it is the primary's own, in this view and window, the first for its seq, and the body is one that
@@ -104,9 +105,9 @@ class Acceptance:
             return self.notary.refuse(sender, "a vote in another's name")
         if self._is_early(sender, message):
             return []
-        if isinstance(message, Prepare):
-            return self.ordering.on_prepare(message)
-        return self.ordering.on_commit(message)
+        if type(message) is Commit:
+            return self.ordering.on_commit(message)
+        return self.ordering.on_prepare(message)  # type: ignore[arg-type]
 
     def on_committed(self, sender: NodeId, message: Committed) -> list[Effect]:
         """A decided batch, whole, if it is of use."""

@@ -76,6 +76,7 @@ from replog.types import Answer, ClientId, Message, Micros, NodeId, Read, Submit
 if TYPE_CHECKING:  # pydantic takes longer to load than all the rest
     from pbft.config import Options
 
+VOTES: Final = frozenset({Prepare, Commit})
 VIEW_CHANGES: Final = 2
 NEW_VIEWS: Final = 2
 TESTIFIED: Final = 128
@@ -126,6 +127,7 @@ class PbftCore:
             setup, self.notary, self.ordering, self.checkpoints, self.view_changes, self.execution, self.transfer
         )
         self.hearing = Hearing(self.notary)
+        self._others = frozenset(setup.others)
         self._now: Micros = 0
         self._cut_off = False
         self._connected = True
@@ -184,6 +186,8 @@ class PbftCore:
     def step(self, now: Micros, event: Event) -> list[Effect]:
         self._now = now
         effects = self._events[type(event)](event)
+        if not effects and type(event) is Received and type(event.message) in VOTES:
+            return effects  # it was held, or not even that: nothing that is looked at below is another than before
         if self.recovery.checking:
             effects += self._recover()
         effects += self._watch()
@@ -328,7 +332,7 @@ class PbftCore:
             if take is None:
                 return self.notary.refuse(sender, "a client sends requests only")
             return take(sender, message)
-        if sender == self.me or not self.notary.is_member(sender):
+        if sender not in self._others:
             return self.notary.refuse(sender, "not a member, or this replica itself")
         handler = self._messages.get(type(message))
         if handler is None:
@@ -348,7 +352,9 @@ class PbftCore:
         return self._go_on(self.acceptance.on_pre_prepare(sender, message))
 
     def _on_vote(self, sender: NodeId, message: Prepare | Commit) -> list[Effect]:
-        return self.acceptance.on_vote(sender, message) + self.execution.next()
+        effects = self.acceptance.on_vote(sender, message)
+        # It can have brought nothing to execution but by what it said, or by deciding its own slot.
+        return effects + self.execution.next() if effects or self.ordering.is_decided(message.seq) else effects
 
     def _on_committed(self, sender: NodeId, message: Committed) -> list[Effect]:
         return self._go_on(self.acceptance.on_committed(sender, message))
@@ -590,7 +596,8 @@ class PbftCore:
     # ---------------------------------------------------------------------------------------------------------- timers
 
     def _watch(self) -> list[Effect]:
-        """After every step: is what the timer waits for done, and does something else wait? [CL99 4.4]
+        """After every step that brings anything about: is what the timer waits for done, and does something else wait?
+        [CL99 4.4]
 
         The primary times nobody, nor does a replica that lacks a proved state or hears too few to change anything.
         """

@@ -286,8 +286,8 @@ class Demands:
         return self._options.heartbeat // 2 << min(self.leniency, 20)
 
     def wake(self, now: Micros) -> list[Effect]:
-        """After every step: count what waits, begin to look when there is something to look at, and look again when
-        that is urgent."""
+        """After every step that brings anything about: count what waits, begin to look when there is something to look
+        at, and look again when that is urgent."""
         self._now = now
         self._flow.count(now, self._requests.waiting)
         if self._urgent and self._running:
@@ -303,7 +303,7 @@ class Demands:
     def on_timeout(self, now: Micros, patience: int, excused: bool) -> list[Effect]:
         """Look. `patience`: view changes in a row without progress, each of which doubles all times. `excused`: this
         replica itself is behind, and judges nobody, no more than one that did not run in time."""
-        since, self._looked_at = max(1, now - self._looked_at), now
+        since, self._looked_at, self._now = max(1, now - self._looked_at), now, now
         operations, self._operations = self._operations, 0
         self._executed += operations
         if self._ordering.leads:
@@ -347,7 +347,7 @@ class Demands:
         correct one among them: then this replica complains too."""
         if view != self._ordering.view or not self._ordering.active:
             return []
-        self._complaints[sender] = now
+        self._complaints[sender] = self._now = now
         others = self._standing(now) - {self._notary.me}
         if len(others) < self._notary.weak_quorum:
             return []
@@ -362,7 +362,7 @@ class Demands:
         """For a reason that shows elsewhere, in requests of these clients. Said of the view, not of who leads it."""
         if not self._ordering.active or self._ordering.leads:
             return []
-        self._found_at, self.complaint = now, self.complaint or reason
+        self._found_at, self._now, self.complaint = now, now, self.complaint or reason
         self._clients = sorted({*self._clients, *clients})[:NAMED_MAX]
         return self._complain(now)
 

@@ -21,7 +21,9 @@ from replog.types import Message, NodeId
 REACH: Final = 500
 """Seqs before and behind what is proved that are near."""
 ODD_MAX: Final = 1_024
-PLACES_MAX: Final = 8 * REACH + 2 + ODD_MAX
+ROOM: Final = 512
+"""So many of the oldest places go at once: to find the oldest of a dict again and again takes longer each time."""
+PLACES_MAX: Final = 8 * REACH + 2 + ODD_MAX + ROOM
 """Places remembered of each replica, odd ones among them: while one is near, 4 * REACH + 1 seqs can come to be near,
 each with a place of the three phases and one of a checkpoint."""
 WAITING_MAX: Final = ODD_MAX
@@ -65,12 +67,20 @@ class Memory:
 
     def keep_near(self, signer: NodeId, place: Place, message: Message) -> None:
         """The same at a place that is known to be near."""
-        for memory in (self.said, self.commits) if type(message) is Commit else (self.said,):
-            kept: dict[Place, Any] = memory.get(signer) or memory.setdefault(signer, {})
-            if place not in kept:
-                kept[place] = message
-                if len(kept) > PLACES_MAX:
-                    _make_room(kept, self._odd.get(signer, {}))
+        self._keep_in(self.said, signer, place, message)
+        if type(message) is Commit:
+            self._keep_in(self.commits, signer, place, message)
+
+    def keep_commit(self, signer: NodeId, place: Place, message: Commit) -> None:
+        """At a place that is near and where its signer has said something before."""
+        self._keep_in(self.commits, signer, place, message)
+
+    def _keep_in(self, memory: dict[NodeId, dict[Place, Any]], signer: NodeId, place: Place, message: Message) -> None:
+        kept = memory.get(signer) or memory.setdefault(signer, {})
+        if place not in kept:
+            kept[place] = message
+            if len(kept) > PLACES_MAX:
+                _make_room(kept, self._odd.get(signer, {}))
 
     def _bound(self, signer: NodeId, odd: dict[Place, bool]) -> None:
         if len(odd) > ODD_MAX:
@@ -85,12 +95,9 @@ class Memory:
 
 
 def _make_room(kept: dict[Place, Any], odd: dict[Place, bool]) -> None:
-    """The oldest place that is not odd goes."""
-    while len(kept) > PLACES_MAX:
-        oldest = next(iter(kept))
-        first = kept.pop(oldest)
-        if oldest in odd:
-            kept[oldest] = first
+    """The oldest places that are not odd go."""
+    for place in [*itertools.islice((place for place in kept if place not in odd), ROOM)]:
+        del kept[place]
 
 
 class Strays:

@@ -185,11 +185,13 @@ class Ordering:
             return self._notary.refuse(message.replica, "the primary sends no PREPARE")
         slot = self.slot(message.seq)
         self._hear(slot.prepares, message)
-        return self._advance(slot)
+        return [] if self.has_prepared(slot) else self._advance(slot)
 
     def on_commit(self, message: Commit) -> list[Effect]:
         slot = self.slot(message.seq)
         self._hear(slot.commits, message)
+        if slot.committed is not None:
+            return []
         effects: list[Effect] = []
         if message.digest != slot.digest and self.may_be_decided(slot, message.digest):
             effects += self._settle(slot, slot.commits, "commit", message.digest, self._notary.quorum)
@@ -212,17 +214,24 @@ class Ordering:
         """A quorum of commits for `digest`. [CL99 4.2] (P25)"""
         return slot.commits.good.count(digest) >= self._notary.quorum
 
+    def is_decided(self, seq: int) -> bool:
+        """Whether it is known what is to be executed at `seq`, with or without its body."""
+        slot = self.slots.get(seq)
+        return slot is not None and slot.committed is not None
+
     def _advance(self, slot: Slot) -> list[Effect]:
         """Whatever follows from what is known of this slot in this view."""
         if slot.digest is None or not self.active:
             return []
         effects: list[Effect] = []
         if slot.prepared is None or slot.prepared.view < self.view:
-            effects += self._settle(slot, slot.prepares, "prepare", slot.digest, self._notary.quorum - 1)
+            if slot.prepares.held:
+                effects = self._settle(slot, slot.prepares, "prepare", slot.digest, self._notary.quorum - 1)
             if self.is_prepared(slot):
                 effects += self._send_commit(slot)
         if slot.committed is None:
-            effects += self._settle(slot, slot.commits, "commit", slot.digest, self._notary.quorum)
+            if slot.commits.held:
+                effects += self._settle(slot, slot.commits, "commit", slot.digest, self._notary.quorum)
             self._decide(slot, slot.digest)
         return effects
 
@@ -333,14 +342,14 @@ class Ordering:
 
     def _hear(self, tally: Tally, message: Prepare | Commit) -> None:
         """Hold a vote: the first of each replica stays (P7). What contradicts it is for the witness (P17)."""
-        earlier = tally.said(message.replica)
-        if earlier is None or (earlier[0] == message.digest and message.replica in tally.held):
-            tally.held[message.replica] = (message.digest, message.signature)
+        voter = message.replica
+        if voter in tally.good.by_voter:
+            return
+        earlier = tally.held.get(voter)
+        if earlier is None or earlier[0] == message.digest:
+            tally.held[voter] = (message.digest, message.signature)
 
     def _settle(self, slot: Slot, tally: Tally, kind: str, digest: Digest, needed: int) -> list[Effect]:
-        if not tally.held:
-            return []
-
         def check(voter: NodeId, signature: bytes) -> bool:
             return self._notary.check(voter, kind, (self.view, slot.seq, digest, voter), signature)
 

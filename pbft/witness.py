@@ -105,19 +105,22 @@ class Witness:
 
     def _fits(self, sender: NodeId, message: Prepare | Commit) -> bool:
         """The common case, at little cost: remember a vote for what the sender and the primary have said before."""
-        place, digest = ("phases", message.view, message.seq), message.digest
-        said, memory = self._said.get(sender), self._memory
-        if message.view != memory.view or not -REACH <= message.seq - memory.seq <= REACH:
+        memory, said, view = self._memory, self._said.get(sender), message.view
+        if said is None or view != memory.view or not -REACH <= message.seq - memory.seq <= REACH:
             return False
-        known: Any = said.get(place) if said is not None else None
-        face: Any = self._said.get(self._notary.primary(message.view), {}).get(place) or self._decided.get(place)
+        place, digest = ("phases", view, message.seq), message.digest
+        primary = self._said.get(self._notary.primary(view))
+        known: Any = said.get(place)
+        face: Any = (primary and primary.get(place)) or self._decided.get(place)
         unlike = (known is not None and known.digest != digest) or (face is not None and face.digest != digest)
-        if said is None or unlike or message.replica != sender or place in self._doubted:
+        if unlike or message.replica != sender or place in self._doubted:
             return False
-        if known is None and face is None:
-            self._wait(sender, place, message)
-        if known is None or type(message) is Commit:
+        if known is None:
+            if face is None:
+                self._wait(sender, place, message)
             memory.keep_near(sender, place, message)
+        elif type(message) is Commit:
+            memory.keep_commit(sender, place, message)
         return True
 
     def _begins(self, sender: NodeId, message: PrePrepare) -> bool:

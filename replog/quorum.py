@@ -46,36 +46,37 @@ class VoteSet(Generic[V, S]):
       count(value) is the number of distinct voters for that value
     """
 
-    __slots__ = ("_by_voter", "_count")
+    __slots__ = ("by_voter", "_count")
 
     def __init__(self) -> None:
-        self._by_voter: dict[NodeId, tuple[V, S]] = {}
+        self.by_voter: dict[NodeId, tuple[V, S]] = {}
+        """Each vote with its witness; `add` alone changes it."""
         self._count: dict[V, int] = {}
 
     def add(self, voter: NodeId, value: V, witness: S) -> bool:
         """Count the vote. False if this voter has voted before, for whatever value."""
-        if voter in self._by_voter:
+        if voter in self.by_voter:
             return False
-        self._by_voter[voter] = (value, witness)
+        self.by_voter[voter] = (value, witness)
         self._count[value] = self._count.get(value, 0) + 1
         return True
 
     def get(self, voter: NodeId) -> tuple[V, S] | None:
-        return self._by_voter.get(voter)
+        return self.by_voter.get(voter)
 
     def count(self, value: V) -> int:
         return self._count.get(value, 0)
 
     def witnesses(self, value: V) -> list[tuple[NodeId, S]]:
         """(voter, witness) of the votes for `value`, in order of voter."""
-        return [(voter, witness) for voter, (said, witness) in sorted(self._by_voter.items()) if said == value]
+        return [(voter, witness) for voter, (said, witness) in sorted(self.by_voter.items()) if said == value]
 
     def values(self) -> Iterator[V]:
         """The values voted for, in order of first vote."""
         return iter(self._count)
 
     def __contains__(self, voter: NodeId) -> bool:
-        return voter in self._by_voter
+        return voter in self.by_voter
 
     def __len__(self) -> int:
-        return len(self._by_voter)
+        return len(self.by_voter)

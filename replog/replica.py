@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from replog.core import (
     Applied,
@@ -127,19 +127,17 @@ class Replica:
     def step(self, now: Micros, event: Event) -> list[Effect]:
         """One event, and all that follows from it at once. New effects go behind the old ones: splicing them in would
         let a reply pass an older Persist."""
-        if type(event) is Received and type(event.message) in (LogRequest, StatusRequest):
+        if type(event) is Received and type(event.message) in _QUESTIONS:
             return self._own_word(event)
         effects = self.core.step(now, event)
-        position = 0
-        while position < len(effects):
-            carry_out = self._carry_out.get(type(effects[position]))
+        for effect in effects:  # and for those that are added meanwhile
+            carry_out = self._carry_out.get(type(effect))
             if carry_out is not None:
-                for answer in carry_out(effects[position]):
+                for answer in carry_out(effect):
                     if type(answer) in _OUTWARD:
                         effects.append(answer)
                     else:
                         effects.extend(self.core.step(now, answer))
-            position += 1
         return effects
 
     def status(self) -> Status:
@@ -229,4 +227,5 @@ class Replica:
         return [Reply(event.sender, LogReply(message.token, self.journal.first, self.journal.last, entries))]
 
 
-_OUTWARD = (Note, Save)
+_QUESTIONS: Final = frozenset({LogRequest, StatusRequest})
+_OUTWARD: Final = frozenset({Note, Save})

@@ -19,7 +19,7 @@ import re
 import signal
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 from msgspec.structs import astuple
@@ -242,18 +242,25 @@ class Runtime:
 
 
 class Uninterrupted:
-    """Puts off a Ctrl-C where Python would raise it in the midst of an operation, until all of a batch have run.
+    """Puts off a Ctrl-C where Python would raise it in the midst of an operation, until all of a batch have run. Inside
+    another one, which does so anyway, it does nothing.
 
     Under `asyncio.run` and in a replica's own process a Ctrl-C is a call to the loop, and nothing is to be done. Only
     who presses it twice under `asyncio.run` may meet an operation; that program was ending anyway.
     """
 
-    def __enter__(self) -> None:
-        self.came = False
+    _outermost: Uninterrupted | None = None
+
+    def __enter__(self) -> Self:
+        self.came = self.held = False
+        if Uninterrupted._outermost is not None:
+            return self
         # A thread's own operations are never interrupted.
         self.held = signal.getsignal(signal.SIGINT) is signal.default_int_handler and _in_main_thread()
         if self.held:
+            Uninterrupted._outermost = self
             signal.signal(signal.SIGINT, self._came)
+        return self
 
     def _came(self, *_: object) -> None:
         self.came = True
@@ -261,6 +268,7 @@ class Uninterrupted:
 
     def __exit__(self, *_: object) -> None:
         if self.held:
+            Uninterrupted._outermost = None
             signal.signal(signal.SIGINT, signal.default_int_handler)
         if self.came:
             raise KeyboardInterrupt

@@ -6,6 +6,8 @@ Here: carrying out effects in virtual time. Not here: what the effects mean (`re
 
 from __future__ import annotations
 
+import sys
+
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,7 +37,6 @@ from replog.node import Plug
 from replog.outbox import Outbox
 from replog.sim.disk import Disk
 from replog.sim.inbox import FairInbox
-from replog.sim.network import Frame
 from replog.sim.process import Process
 from replog.trace import TOLD_LATE, Recorder
 from replog.turns import Shunned, Turns, is_nothing
@@ -65,6 +66,8 @@ class SimNode(Process):
         self._fair = None if turns is None else FairInbox(turns, self._time)
         if self._fair is not None:
             self._inbox = self._fair  # type: ignore[assignment]
+            self._frames_max = self._bytes_max = sys.maxsize
+            self.choosy = True
         self.operation_us = self._costs.operation_us
         self.disk = disk
         self.disk.on_failed = self.crash
@@ -99,15 +102,11 @@ class SimNode(Process):
 
     # ----------------------------------------------------------------------------------------------------- arrivals
 
-    def receive(self, sender: Principal, frame: Frame) -> None:
-        """Who is shunned has no link; what a sender's own queue cannot hold is lost. Neither costs anything."""
+    def refuses(self, sender: Principal) -> str:
+        """Who is shunned has no link; what a sender's own queue cannot hold is lost."""
         if self.shunned and self.shunned.rule(self.world.now, sender) is not None:
-            self.network.dropped["shunned"] += len(frame)
-        else:
-            super().receive(sender, frame)
-
-    def _full(self, sender: Principal) -> bool:
-        return super()._full(sender) if self._fair is None else self._fair.full(sender)
+            return "shunned"
+        return "full" if self._fair is not None and self._fair.full(sender) else ""
 
     def _take(self) -> Iterator[tuple[Principal | None, Any]]:
         if self._fair is None:
@@ -131,6 +130,7 @@ class SimNode(Process):
                 self.wake()
 
     def _shun(self, effect: Shun) -> None:
+        self.choosy = True
         if self.shunned.add(self.world.now, effect.client, effect.for_us, effect.rule):
             self._note("shunned", {"client": effect.client, "rule": effect.rule})
         if self._fair is not None:

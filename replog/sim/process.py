@@ -96,6 +96,8 @@ class Process:
         self.up = True
         self.paused = False
         self.slow_us: Micros = 0
+        self.choosy = False
+        """Whether it takes frames of some senders, and not of others."""
         self.local_now: Micros = 0
         """What its monotonic clock showed when the turn began."""
         # What it did, since ever.
@@ -112,6 +114,7 @@ class Process:
         self._decode = codec.decode
         self._encode = codec.encode
         self._inbox: deque[tuple[Principal | None, Any]] = deque()
+        self._frames_max, self._bytes_max = INBOX_FRAMES, INBOX_BYTES
         self._waiting = 0
         """Bytes of frames that came in and were in no turn yet."""
         self._links: dict[tuple[Principal, ...], list[Link]] = {}
@@ -145,9 +148,12 @@ class Process:
     # ------------------------------------------------------------------------------------------------------- turns
 
     def receive(self, sender: Principal, frame: Frame) -> None:
+        """What is refused, or finds no room, costs nothing."""
         if not self.up:
             self.network.dropped["down"] += len(frame)
-        elif self._full(sender):
+        elif self.choosy and (why := self.refuses(sender)):
+            self.network.dropped[why] += len(frame)
+        elif len(self._inbox) >= self._frames_max or self._waiting >= self._bytes_max:
             self.network.dropped["full"] += len(frame)
         else:
             self._waiting += sum(map(len, frame))
@@ -155,8 +161,9 @@ class Process:
             if not self._busy:
                 self.wake()
 
-    def _full(self, sender: Principal) -> bool:
-        return len(self._inbox) >= INBOX_FRAMES or self._waiting >= INBOX_BYTES
+    def refuses(self, sender: Principal) -> str:
+        """Why no frame of this sender is taken just now, "" if it is. Asked only of a `choosy` one."""
+        return ""
 
     def do(self, action: Callable[[], None]) -> None:
         """Do this in a turn, behind what waits already. A process that is down is told nothing, now or later."""

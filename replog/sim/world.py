@@ -16,6 +16,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+from replog.runtime import Uninterrupted
 from replog.types import Micros
 
 Action = Callable[[Any], None]
@@ -30,7 +31,6 @@ class World:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.now: Micros = 0
-        self.events = 0
         self.heap: list[tuple[Micros, int, Action, Any]] = []
         self.number = count(1).__next__
         """The tie-break. Hot paths push (time, number(), action, argument) on `heap` themselves."""
@@ -48,14 +48,15 @@ class World:
         heapq.heappush(self.heap, (max(time, self.now), self.number(), action, argument))
 
     def run_until(self, time: Micros, stop: Callable[[], bool] | None = None) -> bool:
-        """Everything planned up to and including `time`, or until `stop()` holds after an event. Whether it stopped."""
+        """Everything planned up to and including `time`, or until `stop()` holds after an event. Whether it stopped.
+        A Ctrl-C takes effect between two events."""
         heap, pop = self.heap, heapq.heappop
-        while heap and heap[0][0] <= time:
-            self.now, _, action, argument = pop(heap)
-            self.events += 1
-            action(argument)
-            if stop is not None and stop():
-                return True
+        with Uninterrupted() as ctrl_c:
+            while heap and heap[0][0] <= time and not ctrl_c.came:
+                self.now, _, action, argument = pop(heap)
+                action(argument)
+                if stop is not None and stop():
+                    return True
         self.now = max(self.now, time)
         return False
 
