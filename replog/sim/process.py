@@ -103,6 +103,7 @@ class Process:
         self.sent_frames = 0
         self.sent_bytes = 0
         self.sent_kinds: Counter[type[Message]] = Counter()
+        self.turns_taken = 0
         self.busy_us = 0
         self.handling = 0
         """Bytes of the message that is being handled."""
@@ -123,6 +124,9 @@ class Process:
         self._messages_out = 0
         self._records = 0
         self._operations = 0
+        self._requests = 0
+        self._handled = 0.0
+        self._handling = costs.handling
         network.join(self)
 
     # ------------------------------------------------------------------------------------------ what subclasses do
@@ -205,7 +209,10 @@ class Process:
         signed, verified, macs = self._charged
         self._charged = (meter.signed, meter.verified, meter.macs)
         price = int(
-            frames * costs.frame_in_us
+            costs.turn_us
+            + self._handled
+            + self._requests * costs.request_us
+            + frames * costs.frame_in_us
             + self._frames_out * costs.frame_out_us
             + (messages + self._messages_out) * costs.message_us
             + size * costs.byte_ns / 1000
@@ -216,7 +223,9 @@ class Process:
             + (meter.verified - verified) * costs.verify_us
             + (meter.macs - macs) * costs.mac_us
         )
-        self._frames_out = self._messages_out = self._records = self._operations = 0
+        self._frames_out = self._messages_out = self._records = self._operations = self._requests = 0
+        self._handled = 0.0
+        self.turns_taken += 1
         self.busy_us += price
         end = self.world.now + price
         if self.slow_us:
