@@ -40,6 +40,8 @@ class SimClient(Process):
     def __init__(self, *process: Any, core: ClientCore) -> None:
         super().__init__(*process)
         self.operation_us = self._costs.client_operation_us
+        if self._costs.client_frame_us is not None:
+            self.frame_in_us = self.frame_out_us = self._costs.client_frame_us
         self.core = core
         self.submitted = 0
         self.acknowledged = 0

@@ -54,6 +54,8 @@ class CostModel:
     """Ordering and answering one request of a client, beside its operations."""
     client_request_us: float = 0.0
     """A client's own work for one request, beside its signature and its operations."""
+    client_frame_us: float | None = None
+    """Reading or sending one frame in a client; None: as in a replica."""
     handling: Mapping[str, float] = field(default_factory=lambda: NO_HANDLING)
     """What the core does with one event, beside decoding and signatures: microseconds by the name of the message's or
     event's class. `REFERENCE` has none: there it is in `message_us`."""
@@ -61,7 +63,7 @@ class CostModel:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             for part, price in value.items() if name == "handling" else [("", value)]:
-                if price < 0:
+                if price is not None and price < 0:
                     raise ValueError(f"cost model: {f'{name} {part}'.strip()} is {price}; a cost is not negative")
 
 

@@ -66,7 +66,7 @@ class SimNode(Process):
         self._fair = None if turns is None else FairInbox(turns, self._time)
         if self._fair is not None:
             self._inbox, self._frames_max = self._fair, sys.maxsize  # type: ignore[assignment]
-        self.operation_us = self._costs.operation_us
+        self.operation_us, self.turn_us = self._costs.operation_us, self._costs.turn_us
         self.disk = disk
         self.disk.on_failed = self.crash
         self.plug: Plug | None = None

@@ -107,6 +107,9 @@ class Process:
         self.busy_us = 0
         self.handling = 0
         """Bytes of the message that is being handled."""
+        self.turn_us = 0.0
+        self.frame_in_us = costs.frame_in_us
+        self.frame_out_us = costs.frame_out_us
         self._cores = cores
         self._costs = costs
         self._decode = codec.decode
@@ -209,11 +212,11 @@ class Process:
         signed, verified, macs = self._charged
         self._charged = (meter.signed, meter.verified, meter.macs)
         price = int(
-            costs.turn_us
+            self.turn_us
             + self._handled
             + self._requests * costs.request_us
-            + frames * costs.frame_in_us
-            + self._frames_out * costs.frame_out_us
+            + frames * self.frame_in_us
+            + self._frames_out * self.frame_out_us
             + (messages + self._messages_out) * costs.message_us
             + size * costs.byte_ns / 1000
             + (costs.commit_us if self._records else 0)
