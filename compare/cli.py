@@ -12,16 +12,17 @@ from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from replog.cli import options, output
 from replog.cli.exits import WrongUsage, leave
-from replog.cli.options import JsonOption, VerboseOption
+from replog.cli.options import CostModelOption, JsonOption, VerboseOption
 from replog.errors import ConfigError
 
 if TYPE_CHECKING:  # the laboratory is loaded when it is used
+    from compare.calibration.machine import Machine
     from compare.results import Run
     from compare.scenario import Scenario
 
@@ -78,6 +79,7 @@ def compare(
         bool, typer.Option("--evidence", help="Leave what replicas accuse others of in DIR/evidence, signed for real.")
     ] = False,
     workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes for simulated runs.")] = None,
+    cost_model: CostModelOption = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -96,10 +98,11 @@ def compare(
 
     numbers = seeds_of(seeds, seed, SEEDS_OF_ALL if every else SEEDS)
     chosen = _all(protocol, engine) if every else _named(scenarios, attack)
+    prices = None if cost_model is None else measured(cost_model, engine)
     names = ["all"] if every else [scenario.name for scenario in chosen]
     with folder_for(out, names) as folder, kept_if_interrupted(folder), progress(json, verbose) as on_run:
         traces, files = folder / "traces" if trace else None, folder / "evidence" if evidence else None
-        kept = {"traces": traces, "evidence": files}
+        kept: Any = {"traces": traces, "evidence": files, "machine": prices}
         found = run(
             chosen, None if every else protocol or None, engine.value, numbers, workers=workers, on_run=on_run, **kept
         )
@@ -119,6 +122,17 @@ def _named(names: list[str] | None, attack: str | None) -> list[Scenario]:
 
     chosen = [find(name) for name in names or (DEFAULT if attack is None else ("no-fault",))]
     return chosen if attack is None else [under_attack(scenario, attack) for scenario in chosen]
+
+
+def measured(file: Path, engine: EngineName) -> Machine:
+    """The machine in a file. Raises ConfigError, also for an engine that is no model of one."""
+    from compare.calibration.machine import read
+
+    if engine is not EngineName.SIM:
+        raise WrongUsage(
+            f"--cost-model = {file}: must not stand beside --engine = {engine}, which has costs of its own"
+        )
+    return read(file)
 
 
 def _all(wanted: list[str] | None, engine: EngineName) -> list[Scenario]:

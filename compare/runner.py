@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from compare import history, judging
+from compare.calibration.machine import Machine, described
 from compare.drawing import draw
 from compare.evidence import keep as keep_evidence
 from compare.faults import Engine
@@ -50,6 +51,7 @@ class Job:
     seed: int
     traces: Path | None = None
     evidence: Path | None = None
+    machine: Machine | None = None
 
     @property
     def exact(self) -> Scenario:
@@ -93,7 +95,9 @@ def _observe(job: Job, spec: ProtocolSpec) -> Observed:
         from compare.live import run as run_live
 
         return run_live(job.scenario, spec, job.seed, recorder.level)
-    return Trial(job.exact, spec, job.seed, recorder, real_signatures=job.evidence is not None).run()
+    return Trial(
+        job.exact, spec, job.seed, recorder, real_signatures=job.evidence is not None, machine=job.machine
+    ).run()
 
 
 def _keep(observed: Observed, stem: Path) -> None:
@@ -202,16 +206,18 @@ def run(
     traces: Path | None = None,
     evidence: Path | None = None,
     on_run: OnRun | None = None,
+    machine: Machine | None = None,
 ) -> Results:
     """Make all runs of these scenarios and judge them, each once, however often it is named.
 
+    `machine`: whose prices simulated runs have, in place of those of the package; the results say so.
     `protocol`: a name, names, a ProtocolSpec of one's own, or None for all that the scenarios name. `seeds`: how many,
     from 1 on, or which. Raises ConfigError for what cannot be run, Interrupted after Ctrl-C; what goes wrong in a run
     is in its verdict.
     """
     spec: Any = protocol if hasattr(protocol, "core") else None
     jobs = [
-        Job(item, name, where, seed, traces, evidence)
+        Job(item, name, where, seed, traces, evidence, machine)
         for where in dict.fromkeys([engine] if isinstance(engine, str) else engine)
         for item in _scenarios(scenario)
         for name in _protocols(item, protocol)
@@ -311,7 +317,7 @@ def _meta(started: datetime, jobs: Sequence[Job]) -> dict[str, Any]:
         "started": started.isoformat(timespec="seconds"),
         "seconds": round((datetime.now(UTC) - started).total_seconds(), 3),
         "seeds": list(dict.fromkeys(job.seed for job in jobs)),
-        "cost_model": "reference",
+        "cost_model": described(jobs[0].machine if jobs else None),
         "sizing": {name: scenario.sizing for name, scenario in scenarios.items()},
         "scenarios": {name: scenario.model_dump(mode="json") for name, scenario in scenarios.items()},
     }

@@ -90,11 +90,8 @@ async def _run(plan: Plan, folder: Path, samples: Samples) -> None:
 async def _load(config: ClusterConfig, plan: Plan, told: Path, samples: Samples) -> None:
     tally = Tally(begin=0, end=monotonic() + 3_600_000_000)
     clients = [_Counted(config, f"load-{number}", plan.outstanding, tally) for number in range(plan.clients)]
-    for client in clients:
-        client.links.open()
     try:
-        async with asyncio.timeout(CONNECT_S + config.n):
-            await asyncio.gather(*(client.links.linked(config.n) for client in clients))
+        await bench.connect(clients, config.n)
         async with LogClient(config, bench.OBSERVER) as observer:
             await observer.wait_connected(config.n, CONNECT_S)
             for client in clients:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
-from compare.environment import Part
+from compare.environment import Disk, Network, Part
 from replog.config import first_fault
 from replog.errors import ConfigError
 from replog.sim.costs import CostModel
@@ -91,6 +91,15 @@ class Machine(Part):
         """Wake-ups vary: half as long to half as long again."""
         delay = self.waits.delay_us
         return NetworkModel(delay=Uniform(round(delay / 2), round(delay * 1.5)))
+
+    def around(self, protocol: str, network: Network, disk: Disk) -> dict[str, Any]:
+        """What a simulated cluster is made with: this machine, and of its links and disks what a scenario leaves open.
+        Raises ConfigError if this protocol was not measured."""
+        return {
+            "costs": self.costs(protocol),
+            "network": self.network if network == Network() else network.model,
+            "disk": self.disk if disk == Disk() else disk.model,
+        }
 
     def told(self) -> dict[str, Any]:
         """For results that rest on it."""

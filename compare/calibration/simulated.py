@@ -64,7 +64,14 @@ class LoadedCluster(SimCluster):
 
 
 def load(
-    machine: Machine, protocol: str, f: int, clients: int, outstanding: int, seconds: float, options: Mapping[str, Any]
+    machine: Machine,
+    protocol: str,
+    f: int,
+    clients: int,
+    outstanding: int,
+    seconds: float,
+    options: Mapping[str, Any],
+    seed: int = 1,
 ) -> dict[str, Any]:
     """Figures by the names that `replog.live.bench.figures` gives them. Raises RuntimeError if nothing was answered."""
     cluster = LoadedCluster(
@@ -72,6 +79,7 @@ def load(
         None,
         f,
         dict(options),
+        seed=seed,
         costs=machine.costs(protocol),
         disk=machine.disk,
         network=machine.network,

@@ -19,7 +19,6 @@ from typing import Final
 from replog.meters import Meter
 from replog.types import Principal
 
-
 NO_HANDLING: Final[Mapping[str, float]] = MappingProxyType({})
 
 
