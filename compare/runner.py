@@ -112,7 +112,10 @@ def _keep(observed: Observed, stem: Path) -> None:
 
 def one(job: Job, spec: ProtocolSpec | None = None) -> Run:
     """Make the run and judge it. Raises whatever our own code raises: see `many`."""
-    return judging.conclude(observe(job, spec))
+    found = judging.conclude(observe(job, spec))
+    if job.machine is None:
+        return found
+    return found.model_copy(update={"replay": f"{found.replay} --cost-model {job.machine.file}"})
 
 
 # ----------------------------------------------------------------------------------------------------------- many runs

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 
 from compare.environment import Disk, Network, Part
 from replog.config import first_fault
@@ -73,6 +73,13 @@ class Machine(Part):
     measured_by: dict[str, str] = Field(description="how each price was found")
     raw: dict[str, Any] = Field(default_factory=dict, description="what was found before it was put together")
 
+    _file: str = PrivateAttr("")
+
+    @property
+    def file(self) -> str:
+        """Where it was read from."""
+        return self._file
+
     def costs(self, protocol: str) -> CostModel:
         """Raises ConfigError if this protocol was not measured."""
         if protocol not in self.protocols:
@@ -109,11 +116,13 @@ class Machine(Part):
 def read(path: Path) -> Machine:
     """Raises ConfigError naming file, field, value and rule."""
     try:
-        return Machine.model_validate_json(path.read_bytes())
+        machine = Machine.model_validate_json(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except ValidationError as error:
         raise ConfigError(f"{path}: {first_fault(error)}") from None
+    machine._file = str(path)
+    return machine
 
 
 def write(machine: Machine, path: Path) -> None:
