@@ -1,9 +1,10 @@
 """`replog bench --calibrate FILE`: measure this machine and put the parts together.
 
 What micro-benchmarks and timed steps find holds for a process that has a core to itself. Beside other busy processes
-the same work takes longer (caches, switches, cores that share units), so all of it is multiplied by one factor: CPU
-seconds that live replicas spent inside their cores, over what the prices say that it should have been. What a live
-process used outside its core goes to turns and frames, by least squares over their counts.
+the same work takes longer (caches, switches, cores that share units), so all of it is multiplied by a factor: CPU
+seconds that live replicas spent inside their cores, over what the prices say that it should have been; one for what
+protocols share, and one for what each does itself. What a live process used outside its core goes to turns and frames,
+by least squares over their counts.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-from compare.calibration import live, micro, steps
+from compare.calibration import live, micro, probe, steps
 from compare.calibration.fit import cost, prices
 from compare.calibration.live import Samples
 from compare.calibration.machine import Handling, Machine, Prices, Waits
@@ -49,7 +50,8 @@ MEASURED_BY: Final = {
     "turn_us": "CPU of live replicas outside their cores, for each turn, least squares with frame_us",
     "frame_us": "the same, for each frame read or sent",
     "client_frame_us": "CPU of a live load generator beside its clients' cores, for each frame",
-    "factor": "CPU inside the cores of live replicas over what the prices above say, all runs together",
+    "factor": "CPU inside the cores of live replicas over what the prices above say, all runs together; raw.factors: "
+    "what one protocol does itself",
 }
 
 
@@ -71,8 +73,9 @@ def machine(names: Sequence[str], f: int, options: Mapping[str, Any], say: Say) 
     signing, store, link = micro.signing(), micro.storing(), micro.linking()
     found = {name: _of(name, f, options, signing, say) for name in names}
     common = {**signing, "commit_us": store["commit_us"], "record_us": store["record_us"]}
-    factor = _factor(found, signing)
-    outside = _outside(found, common, factor)
+    factor = _factor([step for one in found.values() for step in _steps_of(one, signing)])
+    factors = {name: _own_factor(one, signing, factor) for name, one in found.items()}
+    outside = _outside(found, common, factor, factors)
     return Machine(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         processor=_processor(),
@@ -86,14 +89,15 @@ def machine(names: Sequence[str], f: int, options: Mapping[str, Any], say: Say) 
             **{name: _rounded(price) for name, price in outside.items()},
         ),
         waits=Waits(sync_us=_rounded(store["sync_us"]), delay_us=_rounded(link["delay_us"])),
-        protocols={name: _handling(one, factor) for name, one in found.items()},
+        protocols={name: _handling(one, factors[name]) for name, one in found.items()},
         measured_by=dict(MEASURED_BY),
         raw={
             "factor": _rounded(factor),
-            "factors": _shares(found, signing),
+            "factors": {name: _rounded(own) for name, own in factors.items()},
             "signing": signing,
             "store": store,
             "link": link,
+            "live": {name: _told(one, signing) for name, one in found.items()},
         },
     )
 
@@ -109,36 +113,55 @@ def _of(name: str, f: int, options: Mapping[str, Any], signing: Mapping[str, flo
     return Found(chosen, micro.coding(protocols.find(name).messages, heard), replica, client, samples)
 
 
-def _factor(found: Mapping[str, Found], signing: Mapping[str, float]) -> float:
+Step = tuple[float, float, float]
+"""Of one live replica: CPU inside its core, and what the prices say of signatures and MACs, and of the rest."""
+
+
+def _steps_of(one: Found, signing: Mapping[str, float]) -> list[Step]:
+    return [
+        (sample.steps_us, cost(sample.counts, signing), cost(sample.counts, one.replica))
+        for sample in one.samples.replicas
+    ]
+
+
+def _factor(spent: Sequence[Step]) -> float:
     """How much longer the work of the cores takes in live replicas. Never less than 1: nothing speeds a core up."""
-    pairs = [pair for one in found.values() for pair in _steps_of(one, signing)]
-    return max(1.0, sum(spent for spent, _ in pairs) / sum(expected for _, expected in pairs))
+    return max(1.0, sum(step[0] for step in spent) / sum(step[1] + step[2] for step in spent))
 
 
-def _steps_of(one: Found, signing: Mapping[str, float]) -> list[tuple[float, float]]:
-    """Of each live replica: CPU inside its core, and what the prices say."""
-    known = {**signing, **one.replica}
-    return [(sample.steps_us, cost(sample.counts, known)) for sample in one.samples.replicas]
+def _own_factor(one: Found, signing: Mapping[str, float], factor: float) -> float:
+    """Of what one protocol does itself, if signatures take `factor` times as long as alone."""
+    spent = _steps_of(one, signing)
+    return max(1.0, sum(step[0] - factor * step[1] for step in spent) / sum(step[2] for step in spent))
 
 
-def _shares(found: Mapping[str, Found], signing: Mapping[str, float]) -> dict[str, Any]:
-    """For whoever doubts the factor: that of each live replica."""
-    return {name: [_rounded(a / b) for a, b in _steps_of(one, signing) if b] for name, one in found.items()}
+def _told(one: Found, signing: Mapping[str, float]) -> list[dict[str, Any]]:
+    """For whoever doubts the rest: each live replica, as it was counted."""
+    return [
+        {"cpu_us": _rounded(sample.cpu_us), "steps_us": _rounded(step[0]), "expected_us": _rounded(step[1] + step[2])}
+        | {name: sample.counts[name] for name in ("turn_us", "frame_us", "commit_us", "request_us", "operation_us")}
+        for sample, step in zip(one.samples.replicas, _steps_of(one, signing), strict=True)
+    ]
 
 
-def _outside(found: Mapping[str, Found], common: Mapping[str, float], factor: float) -> dict[str, float]:
+def _outside(
+    found: Mapping[str, Found], common: Mapping[str, float], factor: float, factors: Mapping[str, float]
+) -> dict[str, float]:
     """turn_us, frame_us, client_frame_us: what is left of the CPU of live processes."""
     rows, left = list[dict[str, float]](), list[float]()
     client_rows, client_left = list[dict[str, float]](), list[float]()
-    for one in found.values():
-        disk = {"message_us": one.message_us, "commit_us": common["commit_us"], "record_us": common["record_us"]}
+    for name, one in found.items():
+        coding = {"message_us": one.message_us * factors[name]}
+        around = coding | {price: common[price] * factor for price in ("commit_us", "record_us")}
+        around["probe_us"] = probe.overhead_us()
         for sample in one.samples.replicas:
-            rows.append({name: sample.counts[name] for name in ("turn_us", "frame_us")})
-            left.append(sample.cpu_us - sample.steps_us - factor * cost(sample.counts, disk))
-        core = {"message_us": one.message_us, "sign_us": common["sign_us"], **one.client}
+            rows.append({price: sample.counts[price] for price in ("turn_us", "frame_us")})
+            left.append(sample.cpu_us - sample.steps_us - cost(sample.counts, around))
+        core = coding | {"sign_us": common["sign_us"] * factor}
+        core |= {price: value * factors[name] for price, value in one.client.items()}
         for sample in one.samples.loads:
             client_rows.append({"client_frame_us": sample.counts["frame_us"]})
-            client_left.append(sample.cpu_us - factor * cost(sample.counts, core))
+            client_left.append(sample.cpu_us - cost(sample.counts, core))
     nothing = dict.fromkeys(("turn_us", "frame_us", "client_frame_us"), 0.0)
     return nothing | prices(rows, left) | prices(client_rows, client_left)
 
@@ -146,7 +169,8 @@ def _outside(found: Mapping[str, Found], common: Mapping[str, float], factor: fl
 def _handling(one: Found, factor: float) -> Handling:
     scaled = {name: _rounded(price * factor) for name, price in {**one.client, **one.replica}.items()}
     named = {name: scaled.pop(name, 0.0) for name in (*CLIENT, *ORDERING)}
-    return Handling(options=one.options, message_us=_rounded(one.message_us * factor), events=scaled, **named)
+    message_us = _rounded(one.message_us * factor)
+    return Handling(options=one.options, message_us=message_us, events=scaled, **named)
 
 
 def _rounded(price: float) -> float:

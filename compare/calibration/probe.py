@@ -11,9 +11,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from compare.calibration.micro import cpu_us
+from compare.calibration.micro import cpu_us, thread_us
 from compare.calibration.steps import kind_of, ordered
-from replog.core import Effect, Event, Persist, Received
+from replog.core import Effect, Event, Persist, Received, Timeout
 from replog.replica import Replica
 from replog.types import NodeId, Status, StatusRequest
 
@@ -21,6 +21,18 @@ from replog.types import NodeId, Status, StatusRequest
 def probe(node: NodeId, replica: Replica, folder: str) -> Probe:
     """The wrap of node `node`; it tells in `folder`/node-K.json."""
     return Probe(replica, Path(folder) / f"node-{node}.json")
+
+
+class _Nothing:
+    def step(self, now: int, event: Event) -> list[Effect]:
+        return []
+
+
+def overhead_us() -> float:
+    """What counting one step takes itself: it is in what the process used, and not in its steps."""
+    counting = Probe(_Nothing(), Path())  # type: ignore[arg-type]
+    event = Timeout("none")
+    return thread_us(lambda: counting.step(0, event))
 
 
 class Probe:
@@ -34,6 +46,7 @@ class Probe:
         begin = time.thread_time_ns()
         effects = self._inner.step(now, event)
         self._step_ns += time.thread_time_ns() - begin
+        self._counts["probe_us"] += 1
         self._counts[kind_of(event)] += 1
         if effects:
             self._counts["record_us"] += sum(type(effect) is Persist for effect in effects)

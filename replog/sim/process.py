@@ -83,6 +83,7 @@ class Process:
     """
 
     operation_us: float
+    turn_frames = TURN_FRAMES
 
     def __init__(
         self, world: World, network: Network, cores: Cores, costs: CostModel, name: Principal, codec: Codec[Any]
@@ -202,7 +203,7 @@ class Process:
     def _take(self) -> Iterator[tuple[Principal | None, Any]]:
         """What this turn does. The rest is gone if the process is killed by what it does itself."""
         inbox, life = self._inbox, self.lives
-        for _ in range(min(len(inbox), TURN_FRAMES)):
+        for _ in range(min(len(inbox), self.turn_frames)):
             if self.lives != life:
                 return
             yield inbox.popleft()
