@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from compare import judging
+from compare.calibration.machine import described, read
 from compare.results import Verdict
 from compare.scenario import Scenario, Side, Workload
 from compare.sim import Trial
@@ -24,21 +26,29 @@ OUTSTANDING_MAX: Final = 64
 
 
 def measure(
-    protocol: str, f: int, clients: int, outstanding: int, seconds: float, options: Mapping[str, Any]
+    protocol: str,
+    f: int,
+    clients: int,
+    outstanding: int,
+    seconds: float,
+    options: Mapping[str, Any],
+    cost_model: Path | None = None,
 ) -> dict[str, Any]:
     """Figures by name: messages delivered in a second of real time, and operations in a second of simulated time.
 
+    `cost_model`: a file of `replog bench --calibrate`, in place of the prices of the package.
     Raises ConfigError for a load that the simulator does not take, RuntimeError if a judge objects or nothing was
     acknowledged: then the speed says nothing (HAZARDS X14).
     """
     if outstanding > OUTSTANDING_MAX:
         raise ConfigError(f"--outstanding = {outstanding}: must be at most {OUTSTANDING_MAX} in the simulator")
     spec, scenario = protocols.find(protocol), _scenario(protocol, f, clients, outstanding, options)
+    machine = None if cost_model is None else read(cost_model)
     delivered = acknowledged = seed = n = 0
     judged, begin = 0.0, time.perf_counter()
     while (elapsed := time.perf_counter() - begin) < seconds:
         seed += 1
-        trial = Trial(scenario, spec, seed)
+        trial = Trial(scenario, spec, seed, machine=machine)
         observed = trial.run()
         before = time.perf_counter()
         found = judging.conclude(observed)
@@ -61,6 +71,7 @@ def measure(
         "judges_share": round(judged / elapsed, 3),
         "acknowledged": acknowledged,
         "throughput_ops_s": round(acknowledged / (seed * RUN_S), 1),
+        "cost_model": described(machine),
     }
 
 

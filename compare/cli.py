@@ -18,10 +18,11 @@ import typer
 
 from replog.cli import options, output
 from replog.cli.exits import ExitCode, WrongUsage, leave
-from replog.cli.options import JsonOption, VerboseOption
+from replog.cli.options import CostModelOption, JsonOption, VerboseOption
 from replog.errors import ConfigError
 
 if TYPE_CHECKING:  # the laboratory is loaded when it is used
+    from compare.calibration.machine import Machine
     from compare.results import Results, Run
     from compare.scenario import Scenario
 
@@ -90,6 +91,7 @@ def compare(
         str | None,
         typer.Option(metavar="ADDRESS", help="Of a Dask scheduler whose workers make the runs: tcp://HOST:8786."),
     ] = None,
+    cost_model: CostModelOption = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
@@ -116,6 +118,7 @@ def compare(
     chosen_values = sweep.read(settings or [])
     numbers = seeds_of(seeds, seed, SEEDS_OF_ALL if every else SEEDS)
     chosen = _all(protocol, engine) if every else _named(scenarios, attack)
+    prices = None if cost_model is None else measured(cost_model, engine)
     names = ["all"] if every else [scenario.name for scenario in chosen]
     with folder_for(out, names) as folder, kept_if_interrupted(folder), progress(json, verbose) as on_run:
         traces, files = folder / "traces" if trace else None, folder / "evidence" if evidence else None
@@ -130,6 +133,7 @@ def compare(
             traces=traces,
             evidence=files,
             on_run=on_run,
+            machine=prices,
         )
         results.save(found, folder / "results.json")
         if settings:
@@ -184,6 +188,17 @@ def _named(names: list[str] | None, attack: str | None) -> list[Scenario]:
 
     chosen = [find(name) for name in names or (DEFAULT if attack is None else ("no-fault",))]
     return chosen if attack is None else [under_attack(scenario, attack) for scenario in chosen]
+
+
+def measured(file: Path, engine: EngineName) -> Machine:
+    """The machine in a file. Raises ConfigError, also for an engine that is no model of one."""
+    from compare.calibration.machine import read
+
+    if engine is not EngineName.SIM:
+        raise WrongUsage(
+            f"--cost-model = {file}: must not stand beside --engine = {engine}, which has costs of its own"
+        )
+    return read(file)
 
 
 def _all(wanted: list[str] | None, engine: EngineName) -> list[Scenario]:

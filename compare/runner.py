@@ -24,6 +24,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from compare import farm, history, judging, sweep
+from compare.calibration.machine import Machine, described
 from compare.drawing import draw
 from compare.evidence import keep as keep_evidence
 from compare.faults import Engine
@@ -52,6 +53,7 @@ class Job:
     seed: int
     traces: Path | None = None
     evidence: Path | None = None
+    machine: Machine | None = None
 
     @property
     def exact(self) -> Scenario:
@@ -103,7 +105,9 @@ def _observe(job: Job, spec: ProtocolSpec) -> Observed:
         from compare.live import run as run_live
 
         return run_live(job.scenario, spec, job.seed, recorder.level)
-    return Trial(job.exact, spec, job.seed, recorder, real_signatures=job.evidence is not None).run()
+    return Trial(
+        job.exact, spec, job.seed, recorder, real_signatures=job.evidence is not None, machine=job.machine
+    ).run()
 
 
 def _keep(observed: Observed, stem: Path) -> None:
@@ -118,7 +122,10 @@ def _keep(observed: Observed, stem: Path) -> None:
 
 def one(job: Job, spec: ProtocolSpec | None = None) -> Run:
     """Make the run and judge it. Raises whatever our own code raises: see `many`."""
-    return judging.conclude(observe(job, spec))
+    found = judging.conclude(observe(job, spec))
+    if job.machine is None:
+        return found
+    return found.model_copy(update={"replay": f"{found.replay} --cost-model {job.machine.file}"})
 
 
 # ----------------------------------------------------------------------------------------------------------- many runs
@@ -223,6 +230,7 @@ def run(
     traces: Path | None = None,
     evidence: Path | None = None,
     on_run: OnRun | None = None,
+    machine: Machine | None = None,
 ) -> Results:
     """Make all runs of these scenarios and judge them, each once, however often it is named.
 
@@ -234,14 +242,14 @@ def run(
     by dotted name, each with a value or a list of values; every combination is made (`compare.sweep`). `workers`:
     processes for simulated runs, one a core if None. `on`: the address of a Dask scheduler whose workers make them
     instead (`compare.farm`). `traces`, `evidence`: folders for what single runs leave. `on_run` is called for each
-    finished run.
+    finished run. `machine`: whose prices simulated runs have, in place of those of the package; the results say so.
 
     Raises ConfigError for what cannot be run, Interrupted after Ctrl-C, Broken when the scheduler went away, both with
     what was finished; what goes wrong in a run is in its verdict.
     """
     spec: Any = protocol if hasattr(protocol, "core") else None
     jobs = [
-        Job(item, name, where, seed, traces, evidence)
+        Job(item, name, where, seed, traces, evidence, machine)
         for where in dict.fromkeys([engine] if isinstance(engine, str) else engine)
         for item in _points(scenario, set or {})
         for name in _protocols(item, protocol)
@@ -371,7 +379,7 @@ def _meta(started: datetime, jobs: Sequence[Job]) -> dict[str, Any]:
         "started": started.isoformat(timespec="seconds"),
         "seconds": round((datetime.now(UTC) - started).total_seconds(), 3),
         "seeds": list(dict.fromkeys(job.seed for job in jobs)),
-        "cost_model": "reference",
+        "cost_model": described(jobs[0].machine if jobs else None),
         "sizing": {name: scenario.sizing for name, scenario in scenarios.items()},
         "scenarios": {name: scenario.model_dump(mode="json") for name, scenario in scenarios.items()},
         "points": {

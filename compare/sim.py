@@ -18,6 +18,7 @@ from compare import workloads
 from compare.attacks import Byzantine, Power, attack_of
 from compare.attacks.byzantine_client import ByzantineClient
 from compare.attacks.storms import CLIENT_ATTACKS
+from compare.calibration.machine import Machine
 from compare.decisions import collect
 from compare.evidence import certified
 from compare.gauges import Gauges
@@ -65,8 +66,10 @@ class Trial:
         recorder: Recorder | None = None,
         *,
         real_signatures: bool = False,
+        machine: Machine | None = None,
     ) -> None:
-        """`real_signatures`: Ed25519 in place of keyed hashes, so that others can check what was signed.
+        """`machine`: whose prices count, in place of those of the package.
+        `real_signatures`: Ed25519 in place of keyed hashes, so that others can check what was signed.
         Raises ConfigError for a protocol that cannot run with the scenario's n, f or options."""
         self.scenario = scenario.sized(spec)
         self.machine = workloads.APPLICATIONS[scenario.workload.kind]
@@ -76,6 +79,7 @@ class Trial:
         self.calls: list[Call] = []
         self.probes: list[Call] = []
         self.powers: list[Power] = []
+        self._measured = machine
         self._signers: dict[Principal, Signer] = {}
         self._shared: dict[str, Any] = {}
         """Keys and knowledge of all liars: whoever joins them brings its own."""
@@ -112,14 +116,19 @@ class Trial:
                 dict(side.options),
                 machine=self.machine,
                 seed=self.seed,
-                network=scenario.network.model,
-                disk=scenario.disk.model,
+                **self._machine_model(),
                 real_signatures=real_signatures,
                 recorder=self.recorder,
                 **self._around(),
             )
         except ValueError as error:
             raise self._refused(error) from None
+
+    def _machine_model(self) -> dict[str, Any]:
+        scenario = self.scenario
+        if self._measured is None:
+            return {"network": scenario.network.model, "disk": scenario.disk.model}
+        return self._measured.around(self.spec.name, scenario.network, scenario.disk)
 
     def _refused(self, error: ValueError) -> ConfigError:
         rule = first_fault(error) if isinstance(error, ValidationError) else error

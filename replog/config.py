@@ -222,7 +222,7 @@ def create_cluster(
     n, f = size_of(protocol, n, f)
     ports = _ports(port, n)
     _check_names(clients)
-    options = _for_use(protocol, options or {})
+    options = for_use(protocol, options or {})
     chosen = {"protocol": protocol, "n": n, "f": f, **_application(app)}
     chosen |= {"durability": durability, "lab": lab, "trace": trace, "options": options}
     _refuse_existing(folder)
@@ -231,8 +231,9 @@ def create_cluster(
     return ClusterConfig.load(folder)
 
 
-def _for_use(protocol: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Written down, so that a cluster stays what it was made as whatever a later version takes for granted."""
+def for_use(protocol: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The options of a cluster for use. They are written down, so that it stays what it was made as whatever a later
+    version takes for granted."""
     has_it = hasattr(_options(_spec(protocol), given), "robust")
     return {"robust": True, **given} if has_it else given
 

@@ -41,6 +41,15 @@ RobustOption = Annotated[
         show_default="robust",
     ),
 ]
+CostModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--cost-model",
+        metavar="FILE",
+        help="Simulate the machine that `replog bench --calibrate` measured.",
+        show_default="that of the package",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more, with tracebacks of errors.")]
 

@@ -40,6 +40,7 @@ from replog.types import Message, Micros, NodeId
 
 WARM_UP_US = 1_000_000
 CONNECT_S = 30.0
+CONNECT_AT_ONCE = 16
 KEYS = 1000
 """Distinct 8-byte keys that are written or read, round robin."""
 OBSERVER = "observer"
@@ -260,16 +261,24 @@ def _between(before: Reading, after: Reading) -> tuple[Cpu | None, Work | None]:
     return cpu, work
 
 
+async def connect(clients: Sequence[LoadClient], n: int) -> None:
+    """Link them with all replicas, a few at a time: of hundreds at once most would wait beyond the time that a
+    handshake may take, and begin again. Raises TimeoutError."""
+    for first in range(0, len(clients), CONNECT_AT_ONCE):
+        group = clients[first : first + CONNECT_AT_ONCE]
+        for client in group:
+            client.links.open()
+        async with asyncio.timeout(CONNECT_S + n):
+            await asyncio.gather(*(client.links.linked(n) for client in group))
+
+
 async def _load(config: ClusterConfig, plan: Plan, pids: Sequence[int]) -> tuple[Tally, Cpu | None, Work | None]:
     """Connect all clients, load for warm-up and measured time. `pids`: of the replicas."""
     tally = Tally(begin=0, end=0)
     names = [client.name for client in config.clients if client.name != OBSERVER]
     clients = [LoadClient(config, name, plan.outstanding, tally, plan.reads) for name in names]
-    for client in clients:
-        client.links.open()
     try:
-        async with asyncio.timeout(CONNECT_S + config.n):
-            await asyncio.gather(*(client.links.linked(config.n) for client in clients))
+        await connect(clients, config.n)
         async with LogClient(config, OBSERVER) as observer:
             await observer.wait_connected(config.n, CONNECT_S + config.n)
             tally.begin = monotonic() + WARM_UP_US

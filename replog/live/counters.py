@@ -28,6 +28,9 @@ TOLD: Final = {
     "signatures_verified": "Signatures checked",
     "macs": "MACs of requests made or checked",
     "commits": "Commits of log records; each is one fsync, unless durability is memory",
+    "turns": "Turns: times that the process woke up and handled what had come",
+    "frames_received": "Frames received, from replicas and clients",
+    "frames_sent": "Frames sent, to replicas and clients",
 }
 """What a replica tells in `Status.detail` besides the protocol's own, and what it means."""
 
@@ -62,6 +65,9 @@ class Counters:
         self.client_received = Traffic()
         self.meter = Meter()
         self.commits = 0
+        self.turns = 0
+        self.frames_received = 0
+        self.frames_sent = 0
 
     def told(self) -> dict[str, int]:
         """By the names of TOLD."""
@@ -78,6 +84,9 @@ class Counters:
             "signatures_verified": self.meter.verified,
             "macs": self.meter.macs,
             "commits": self.commits,
+            "turns": self.turns,
+            "frames_received": self.frames_received,
+            "frames_sent": self.frames_sent,
         }
 
     def told_in(self, reply: StatusReply) -> StatusReply:

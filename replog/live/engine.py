@@ -330,6 +330,7 @@ class Engine:
 
     def receive(self, sender: Principal, frame: bytes, handled: Callable[[int], None]) -> None:
         """A frame from `sender`, as the link proved it; `handled(size)` is called in the turn that is done with it."""
+        self.counters.frames_received += 1
         shunned = self.shunned and self.shunned.rule(monotonic(), sender) is not None
         if shunned or not self._inbox.put(sender, frame, handled):
             self.counts["frames not taken"] += 1
@@ -385,6 +386,7 @@ class Engine:
                 await asyncio.sleep(0)  # an event that is set does not wait, and links and timers want their turn
 
     def _turn(self) -> None:
+        self.counters.turns += 1
         for sender, queue, share in self._inbox.turn(monotonic()):
             self._take(sender, queue, share)
         for news in self._turns.take_news() if self._turns is not None else ():
@@ -534,6 +536,7 @@ class Engine:
                 self._accuse(effect)
         for to, messages in out.items():
             for frame in frames_of(messages):
+                self.counters.frames_sent += 1
                 self._transport.send(to, frame)
 
     def _accuse(self, accusation: Accuse) -> None:

@@ -40,6 +40,8 @@ class SimClient(Process):
     def __init__(self, *process: Any, core: ClientCore) -> None:
         super().__init__(*process)
         self.operation_us = self._costs.client_operation_us
+        if self._costs.client_frame_us is not None:
+            self.frame_in_us = self.frame_out_us = self._costs.client_frame_us
         self.core = core
         self.submitted = 0
         self.acknowledged = 0
@@ -66,6 +68,7 @@ class SimClient(Process):
         self.submitted += len(operations)
         self._operations += len(operations)
         self._on_done[timestamp] = on_done
+        self._handled += self._costs.client_request_us
         self._carry_out(effects)
         self.wake()
         return timestamp
@@ -135,6 +138,8 @@ class SimClient(Process):
             if answer is not None:
                 answer(message)
             return
+        if self._handling:
+            self._handled += self._handling.get(type(message).__name__, 0.0)
         self._carry_out(self.core.on_message(self.clock.monotonic(), sender, message))
 
     def on_timer(self, name: str) -> None:

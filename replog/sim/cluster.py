@@ -77,6 +77,8 @@ class Variant:
 class SimCluster:
     """Invariant: one construction and one series of calls give one run, byte for byte, in any process."""
 
+    shares = SHARES
+
     def __init__(
         self,
         spec: ProtocolSpec,
@@ -137,7 +139,7 @@ class SimCluster:
     def _node(self, me: NodeId) -> SimNode:
         disk = self._disks(self.world, str(me), self._disk_model)
         process = self._process(me)
-        turns = Turns.wanted(self.options, [node for node in range(self.n) if node != me], SHARES)
+        turns = Turns.wanted(self.options, [node for node in range(self.n) if node != me], self.shares)
         return SimNode(
             *process, disk=disk, build=self._build, recorder=self.recorder, records=self.spec.records, turns=turns
         )

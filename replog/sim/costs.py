@@ -12,10 +12,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
 
 from replog.meters import Meter
 from replog.types import Principal
+
+NO_HANDLING: Final[Mapping[str, float]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -24,18 +28,18 @@ class CostModel:
 
     cores: int = 2
     """Cores of the machine that all replicas and clients share; 0: every process has one of its own."""
-    sign_us: int = 17
-    verify_us: int = 41
-    frame_in_us: int = 30
+    sign_us: float = 17
+    verify_us: float = 41
+    frame_in_us: float = 30
     """Reading one frame: system call, TLS, event loop. With `frame_out_us` 60 us for a lone frame, both ends."""
-    frame_out_us: int = 30
-    message_us: int = 4
+    frame_out_us: float = 30
+    message_us: float = 4
     """Decoding and dispatching one message, or encoding one."""
-    byte_ns: int = 4
+    byte_ns: float = 4
     """Per byte received or sent: TLS, copies, digest."""
-    commit_us: int = 30
+    commit_us: float = 30
     """The core's part of one transaction; the wait for the disk is `DiskModel.sync_us`."""
-    record_us: int = 3
+    record_us: float = 3
     """Encoding and storing one record in a transaction."""
     operation_us: float = 2.0
     """Executing one operation of a client."""
@@ -43,11 +47,23 @@ class CostModel:
     """A client's own work for one operation, sending and receiving."""
     mac_us: float = 1.5
     """Making or checking one MAC of a request, its key included. Those of the links are in the price of frames."""
+    turn_us: float = 0.0
+    """Waking up for a turn, whatever is in it: event loop, context switch. In `REFERENCE` it is in the frames."""
+    request_us: float = 0.0
+    """Ordering and answering one request of a client, beside its operations."""
+    client_request_us: float = 0.0
+    """A client's own work for one request, beside its signature and its operations."""
+    client_frame_us: float | None = None
+    """Reading or sending one frame in a client; None: as in a replica."""
+    handling: Mapping[str, float] = field(default_factory=lambda: NO_HANDLING)
+    """What the core does with one event, beside decoding and signatures: microseconds by the name of the message's or
+    event's class. `REFERENCE` has none: there it is in `message_us`."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 0:
-                raise ValueError(f"cost model: {name} is {value}; a cost is not negative")
+            for part, price in value.items() if name == "handling" else [("", value)]:
+                if price is not None and price < 0:
+                    raise ValueError(f"cost model: {f'{name} {part}'.strip()} is {price}; a cost is not negative")
 
 
 REFERENCE = CostModel()

@@ -7,7 +7,6 @@ Here: carrying out effects in virtual time. Not here: what the effects mean (`re
 from __future__ import annotations
 
 import sys
-
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -68,7 +67,7 @@ class SimNode(Process):
             self._inbox = self._fair  # type: ignore[assignment]
             self._frames_max = self._bytes_max = sys.maxsize
             self.choosy = True
-        self.operation_us = self._costs.operation_us
+        self.operation_us, self.turn_us = self._costs.operation_us, self._costs.turn_us
         self.disk = disk
         self.disk.on_failed = self.crash
         self.plug: Plug | None = None
@@ -161,6 +160,9 @@ class SimNode(Process):
             raise
         if self.plug is not plug:
             return  # it was killed by what it did itself
+        if self._handling:
+            what = event.message if type(event) is Received else event
+            self._handled += self._handling.get(type(what).__name__, 0.0)
         if self._tracer is not None:
             self._tracer.event(self.world.now, self.name, event)
             self._tracer.effects(self.world.now, self.name, effects)
@@ -185,7 +187,7 @@ class SimNode(Process):
     def _price(self, verified: int) -> Micros:
         """About what the message in hand takes of a core."""
         costs = self._costs
-        return costs.message_us + verified * costs.verify_us + self.handling * costs.byte_ns // 1000
+        return round(costs.message_us + verified * costs.verify_us + self.handling * costs.byte_ns // 1000)
 
     def on_timer(self, name: str) -> None:
         self.step(Timeout(name))
@@ -222,10 +224,12 @@ class SimNode(Process):
         self._frames_out = len(self._targets)
 
     def _apply(self, effect: Apply) -> None:
+        self._requests += len(effect.requests)
         for request in effect.requests:
             self._operations += request.count
 
     def _query(self, effect: Query) -> None:
+        self._requests += len(effect.requests)
         for request in effect.requests:
             self._operations += request.count
 
@@ -305,7 +309,8 @@ class SimNode(Process):
         self.plug = None
         self._targets.clear()
         self._effects = []
-        self._frames_out = self._messages_out = self._records = self._operations = 0
+        self._frames_out = self._messages_out = self._records = self._operations = self._requests = 0
+        self._handled = 0.0
 
     def pause(self) -> None:
         self._tell("pause")

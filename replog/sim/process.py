@@ -84,6 +84,7 @@ class Process:
     """
 
     operation_us: float
+    turn_frames = TURN_FRAMES
 
     def __init__(
         self, world: World, network: Network, cores: Cores, costs: CostModel, name: Principal, codec: Codec[Any]
@@ -106,9 +107,13 @@ class Process:
         self.sent_frames = 0
         self.sent_bytes = 0
         self.sent_kinds: Counter[type[Message]] = Counter()
+        self.turns_taken = 0
         self.busy_us = 0
         self.handling = 0
         """Bytes of the message that is being handled."""
+        self.turn_us = 0.0
+        self.frame_in_us = costs.frame_in_us
+        self.frame_out_us = costs.frame_out_us
         self._cores = cores
         self._costs = costs
         self._decode = codec.decode
@@ -128,6 +133,9 @@ class Process:
         self._messages_out = 0
         self._records = 0
         self._operations = 0
+        self._requests = 0
+        self._handled = 0.0
+        self._handling = costs.handling
         network.join(self)
 
     # ------------------------------------------------------------------------------------------ what subclasses do
@@ -210,7 +218,7 @@ class Process:
     def _take(self) -> Iterator[tuple[Principal | None, Any]]:
         """What this turn does. The rest is gone if the process is killed by what it does itself."""
         inbox, life = self._inbox, self.lives
-        for _ in range(min(len(inbox), TURN_FRAMES)):
+        for _ in range(min(len(inbox), self.turn_frames)):
             if self.lives != life:
                 return
             yield inbox.popleft()
@@ -220,8 +228,11 @@ class Process:
         signed, verified, macs = self._charged
         self._charged = (meter.signed, meter.verified, meter.macs)
         price = int(
-            frames * costs.frame_in_us
-            + self._frames_out * costs.frame_out_us
+            self.turn_us
+            + self._handled
+            + self._requests * costs.request_us
+            + frames * self.frame_in_us
+            + self._frames_out * self.frame_out_us
             + (messages + self._messages_out) * costs.message_us
             + size * costs.byte_ns / 1000
             + (costs.commit_us if self._records else 0)
@@ -231,7 +242,9 @@ class Process:
             + (meter.verified - verified) * costs.verify_us
             + (meter.macs - macs) * costs.mac_us
         )
-        self._frames_out = self._messages_out = self._records = self._operations = 0
+        self._frames_out = self._messages_out = self._records = self._operations = self._requests = 0
+        self._handled = 0.0
+        self.turns_taken += 1
         self.busy_us += price
         end = self.world.now + price
         if self.slow_us:
