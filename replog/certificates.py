@@ -8,6 +8,7 @@ a certificate of the cluster's authority, proves it on a link. The certificate b
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import os
 import ssl
 import stat
@@ -34,6 +35,8 @@ _STRANGE = (UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion, 
 """What the library says of certificates that are well formed, and of which no cluster makes any."""
 LIFETIME = datetime.timedelta(days=3650)
 CLOCK_SKEW = datetime.timedelta(days=1)
+IDENTITY_KEY, LINK_KEY, LINK_CERTIFICATE = "key.pem", "tls.key", "tls.pem"
+"""Of one identity, in its folder."""
 
 
 class Authority:
@@ -70,25 +73,32 @@ class Authority:
     def enroll(self, folder: Path, who: Principal) -> str:
         """Make keys and certificate of `who` in `folder`; the public identity key in hex."""
         folder.mkdir(mode=0o700)
-        identity, link = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+        public = make_keys(folder)
+        write_new(folder / LINK_CERTIFICATE, self.certify_link(who, public.link).encode(), mode=0o644)
+        return public.identity
+
+    def certify_link(
+        self,
+        who: Principal,
+        link_key: str,
+        lifetime: datetime.timedelta = LIFETIME,
+        hosts: Sequence[str] = (),
+    ) -> str:
+        """A certificate (PEM) under which `who` has links. `hosts`: names and addresses under which it also serves
+        those who know hosts alone (a gateway's HTTPS)."""
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(link_name(self._cluster, who))]
+        names += [_host_name(host) for host in hosts]
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(link_key))
+        uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         certificate = (
-            _builder(_name(f"replog {who}"[:64]), self._certificate.subject, link.public_key())
+            _builder(_name(f"replog {who}"[:64]), self._certificate.subject, key, lifetime)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
-            .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
-                critical=False,
-            )
-            .add_extension(
-                x509.SubjectAlternativeName([x509.UniformResourceIdentifier(link_name(self._cluster, who))]),
-                critical=False,
-            )
+            .add_extension(uses, critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .sign(self._key, None)
         )
-        write_new(folder / "key.pem", _pem_of(identity))
-        write_new(folder / "tls.key", _pem_of(link))
-        write_new(folder / "tls.pem", certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
-        return identity.public_key().public_bytes_raw().hex()
+        return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
     def certify(self, who: Principal, public_key: str, n: int, f: int) -> str:
         """A certificate (PEM) of an identity key, for those who are shown what it has signed. It says the size of the
@@ -111,7 +121,16 @@ def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: Ed25519PublicKey) -> x509.CertificateBuilder:
+def _host_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: Ed25519PublicKey, lifetime: datetime.timedelta = LIFETIME
+) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
@@ -120,7 +139,7 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: Ed25519PublicKey) -> x5
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + LIFETIME)
+        .not_valid_after(now + lifetime)
     )
 
 
@@ -229,11 +248,24 @@ def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
         os.fsync(file.fileno())
 
 
-def make_key(folder: Path) -> str:
-    """A new identity key in `folder`/key.pem; its public half in hex."""
+def make_key(folder: Path, name: str = IDENTITY_KEY) -> str:
+    """A new key in `folder`/`name`, by default an identity's; its public half in hex."""
     key = Ed25519PrivateKey.generate()
-    write_new(folder / "key.pem", _pem_of(key))
+    write_new(folder / name, _pem_of(key))
     return key.public_key().public_bytes_raw().hex()
+
+
+@dataclass(frozen=True)
+class PublicKeys:
+    """The public halves, in hex, of what signs and of what proves an identity on links."""
+
+    identity: str
+    link: str
+
+
+def make_keys(folder: Path) -> PublicKeys:
+    """Both keys of an identity, new, in `folder`."""
+    return PublicKeys(make_key(folder, IDENTITY_KEY), make_key(folder, LINK_KEY))
 
 
 def _load_key(path: Path) -> Ed25519PrivateKey:
@@ -252,9 +284,9 @@ def _load_key(path: Path) -> Ed25519PrivateKey:
     return key
 
 
-def load_signer(folder: Path) -> Ed25519Signer:
-    """The identity in `folder`/key.pem. Raises ConfigError if it is missing, damaged or readable by others."""
-    return Ed25519Signer(_load_key(folder / "key.pem").private_bytes_raw())
+def load_signer(folder: Path, name: str = IDENTITY_KEY) -> Ed25519Signer:
+    """The key in `folder`/`name`. Raises ConfigError if it is missing, damaged or readable by others."""
+    return Ed25519Signer(_load_key(folder / name).private_bytes_raw())
 
 
 # ------------------------------------------------------------------------------------------------------------ links

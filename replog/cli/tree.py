@@ -20,6 +20,8 @@ from replog.cli import (
     data,
     doctor,
     evidence,
+    found,
+    key,
     leader,
     measure,
     member,
@@ -119,7 +121,7 @@ def command() -> Any:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_root)
-    for module in (service, state, data, leader, refresh, member, snapshot, evidence, doctor, measure):
+    for module in (service, state, data, leader, refresh, found, key, member, snapshot, evidence, doctor, measure):
         module.add_to(app)
     return get_command(app)
 

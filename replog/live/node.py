@@ -43,6 +43,7 @@ from replog.enrolment import own_member
 from replog.errors import ConfigError
 from replog.evidence import FOLDER, EvidenceFolder, Origin
 from replog.executor import StateCorrupt
+from replog.host import HostConfig
 from replog.keys import Ed25519Signer, Ed25519Verifier
 from replog.live import telling
 from replog.live.counters import Counters
@@ -140,7 +141,7 @@ class Node:
         async with contextlib.AsyncExitStack() as stack:
             self._lock = _lock(self._folder)
             stack.callback(self._lock.release)
-            listener = self._socket or bind(own.host, own.port)
+            listener = self._socket or bind(*HostConfig.of(config).listens_at(own))
             stack.callback(listener.close)
             storage = Storage(self._folder, storage_owner(config.cluster, self.me), config.durability)
             stack.callback(storage.close)
