@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from replog import certificates, protocols
+from replog.access import Access, Registered, beginning
 from replog.codec import Domain
 from replog.errors import ConfigError
 from replog.membership import ADMIN, Configuration, Member, genesis
@@ -181,6 +182,11 @@ class ClusterConfig(Closed):
     def genesis(self) -> Configuration:
         """The members that the cluster was made with."""
         return genesis(self.f, [node.member for node in self.nodes])
+
+    @property
+    def access(self) -> Access:
+        """The clients that the cluster was made with, and what each may do."""
+        return beginning([Registered(c.name, bytes.fromhex(c.public_key), c.role) for c in self.clients])
 
     @property
     def _app_place(self) -> str:

@@ -11,6 +11,7 @@ import typer
 
 from replog.cli import options, output
 from replog.cli.exits import WrongUsage
+from replog.cli.key import install
 from replog.cli.options import AuthOption, JsonOption, RobustOption, VerboseOption
 from replog.cli.service import Durability
 
@@ -146,20 +147,10 @@ def node(
         rule = f"{FILE} names no node; replog init makes a folder for each host, replog up runs all on one machine"
         raise WrongUsage(f"{folder}: is no host's folder: {rule}")
     if keys is not None:
-        _install(config, host.node, host.gateway.client, keys)
+        install(config, keys)
     own = config.node_folder(host.node)
     for name in ("key.pem", "tls.key"):
         if not (own / name).exists():
             rule = "replog key new has made it on this host, name its folder with --keys DIR"
             raise WrongUsage(f"{own / name}: is missing: {rule}")
     return main([str(own)])
-
-
-def _install(config: ClusterConfig, node: int, client: str, keys: Path) -> None:
-    """Both the replica's and the gateway's; those that are there already stay."""
-    from replog import handover
-
-    if not keys.is_dir():
-        raise WrongUsage(f"--keys = {keys}: is no folder; replog key new makes one")
-    handover.install(keys, config.node_folder(node))
-    handover.install(keys / handover.GATEWAY, config.client_folder(client))

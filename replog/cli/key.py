@@ -5,12 +5,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from replog.cli import options, output
-from replog.cli.options import JsonOption, VerboseOption
+from replog.cli import clusters, options, output
+from replog.cli.exits import WrongUsage
+from replog.cli.options import ClusterOption, JsonOption, VerboseOption
+
+if TYPE_CHECKING:
+    from replog.config import ClusterConfig
 
 HELP = """Make and renew the keys of this machine.
 
@@ -22,6 +26,7 @@ FOLDER = "replog-keys"
 def add_to(app: typer.Typer) -> None:
     key = typer.Typer(help=HELP, no_args_is_help=True)
     key.command("new")(new)
+    key.command("install")(install_)
     app.add_typer(key, name="key", rich_help_panel=options.OPERATE)
 
 
@@ -55,3 +60,27 @@ def new(
         return
     output.line(str(path))
     output.remark(f"fingerprint {handed.fingerprint}; hand the file over, the keys beside it stay here")
+
+
+def install_(
+    keys: Annotated[Path, typer.Argument(metavar="KEYS", help="The folder that replog key new has made.")],
+    cluster: ClusterOption = None,
+    verbose: VerboseOption = False,
+) -> None:
+    """Move keys that were made on this machine into a folder that was made for them elsewhere.
+
+    Example: replog key install replog-keys --cluster bob
+    """
+    from replog.config import ClusterConfig
+
+    folder = clusters.known(cluster)
+    installed = install(ClusterConfig.load(folder), keys)
+    output.line(f"{folder}: has the keys of {', '.join(installed)}" if installed else f"{folder}: had its keys already")
+
+
+def install(config: ClusterConfig, keys: Path) -> list[str]:
+    from replog.live.registering import install as move
+
+    if not keys.is_dir():
+        raise WrongUsage(f"--keys = {keys}: is no folder; replog key new makes one")
+    return move(config, keys)

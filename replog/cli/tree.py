@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 from replog.cli import (
+    client,
     data,
     doctor,
     evidence,
@@ -121,7 +122,8 @@ def command() -> Any:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_root)
-    for module in (service, state, data, leader, refresh, found, key, member, snapshot, evidence, doctor, measure):
+    running, operating = (service, state, data, leader), (refresh, found, key, client, member, snapshot, evidence)
+    for module in (*running, *operating, doctor, measure):
         module.add_to(app)
     return get_command(app)
 

@@ -42,7 +42,7 @@ from replog.core import Command, Members, Note
 from replog.enrolment import own_member
 from replog.errors import ConfigError
 from replog.evidence import FOLDER, EvidenceFolder, Origin
-from replog.executor import StateCorrupt
+from replog.executor import Executor, StateCorrupt
 from replog.host import HostConfig
 from replog.keys import Ed25519Signer, Ed25519Verifier
 from replog.live import telling
@@ -120,7 +120,7 @@ class Node:
         self._keepers: dict[NodeId, tuple[Member, asyncio.Task[None]]] = {}
         self._peers: dict[NodeId, Link] = {}
         self._clients: dict[str, list[Link]] = {}
-        self._known = {client.name for client in config.clients}
+        self._executor: Executor
         self._tasks: list[asyncio.Task[None]] = []
         self._trace: IO[str] | None = None
         self._kept: Archive | None = None
@@ -171,6 +171,7 @@ class Node:
         self.resumed = bool(records) or saved is not None
         try:
             replica = self._build(signer, records, saved)
+            self._executor = replica.executor
         except (StateCorrupt, StateUnreadable) as error:
             raise StorageFailed(f"{self._folder / 'state.db'}: {error}") from None
         except ValueError as error:
@@ -231,6 +232,7 @@ class Node:
             wall=lambda: time.time_ns() // 1000,
             records=records,
             saved=None if saved is None else SavedState(saved.index, saved.digest, saved.parts),
+            clients=config.access,
         )
 
     def _recorder(self) -> Recorder | None:
@@ -288,13 +290,19 @@ class Node:
             if peer <= self.me:
                 return f"node {peer} does not dial node {self.me}"
             return None if peer in self._admitted else f"node {peer} is no member"
-        if peer not in self._known:
-            return f"client {peer} is not registered"
+        if flaw := self._stranger(peer):
+            return flaw
         if rule := self.engine.shunned.rule(monotonic(), peer):
             return rule
         if len(self._clients.get(peer, ())) >= CLIENT_LINKS_MAX:
             return f"client {peer} has {CLIENT_LINKS_MAX} links already"
         return None
+
+    def _stranger(self, client: str) -> str:
+        """Why it has no link, by the state as this replica knows it: one that lags may turn a newcomer away, who dials
+        again; what is ordered is judged when it is executed."""
+        access = self._executor.access
+        return access.stranger(client) if access is not None else ""
 
     async def _serve(self, link: Link) -> None:
         if len(self._clients.get(str(link.peer), ())) >= CLIENT_LINKS_MAX:
@@ -304,6 +312,8 @@ class Node:
         self._enter(link)
         try:
             async for frame in link.frames():
+                if isinstance(link.peer, str) and (flaw := self._stranger(link.peer)):
+                    raise Refused(f"{link.peer}: {flaw}")
                 self.engine.receive(link.peer, frame, link.handled)
                 if self.engine.full(link.peer):
                     await self.engine.room(link.peer)
