@@ -327,6 +327,74 @@ def check_link_certificate(cluster: str, folder: Path, who: Principal) -> None:
         raise ConfigError(f"{path}: is the certificate of {', '.join(found) or 'nobody'}, must be that of {wanted}")
 
 
+def link_of(pem: str, cluster: str) -> tuple[Principal | None, bytes]:
+    """Whom a certificate of links names, None if nobody of this cluster, and its public key. Raises ConfigError."""
+    try:
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound, *_STRANGE):
+        raise ConfigError("this is no certificate of links") from None
+    key = certificate.public_key()
+    who = _peer(cluster, [str(name) for name in names.get_values_for_type(x509.UniformResourceIdentifier)])
+    return who, key.public_bytes_raw() if isinstance(key, Ed25519PublicKey) else b""
+
+
+def ends(path: Path) -> datetime.datetime:
+    """When the certificate in this file ends. Raises ConfigError."""
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+class LinkCertificate:
+    """Key and certificate of one identity's links, which may be renewed while contexts are in use: links that stand
+    stay, new ones begin under the new certificate.
+
+    Invariant: every context has the same pair, one that belongs together and to `who`.
+    """
+
+    def __init__(self, cluster: str, ca: Path, folder: Path, who: Principal) -> None:
+        """Raises ConfigError."""
+        check_link_certificate(cluster, folder, who)
+        self._cluster, self._ca, self._folder, self._who = cluster, ca, folder, who
+        self.server = tls_context(ca, folder, server=True)
+        self.client = tls_context(ca, folder, server=False)
+        self._seen = self._mark()
+
+    @property
+    def ends(self) -> int:
+        """Seconds since 1970. Raises ConfigError."""
+        return int(ends(self._folder / LINK_CERTIFICATE).timestamp())
+
+    def look(self) -> bool:
+        """Whether there is another pair now, which is in use from here on. Raises ConfigError, once for each, for one
+        that is not good; the old one stays in use."""
+        if (mark := self._mark()) == self._seen:
+            return False
+        self._seen = mark
+        check_link_certificate(self._cluster, self._folder, self._who)
+        tls_context(self._ca, self._folder, server=True)  # what fails half-way would leave a context without its key
+        for context in (self.server, self.client):
+            try:
+                context.load_cert_chain(self._folder / LINK_CERTIFICATE, self._folder / LINK_KEY)
+            except (OSError, ssl.SSLError) as error:
+                raise ConfigError(f"{self._folder}: link certificate: {error}") from None
+        return True
+
+    def _mark(self) -> tuple[tuple[int, int] | None, ...]:
+        return tuple(_mark_of(self._folder / name) for name in (LINK_KEY, LINK_CERTIFICATE))
+
+
+def _mark_of(path: Path) -> tuple[int, int] | None:
+    """Another one for another file of this name."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
 def peer_of(cluster: str, certificate: Mapping[str, Any] | None) -> Principal | None:
     """Whom a verified certificate (as `getpeercert` gives it) names within `cluster`; None if nobody."""
     return _peer(cluster, [value for kind, value in (certificate or {}).get("subjectAltName", ()) if kind == "URI"])

@@ -122,6 +122,15 @@ class Meters:
         self.view = self._gauge("replog_replica_view", "View or term, the replica's own word")
         self.in_sync = self._gauge("replog_replica_in_sync", "1 if the replica says that it is in sync")
         self.up = self._gauge("replog_replica_up", "1 if the replica answers")
+        self.ends = self._gauge(
+            "replog_replica_certificate_end_seconds",
+            "When the certificate of its links ends, seconds since 1970, the replica's own word",
+        )
+        self.own_end = Gauge(
+            "replog_gateway_certificate_end_seconds",
+            "When the gateway's own certificate ends, seconds since 1970",
+            registry=self.registry,
+        )
         self.counters = ReplicaCounters()
         self.registry.register(self.counters)
         self.quorum = Gauge("replog_has_quorum", "1 if enough replicas are in sync to commit", registry=self.registry)
@@ -139,6 +148,8 @@ class Meters:
             if status is not None:
                 self.index.labels(node).set(status.index)
                 self.view.labels(node).set(status.view)
+                if (end := report.certificate_ends(status)) is not None:
+                    self.ends.labels(node).set(end)
 
 
 class Gateway:

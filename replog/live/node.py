@@ -36,6 +36,7 @@ from typing import IO, Any
 
 from replog import archive, certificates
 from replog.archive import Archive
+from replog.certificates import LinkCertificate
 from replog.codec import BadMessage
 from replog.config import ClusterConfig, storage_owner
 from replog.core import Command, Members, Note
@@ -72,6 +73,8 @@ CLIENT_OUT_BYTES_MAX = 32 * 1024 * 1024
 CLIENT_FRAME_BYTES_MIN = 8 * 1024 * 1024
 """The largest frame of a client is this, or twice the largest request if that is more: one too large is answered with a
 clear word as long as it is not absurd."""
+CERTIFICATE_LOOK_S = 2.0
+"""How often a renewed certificate is looked for."""
 LOG_BYTES_MAX = 8 * 1024 * 1024
 TOLD = frozenset(
     {"view", "stepped-down", "refresh", "refreshed", "refresh-put-off", "refresh-refused", "refresh-failed"}
@@ -135,9 +138,7 @@ class Node:
         signer = certificates.load_signer(self._folder)
         if signer.public.hex() != own.public_key:
             raise ConfigError(f"{self._folder / 'key.pem'}: is not the key that was enrolled for node {self.me}")
-        certificates.check_link_certificate(config.cluster, self._folder, self.me)
-        server = certificates.tls_context(config.folder / "ca.pem", self._folder, server=True)
-        client = certificates.tls_context(config.folder / "ca.pem", self._folder, server=False)
+        self._certificate = LinkCertificate(config.cluster, config.folder / "ca.pem", self._folder, self.me)
         async with contextlib.AsyncExitStack() as stack:
             self._lock = _lock(self._folder)
             stack.callback(self._lock.release)
@@ -147,11 +148,25 @@ class Node:
             stack.callback(storage.close)
             stack.callback(self._close_trace)
             self.engine = self._engine(storage, signer)
-            self._listener = Listener(config.cluster, server, self._admit, self._serve, self._client_frame_bytes())
+            server, largest = self._certificate.server, self._client_frame_bytes()
+            self._listener = Listener(config.cluster, server, self._admit, self._serve, largest)
             await self._listener.start(listener)
-            self._dialler = Dialler(config.cluster, client, self._serve)
+            self._dialler = Dialler(config.cluster, self._certificate.client, self._serve)
             stack.pop_all()
         self._dial(self._admitted.values())
+        self.engine.own["certificate_ends"] = self._certificate.ends
+        self._tasks.append(asyncio.create_task(self._follow_certificate(), name="certificate"))
+
+    async def _follow_certificate(self) -> None:
+        """Use another certificate as soon as there is one (`replog key rotate`)."""
+        while True:
+            await asyncio.sleep(CERTIFICATE_LOOK_S)
+            try:
+                if self._certificate.look():
+                    self.engine.own["certificate_ends"] = self._certificate.ends
+                    log.info("new links are under another certificate from now on")
+            except ConfigError as error:
+                log.error("the certificate is not renewed: %s", error)
 
     def _client_frame_bytes(self) -> int:
         return max(CLIENT_FRAME_BYTES_MIN, 2 * getattr(self.config.protocol_options(), "request_bytes_max", 0))
