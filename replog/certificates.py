@@ -53,9 +53,11 @@ class Authority:
         """A new authority; writes ca.pem and ca.key to `folder`."""
         key = Ed25519PrivateKey.generate()
         name = _name(f"replog cluster {cluster}")
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         builder = _builder(name, name, key.public_key()).add_extension(
             x509.BasicConstraints(ca=True, path_length=0), critical=True
         )
+        builder = builder.add_extension(own, critical=False)
         certificate = builder.add_extension(_key_usage(signs_certificates=True), critical=True).sign(key, None)
         write_new(folder / "ca.key", _pem_of(key))
         write_new(folder / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
@@ -90,12 +92,14 @@ class Authority:
         names += [_host_name(host) for host in hosts]
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(link_key))
         uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         certificate = (
             _builder(_name(f"replog {who}"[:64]), self._certificate.subject, key, lifetime)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
             .add_extension(uses, critical=False)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(issuer, critical=False)
             .sign(self._key, None)
         )
         return certificate.public_bytes(serialization.Encoding.PEM).decode()

@@ -12,8 +12,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationError
 
-from replog.config import PORT_MAX, ClientConfig, Closed, ClusterConfig, NodeConfig, Port, first_fault
+from replog.config import PORT_MAX, Closed, ClusterConfig, NodeConfig, Port, first_fault
 from replog.errors import ConfigError
+from replog.types import Principal
 
 FILE: Final = "host.toml"
 GATEWAY: Final = "gateway"
@@ -88,7 +89,9 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def gateway_client(config: ClusterConfig) -> ClientConfig | None:
-    """As cluster.toml has it; None for one that was registered later."""
-    name = HostConfig.of(config).gateway.client
-    return next((client for client in config.clients if client.name == name), None)
+def gateway_hosts(config: ClusterConfig, who: Principal) -> tuple[str, ...]:
+    """Under which names a gateway may serve HTTPS: of the replica that has its number, and on its own machine. Nobody
+    else is certified for any: those who trust the authority would believe it."""
+    kind, _, number = who.partition("-") if isinstance(who, str) else ("", "", "")
+    node = int(number) if number.isascii() and number.isdigit() else 0 if not number else config.n
+    return (config.nodes[node].host, "localhost", LOOPBACK) if kind == GATEWAY and node < config.n else ()

@@ -24,6 +24,7 @@ from replog.certificates import LINK_CERTIFICATE, LINK_KEY, Authority, write_new
 from replog.config import IDENTITIES, Closed, ClusterConfig, PublicKey, first_fault, toml_of
 from replog.errors import ConfigError
 from replog.handover import Signature
+from replog.host import gateway_hosts
 from replog.keys import Ed25519Verifier
 from replog.types import Principal
 
@@ -86,7 +87,7 @@ def certify(config: ClusterConfig, request: Path, lifetime: datetime.timedelta) 
         if not Ed25519Verifier({0: bytes.fromhex(key)}).verify(0, statement, bytes.fromhex(proof)):
             raise ConfigError(f"{request}: is not signed with the keys of {renewal.who}; have it made anew")
     authority = Authority.load(config.folder, config.cluster)
-    return authority.certify_link(renewal.who, renewal.link, lifetime)
+    return authority.certify_link(renewal.who, renewal.link, lifetime, gateway_hosts(config, renewal.who))
 
 
 def _read(path: Path) -> Renewal:

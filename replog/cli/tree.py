@@ -22,6 +22,7 @@ from replog.cli import (
     doctor,
     evidence,
     found,
+    gateway,
     key,
     leader,
     measure,
@@ -122,8 +123,8 @@ def command() -> Any:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_root)
-    running, operating = (service, state, data, leader), (refresh, found, key, client, member, snapshot, evidence)
-    for module in (*running, *operating, doctor, measure):
+    running, operating = (service, state, data, leader), (refresh, found, key, client, gateway, member, snapshot)
+    for module in (*running, *operating, evidence, doctor, measure):
         module.add_to(app)
     return get_command(app)
 
