@@ -8,6 +8,7 @@ a certificate of the cluster's authority, proves it on a link. The certificate b
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import os
 import ssl
 import stat
@@ -34,6 +35,8 @@ _STRANGE = (UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion, 
 """What the library says of certificates that are well formed, and of which no cluster makes any."""
 LIFETIME = datetime.timedelta(days=3650)
 CLOCK_SKEW = datetime.timedelta(days=1)
+IDENTITY_KEY, LINK_KEY, LINK_CERTIFICATE = "key.pem", "tls.key", "tls.pem"
+"""Of one identity, in its folder."""
 
 
 class Authority:
@@ -50,9 +53,11 @@ class Authority:
         """A new authority; writes ca.pem and ca.key to `folder`."""
         key = Ed25519PrivateKey.generate()
         name = _name(f"replog cluster {cluster}")
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         builder = _builder(name, name, key.public_key()).add_extension(
             x509.BasicConstraints(ca=True, path_length=0), critical=True
         )
+        builder = builder.add_extension(own, critical=False)
         certificate = builder.add_extension(_key_usage(signs_certificates=True), critical=True).sign(key, None)
         write_new(folder / "ca.key", _pem_of(key))
         write_new(folder / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
@@ -70,25 +75,34 @@ class Authority:
     def enroll(self, folder: Path, who: Principal) -> str:
         """Make keys and certificate of `who` in `folder`; the public identity key in hex."""
         folder.mkdir(mode=0o700)
-        identity, link = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+        public = make_keys(folder)
+        write_new(folder / LINK_CERTIFICATE, self.certify_link(who, public.link).encode(), mode=0o644)
+        return public.identity
+
+    def certify_link(
+        self,
+        who: Principal,
+        link_key: str,
+        lifetime: datetime.timedelta = LIFETIME,
+        hosts: Sequence[str] = (),
+    ) -> str:
+        """A certificate (PEM) under which `who` has links. `hosts`: names and addresses under which it also serves
+        those who know hosts alone (a gateway's HTTPS)."""
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(link_name(self._cluster, who))]
+        names += [_host_name(host) for host in hosts]
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(link_key))
+        uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         certificate = (
-            _builder(_name(f"replog {who}"[:64]), self._certificate.subject, link.public_key())
+            _builder(_name(f"replog {who}"[:64]), self._certificate.subject, key, lifetime)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
-            .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
-                critical=False,
-            )
-            .add_extension(
-                x509.SubjectAlternativeName([x509.UniformResourceIdentifier(link_name(self._cluster, who))]),
-                critical=False,
-            )
+            .add_extension(uses, critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(issuer, critical=False)
             .sign(self._key, None)
         )
-        write_new(folder / "key.pem", _pem_of(identity))
-        write_new(folder / "tls.key", _pem_of(link))
-        write_new(folder / "tls.pem", certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
-        return identity.public_key().public_bytes_raw().hex()
+        return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
     def certify(self, who: Principal, public_key: str, n: int, f: int) -> str:
         """A certificate (PEM) of an identity key, for those who are shown what it has signed. It says the size of the
@@ -111,7 +125,16 @@ def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: Ed25519PublicKey) -> x509.CertificateBuilder:
+def _host_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: Ed25519PublicKey, lifetime: datetime.timedelta = LIFETIME
+) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
@@ -120,7 +143,7 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: Ed25519PublicKey) -> x5
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + LIFETIME)
+        .not_valid_after(now + lifetime)
     )
 
 
@@ -229,11 +252,24 @@ def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
         os.fsync(file.fileno())
 
 
-def make_key(folder: Path) -> str:
-    """A new identity key in `folder`/key.pem; its public half in hex."""
+def make_key(folder: Path, name: str = IDENTITY_KEY) -> str:
+    """A new key in `folder`/`name`, by default an identity's; its public half in hex."""
     key = Ed25519PrivateKey.generate()
-    write_new(folder / "key.pem", _pem_of(key))
+    write_new(folder / name, _pem_of(key))
     return key.public_key().public_bytes_raw().hex()
+
+
+@dataclass(frozen=True)
+class PublicKeys:
+    """The public halves, in hex, of what signs and of what proves an identity on links."""
+
+    identity: str
+    link: str
+
+
+def make_keys(folder: Path) -> PublicKeys:
+    """Both keys of an identity, new, in `folder`."""
+    return PublicKeys(make_key(folder, IDENTITY_KEY), make_key(folder, LINK_KEY))
 
 
 def _load_key(path: Path) -> Ed25519PrivateKey:
@@ -252,9 +288,9 @@ def _load_key(path: Path) -> Ed25519PrivateKey:
     return key
 
 
-def load_signer(folder: Path) -> Ed25519Signer:
-    """The identity in `folder`/key.pem. Raises ConfigError if it is missing, damaged or readable by others."""
-    return Ed25519Signer(_load_key(folder / "key.pem").private_bytes_raw())
+def load_signer(folder: Path, name: str = IDENTITY_KEY) -> Ed25519Signer:
+    """The key in `folder`/`name`. Raises ConfigError if it is missing, damaged or readable by others."""
+    return Ed25519Signer(_load_key(folder / name).private_bytes_raw())
 
 
 # ------------------------------------------------------------------------------------------------------------ links
@@ -293,6 +329,74 @@ def check_link_certificate(cluster: str, folder: Path, who: Principal) -> None:
     found = names.get_values_for_type(x509.UniformResourceIdentifier)
     if found != [wanted]:
         raise ConfigError(f"{path}: is the certificate of {', '.join(found) or 'nobody'}, must be that of {wanted}")
+
+
+def link_of(pem: str, cluster: str) -> tuple[Principal | None, bytes]:
+    """Whom a certificate of links names, None if nobody of this cluster, and its public key. Raises ConfigError."""
+    try:
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound, *_STRANGE):
+        raise ConfigError("this is no certificate of links") from None
+    key = certificate.public_key()
+    who = _peer(cluster, [str(name) for name in names.get_values_for_type(x509.UniformResourceIdentifier)])
+    return who, key.public_bytes_raw() if isinstance(key, Ed25519PublicKey) else b""
+
+
+def ends(path: Path) -> datetime.datetime:
+    """When the certificate in this file ends. Raises ConfigError."""
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+class LinkCertificate:
+    """Key and certificate of one identity's links, which may be renewed while contexts are in use: links that stand
+    stay, new ones begin under the new certificate.
+
+    Invariant: every context has the same pair, one that belongs together and to `who`.
+    """
+
+    def __init__(self, cluster: str, ca: Path, folder: Path, who: Principal) -> None:
+        """Raises ConfigError."""
+        check_link_certificate(cluster, folder, who)
+        self._cluster, self._ca, self._folder, self._who = cluster, ca, folder, who
+        self.server = tls_context(ca, folder, server=True)
+        self.client = tls_context(ca, folder, server=False)
+        self._seen = self._mark()
+
+    @property
+    def ends(self) -> int:
+        """Seconds since 1970. Raises ConfigError."""
+        return int(ends(self._folder / LINK_CERTIFICATE).timestamp())
+
+    def look(self) -> bool:
+        """Whether there is another pair now, which is in use from here on. Raises ConfigError, once for each, for one
+        that is not good; the old one stays in use."""
+        if (mark := self._mark()) == self._seen:
+            return False
+        self._seen = mark
+        check_link_certificate(self._cluster, self._folder, self._who)
+        tls_context(self._ca, self._folder, server=True)  # what fails half-way would leave a context without its key
+        for context in (self.server, self.client):
+            try:
+                context.load_cert_chain(self._folder / LINK_CERTIFICATE, self._folder / LINK_KEY)
+            except (OSError, ssl.SSLError) as error:
+                raise ConfigError(f"{self._folder}: link certificate: {error}") from None
+        return True
+
+    def _mark(self) -> tuple[tuple[int, int] | None, ...]:
+        return tuple(_mark_of(self._folder / name) for name in (LINK_KEY, LINK_CERTIFICATE))
+
+
+def _mark_of(path: Path) -> tuple[int, int] | None:
+    """Another one for another file of this name."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def peer_of(cluster: str, certificate: Mapping[str, Any] | None) -> Principal | None:

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from replog import certificates, protocols
+from replog.access import Access, Registered, beginning
 from replog.codec import Domain
 from replog.errors import ConfigError
 from replog.membership import ADMIN, Configuration, Member, genesis
@@ -55,11 +56,11 @@ PublicKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Port = Annotated[int, Field(ge=1, le=PORT_MAX)]
 
 
-class _Closed(BaseModel):
+class Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class NodeConfig(_Closed):
+class NodeConfig(Closed):
     """One replica: its id, where it listens, its public identity key (hex)."""
 
     id: Annotated[int, Field(ge=0, lt=NODES_MAX)]
@@ -72,18 +73,19 @@ class NodeConfig(_Closed):
         return Member(self.id, self.host, self.port, bytes.fromhex(self.public_key))
 
 
-class ClientConfig(_Closed):
-    """A client that may connect, and its public key (hex)."""
+class ClientConfig(Closed):
+    """A client that may connect, its public key (hex), and what it may do (`replog.access`) until that is changed."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
     public_key: PublicKey
+    role: Literal["read", "write", "admin"] = "write"
 
 
 LINKS = "links"
 """The word for a protocol that has no option `auth`."""
 
 
-class ClusterConfig(_Closed):
+class ClusterConfig(Closed):
     """Invariants: nodes are 0 .. n-1 in order; n and f suit the protocol; options are the protocol's own.
 
     `n`, `f` and `nodes` are those that the cluster was made with; who the members are now: `replog.roster`.
@@ -115,9 +117,9 @@ class ClusterConfig(_Closed):
         names = [client.name for client in self.clients]
         if len(set(names)) != len(names):
             raise ValueError(f"clients = {names}: each name once")
-        spec = _spec(self.protocol)
+        spec = spec_of(self.protocol)
         spec.check_size(self.n, self.f)
-        _options(spec, self.options)
+        options_of(spec, self.options)
         return self
 
     @classmethod
@@ -181,9 +183,20 @@ class ClusterConfig(_Closed):
         """The members that the cluster was made with."""
         return genesis(self.f, [node.member for node in self.nodes])
 
+    @property
+    def access(self) -> Access:
+        """The clients that the cluster was made with, and what each may do."""
+        return beginning([Registered(c.name, bytes.fromhex(c.public_key), c.role) for c in self.clients])
+
+    @property
+    def _app_place(self) -> str:
+        """A file that is named without a leading slash goes along with the folder."""
+        place, _, name = self.app.rpartition(":")
+        return f"{self._folder / place}:{name}" if place.endswith(".py") else self.app
+
     def machine(self) -> type[StateMachine]:
         """The application's class. Raises ConfigError if it is not the one that this cluster was made for."""
-        machine = load_app(self.app)
+        machine = load_app(self._app_place)
         if app_identity(machine) != (self.app_name, self.app_version):
             name, version = app_identity(machine)
             raise ConfigError(
@@ -223,18 +236,18 @@ def create_cluster(
     ports = _ports(port, n)
     _check_names(clients)
     options = for_use(protocol, options or {})
-    chosen = {"protocol": protocol, "n": n, "f": f, **_application(app)}
+    chosen = {"protocol": protocol, "n": n, "f": f, **application_of(app)}
     chosen |= {"durability": durability, "lab": lab, "trace": trace, "options": options}
-    _refuse_existing(folder)
-    with _aside(folder) as made:
-        _write(made, {"version": 1, **chosen, **_enroll(made, f, host, ports, clients)})
+    refuse_existing(folder)
+    with made_aside(folder) as made:
+        write_cluster(made, {"version": 1, **chosen, **_enroll(made, f, host, ports, clients)})
     return ClusterConfig.load(folder)
 
 
 def for_use(protocol: str, given: dict[str, Any]) -> dict[str, Any]:
     """The options of a cluster for use. They are written down, so that it stays what it was made as whatever a later
     version takes for granted."""
-    has_it = hasattr(_options(_spec(protocol), given), "robust")
+    has_it = hasattr(options_of(spec_of(protocol), given), "robust")
     return {"robust": True, **given} if has_it else given
 
 
@@ -251,7 +264,7 @@ def _check_names(clients: Sequence[str]) -> None:
             raise ConfigError(f"clients = {name!r}: lower-case letters, digits and hyphens, a letter first, at most 63")
 
 
-def _application(app: str | type[StateMachine]) -> dict[str, str]:
+def application_of(app: str | type[StateMachine]) -> dict[str, str]:
     """Where the application is found, and what it says it is. Raises ConfigError."""
     from replog.statemachine import StateMachine
 
@@ -279,7 +292,7 @@ def _enroll(folder: Path, f: int, host: str, ports: Sequence[int], clients: Sequ
     return {"cluster": cluster, "admin": admin, "nodes": nodes, "clients": users}
 
 
-def _write(folder: Path, values: dict[str, Any]) -> None:
+def write_cluster(folder: Path, values: dict[str, Any]) -> None:
     """Write cluster.toml, if it could be read back. Raises ConfigError."""
     try:
         ClusterConfig.model_validate(values)
@@ -289,7 +302,7 @@ def _write(folder: Path, values: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _aside(folder: Path) -> Iterator[Path]:
+def made_aside(folder: Path) -> Iterator[Path]:
     """A folder to fill: it becomes `folder` when the block ends well and is removed otherwise.
 
     One that a kill leaves behind is in nobody's way.
@@ -301,7 +314,7 @@ def _aside(folder: Path) -> Iterator[Path]:
         yield aside
         _move(aside, folder)
     except OSError as error:
-        _refuse_existing(folder)  # where another was made meanwhile, that is the reason
+        refuse_existing(folder)  # where another was made meanwhile, that is the reason
         raise ConfigError(f"{folder}: cannot be made: {error.strerror or error}") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -322,7 +335,7 @@ def storage_owner(cluster: str, node: int) -> str:
     return f"cluster {cluster} node {node}"
 
 
-def _refuse_existing(folder: Path) -> None:
+def refuse_existing(folder: Path) -> None:
     if (folder / FILE).exists():
         raise ConfigError(f"{folder}: holds a cluster already; start that one, or choose another folder")
     if folder.exists() and not folder.is_dir():
@@ -334,7 +347,7 @@ def _refuse_existing(folder: Path) -> None:
         )
 
 
-def _spec(protocol: str) -> ProtocolSpec:
+def spec_of(protocol: str) -> ProtocolSpec:
     try:
         return protocols.find(protocol)
     except (LookupError, ValueError) as error:
@@ -343,7 +356,7 @@ def _spec(protocol: str) -> ProtocolSpec:
 
 def size_of(protocol: str, n: int | None = None, f: int | None = None) -> tuple[int, int]:
     """n and f of a new cluster, the missing ones by the rule of `create_cluster`. Raises ConfigError."""
-    spec = _spec(protocol)
+    spec = spec_of(protocol)
     if f is not None and not 0 <= f <= NODES_MAX:
         raise ConfigError(f"f = {f}: must be within 0 .. {NODES_MAX}")
     if n is not None and not 1 <= n <= NODES_MAX:
@@ -359,7 +372,7 @@ def size_of(protocol: str, n: int | None = None, f: int | None = None) -> tuple[
     return size, faults
 
 
-def _options(spec: ProtocolSpec, given: dict[str, Any]) -> Any:
+def options_of(spec: ProtocolSpec, given: dict[str, Any]) -> Any:
     try:
         return spec.options(given)
     except ValidationError as error:

@@ -15,6 +15,10 @@ class NoCluster(ReplogError):
     """No cluster runs where one was looked for."""
 
 
+class NotLetIn(NoCluster):
+    """Replicas are there, and do not let this client in; the text has the words of one of them."""
+
+
 class NotCommitted(ReplogError):
     """The operation was not executed and will not be."""
 

@@ -6,7 +6,8 @@ committed (the core), how operations run (`replog.runtime`), how the tree works 
 One Merkle tree holds the whole replicated state as records: tables, fields or the application's snapshot, the client
 table and what was agreed on last (HAZARDS P34). Record keys begin with one msgpack object that names the owner: a
 string for a table, 0 for a client, 1 for a field, 2 for `Agreed`, 3 for an application's own snapshot, 4 for the
-members (from the first change on). The log index is not among them: a null request changes nothing (HAZARDS P8).
+members, 5 for the clients and what each may do (both from the first change on). The log index is not among them: a null
+request changes nothing (HAZARDS P8).
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from typing import Final
 import msgspec
 
 from replog import merkle
+from replog.access import RECORD_KEY as ACCESS_KEY
+from replog.access import Access, AccessRules, decode_access, encode_access
+from replog.access import changed as granted
 from replog.core import Checkpointed, Result, Wanted
 from replog.membership import (
     RECORD_KEY,
@@ -52,11 +56,13 @@ _decode_agreed = msgspec.msgpack.Decoder(Agreed).decode
 
 _NO_MEMBERSHIP: Final = failure("MembershipRefused", "this cluster's protocol does not change its members")
 _NOT_ALONE: Final = failure("MembershipRefused", "a change of the members is one operation, and not read-only")
+_NO_ACCESS: Final = failure("AccessRefused", "this cluster's clients do not change")
+_ONE_CHANGE: Final = failure("AccessRefused", "a change of the clients is one operation")
 
 
 def _is_ours(key: bytes) -> bool:
     """Whether a record is not the application's."""
-    return key in (_AGREED, RECORD_KEY) or SessionTable.owns(key)
+    return key in (_AGREED, RECORD_KEY, ACCESS_KEY) or SessionTable.owns(key)
 
 
 class StateCorrupt(ValueError):
@@ -93,6 +99,8 @@ class Executor:
       a checkpoint never changes; the state is replaced as a whole or not at all           (HAZARDS P41)
       the members change by a request with the flag MEMBERSHIP, where they change by joint consensus once an entry
       concludes it, and by nothing else; the application's state never by one
+      who the clients are and what they may do changes by a request with the flag ACCESS, and by nothing else; what one
+      may not do changes nothing but its session
     """
 
     def __init__(
@@ -101,11 +109,12 @@ class Executor:
         sessions_max: int = 10_000,
         clients_max: int = 100_000,
         rules: MembershipRules | None = None,
+        access: AccessRules | None = None,
     ) -> None:
         """`machine` is in its initial state, the same on every replica.
 
         `sessions_max`: clients with remembered results; `clients_max`: clients ever known. `rules`: of changes of the
-        members; None: the protocol knows none.
+        members; None: the protocol knows none. `access`: who the clients are; None: whoever comes may do everything.
         """
         self.index = 0
         self._runtime = Runtime(machine)
@@ -113,6 +122,8 @@ class Executor:
         self._agreed = self._agreed_written = Agreed()
         self._rules = rules
         self._members = self._members_written = rules.beginning if rules is not None else None
+        self._access_rules = access
+        self._access = self._access_written = access.beginning if access is not None else None
         self._root: merkle.Node = merkle.EMPTY
         self._pieces: dict[bytes, int] = {}
         """Values that are cut into several records, and into how many."""
@@ -160,9 +171,32 @@ class Executor:
         if operations is None:
             # One error, not `count` of them: a few bytes must not cost megabytes.
             return [MALFORMED_REQUEST]
+        if flaw := self._refusal(request):
+            return [failure("AccessRefused", flaw)]
+        if request.is_about_access:
+            return [self._grant(request, operations)]
         if request.changes_members:
             return [self._change(operations, request.read_only)]
         return self._runtime.run(operations, request.read_only, place)
+
+    def _refusal(self, request: Request) -> str:
+        """Why its client may not do this; "" if it may."""
+        return self._access.refusal(request) if self._access is not None else ""
+
+    def _grant(self, request: Request, operations: Sequence[bytes]) -> bytes:
+        """The record of the clients: the present one for whoever asks, or what comes of a change."""
+        if self._access_rules is None or self._access is None:
+            return _NO_ACCESS
+        if request.read_only:
+            return success(self._access)
+        if len(operations) != 1 or request.changes_members:
+            return _ONE_CHANGE
+        try:
+            given = self._access, self._agreed.time, request.client, operations[0]
+            self._access = granted(*given, self._access_rules)
+        except Refused as error:
+            return failure("AccessRefused", str(error))
+        return success(self._access)
 
     def _change(self, operations: Sequence[bytes], read_only: bool) -> bytes:
         """Its one outcome: the next configuration, or why the members stay as they are."""
@@ -189,6 +223,10 @@ class Executor:
         operations = request.operations()
         if operations is None:
             return [MALFORMED_REQUEST]
+        if flaw := self._refusal(request):
+            return [failure("AccessRefused", flaw)]
+        if request.is_about_access:
+            return [self._grant(request, operations)]
         return [_NOT_ALONE] if request.changes_members else self._runtime.run(operations, True, ())
 
     def results(self, client: ClientId, timestamp: int) -> bytes | None:
@@ -205,6 +243,16 @@ class Executor:
     def members(self) -> Membership | None:
         """The record of the members as of the last index; None where the protocol knows no changes."""
         return self._members
+
+    @property
+    def access(self) -> Access | None:
+        """Who the clients are as of the last index; None where whoever comes may do everything."""
+        return self._access
+
+    def client_key(self, client: ClientId) -> bytes | None:
+        """The public key of a client that is, or was, registered."""
+        known = self._access.of(client) if self._access is not None else None
+        return known.public_key if known is not None else None
 
     def configuration_at(self, seq: int) -> Configuration | None:
         """The configuration that holds at `seq`, which is not before the present one; None where there is no record."""
@@ -246,6 +294,9 @@ class Executor:
         if self._members is not self._members_written:
             changes[RECORD_KEY] = encode_membership(self._members)
             self._members_written = self._members
+        if self._access is not self._access_written:
+            changes[ACCESS_KEY] = encode_access(self._access)
+            self._access_written = self._access
         if changes:
             self._root = merkle.update(self._root, self._cut(changes))
         return self._root
@@ -258,7 +309,10 @@ class Executor:
             records[_AGREED] = _encode(self._agreed)
         if self._rules is not None and self._members != self._rules.beginning:
             records[RECORD_KEY] = encode_membership(self._members)
+        if self._access_rules is not None and self._access != self._access_rules.beginning:
+            records[ACCESS_KEY] = encode_access(self._access)
         self._agreed_written, self._members_written = self._agreed, self._members
+        self._access_written = self._access
         self._pieces.clear()
         whole = self._cut(records)
         self._root = merkle.build({key: value for key, value in whole.items() if value is not None})
@@ -351,6 +405,7 @@ class Executor:
         try:
             agreed = self._agreed if not told else Agreed() if told[0] is None else _decode_agreed(told[0])
             members = self._read_members([value for key, value in values if key == RECORD_KEY])
+            clients = self._read_access([value for key, value in values if key == ACCESS_KEY])
             sessions = self._sessions.prepare(pair for pair in values if SessionTable.owns(pair[0]))
         except msgspec.MsgspecError as error:
             raise StateUnreadable(f"state of index {index}: {error}") from None
@@ -363,6 +418,7 @@ class Executor:
         self.index, self._root = index, root
         self._agreed = self._agreed_written = agreed
         self._members = self._members_written = members
+        self._access = self._access_written = clients
 
     def _read_members(self, told: Sequence[bytes | None]) -> Membership | None:
         """The record after a change of state that says this of it, or nothing."""
@@ -371,6 +427,14 @@ class Executor:
         if self._rules is None:
             raise StateUnreadable("the state has a record of members, this replica knows no changes of them")
         return self._rules.beginning if told[0] is None else decode_membership(told[0])
+
+    def _read_access(self, told: Sequence[bytes | None]) -> Access | None:
+        """As `_read_members`."""
+        if not told:
+            return self._access
+        if self._access_rules is None:
+            raise StateUnreadable("the state has a record of clients, this replica knows no changes of them")
+        return self._access_rules.beginning if told[0] is None else decode_access(told[0])
 
     def check_invariants(self) -> None:
         self._runtime.check_invariants()

@@ -290,7 +290,12 @@ def _verified(operation: bytes, rules: MembershipRules) -> Change:
 
 
 def _check_valid(change: Change, now: Micros) -> None:
-    left = change.until - now
+    check_until(change.until, now)
+
+
+def check_until(until: Micros, now: Micros) -> None:
+    """Raises Refused for what was signed too long ago, or for too long."""
+    left = until - now
     if left < 0:
         raise Refused(f"the change expired {-(left // 1_000_000)} s ago by the cluster's clock; make it anew")
     if left > VALID_MAX_US:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from replog.access import Access, AccessRules, ClientVerifier
 from replog.authenticators import Mac, mac
 from replog.codec import Domain
 from replog.core import Effect, Event, ProtocolSpec, Rng, Setup, Stored
@@ -62,6 +63,7 @@ def build(
     mac: Mac = mac,
     genesis: Configuration | None = None,
     links: Sequence[Link] = (),
+    clients: Access | None = None,
 ) -> Replica:
     """One replica from what its disk holds: `records` in the order in which they were persisted, and `saved`.
 
@@ -70,9 +72,10 @@ def build(
 
     `genesis`: the first configuration, where the members may change; `n` and `f` are its own then, and `verifier` knows
     the administrator (`replog.membership.ADMIN`), if there is one. `links`: what leads from there to where this replica
-    was enrolled, believed as it is.
+    was enrolled, believed as it is. `clients`: the first ones, where replicas are to enforce what each may do.
     """
-    executor = Executor(machine, rules=_rules(spec, genesis, cluster_id, verifier, options))
+    access = None if clients is None else AccessRules(clients, cluster_id, verifier)
+    executor = Executor(machine, rules=_rules(spec, genesis, cluster_id, verifier, options), access=access)
     if saved is not None:
         executor.load(saved.index, saved.digest, saved.parts)
     setup = Setup(
@@ -82,7 +85,7 @@ def build(
         domain=Domain(cluster_id, epoch),
         config=options,
         signer=signer,
-        verifier=verifier,
+        verifier=verifier if access is None else ClientVerifier(verifier, executor.client_key),
         sessions=executor,
         rng=rng,
         wall=wall,

@@ -46,6 +46,11 @@ MEMBERSHIP: Final = 2
 READ_ONLY."""
 
 
+ACCESS: Final = 4
+"""Flag of a request whose one operation is a change of who the clients are (`replog.access`); with READ_ONLY it asks
+who they are."""
+
+
 class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Base of whatever crosses a link. Subclasses give a short `tag`."""
 
@@ -65,7 +70,7 @@ class RequestBody(msgspec.Struct, array_like=True, frozen=True, gc=False):
     client: WireName
     timestamp: Annotated[int, msgspec.Meta(ge=1, le=2**62)]
     low: U63
-    flags: Annotated[int, msgspec.Meta(ge=0, le=READ_ONLY | MEMBERSHIP)]
+    flags: Annotated[int, msgspec.Meta(ge=0, le=READ_ONLY | MEMBERSHIP | ACCESS)]
     count: Annotated[int, msgspec.Meta(ge=1, le=REQUEST_OPERATIONS_MAX)]
     operations: bytes
     replier: WireNode = NOBODY
@@ -161,6 +166,10 @@ class Request:
     @property
     def changes_members(self) -> bool:
         return bool(self.flags & MEMBERSHIP)
+
+    @property
+    def is_about_access(self) -> bool:
+        return bool(self.flags & ACCESS)
 
     @property
     def identity(self) -> tuple[ClientId, int]:

@@ -12,6 +12,7 @@ from replog.cli.running import any_process
 from replog.errors import NoCluster
 
 FILE = "cluster.toml"  # replog.config.FILE; that module takes a tenth of a second to load
+HOST_FILE = "host.toml"  # replog.host.FILE
 IDENTITIES = "identities.pem"  # as replog.config has it
 PREFIX = "replog-"
 
@@ -29,9 +30,14 @@ def running(cluster: Path | None) -> Path:
     if cluster is None:
         found = _running_here()
         return _only(found, "run") if found else _none_runs()
-    if not any_process(known(cluster)):
+    if not _on_hosts(known(cluster)) and not any_process(cluster):
         raise NoCluster(f"{cluster}: this cluster is not running; start it with {start(cluster)}")
     return cluster
+
+
+def _on_hosts(folder: Path) -> bool:
+    """Whether it is of a cluster over several machines: whether that runs is not known here."""
+    return (folder / HOST_FILE).is_file()
 
 
 def known(cluster: Path | None) -> Path:
@@ -47,6 +53,8 @@ def known(cluster: Path | None) -> Path:
 
 def start(folder: Path) -> str:
     """The command that starts the cluster of this folder again."""
+    if _on_hosts(folder):
+        return f"replog node {shlex.quote(str(folder))} on each host"
     protocol = _protocol(folder)
     return f"replog up {protocol}{named(folder)}"
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -14,7 +15,7 @@ import typer
 from replog.cli import clusters, options, output
 from replog.cli.exits import ExitCode, WrongUsage, leave
 from replog.cli.options import ClusterOption, JsonOption, VerboseOption
-from replog.errors import Compacted, ConfigError, NoCluster, OutcomeUnknown
+from replog.errors import Compacted, ConfigError, NoCluster, NotLetIn, OutcomeUnknown
 
 if TYPE_CHECKING:
     from replog.config import ClusterConfig
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from replog.live.client import LogClient
     from replog.statemachine import Method
 
+AS = "REPLOG_CLIENT"
+"""The environment's word for the client that commands speak as."""
 CLIENTS = "cli"
 """Names of clients that begin so are the command's own: one process at a time uses a name, several commands may run."""
 KV_HELP = """Use the key-value service.
@@ -290,6 +293,8 @@ def asked(folder: Path, ask: Callable[[LogClient], Coroutine[Any, Any, T]]) -> T
 
     try:
         return asyncio.run(talk())
+    except NotLetIn:
+        raise
     except (OutcomeUnknown, NoCluster) as error:
         raise type(error)(f"{error}; {advice(error, folder)}") from None
 
@@ -302,10 +307,16 @@ def advice(error: OutcomeUnknown | NoCluster, folder: Path) -> str:
 
 
 def free_name(config: ClusterConfig) -> str:
-    """The first of the command's own clients that no other process uses now, else the first."""
+    """Whom the command speaks as: the client that REPLOG_CLIENT names; else the first of its own that no other process
+    uses now; else the one whose keys are here."""
     from replog.live.locks import holder
 
-    names = [client.name for client in config.clients if client.name.startswith(CLIENTS)] or [CLIENTS]
+    if chosen := os.environ.get(AS):
+        return chosen
+    names = [client.name for client in config.clients if client.name.startswith(CLIENTS)]
+    own = [name for name in names if config.client_folder(name).is_dir()]
+    own = own or sorted(path.name.removeprefix("client-") for path in config.folder.glob("client-*"))
+    names = own or names or [CLIENTS]
     return next((name for name in names if holder(config.client_folder(name)) is None), names[0])
 
 

@@ -102,6 +102,8 @@ def up(
     }
     if refresh_every is not None:
         check_protocol(protocol)
+    if (folder / clusters.HOST_FILE).is_file():
+        raise WrongUsage(f"{folder}: is of a cluster over several hosts; run it with {clusters.start(folder)}")
     config = prepare(folder, protocol, wanted, fresh=fresh)
     if refresh_every is not None:
         check_refreshes(config, refresh_every)

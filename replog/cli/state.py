@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,12 +57,19 @@ def status(cluster: ClusterOption = None, json: JsonOption = False, verbose: Ver
 
 
 def hints(folder: Path, report: dict[str, Any]) -> list[str]:
-    """What to do about replicas whose processes have ended."""
+    """What to do about replicas whose processes have ended, or whose certificates are about to."""
+    from replog.live.report import ending
+
+    named = clusters.named(folder)
+    soon = [
+        f"the certificate of node {node} ends in {days:.0f} days, then it has no links: replog key rotate{named}"
+        for node, days in ending(report, time.time()).items()
+    ]
     ended = [replica["node"] for replica in report["replicas"] if replica["role"] == "down"]
     if not ended:
-        return []
+        return soon
     node, named = ended[0], clusters.named(folder)
-    return [f"why node {node} ended: replog logs {node}{named}; to start it again: replog start {node}{named}"]
+    return [*soon, f"why node {node} ended: replog logs {node}{named}; to start it again: replog start {node}{named}"]
 
 
 def current(config: ClusterConfig) -> dict[str, Any]:

@@ -17,9 +17,13 @@ from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 from replog.cli import (
+    client,
     data,
     doctor,
     evidence,
+    found,
+    gateway,
+    key,
     lab,
     leader,
     measure,
@@ -120,7 +124,8 @@ def command() -> Any:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_root)
-    for module in (service, lab, state, data, leader, refresh, member, snapshot, evidence, doctor, measure):
+    running, operating = (service, lab, state, data, leader), (refresh, found, key, client, gateway, member, snapshot)
+    for module in (*running, *operating, evidence, doctor, measure):
         module.add_to(app)
     return get_command(app)
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from replog.access import Access
 from replog.certificates import load_signer
 from replog.client import (
     HEAD_BYTES,
@@ -37,7 +38,17 @@ from replog.client import (
     size_of,
 )
 from replog.config import ClusterConfig
-from replog.errors import Compacted, ConfigError, NoCluster, NotCommitted, OutcomeUnknown, Overloaded
+from replog.errors import (
+    Compacted,
+    ConfigError,
+    NoCluster,
+    NotCommitted,
+    NotLetIn,
+    OperationFailed,
+    OutcomeUnknown,
+    Overloaded,
+    ReplogError,
+)
 from replog.interface import Entry, LoggedRequest, ReplicatedLog, Result, Said
 from replog.live.dialing import Links
 from replog.live.engine import monotonic
@@ -47,6 +58,7 @@ from replog.roster import Roster
 from replog.statemachine import StateMachine, decode_outcome
 from replog.timestamps import Timestamps
 from replog.types import (
+    ACCESS,
     MEMBERSHIP,
     LogEntry,
     LogReply,
@@ -140,8 +152,9 @@ class LogClient:
         self.config = cluster if isinstance(cluster, ClusterConfig) else ClusterConfig.load(cluster)
         self.name = name
         self.timeout = timeout
-        if name not in {client.name for client in self.config.clients}:
-            known = ", ".join(client.name for client in self.config.clients)
+        registered = {client.name for client in self.config.clients}
+        if name not in registered and not self.config.client_folder(name).is_dir():
+            known = ", ".join(sorted(registered))
             raise ConfigError(f"client = {name!r}: is not registered with this cluster; registered are {known}")
         self._connect_timeout = connect_timeout
         self._app = app
@@ -245,13 +258,15 @@ class LogClient:
         return tuple(sorted(self._links.nodes))
 
     async def wait_connected(self, count: int, timeout: float = CONNECT_S) -> None:  # noqa: ASYNC109
-        """Until `count` replicas are linked. Raises NoCluster."""
+        """Until `count` replicas are linked. Raises NoCluster, NotLetIn."""
         try:
             async with asyncio.timeout(timeout):
                 await self._links.linked(count)
         except TimeoutError:
             addresses = ", ".join(f"{member.host}:{member.port}" for member in self.members.members)
             answer = f"{len(self._links.nodes)} of {self.members.n} replicas answer after {timeout:g} s"
+            if said := self._links.refusals:
+                raise NotLetIn(f"{answer}; node {min(said)} says: {said[min(said)]}") from None
             raise NoCluster(f"{answer}, {count} are needed; they should be at {addresses}") from None
 
     @property
@@ -303,6 +318,19 @@ class LogClient:
         self._roster.announce(following)
         self._links.dial(self._roster.members)
         return following
+
+    async def access(self) -> Access:
+        """Who the clients are and what each may do. Raises as `read`, OperationFailed for a client that may nothing."""
+        return self._access(await self._ordered([b""], True, ACCESS, None))
+
+    async def grant(self, operation: bytes) -> Access:
+        """Have the clients changed (`replog.access.operation_of`); what comes of it. Raises OperationFailed with the
+        rule that it breaks, and as `submit`."""
+        return self._access(await self._ordered([operation], False, ACCESS, None))
+
+    @staticmethod
+    def _access(done: Outcomes) -> Access:
+        return msgspec.convert(decode_outcome(done.outcomes[0]), Access)
 
     async def learn(self, timeout: float) -> None:  # noqa: ASYNC109
         """Ask who the members are, until enough have answered or the time is over."""
@@ -465,7 +493,7 @@ class LogClient:
                     place = position if done.index else None
                     call.future.set_result(Outcomes(done.index or None, place, outcomes, done.vouchers))
                 else:
-                    _fail(call, NotCommitted("the request was malformed: " + repr(done.outcomes[:1])))
+                    _fail(call, _refused_whole(done.outcomes))
             position += count
         if self._waiting:
             self._flush_later()
@@ -616,6 +644,17 @@ def _said(node: NodeId, answer: StatusReply | None) -> Said:
         return Said(node, decode_status(answer.status))
     except msgspec.MsgspecError:
         return Said(node, None)
+
+
+def _refused_whole(outcomes: Sequence[bytes]) -> ReplogError:
+    """What stands for all operations of a request that was not executed."""
+    try:
+        decode_outcome(outcomes[0] if outcomes else b"")
+    except OperationFailed as error:
+        return error
+    except ValueError:
+        pass
+    return NotCommitted("the request was malformed: " + repr(outcomes[:1]))
 
 
 def _fail(call: _Call, error: Exception) -> None:

@@ -51,6 +51,11 @@ class Links:
         """The replicas that are linked now."""
         return set(self._links)
 
+    @property
+    def refusals(self) -> dict[NodeId, str]:
+        """What replicas that do not let this client in said why, each in its own words."""
+        return self._dialler.refusals if self._dialler is not None else {}
+
     def open(self, members: Iterable[Member] | None = None) -> None:
         """Begin to dial these, by default the first members of the cluster. Raises ConfigError (keys)."""
         context = tls_context(self._config.folder / "ca.pem", self._folder, server=False)

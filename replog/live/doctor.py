@@ -25,7 +25,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from replog.certificates import ends as certificate_end
 from replog.config import ClusterConfig
+from replog.errors import ConfigError
 from replog.membership import Configuration
 from replog.roster import Roster
 from replog.types import Micros
@@ -163,20 +165,18 @@ def configuration(config: ClusterConfig, members: Configuration) -> Iterator[Fin
 
 def certificates(folder: Path, now: datetime.datetime) -> Iterator[Finding]:
     """Of the cluster's own authority and of everybody whose folder is here."""
-    from cryptography import x509
-
     ends: dict[str, datetime.datetime] = {}
     for path in (folder / "ca.pem", *sorted(folder.glob("*/tls.pem"))):
         name = str(path.relative_to(folder))
         try:
-            ends[name] = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
-        except (OSError, ValueError) as error:
+            ends[name] = certificate_end(path)
+        except ConfigError as error:
             yield Finding("certificates", State.WRONG, f"{name}: cannot be read", str(error))
     if ends:
         name, end = min(ends.items(), key=lambda item: item[1])
         days = (end - now).total_seconds() / 86_400
         state = State.WRONG if days <= 0 else State.WARNING if days < CERTIFICATE_DAYS else State.GOOD
-        rule = "" if state is State.GOOD else "whose certificate has expired has no links; make a new cluster folder"
+        rule = "" if state is State.GOOD else "whose certificate has expired has no links: replog key rotate"
         told = f"has expired: {name}" if days <= 0 else f"{len(ends)}, the first ends in {days:.0f} days: {name}"
         yield Finding("certificates", state, told, rule)
 

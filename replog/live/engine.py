@@ -305,6 +305,8 @@ class Engine:
         is shown every record."""
         self.replica = replica
         self.counters = counters if counters is not None else Counters()
+        self.own: dict[str, int | str] = {}
+        """What the process has it tell of itself, beside its own status."""
         self.disk = Disk(storage, spec.records.encode, self.wake, TOLD_LATE if recorder is not None else ())
         self.counts: Counter[str] = Counter()
         self._me = me
@@ -564,7 +566,7 @@ class Engine:
 
     def _own_word(self) -> dict[str, Any]:
         """What only the process knows, where it is out of the ordinary."""
-        own: dict[str, Any] = {"log": "torn at the start"} if self.disk.torn else {}
+        own: dict[str, Any] = {**self.own, **({"log": "torn at the start"} if self.disk.torn else {})}
         if self._turns is not None and self._turns.floods:
             own["floods"] = ", ".join(f"node {node} x{times}" for node, times in sorted(self._turns.floods.items()))
         return own | ({"shunned": self.shunned.count} if self.shunned.count else {})

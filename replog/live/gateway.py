@@ -2,7 +2,8 @@
 
 Every answer rests on as many matching signed-for replies as the protocol's client rules ask, and says so: it carries
 the index in the log, null for a read that was not ordered, and the replicas that vouched. Runs as
-`python -m replog.live.gateway DIR`, on loopback, on the port 100 above the first replica's. Only /status and /metrics
+`python -m replog.live.gateway DIR`, on loopback and on the port 100 above the first replica's unless host.toml says
+otherwise. Whom it serves: `replog.live.admission`. Only /status and /metrics
 hand on what single replicas say of themselves.
 
     PUT, GET, DELETE /kv/KEY    GET /kv?prefix=    POST /call/METHOD    GET /status /metrics /healthz /openapi.json
@@ -18,6 +19,7 @@ import logging.handlers
 import os
 import re
 import signal
+import ssl
 import sys
 import threading
 import time
@@ -33,6 +35,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 from pydantic import BaseModel
 
+from replog import certificates
 from replog.config import ClusterConfig
 from replog.errors import (
     ConfigError,
@@ -43,12 +46,13 @@ from replog.errors import (
     ReplogError,
     RequestTooLarge,
 )
+from replog.host import GatewayConfig, HostConfig, gateway_place, is_loopback
 from replog.interface import Result, Said
 from replog.live import report, telling
+from replog.live.admission import Admission, NotAdmitted, Tokens
 from replog.live.arguments import Unencodable, WrongArguments, of_values
 from replog.live.client import LogClient
 from replog.live.counters import TOLD
-from replog.live.gateway_process import NAME, gateway_port
 from replog.live.links import bind
 from replog.live.openapi import description
 from replog.live.processes import LocalProcesses
@@ -57,7 +61,9 @@ from replog.statemachine import Method
 log = logging.getLogger("replog.gateway")
 
 LOG_BYTES_MAX = 8 * 1024 * 1024
+CERTIFICATE_LOOK_S = 2.0
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
+HEALTH = "/healthz"
 KEY_VALUE = ("get", "put", "delete", "scan")
 """An application with these methods is served under /kv."""
 
@@ -122,6 +128,15 @@ class Meters:
         self.view = self._gauge("replog_replica_view", "View or term, the replica's own word")
         self.in_sync = self._gauge("replog_replica_in_sync", "1 if the replica says that it is in sync")
         self.up = self._gauge("replog_replica_up", "1 if the replica answers")
+        self.ends = self._gauge(
+            "replog_replica_certificate_end_seconds",
+            "When the certificate of its links ends, seconds since 1970, the replica's own word",
+        )
+        self.own_end = Gauge(
+            "replog_gateway_certificate_end_seconds",
+            "When the gateway's own certificate ends, seconds since 1970",
+            registry=self.registry,
+        )
         self.counters = ReplicaCounters()
         self.registry.register(self.counters)
         self.quorum = Gauge("replog_has_quorum", "1 if enough replicas are in sync to commit", registry=self.registry)
@@ -139,14 +154,21 @@ class Meters:
             if status is not None:
                 self.index.labels(node).set(status.index)
                 self.view.labels(node).set(status.view)
+                if (end := report.certificate_ends(status)) is not None:
+                    self.ends.labels(node).set(end)
 
 
 class Gateway:
     """The routes over one client. Holds no state of the service: every answer comes from the cluster."""
 
     def __init__(self, config: ClusterConfig, client: LogClient) -> None:
+        """Raises ConfigError (host.toml, tokens)."""
         self._config = config
         self._client = client
+        settings = HostConfig.of(config).gateway
+        self._folder = config.client_folder(settings.client)
+        tokens = Tokens(self._folder)
+        self.admission = Admission(config.cluster, tokens, settings.certificates, lambda: client.access())
         self._processes = LocalProcesses(config)
         self._methods = {method.name: method for method in config.machine().describe()}
         self._body_bytes_max = config.spec.client_rules(config.n, config.f, config.protocol_options()).request_bytes_max
@@ -160,7 +182,9 @@ class Gateway:
         return all(name in self._methods for name in KEY_VALUE)
 
     def application(self) -> web.Application:
-        app = web.Application(middlewares=[self._measured, _as_problems], client_max_size=self._body_bytes_max)
+        app = web.Application(
+            middlewares=[self._measured, _as_problems, self._admitted], client_max_size=self._body_bytes_max
+        )
         app.add_routes(
             [
                 web.put("/kv/{key:.+}", self._put),
@@ -170,7 +194,7 @@ class Gateway:
                 web.post("/call/{method}", self._call),
                 web.get("/status", self._status),
                 web.get("/metrics", self._metrics),
-                web.get("/healthz", self._healthz),
+                web.get(HEALTH, self._healthz),
                 web.get("/openapi.json", self._describe),
             ]
         )
@@ -221,6 +245,8 @@ class Gateway:
     async def _metrics(self, request: web.Request) -> web.Response:
         said = list(await self._client.status())
         self._meters.take(said, self._working(said) >= self._quorum)
+        with contextlib.suppress(ConfigError):
+            self._meters.own_end.set(certificates.ends(self._folder / certificates.LINK_CERTIFICATE).timestamp())
         return web.Response(body=generate_latest(self._meters.registry), content_type="text/plain", charset="utf-8")
 
     async def _healthz(self, request: web.Request) -> web.Response:
@@ -240,6 +266,25 @@ class Gateway:
 
     async def _describe(self, request: web.Request) -> web.Response:
         return _json(self._openapi)
+
+    @web.middleware
+    async def _admitted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """/healthz is for whoever watches: it tells how many replicas are in sync, and changes nothing."""
+        if request.path != HEALTH:
+            transport = request.transport
+            certificate = transport.get_extra_info("peercert") if transport is not None else None
+            try:
+                await self.admission.check(request.headers, certificate, writes=self._writes(request))
+            except NotAdmitted as error:
+                kind = "Unauthorized" if error.status == 401 else "Forbidden"
+                raise Refusal(error.status, kind, str(error), error.rule) from None
+        return await handler(request)
+
+    def _writes(self, request: web.Request) -> bool:
+        if request.method in ("GET", "HEAD"):
+            return False
+        method = self._methods.get(request.match_info.get("method", ""))
+        return method is None or not method.reads
 
     @web.middleware
     async def _measured(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -335,7 +380,7 @@ def _allowed(error: web.HTTPException) -> dict[str, str]:
 def _told(error: ReplogError) -> tuple[int, Problem]:
     kind = type(error).__name__
     if isinstance(error, OperationFailed):
-        status = 409 if error.type == "Conflict" else 422
+        status = {"Conflict": 409, "AccessRefused": 403}.get(error.type, 422)
         return status, Problem(error=error.type, message=error.text, rule="refused by the application on every replica")
     if isinstance(error, RequestTooLarge):
         return 413, Problem(error=kind, message=str(error), rule="not sent; divide it")
@@ -349,7 +394,7 @@ def _told(error: ReplogError) -> tuple[int, Problem]:
 
 
 def _problem(status: int, problem: Problem, headers: dict[str, str] | None = None) -> web.Response:
-    retry = {"Retry-After": "1"} if status == 503 else {}
+    retry = {"Retry-After": "1"} if status == 503 else {"WWW-Authenticate": "Bearer"} if status == 401 else {}
     return _json(problem.model_dump(exclude_none=True), status, {**retry, **(headers or {})})
 
 
@@ -374,7 +419,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         config = ClusterConfig.load(options.folder)
-        _log_to(config.client_folder(NAME) / "gateway.log")
+        _log_to(config.client_folder(HostConfig.of(config).gateway.client) / "gateway.log")
         with telling.parent() as parent:
             asyncio.run(serve(config, parent, with_parent=options.with_parent))
     except ReplogError as error:
@@ -388,17 +433,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def serve(config: ClusterConfig, parent: telling.Parent, *, with_parent: bool) -> None:
     """Take the port and serve until SIGTERM, SIGINT or the parent's end. Replicas may come and go: /healthz tells."""
-    host, port = config.nodes[0].host, gateway_port(config)
+    host, port = gateway_place(config)
+    settings = HostConfig.of(config).gateway
     stopping = _stopping(with_parent=with_parent)
-    async with LogClient(config, NAME, connect_timeout=None) as client:
-        runner = web.AppRunner(Gateway(config, client).application(), access_log=None)
+    async with LogClient(config, settings.client, connect_timeout=None) as client:
+        gateway = Gateway(config, client)
+        link = _https(config, settings) if settings.tls else None
+        if warning := exposed(host, tls=settings.tls, is_open=gateway.admission.is_open):
+            log.warning("%s", warning)
+            sys.stderr.write(f"replog: warning: {warning}\n")
+        runner = web.AppRunner(gateway.application(), access_log=None)
         await runner.setup()
+        following = asyncio.create_task(_follow_certificate(link)) if link is not None else None
         try:
-            await web.SockSite(runner, bind(host, port), shutdown_timeout=1.0).start()
+            context = link.server if link is not None else None
+            await web.SockSite(runner, bind(host, port), shutdown_timeout=1.0, ssl_context=context).start()
             parent.tell({"event": "serving", "pid": os.getpid(), "host": host, "port": port})
             await stopping.wait()
         finally:
+            if following is not None:
+                following.cancel()
             await runner.cleanup()
+
+
+def exposed(host: str, *, tls: bool, is_open: bool) -> str:
+    """What others than this machine could do that they should not; "" if nothing."""
+    if is_loopback(host):
+        return ""
+    if is_open:
+        return (
+            f"the gateway on {host} serves whoever gets there: give it tokens (replog gateway token add), or "
+            "certificates = true and tls = true under [gateway] in host.toml"
+        )
+    return "" if tls else f"the gateway on {host} takes tokens in clear: tls = true under [gateway] in host.toml"
+
+
+def _https(config: ClusterConfig, settings: GatewayConfig) -> certificates.LinkCertificate:
+    """Whoever shows no certificate may still have a token."""
+    folder = config.client_folder(settings.client)
+    link = certificates.LinkCertificate(config.cluster, config.folder / "ca.pem", folder, settings.client)
+    link.server.verify_mode = ssl.CERT_OPTIONAL if settings.certificates else ssl.CERT_NONE
+    return link
+
+
+async def _follow_certificate(link: certificates.LinkCertificate) -> None:
+    while True:
+        await asyncio.sleep(CERTIFICATE_LOOK_S)
+        try:
+            link.look()
+        except ConfigError as error:
+            log.error("the certificate is not renewed: %s", error)
 
 
 def _stopping(*, with_parent: bool) -> asyncio.Event:

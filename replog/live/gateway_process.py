@@ -10,14 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 from replog.config import ClusterConfig
-from replog.errors import ConfigError, ReplogError
+from replog.errors import ReplogError
+from replog.host import GATEWAY as NAME
+from replog.host import PORT_OFFSET, gateway_place
 from replog.live.processes import environment, python
 
-NAME = "gateway"
-"""The client under whose key it speaks."""
-PORT_OFFSET = 100
 STOP_S = 5.0
 ERRORS = "stderr.log"
+__all__ = ["NAME", "PORT_OFFSET", "GatewayDied", "GatewayProcess", "gateway_place", "gateway_port"]
 
 
 class GatewayDied(ReplogError):
@@ -25,11 +25,8 @@ class GatewayDied(ReplogError):
 
 
 def gateway_port(config: ClusterConfig) -> int:
-    """100 above the first replica's. Raises ConfigError where there is no such port."""
-    port = config.nodes[0].port + PORT_OFFSET
-    if port > 65535:
-        raise ConfigError(f"port = {config.nodes[0].port}: the gateway listens 100 above, {port} is beyond 65535")
-    return port
+    """By default 100 above the first replica's. Raises ConfigError where there is no such port."""
+    return gateway_place(config)[1]
 
 
 class GatewayProcess:

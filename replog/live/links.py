@@ -39,6 +39,8 @@ OUT_BYTES_MAX = 64 * 1024 * 1024
 IN_BYTES_MAX = 8 * 1024 * 1024
 HEARTBEAT_S = 10.0
 HANDSHAKE_S = 5.0
+RULE = "Replog-Rule"
+"""The header that says why somebody is not let in."""
 UNLINKED_MAX = 8
 """Connections under one certificate that are no links yet."""
 REASON_BYTES = 120
@@ -234,7 +236,7 @@ class Listener:
             rule = f"this version serves {PATH}, not {request.path}"
         if peer is None or rule is not None:
             log.warning("refused %s from %s: %s", peer, request.remote, rule)
-            return web.Response(status=403, text=f"{rule}\n")
+            return web.Response(status=403, text=f"{rule}\n", headers=_said(str(rule)))
         largest = FRAME_BYTES_MAX if isinstance(peer, int) else self._client_frame_bytes
         connection = web.WebSocketResponse(compress=False, max_msg_size=largest, heartbeat=HEARTBEAT_S, timeout=0.5)
         await connection.prepare(request)
@@ -246,6 +248,11 @@ class Listener:
         if self._server is not None:
             self._server.close()
         await self._web.shutdown(1.0)
+
+
+def _said(rule: str) -> dict[str, str]:
+    """As a header, where it can be one: a path of the other end's may be in it."""
+    return {RULE: rule} if rule.isascii() and rule.isprintable() else {}
 
 
 async def _last(link: Link, serve: Serve) -> None:
@@ -275,6 +282,8 @@ class Dialler:
         self._context = context
         self._serve = serve
         self._unreachable = unreachable
+        self.refusals: dict[NodeId, str] = {}
+        """By replica: why it did not let us in, the last time it was asked. Its own words."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=HANDSHAKE_S),
@@ -288,8 +297,10 @@ class Dialler:
             began = now()
             try:
                 await self._once(node, host, port)
+                self.refusals.pop(node, None)
                 said = ""
             except (aiohttp.ClientError, OSError, Refused) as error:
+                self._note(node, error)
                 if said != (reason := _reason(error)):
                     log.info("no link to node %d at %s:%d: %s", node, host, port, reason)
                 said = reason
@@ -314,6 +325,14 @@ class Dialler:
             await connection.close()
             raise Refused(f"the certificate there names {peer!r}, not node {node}")
         await _last(Link(node, connection), self._serve)
+
+    def _note(self, node: NodeId, error: Exception) -> None:
+        headers = error.headers if isinstance(error, aiohttp.WSServerHandshakeError) else None
+        rule = headers.get(RULE, "") if headers is not None else ""
+        if rule:
+            self.refusals[node] = "".join(each if each.isprintable() else " " for each in rule[:REASON_BYTES])
+        else:
+            self.refusals.pop(node, None)
 
     async def close(self) -> None:
         await self._session.close()

@@ -37,13 +37,15 @@ from typing import IO, Any
 
 from replog import archive, certificates
 from replog.archive import Archive
+from replog.certificates import LinkCertificate
 from replog.codec import BadMessage
 from replog.config import ClusterConfig, storage_owner
 from replog.core import Command, Members, Note
 from replog.enrolment import own_member
 from replog.errors import ConfigError
 from replog.evidence import FOLDER, EvidenceFolder, Origin
-from replog.executor import StateCorrupt
+from replog.executor import Executor, StateCorrupt
+from replog.host import HostConfig
 from replog.keys import Ed25519Signer, Ed25519Verifier
 from replog.live import telling
 from replog.live.counters import Counters
@@ -73,6 +75,8 @@ CLIENT_OUT_BYTES_MAX = 32 * 1024 * 1024
 CLIENT_FRAME_BYTES_MIN = 8 * 1024 * 1024
 """The largest frame of a client is this, or twice the largest request if that is more: one too large is answered with a
 clear word as long as it is not absurd."""
+CERTIFICATE_LOOK_S = 2.0
+"""How often a renewed certificate is looked for."""
 LOG_BYTES_MAX = 8 * 1024 * 1024
 PR_SET_PDEATHSIG = 1
 TOLD = frozenset(
@@ -122,7 +126,7 @@ class Node:
         self._keepers: dict[NodeId, tuple[Member, asyncio.Task[None]]] = {}
         self._peers: dict[NodeId, Link] = {}
         self._clients: dict[str, list[Link]] = {}
-        self._known = {client.name for client in config.clients}
+        self._executor: Executor
         self._tasks: list[asyncio.Task[None]] = []
         self._trace: IO[str] | None = None
         self._kept: Archive | None = None
@@ -138,23 +142,35 @@ class Node:
         signer = certificates.load_signer(self._folder)
         if signer.public.hex() != own.public_key:
             raise ConfigError(f"{self._folder / 'key.pem'}: is not the key that was enrolled for node {self.me}")
-        certificates.check_link_certificate(config.cluster, self._folder, self.me)
-        server = certificates.tls_context(config.folder / "ca.pem", self._folder, server=True)
-        client = certificates.tls_context(config.folder / "ca.pem", self._folder, server=False)
+        self._certificate = LinkCertificate(config.cluster, config.folder / "ca.pem", self._folder, self.me)
         async with contextlib.AsyncExitStack() as stack:
             self._lock = _lock(self._folder)
             stack.callback(self._lock.release)
-            listener = self._socket or bind(own.host, own.port)
+            listener = self._socket or bind(*HostConfig.of(config).listens_at(own))
             stack.callback(listener.close)
             storage = Storage(self._folder, storage_owner(config.cluster, self.me), config.durability)
             stack.callback(storage.close)
             stack.callback(self._close_trace)
             self.engine = self._engine(storage, signer)
-            self._listener = Listener(config.cluster, server, self._admit, self._serve, self._client_frame_bytes())
+            server, largest = self._certificate.server, self._client_frame_bytes()
+            self._listener = Listener(config.cluster, server, self._admit, self._serve, largest)
             await self._listener.start(listener)
-            self._dialler = Dialler(config.cluster, client, self._serve)
+            self._dialler = Dialler(config.cluster, self._certificate.client, self._serve)
             stack.pop_all()
         self._dial(self._admitted.values())
+        self.engine.own["certificate_ends"] = self._certificate.ends
+        self._tasks.append(asyncio.create_task(self._follow_certificate(), name="certificate"))
+
+    async def _follow_certificate(self) -> None:
+        """Use another certificate as soon as there is one (`replog key rotate`)."""
+        while True:
+            await asyncio.sleep(CERTIFICATE_LOOK_S)
+            try:
+                if self._certificate.look():
+                    self.engine.own["certificate_ends"] = self._certificate.ends
+                    log.info("new links are under another certificate from now on")
+            except ConfigError as error:
+                log.error("the certificate is not renewed: %s", error)
 
     def _client_frame_bytes(self) -> int:
         return max(CLIENT_FRAME_BYTES_MIN, 2 * getattr(self.config.protocol_options(), "request_bytes_max", 0))
@@ -174,6 +190,7 @@ class Node:
         self.resumed = bool(records) or saved is not None
         try:
             replica = self._build(signer, records, saved)
+            self._executor = replica.executor
         except (StateCorrupt, StateUnreadable) as error:
             raise StorageFailed(f"{self._folder / 'state.db'}: {error}") from None
         except ValueError as error:
@@ -234,6 +251,7 @@ class Node:
             wall=lambda: time.time_ns() // 1000,
             records=records,
             saved=None if saved is None else SavedState(saved.index, saved.digest, saved.parts),
+            clients=config.access,
         )
 
     def _recorder(self) -> Recorder | None:
@@ -295,13 +313,19 @@ class Node:
             if peer <= self.me:
                 return f"node {peer} does not dial node {self.me}"
             return None if peer in self._admitted else f"node {peer} is no member"
-        if peer not in self._known:
-            return f"client {peer} is not registered"
+        if flaw := self._stranger(peer):
+            return flaw
         if rule := self.engine.shunned.rule(monotonic(), peer):
             return rule
         if len(self._clients.get(peer, ())) >= CLIENT_LINKS_MAX:
             return f"client {peer} has {CLIENT_LINKS_MAX} links already"
         return None
+
+    def _stranger(self, client: str) -> str:
+        """Why it has no link, by the state as this replica knows it: one that lags may turn a newcomer away, who dials
+        again; what is ordered is judged when it is executed."""
+        access = self._executor.access
+        return access.stranger(client) if access is not None else ""
 
     async def _serve(self, link: Link) -> None:
         if len(self._clients.get(str(link.peer), ())) >= CLIENT_LINKS_MAX:
@@ -311,6 +335,8 @@ class Node:
         self._enter(link)
         try:
             async for frame in link.frames():
+                if isinstance(link.peer, str) and (flaw := self._stranger(link.peer)):
+                    raise Refused(f"{link.peer}: {flaw}")
                 self.engine.receive(link.peer, frame, link.handled)
                 if self.engine.full(link.peer):
                     await self.engine.room(link.peer)

@@ -440,7 +440,7 @@ def local_members(config: ClusterConfig) -> list[NodeId]:
 def is_local(config: ClusterConfig, node: NodeId) -> bool:
     """Whether it is for this machine to run a replica: one of the first, or one with folder and address here."""
     try:
-        return node < config.n or is_here(own_member(config, node).host)
+        return config.node_folder(node).is_dir() and (node < config.n or is_here(own_member(config, node).host))
     except ConfigError:
         return False
 

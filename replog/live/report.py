@@ -22,6 +22,10 @@ BEGUN = ("", "start", "just started")
 RESTARTED = "restart"
 FOLLOWED = (" asked for ", " stands for ", " leads", " is in term ")
 """In reasons of a replica that went along with others: those know more."""
+CERTIFICATE = "certificate_ends"
+DAY_S = 86_400
+ENDING_DAYS = 30
+"""A certificate that ends sooner is told of."""
 LISTED_MAX = 10
 """Of more nodes the first are listed."""
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -113,9 +117,22 @@ def _replica(
         "stable_index": status.stable,
         "in_sync": status.in_sync,
         "reason": printable(status.reason),
+        "certificate_ends": certificate_ends(status),
         "detail": {printable(key): value for key, value in status.detail.items() if key not in TOLD},
         "counters": counters_of(status),
     }
+
+
+def certificate_ends(status: Status) -> int | None:
+    """When the certificate of its links ends, seconds since 1970; None if it does not say."""
+    told = status.detail.get(CERTIFICATE)
+    return told if isinstance(told, int) and 0 < told < 2**40 else None
+
+
+def ending(report: Mapping[str, Any], now: float) -> dict[int, float]:
+    """Days that are left to certificates of links which end soon, by node."""
+    told = {one["node"]: (end - now) / DAY_S for one in report["replicas"] if (end := one.get("certificate_ends"))}
+    return {node: days for node, days in sorted(told.items()) if days < ENDING_DAYS}
 
 
 def counters_of(status: Status) -> dict[str, int]:

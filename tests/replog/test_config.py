@@ -39,14 +39,14 @@ def test_what_is_made_can_be_read(tmp_path: Path) -> None:
 def test_of_two_that_are_made_at_once_the_later_is_told_of_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = config._write
+    write = config.write_cluster
 
     def meanwhile(folder: Path, values: dict[str, Any]) -> None:
         write(folder, values)
-        monkeypatch.setattr(config, "_write", write)
+        monkeypatch.setattr(config, "write_cluster", write)
         create_cluster(tmp_path / "c", "toy")
 
-    monkeypatch.setattr(config, "_write", meanwhile)
+    monkeypatch.setattr(config, "write_cluster", meanwhile)
     with pytest.raises(ConfigError, match=r"/c: holds a cluster already; start that one"):
         create_cluster(tmp_path / "c", "toy")
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
