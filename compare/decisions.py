@@ -82,6 +82,11 @@ class Decisions:
     lives: list[Life] = field(default_factory=lambda: [Life()])
 
     @property
+    def log(self) -> list[Decided]:
+        """Of all lives, by growing index; an index that was applied again stands there again."""
+        return sorted(self.decided, key=lambda decided: decided.index)
+
+    @property
     def applied(self) -> list[Decided]:
         """In the present life. An index at or below the last one begins anew too, whether or not a start was told."""
         own = self.decided[self.lives[-1].decided :]

@@ -39,7 +39,7 @@ class Acceptance:
     def _is_early(self, sender: NodeId, message: PrePrepare | Prepare | Commit) -> bool:
         """Keep what belongs to a view or window that this replica has not reached; it may get there (P21)."""
         ordering = self.ordering
-        if message.view == ordering.view and ordering.active and ordering.bottom < message.seq <= ordering.high:
+        if message.view == ordering.view and ordering.active and message.seq in ordering.window:
             return False
         late = message.view < ordering.view or message.seq <= ordering.low
         late = late or (message.view == ordering.view and message.seq <= ordering.bottom)
@@ -103,11 +103,13 @@ class Acceptance:
     def on_vote(self, sender: NodeId, message: Prepare | Commit) -> list[Effect]:
         if message.replica != sender:
             return self.notary.refuse(sender, "a vote in another's name")
-        if self._is_early(sender, message):
+        ordering = self.ordering
+        ready = message.view == ordering.view and message.seq in ordering.window and ordering.active
+        if not ready and self._is_early(sender, message):
             return []
         if type(message) is Commit:
-            return self.ordering.on_commit(message)
-        return self.ordering.on_prepare(message)  # type: ignore[arg-type]
+            return ordering.on_commit(message)
+        return ordering.on_prepare(message)  # type: ignore[arg-type]
 
     def on_committed(self, sender: NodeId, message: Committed) -> list[Effect]:
         """A decided batch, whole, if it is of use."""

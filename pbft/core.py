@@ -353,8 +353,9 @@ class PbftCore:
 
     def _on_vote(self, sender: NodeId, message: Prepare | Commit) -> list[Effect]:
         effects = self.acceptance.on_vote(sender, message)
-        # It can have brought nothing to execution but by what it said, or by deciding its own slot.
-        return effects + self.execution.next() if effects or self.ordering.is_decided(message.seq) else effects
+        # It brings nothing to execution but by being the last that makes this replica say COMMIT, or decide.
+        moves = effects or (type(message) is Commit and self.ordering.is_decided(message.seq))
+        return effects + self.execution.next() if moves else effects
 
     def _on_committed(self, sender: NodeId, message: Committed) -> list[Effect]:
         return self._go_on(self.acceptance.on_committed(sender, message))

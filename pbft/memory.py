@@ -73,7 +73,11 @@ class Memory:
 
     def keep_commit(self, signer: NodeId, place: Place, message: Commit) -> None:
         """At a place that is near and where its signer has said something before."""
-        self._keep_in(self.commits, signer, place, message)
+        kept = self.commits.get(signer)
+        if kept is None or len(kept) == PLACES_MAX:
+            self._keep_in(self.commits, signer, place, message)
+        else:
+            kept.setdefault(place, message)
 
     def _keep_in(self, memory: dict[NodeId, dict[Place, Any]], signer: NodeId, place: Place, message: Message) -> None:
         kept = memory.get(signer) or memory.setdefault(signer, {})

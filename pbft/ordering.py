@@ -40,6 +40,7 @@ class Ordering:
 
     Invariants:
       `active`: this replica votes in `view`; not active: it has asked for `view` and votes in none
+      `window` is the seqs between `bottom` and `high`, which are voted on
       low < seq <= high for every slot but those beyond the boundary, which nobody goes on with [CL99 4.2]
       `next_seq`, at the primary, is above every seq that this replica has proposed in this view
     """
@@ -62,6 +63,7 @@ class Ordering:
         self.promised = 0
         """The highest seq for which this replica has sent COMMIT, in whatever view."""
         self._unsaved: list[Message] = []
+        self._moved()
 
     @property
     def primary(self) -> NodeId:
@@ -88,7 +90,10 @@ class Ordering:
 
     def in_window(self, seq: int) -> bool:
         """low < seq <= high: a faulty primary cannot exhaust the numbers (P20). [CL99 4.2]"""
-        return self.bottom < seq <= self.high
+        return seq in self.window
+
+    def _moved(self) -> None:
+        self.window = range(self.bottom + 1, self.high + 1)
 
     @property
     def bottom(self) -> int:
@@ -120,6 +125,7 @@ class Ordering:
         before, self.high = self.high, self._capped(max(self.high, self._end(stable)))
         for seq in [seq for seq in self.slots if seq <= self.useless]:
             del self.slots[seq]
+        self._moved()
         return self.high > before
 
     def _end(self, stable: int) -> int:
@@ -133,12 +139,14 @@ class Ordering:
         voted for there stays, and is shown in VIEW-CHANGEs: more than f liars can have brought it about (P16)."""
         self.boundary = boundary
         self.high = self._capped(self.high)
+        self._moved()
         self.latest, self.promised = self._capped(self.latest), self._capped(self.promised)
 
     def reopen(self) -> None:
         """Another state has taken the place of the one that said where the epoch ends."""
         self.boundary = None
         self.high = max(self.high, max(self.slots, default=0))
+        self._moved()
 
     def due(self, seq: int) -> Slot | None:
         """The slot of `seq`, if it is for this epoch to execute."""
@@ -183,12 +191,14 @@ class Ordering:
         """A backup's vote in this view and window. The primary's counts for nothing: it has its pre-prepare (P19)."""
         if message.replica == self._notary.primary(message.view):
             return self._notary.refuse(message.replica, "the primary sends no PREPARE")
-        slot = self.slot(message.seq)
+        slot = self.slots.get(message.seq) or self.slot(message.seq)
         self._hear(slot.prepares, message)
-        return [] if self.has_prepared(slot) else self._advance(slot)
+        if slot.prepared is not None and slot.prepared.view == self.view:
+            return []
+        return self._advance(slot)
 
     def on_commit(self, message: Commit) -> list[Effect]:
-        slot = self.slot(message.seq)
+        slot = self.slots.get(message.seq) or self.slot(message.seq)
         self._hear(slot.commits, message)
         if slot.committed is not None:
             return []
@@ -353,11 +363,8 @@ class Ordering:
         def check(voter: NodeId, signature: bytes) -> bool:
             return self._notary.check(voter, kind, (self.view, slot.seq, digest, voter), signature)
 
-        return [
-            note
-            for voter in tally.settle(digest, needed, check)
-            for note in self._notary.refuse(voter, f"bad signature of {kind}")
-        ]
+        bad = tally.settle(digest, needed, check)
+        return [note for voter in bad for note in self._notary.refuse(voter, f"bad signature of {kind}")] if bad else []
 
     # ----------------------------------------------------------------------------------------------------------- status
 
@@ -399,6 +406,7 @@ class Ordering:
 
     def recalled(self, seq: int) -> Slot:
         self.high = max(self.high, seq)
+        self._moved()
         return self.slot(seq)
 
     def recall(self, record: Message) -> None:
@@ -471,6 +479,7 @@ class Ordering:
         self._unsaved.clear()
         self.low, self.floor = low, min(self.floor, limit)
         self.high = self._capped(max(low + self._notary.log_window, min(self.high, limit)))
+        self._moved()
         self.promised, self.latest = min(self.promised, limit), min(self.latest, limit)
         self.next_seq = min(self.next_seq, limit + 1)
         return len(gone) + len(wrong)
@@ -509,6 +518,7 @@ class Ordering:
 
     def check_invariants(self) -> None:
         assert self.boundary is None or self.high <= self.boundary, "nothing beyond the boundary is voted on"
+        assert self.window == range(self.bottom + 1, self.high + 1), "the window is what lies between its ends"
         for seq, slot in self.slots.items():
             beyond = self.boundary is not None and seq > self.boundary
             assert self.low < seq, f"slot {seq} lies above {self.low}"

@@ -48,13 +48,15 @@ class Counts(NamedTuple):
 
     n: int
     least: Mapping[int, int]
+    fewest: int
+    """Of whatever kind."""
 
     @classmethod
     def of(cls, rules: ClientRules, n: int) -> Counts:
         least = dict.fromkeys(map(int, Answer), rules.reply_quorum)
         least[Answer.TENTATIVE] = rules.tentative_quorum or n + 1
         least[Answer.READ] = rules.read_quorum or n + 1
-        return cls(n, least)
+        return cls(n, least, min(least.values()))
 
 
 class Replies:
@@ -100,6 +102,8 @@ class Replies:
 
     def _agreed(self) -> Iterator[tuple[Word, tuple[NodeId, ...]]]:
         """The words that enough replicas back, and who they are."""
+        if len(self._said) < self._counts.fewest:
+            return
         for word in dict.fromkeys(word for word, _ in self._said.values()):
             vouchers = tuple(sorted(node for node, (said, _) in self._said.items() if said.backs(word)))
             if len(vouchers) >= self._counts.least[word.answer]:

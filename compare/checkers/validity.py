@@ -9,11 +9,11 @@ linearizability: ordered later all the same, it may well give something else the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from compare.checkers.agreement import summarise
 from compare.checkers.base import Check, Evidence
-from compare.decisions import Decisions, Entry
+from compare.decisions import Decided, Entry
 from compare.history import Call
 from compare.models import MODELS, Model
 
@@ -77,8 +77,14 @@ class ExactlyOnce:
         """`checked`: (replica, accepted outcome) pairs whose place the replay of that replica's log reached."""
         requests, model = requests_of(list(evidence.calls)), MODELS[evidence.model]
         texts, checked = [], 0
+        seen: list[tuple[list[Decided], list[tuple[Call, object]]]] = []
         for node in sorted(evidence.decisions):
-            for call, replayed in replay(evidence.decisions[node], requests, model):
+            log = evidence.decisions[node].log
+            outcomes = next((known for other, known in seen if _alike(log, other)), None)
+            if outcomes is None:
+                outcomes = list(replay(log, requests, model))
+                seen.append((log, outcomes))
+            for call, replayed in outcomes:
                 if call.known and (call.index or not model.reads(call)):
                     checked += 1
                     if not model.same(call.outcome, replayed):
@@ -86,10 +92,16 @@ class ExactlyOnce:
         return Check(not texts, checked, summarise(texts))
 
 
-def replay(decisions: Decisions, requests: Requests, model: Model) -> Iterator[tuple[Call, object]]:
-    """Each call in the replica's log with the outcome that the model gives, as far as the log is without a gap."""
+def _alike(log: Sequence[Decided], other: Sequence[Decided]) -> bool:
+    """Whether the model gives the same for both."""
+    same = (one.index == two.index and one.entries == two.entries for one, two in zip(log, other, strict=False))
+    return len(log) == len(other) and all(same)
+
+
+def replay(log: Sequence[Decided], requests: Requests, model: Model) -> Iterator[tuple[Call, object]]:
+    """Each call in a log, by growing index, with the outcome that the model gives, as far as it is without a gap."""
     state, done, following = model.whole, set[tuple[str, int]](), 1
-    for decided in sorted(decisions.decided, key=lambda decided: decided.index):
+    for decided in log:
         if decided.index < following:
             continue
         if decided.index > following:

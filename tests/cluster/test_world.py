@@ -1,5 +1,6 @@
 """The parts of the simulated world, each by itself: order, clocks, links, disks, processes."""
 
+import signal
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,18 @@ class TestOrder:
         world.at(3, lambda _: seen.append(world.now))
         world.run_until(10)
         assert seen == [10]
+
+    def test_a_ctrl_c_takes_effect_between_two_events(self) -> None:
+        """In the midst of one it would be taken for an operation's result."""
+        world, seen = World(1), list[str]()
+        world.at(1, lambda _: (signal.raise_signal(signal.SIGINT), seen.append("all of it")))
+        world.at(2, lambda _: seen.append("the next"))
+        with pytest.raises(KeyboardInterrupt):
+            world.run_until(5)
+        assert (seen, world.now) == (["all of it"], 1)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        world.run_until(5)
+        assert seen == ["all of it", "the next"]
 
     def test_streams_depend_on_seed_and_name_alone(self) -> None:
         assert World(1).stream("a").random() == World(1).stream("a").random()

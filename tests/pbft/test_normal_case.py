@@ -74,6 +74,23 @@ def test_4_2_one_wave_of_signature_checks_and_none_beyond_the_quorum() -> None:
     assert cluster.verified == 3 * (1 + 1 + 1 + 2) + (1 + 2 + 2)
 
 
+def test_what_was_found_good_is_checked_once_and_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pbft.notary.MEMORY", 8)
+    cluster = Cluster()
+    notary = cluster.core(1).notary
+
+    def checked(seq: int) -> int:
+        before, fields = cluster.verified, (0, seq, bytes(32), 2)
+        assert notary.check(2, "prepare", fields, forge.sign(cluster, 2, "prepare", fields))
+        assert not notary.check(3, "prepare", fields, forge.sign(cluster, 2, "prepare", fields)), "of another"
+        return cluster.verified - before - 1
+
+    assert [checked(seq) for seq in (1, 2, 3, 4, 5, 1, 2)] == [1, 1, 1, 1, 1, 0, 0]
+    assert [checked(seq) for seq in range(6, 100)] == [1] * 94
+    assert len(notary._good) + len(notary._older) <= 8
+    assert [checked(seq) for seq in (99, 96, 1)] == [0, 0, 1]
+
+
 # -------------------------------------------------------------------------------------------------- what a backup takes
 
 
