@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from replog.codec import Domain
-from replog.core import Effect, Event
+from replog.core import Effect, Event, SetTimer, Timeout
 from replog.executor import Executor
 from replog.keys import Signer, Verifier
 from replog.replica import Replica
@@ -85,6 +85,8 @@ class Byzantine:
         self._make = attack
         self._attack: Attack | None = None
         self._pending: list[Event] = []
+        self._timers: set[str] = set()
+        """Set by attacks: they may run out when the attack is over, and mean nothing to the replica inside."""
 
     @property
     def actions(self) -> int:
@@ -110,15 +112,24 @@ class Byzantine:
 
     def step(self, now: Micros, event: Event) -> list[Effect]:
         attack = self._attack
-        if attack is None and not self._pending:
+        late = attack is None and type(event) is Timeout and event.name in self._timers
+        if attack is None and not self._pending and not late:
             return self.inner.step(now, event)
         pending, self._pending = self._pending, []
-        events = [*pending, *(attack.hear(now, event) if attack is not None else [event])]
+        events = [*pending, *(attack.hear(now, event) if attack is not None else [] if late else [event])]
         effects = [effect for heard in events for effect in self.inner.step(now, heard)]
-        return attack.speak(now, effects) if attack is not None else effects
+        if attack is None:
+            return effects
+        said = attack.speak(now, effects)
+        self._timers |= _set_by(said) - _set_by(effects)
+        return said
 
     def status(self) -> Status:
         return self.inner.status()
+
+
+def _set_by(effects: list[Effect]) -> set[str]:
+    return {effect.name for effect in effects if type(effect) is SetTimer}
 
 
 def voting(replica: Replica) -> Any:

@@ -21,6 +21,7 @@ NAMES: Final = {
     "cost-of-trust": "cost_of_trust",
     "aardvark": "aardvark",
     "forensics": "forensics",
+    "byzantine-raft": "byzantine_raft",
 }
 """Name of the command -> module, which has the experiment as `EXPERIMENT`. It is loaded when it is asked for."""
 

@@ -79,6 +79,7 @@ class Findings(Record):
     pictures: list[Picture]
     comparisons: list[Comparison]
     notes: list[str] = Field(default=[], description="what the figures rest on, for a reader")
+    files: dict[str, str] = Field(default={}, description="more that is left beside the report: name and text")
 
 
 class Report(Findings):

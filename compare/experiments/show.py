@@ -16,9 +16,9 @@ WIDTH: Final = 110
 
 
 def save(report: Report, folder: Path) -> list[Path]:
-    """`experiment.json`, `report.txt` and a picture each as NAME.svg. Gives the files."""
+    """`experiment.json`, `report.txt`, a picture each as NAME.svg, and what else there is. Gives the files."""
     files = {"experiment.json": report.model_dump_json(indent=1) + "\n"}
-    files |= {f"{picture.name}.svg": svg(picture) for picture in report.pictures}
+    files |= {f"{picture.name}.svg": svg(picture) for picture in report.pictures} | report.files
     with (folder / "report.txt").open("w", encoding="utf-8") as text:
         show(report, Console(file=text, width=WIDTH, highlight=False, markup=False))
     for name, content in files.items():
