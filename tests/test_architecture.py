@@ -278,7 +278,7 @@ def test_an_unlocked_line_is_noticed(sample: str) -> None:
     assert unlocked_lines_in(sample)
 
 
-@pytest.mark.parametrize(("name", "extras"), [("run.txt", ["fast"]), ("dev.txt", ["fast", "dev"])])
+@pytest.mark.parametrize(("name", "extras"), [("run.txt", ["fast"]), ("dev.txt", ["fast", "dask", "dev"])])
 def test_the_locks_hold_what_the_project_asks_for(name: str, extras: list[str]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     asked = project["dependencies"] + [line for extra in extras for line in project["optional-dependencies"][extra]]

@@ -83,13 +83,14 @@ def run_cells(sources: list[str], folder: Path) -> list[str]:
     command = [sys.executable, "-c", RUN_CELLS]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        command, cwd=folder, env=environment, input=json.dumps(sources), capture_output=True, text=True, timeout=300
+        command, cwd=folder, env=environment, input=json.dumps(sources), capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr
     said: list[str] = json.loads(done.stdout)
     return said
 
 
+@pytest.mark.slow
 def test_the_notebook_holds_what_its_cells_print(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """`pytest --rewrite` puts in what they print now."""
     notebook = json.loads(NOTEBOOK.read_text())
