@@ -73,10 +73,13 @@ def score_of(name: str, seeds: int, seconds: float | None) -> Score:
 
 
 def score(mutant: Broken, seeds: int, seconds: float | None = None) -> Score:
+    """A seed under which the honest core fails as well shows nothing."""
     began = _cpu_s()
     judge, tried = "", 0
     for case in islice(cases(mutant), seeds):
         judge = hunt(case, mutant.spec).judge
+        if judge and hunt(case).failed:
+            judge = ""
         tried += 1
         if judge or (seconds is not None and _cpu_s() - began > seconds):
             break

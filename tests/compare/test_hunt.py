@@ -273,6 +273,15 @@ def test_the_score_names_judge_seeds_and_seconds(
     assert votes["seeds"] is None
 
 
+def test_a_seed_under_which_the_honest_core_fails_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = hunt(changed(draw("raft", 3), mutant=BROKEN), spec_of(changed(draw("raft", 3), mutant=BROKEN)))
+    assert failed.failed
+    monkeypatch.setattr(score, "hunt", lambda case, spec=None: failed)
+    monkeypatch.setattr(score, "caught_by_tests", lambda mutant: "")
+    found = score.score(catalogue()[BROKEN], seeds=2)
+    assert (found.caught_by, found.seeds) == ("", None)
+
+
 def test_one_that_nobody_catches_is_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     mutant = catalogue()["raft-commits-alone"]
     sound = Broken("raft-sound", "raft", "R99", "nothing is wrong with it", MutantSpec(mutant.spec, SPEC.core))
