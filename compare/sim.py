@@ -104,7 +104,8 @@ class Trial:
         self.gauges = Gauges(self.cluster.options, self.cluster.n)
         nodes = self.cluster.nodes
         domain, verifier = self.cluster.domain, self.cluster.verifier()
-        self.hearsay = Hearsay(self.cluster.n, domain, verifier, lambda node: nodes[node].lives)
+        lives, world = (lambda node: nodes[node].lives), self.cluster.world
+        self.hearsay = Hearsay(self.cluster.n, domain, verifier, lives, lambda: world.now)
 
     def _cluster(self, real_signatures: bool) -> SimCluster:
         scenario, side = self.scenario, self.scenario.side(self.spec.name)

@@ -172,7 +172,7 @@ ATTACKS: Final[Mapping[str, AttackKind]] = {
         ),
         AttackKind(
             "random-liar",
-            "every kind of message left out, late, again, otherwise or made up, in the liar's own name",
+            "every kind of message left out, late, again, otherwise or made up, with votes and a past to match",
             {"pbft": RandomPbftLiar},
             engines=("sim",),
         ),

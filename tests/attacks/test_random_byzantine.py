@@ -22,7 +22,7 @@ from pbft import SPEC
 from pbft import messages as m
 from pbft.config import Options
 from pbft.macs import MacCore
-from replog.core import Send
+from replog.core import Received, Send
 from replog.types import Submit
 
 SCENARIO = find("random-byzantine")
@@ -167,6 +167,36 @@ def test_votes_stand_by_what_was_proposed() -> None:
     told = {to: send.message.digest for send in votes if isinstance(send, Send) for to in send.to}  # type: ignore[attr-defined]
     assert told.keys() == set(others)
     assert told[node] == digest
+
+
+def test_it_proposes_in_others_places_and_votes_for_it_in_others_names() -> None:
+    """Only if it was to propose, or may sign for those, would that be right: nobody takes it."""
+    trial, liar = lying(2)
+    liar._chance, liar._names = random.Random(3), 1.0
+    leader = next(node for node in range(trial.cluster.n) if node not in trial.liars)
+    liar.hear(0, Received(leader, m.PrePrepare(leader, 4, bytes(32), b"", 5, [])))
+    _, told, *votes = liar._usurp(0, Send((leader,), m.Status(0, True, 0, 0, False, b"", [])))
+    lie: Any = told.message  # type: ignore[attr-defined]
+    assert isinstance(lie, m.PrePrepare)
+    assert lie.seq > 4
+    names = {vote.message.replica for vote in votes}  # type: ignore[attr-defined]
+    assert names >= {node for node in range(trial.cluster.n) if node not in trial.liars}
+    notary: Any = trial.cluster.replica(leader).core.notary  # type: ignore[attr-defined]
+    vote: Any = next(vote.message for vote in votes if vote.message.replica == leader)  # type: ignore[attr-defined]
+    assert not notary.check(leader, "commit", (vote.view, vote.seq, vote.digest, leader), vote.signature)
+
+
+def test_what_it_claims_to_have_prepared_stands_by_what_it_has_told() -> None:
+    _, liar = lying(2)
+    liar._chance = random.Random(3)
+    liar._proposed = {(1, (0, 7)): b"x" * 32}
+    truth = m.MacViewChange(2, 4, [m.Claim(4, bytes(32))], [m.Placed(6, b"y" * 32, 0)], [], liar.me)
+    claims = [liar.claim(truth) for _ in range(50)]
+    assert any(m.Placed(7, b"x" * 32, 0) in claim.prepared and claim.voted for claim in claims)
+    assert all(
+        [item.seq for item in claim.prepared] == sorted({item.seq for item in claim.prepared}) for claim in claims
+    )
+    assert liar.claim(m.Commit(0, 1, bytes(32), liar.me, b"")) is None
 
 
 # --------------------------------------------------------------------------------------------------------- what counts

@@ -239,9 +239,24 @@ def test_there_are_thirty_broken_cores_of_each_protocol_and_each_names_its_hazar
     known = catalogue().values()
     assert min(sum(mutant.protocol == name for mutant in known) for name in ("pbft", "raft")) >= 30
     assert {mutant.hazard for mutant in known} <= set(score.rows())
+
+
+def test_each_test_that_a_row_names_is_there() -> None:
     tests = Path(__file__).resolve().parents[1]
-    named = {name.partition("::")[0] for names in score.rows().values() for name in names}
-    assert all((tests / name).exists() for name in named)
+    for file, _, name in {name.partition("::") for names in score.rows().values() for name in names}:
+        assert f"def {name}" in (tests / file).read_text(), f"{file}::{name}"
+
+
+@pytest.mark.parametrize(
+    ("mutant", "test"),
+    [
+        ("pbft-skips-a2", "tests/pbft/test_macs.py::test_cl02_a2_one_replica_alone_puts_nothing_into_a_view"),
+        ("raft-leads-alone", "tests/raft/test_elections.py::test_6_2_a_leader_that_hears_no_majority_steps_down"),
+    ],
+)
+def test_a_row_s_tests_run_with_the_broken_core(mutant: str, test: str) -> None:
+    """With parts of a core that tests make themselves, and where a fixture hands out the core."""
+    assert score.caught_by_tests(catalogue()[mutant]) == f"test {test}"
 
 
 def test_the_score_names_judge_seeds_and_seconds(
@@ -256,6 +271,15 @@ def test_the_score_names_judge_seeds_and_seconds(
     assert alone["seeds"] <= 8
     assert votes["caught_by"].startswith("test "), "no seed shows it, the tests of its row do"
     assert votes["seeds"] is None
+
+
+def test_a_seed_under_which_the_honest_core_fails_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = hunt(changed(draw("raft", 3), mutant=BROKEN), spec_of(changed(draw("raft", 3), mutant=BROKEN)))
+    assert failed.failed
+    monkeypatch.setattr(score, "hunt", lambda case, spec=None: failed)
+    monkeypatch.setattr(score, "caught_by_tests", lambda mutant: "")
+    found = score.score(catalogue()[BROKEN], seeds=2)
+    assert (found.caught_by, found.seeds) == ("", None)
 
 
 def test_one_that_nobody_catches_is_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
