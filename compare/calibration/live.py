@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from compare.calibration.micro import cpu_us, loop_factory
+from compare.calibration.micro import cpu_us
 from replog.config import ClusterConfig, create_cluster
 from replog.live import bench
-from replog.live.bench import LoadClient, Plan, Tally, monotonic
+from replog.live.bench import LoadClient, Plan, Tally, loop_factory, monotonic
 from replog.live.client import LogClient
 from replog.live.folders import temporary_folder
 from replog.live.processes import LocalProcesses

@@ -14,7 +14,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from replog.codec import Codec
 from replog.config import ClusterConfig, create_cluster
 from replog.errors import ConfigError
 from replog.keys import Ed25519Signer, Ed25519Verifier
+from replog.live.bench import loop_factory
 from replog.live.folders import temporary_folder
 from replog.live.links import Dialler, Link, Listener, bind
 from replog.storage import Storage
@@ -208,15 +208,6 @@ async def _back(link: Link) -> None:
 def main(arguments: Sequence[str]) -> None:
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_serve_echo(Path(arguments[0])))
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """The loop that replicas run in: uvloop where it is."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return partial(uvloop.new_event_loop)
 
 
 if __name__ == "__main__":
