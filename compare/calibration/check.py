@@ -58,19 +58,17 @@ def alternate(
     f: int,
     options: Mapping[str, Any],
     say: Callable[[str], None],
-    pairs: int = PAIRS,
-    clients: Sequence[int] = CLIENTS,
 ) -> list[Point]:
     """All points in each round, so that a slow moment of the machine strikes all of them. Raises RuntimeError if
     nothing was acknowledged somewhere: then there is no ratio."""
-    points = [Point(protocol, number) for protocol in protocols for number in clients]
-    for turn in range(1, pairs + 1):
+    points = [Point(protocol, number) for protocol in protocols for number in CLIENTS]
+    for turn in range(1, PAIRS + 1):
         for point in points:
             chosen = for_use(point.protocol, dict(options))
             point.simulated.append(_simulated(machine, point, f, chosen, turn))
             point.live.append(_live(point, f, chosen))
             (ours, _), (theirs, _) = point.simulated[-1], point.live[-1]
-            say(f"{turn} of {pairs}: {point.protocol}, {point.clients} clients: {ours:g} and {theirs:g} ops/s")
+            say(f"{turn} of {PAIRS}: {point.protocol}, {point.clients} clients: {ours:g} and {theirs:g} ops/s")
     return points
 
 
