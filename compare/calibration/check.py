@@ -23,20 +23,23 @@ SIMULATED_S: Final = 1.0
 """A simulated second is like any other, but for the seed."""
 LOW, HIGH = 0.75, 1.33
 FIGURES: Final = ("throughput", "p50")
+"""What is judged; beside them CPU, which tells where a wrong one comes from."""
+Figures = tuple[float, float, float]
+"""Operations a second; milliseconds; CPU seconds of all replicas for a thousand operations."""
 
 
 @dataclass
 class Point:
-    """One protocol under one load. Of each pair: throughput in operations a second, p50 in milliseconds."""
+    """One protocol under one load, simulated and live in turn."""
 
     protocol: str
     clients: int
-    simulated: list[tuple[float, float]] = field(default_factory=list)
-    live: list[tuple[float, float]] = field(default_factory=list)
+    simulated: list[Figures] = field(default_factory=list)
+    live: list[Figures] = field(default_factory=list)
 
     def ratios(self, figure: str) -> list[float]:
         """Simulated over live, pair by pair."""
-        place = FIGURES.index(figure)
+        place = (*FIGURES, "cpu").index(figure)
         return [ours[place] / theirs[place] for ours, theirs in zip(self.simulated, self.live, strict=True)]
 
     def ratio(self, figure: str) -> float:
@@ -47,7 +50,7 @@ class Point:
         return all(LOW <= self.ratio(figure) <= HIGH for figure in FIGURES)
 
     def told(self) -> dict[str, Any]:
-        ratios = {f"{figure}_ratio": round(self.ratio(figure), 3) for figure in FIGURES}
+        ratios = {f"{figure}_ratio": round(self.ratio(figure), 3) for figure in (*FIGURES, "cpu")}
         named = {"protocol": self.protocol, "clients": self.clients, "met": self.met, **ratios}
         return named | {"simulated": self.simulated, "live": self.live}
 
@@ -58,32 +61,34 @@ def alternate(
     f: int,
     options: Mapping[str, Any],
     say: Callable[[str], None],
-    pairs: int = PAIRS,
-    clients: Sequence[int] = CLIENTS,
 ) -> list[Point]:
     """All points in each round, so that a slow moment of the machine strikes all of them. Raises RuntimeError if
     nothing was acknowledged somewhere: then there is no ratio."""
-    points = [Point(protocol, number) for protocol in protocols for number in clients]
-    for turn in range(1, pairs + 1):
+    points = [Point(protocol, number) for protocol in protocols for number in CLIENTS]
+    for turn in range(1, PAIRS + 1):
         for point in points:
             chosen = for_use(point.protocol, dict(options))
             point.simulated.append(_simulated(machine, point, f, chosen, turn))
             point.live.append(_live(point, f, chosen))
-            (ours, _), (theirs, _) = point.simulated[-1], point.live[-1]
-            say(f"{turn} of {pairs}: {point.protocol}, {point.clients} clients: {ours:g} and {theirs:g} ops/s")
+            ours, theirs = point.simulated[-1][0], point.live[-1][0]
+            say(f"{turn} of {PAIRS}: {point.protocol}, {point.clients} clients: {ours:g} and {theirs:g} ops/s")
     return points
 
 
-def _simulated(machine: Machine, point: Point, f: int, options: Mapping[str, Any], seed: int) -> tuple[float, float]:
+def _simulated(machine: Machine, point: Point, f: int, options: Mapping[str, Any], seed: int) -> Figures:
     found = simulated.load(machine, point.protocol, f, point.clients, 1, SIMULATED_S, options, seed)
-    return found["throughput_ops_s"], found["latency_ms"]["p50"]
+    return _figures(found)
 
 
-def _live(point: Point, f: int, options: Mapping[str, Any]) -> tuple[float, float]:
+def _live(point: Point, f: int, options: Mapping[str, Any]) -> Figures:
     found = bench.run(bench.Plan(point.protocol, f, point.clients, 1, SECONDS, options=options))
     if not found["acknowledged"]:
         raise RuntimeError(f"{point.protocol}, {point.clients} clients: nothing was acknowledged by real replicas")
-    return found["throughput_ops_s"], found["latency_ms"]["p50"]
+    return _figures(found)
+
+
+def _figures(found: Mapping[str, Any]) -> Figures:
+    return found["throughput_ops_s"], found["latency_ms"]["p50"], found["replica_cpu_s_per_1000_ops"]
 
 
 def rows(points: Sequence[Point]) -> list[tuple[Any, ...]]:
@@ -93,7 +98,7 @@ def rows(points: Sequence[Point]) -> list[tuple[Any, ...]]:
             point.protocol,
             point.clients,
             *(_middle(found, place) for place in (0, 1) for found in (point.simulated, point.live)),
-            *(_spread(point, figure) for figure in FIGURES),
+            *(_spread(point, figure) for figure in (*FIGURES, "cpu")),
             "yes" if point.met else "no",
         )
         for point in points
@@ -109,11 +114,12 @@ HEADS: Final = (
     "live",
     "ratio of ops/s",
     "of p50",
+    "of CPU",
     f"within {LOW} .. {HIGH}",
 )
 
 
-def _middle(found: Sequence[tuple[float, float]], place: int) -> str:
+def _middle(found: Sequence[Figures], place: int) -> str:
     return f"{statistics.median(pair[place] for pair in found):.4g}"
 
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from compare.calibration.micro import cpu_us, loop_factory
+from compare.calibration.micro import own_us
 from replog.config import ClusterConfig, create_cluster
 from replog.live import bench
-from replog.live.bench import LoadClient, Plan, Tally, monotonic
+from replog.live.bench import LoadClient, Plan, Tally, loop_factory, monotonic
 from replog.live.client import LogClient
 from replog.live.folders import temporary_folder
 from replog.live.processes import LocalProcesses
@@ -146,7 +146,7 @@ async def _read(observer: LogClient, told: Path, clients: Sequence[_Counted], ta
     """The load's own share first: asking costs something."""
     load: Counter[str] = sum((client.counts for client in clients), Counter())
     load.update(client_request_us=len(tally.samples), client_operation_us=2 * tally.acknowledged)
-    load.update(sign_us=sum(client.meter.signed for client in clients), cpu_us=round(cpu_us()))
+    load.update(sign_us=sum(client.meter.signed for client in clients), cpu_us=round(own_us()))
     reading: Reading = {None: dict(load)}
     for said in await observer.status():
         if said.status is not None:

@@ -7,14 +7,12 @@ or to be woken. Medians of short rounds, so that what else runs on the machine s
 from __future__ import annotations
 
 import asyncio
-import os
 import statistics
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +22,7 @@ from replog.codec import Codec
 from replog.config import ClusterConfig, create_cluster
 from replog.errors import ConfigError
 from replog.keys import Ed25519Signer, Ed25519Verifier
+from replog.live.bench import loop_factory
 from replog.live.folders import temporary_folder
 from replog.live.links import Dialler, Link, Listener, bind
 from replog.storage import Storage
@@ -36,13 +35,20 @@ RECORD: Final = bytes(200)
 SMALL, LARGE = 128, 32 * 1024
 """Bytes of a frame, in the two rounds whose difference is the price of a byte."""
 EXCHANGES: Final = 12
-"""Of each round."""
+"""Of each round, at least, and for so long."""
+ROUND_NS: Final = 20_000_000
 LINK_S: Final = 30.0
 
 
-def cpu_us(pid: int | None = None) -> float:
-    """What a process has used so far, all its threads. Raises ConfigError where /proc does not tell it that exactly."""
-    tasks = Path(f"/proc/{os.getpid() if pid is None else pid}/task")
+def own_us() -> float:
+    """What this process has used so far, all its threads."""
+    return time.process_time_ns() / 1000
+
+
+def cpu_us(pid: int) -> float:
+    """The same of another one; of one that runs just now as of its last switch. Raises ConfigError where /proc does not
+    tell it that exactly."""
+    tasks = Path(f"/proc/{pid}/task")
     try:
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1000
     except (OSError, IndexError, ValueError):
@@ -156,13 +162,15 @@ async def _rounds(config: ClusterConfig) -> tuple[Round, Round]:
 async def _round(link: Link, frames: AsyncIterator[bytes], pid: int, size: int) -> Round:
     payload, cpus, waits = bytes(size), list[float](), list[float]()
     for _ in range(ROUNDS):
-        before, begin = cpu_us() + cpu_us(pid), time.perf_counter_ns()
-        for _ in range(EXCHANGES):
+        number, other, own, begin = 0, cpu_us(pid), own_us(), time.perf_counter_ns()
+        while number < EXCHANGES or time.perf_counter_ns() - begin < ROUND_NS:
             link.send(payload)
             link.handled(len(await anext(frames)))
-        wall, cpu = (time.perf_counter_ns() - begin) / 1000, cpu_us() + cpu_us(pid) - before
-        cpus.append(cpu / (EXCHANGES))
-        waits.append(max(0.0, wall - cpu) / (EXCHANGES))
+            number += 1
+        wall, cpu = (time.perf_counter_ns() - begin) / 1000, own_us() - own
+        cpu += cpu_us(pid) - other
+        cpus.append(cpu / number)
+        waits.append(max(0.0, wall - cpu) / number)
     return Round(statistics.median(cpus), statistics.median(waits))
 
 
@@ -208,15 +216,6 @@ async def _back(link: Link) -> None:
 def main(arguments: Sequence[str]) -> None:
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_serve_echo(Path(arguments[0])))
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """The loop that replicas run in: uvloop where it is."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return partial(uvloop.new_event_loop)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from compare.calibration.micro import cpu_us, thread_us
+from compare.calibration.micro import own_us, thread_us
 from compare.calibration.steps import kind_of, ordered
 from replog.core import Effect, Event, Persist, Received, Timeout
 from replog.replica import Replica
@@ -60,6 +60,6 @@ class Probe:
         return self._inner.status()
 
     def _tell(self) -> None:
-        told = {"cpu_us": cpu_us(), "steps_us": self._step_ns / 1000, **self._counts}
+        told = {"cpu_us": own_us(), "steps_us": self._step_ns / 1000, **self._counts}
         self._file.with_suffix(".new").write_text(json.dumps(told))
         self._file.with_suffix(".new").replace(self._file)

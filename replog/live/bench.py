@@ -319,12 +319,17 @@ async def _measure(plan: Plan, folder: Path, say: Callable[[str], None]) -> dict
     return figures(plan, config.n, config.auth, tally, cpu, work)
 
 
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """The loop that replicas run in: uvloop where there is one."""
+    with contextlib.suppress(ImportError):
+        factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
+        return factory
+    return None
+
+
 def run(plan: Plan, progress: Callable[[str], None] | None = None) -> dict[str, Any]:
     """Measure once, in a cluster made for it and thrown away. Raises ConfigError, NodeDied."""
-    factory = None
-    with contextlib.suppress(ImportError):
-        factory = importlib.import_module("uvloop").new_event_loop
-    with temporary_folder("replog-bench-") as folder, asyncio.Runner(loop_factory=factory) as runner:
+    with temporary_folder("replog-bench-") as folder, asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_measure(plan, folder / "cluster", progress or (lambda _: None)))
 
 

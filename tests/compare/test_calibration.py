@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -254,3 +255,13 @@ def test_a_machine_is_measured_and_its_model_compared_with_real_replicas(
     (point,) = found["points"]
     assert point["throughput_ratio"] > 0
     assert point["met"] == found["met"]
+
+
+def test_the_command_finds_what_measures() -> None:
+    (point,) = entry_points(group="replog.calibrations")
+    assert (point.name, point.load()) == ("sim", command.calibrate)
+
+
+def test_the_form_of_the_file_is_a_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["schema", "cost-model"]) == 0
+    assert {"prices", "waits", "protocols"} <= json.loads(capsys.readouterr().out)["properties"].keys()
