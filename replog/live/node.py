@@ -229,7 +229,7 @@ class Node:
             rng=random.SystemRandom(),
             wall=lambda: time.time_ns() // 1000,
             records=records,
-            saved=None if saved is None else SavedState(saved.index, saved.digest, saved.parts),
+            saved=None if saved is None else SavedState(saved.index, saved.digest, saved.parts, saved.sealed),
         )
 
     def _recorder(self) -> Recorder | None:
