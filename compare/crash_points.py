@@ -344,6 +344,7 @@ def _check(protocol: str, given: argparse.Namespace) -> int:
                 for sentence in points.violations:
                     _say(sentence)
                 total.add(points)
+            _say(f"{protocol}: {total.points} of {given.points}, {len(total.violations)} violations")
     _tell(protocol, total)
     well = total.unsafe > 0 if given.broken else not total.violations
     return 0 if well and total.acknowledged else 1

@@ -58,8 +58,7 @@ class StoredDisk(Disk):
         try:
             self._store = store = Storage(self.platter.folder, OWNER, base=self.platter.base)
             self.records = [(0, raw) for raw in store.load()]
-            saved = store.load_state()
-            self.saved = None if saved is None else Found(saved.index, saved.digest, tuple(saved.parts))
+            self.saved = self.found(store)
         except PowerCut:
             self._store = None
             return False
@@ -70,6 +69,17 @@ class StoredDisk(Disk):
         self.listed_at_trims.clear()
         self._trims.clear()
         return True
+
+    @staticmethod
+    def found(store: Storage) -> Found | None:
+        """The checkpoint that it holds."""
+        saved = store.load_state()
+        return None if saved is None else Found(saved.index, saved.digest, tuple(saved.parts))
+
+    def close(self) -> None:
+        """As a replica that is stopped in peace."""
+        if self._store is not None:
+            self._store.close()
 
     # ------------------------------------------------------------------------------------------- what a replica asks
 

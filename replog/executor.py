@@ -12,7 +12,9 @@ request changes nothing (HAZARDS P8).
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
@@ -60,9 +62,35 @@ _NO_ACCESS: Final = failure("AccessRefused", "this cluster's clients do not chan
 _ONE_CHANGE: Final = failure("AccessRefused", "a change of the clients is one operation")
 
 
+Pair = tuple[bytes, bytes | None]
+_OURS: Final = frozenset({b"\x00", _AGREED[:1], RECORD_KEY[:1], ACCESS_KEY[:1]})
+"""First bytes of what may be ours."""
+
+
 def _is_ours(key: bytes) -> bool:
     """Whether a record is not the application's."""
     return key in (_AGREED, RECORD_KEY, ACCESS_KEY) or SessionTable.owns(key)
+
+
+def _parted(values: Iterable[tuple[bytes, bytes | None]]) -> tuple[list[Pair], list[Pair]]:
+    """What is not the application's, and what is; nearly all is, and its first byte says so."""
+    ours: list[Pair] = []
+    others: list[Pair] = []
+    for pair in values:
+        (ours if pair[0][:1] in _OURS and _is_ours(pair[0]) else others).append(pair)
+    return ours, others
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """A state is many objects and no garbage: to look for some all the time takes as long as all the rest."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class StateCorrupt(ValueError):
@@ -383,10 +411,20 @@ class Executor:
         self._hold(index, self._root)
         return Checkpointed(index, self._root.digest)
 
-    def load(self, index: int, digest: Digest, parts: Iterable[tuple[int, bytes]]) -> None:
+    def load(self, index: int, digest: Digest, parts: Iterable[tuple[int, bytes]], sealed: bool = False) -> None:
         """At start: become the saved state. Raises StateCorrupt, and changes nothing, unless the parts are complete
-        and have the digest (HAZARDS X3)."""
-        saved = dict(parts)
+        and have the digest (HAZARDS X3). `sealed`: whoever has kept the parts knows that they are as they were saved:
+        then not every record is hashed anew."""
+        with _uncollected():
+            saved = dict(parts)
+            root = merkle.trusted(digest, saved) if sealed else None
+            if root is None:
+                root = self._assembled(index, digest, saved)
+            self._become(index, root)
+        self._held = {index: self._root}
+
+    @staticmethod
+    def _assembled(index: int, digest: Digest, saved: dict[int, bytes]) -> merkle.Node:
         assembly = merkle.Assembly(digest, merkle.EMPTY)
         while assembly.root is None:
             for part in assembly.wanted():
@@ -395,21 +433,21 @@ class Executor:
                     raise StateCorrupt(f"saved state of index {index}: part {part} is missing")
                 if not assembly.add(part, data):
                     raise StateCorrupt(f"saved state of index {index}: part {part} does not have its digest")
-        self._become(index, assembly.root)
-        self._held = {index: self._root}
+        return assembly.root
 
     def _become(self, index: int, root: merkle.Node) -> None:
         """Replace the state by the one of `root`. Reads all that differs before it changes anything."""
         values = list(merkle.value_differences(self._flush(), root))
-        told = [value for key, value in values if key == _AGREED]
+        ours, others = _parted(values)
+        told = [value for key, value in ours if key == _AGREED]
         try:
             agreed = self._agreed if not told else Agreed() if told[0] is None else _decode_agreed(told[0])
-            members = self._read_members([value for key, value in values if key == RECORD_KEY])
-            clients = self._read_access([value for key, value in values if key == ACCESS_KEY])
-            sessions = self._sessions.prepare(pair for pair in values if SessionTable.owns(pair[0]))
+            members = self._read_members([value for key, value in ours if key == RECORD_KEY])
+            clients = self._read_access([value for key, value in ours if key == ACCESS_KEY])
+            sessions = self._sessions.prepare(pair for pair in ours if SessionTable.owns(pair[0]))
         except msgspec.MsgspecError as error:
             raise StateUnreadable(f"state of index {index}: {error}") from None
-        state = self._runtime.prepare(pair for pair in values if not _is_ours(pair[0]))
+        state = self._runtime.prepare(others)
         self._runtime.install(state)
         self._sessions.install(sessions)
         for key, value in values:

@@ -120,6 +120,30 @@ class Inner(Node):
         return _encode(([child.size for child in self.children], b"".join([child.digest for child in self.children])))
 
 
+class Page(Inner):
+    """A subtree as the one part that it travels as, and nothing below it yet: most of a saved state is not changed for
+    a long time. Its owner vouches that `raw` are the records of the node with this digest."""
+
+    __slots__ = ("raw", "_depth")
+
+    def __init__(self, raw: bytes, size: int, digest: bytes, depth: int) -> None:
+        self.raw = raw
+        self.size = size
+        self.digest = digest
+        self.count = len(_decode_records(raw))
+        self._depth = depth
+
+    def __getattr__(self, name: str) -> list[Node]:
+        """The children, when they are first asked for."""
+        if name != "children":
+            raise AttributeError(name)
+        node = _build(_placed(_decode_records(self.raw)), self._depth)
+        if node.digest != self.digest or not isinstance(node, Inner):
+            raise ValueError("a page of the state is not what its digest says")
+        self.children = node.children
+        return node.children
+
+
 EMPTY: Final = Leaf({}, 0)
 
 # ------------------------------------------------------------------------------------------------ building and reading
@@ -132,7 +156,8 @@ def build(records: Mapping[bytes, bytes]) -> Node:
 
 def _placed(records: Mapping[bytes, bytes]) -> list[Placed]:
     """In order of place. Keys are distinct, so sorting never comes to compare values."""
-    return sorted((place_of(key), key, value) for key, value in records.items())
+    number = int.from_bytes
+    return sorted([(number(blake2b(key, digest_size=8).digest(), "big"), key, records[key]) for key in records])
 
 
 def _build(records: list[Placed], depth: int) -> Node:
@@ -213,7 +238,7 @@ def records_of(node: Node) -> dict[bytes, bytes]:
 
 
 def _collect(node: Node, into: dict[bytes, bytes]) -> None:
-    if isinstance(node, Leaf):
+    if isinstance(node, (Leaf, Page)):
         into.update(_decode_records(node.raw))
     elif isinstance(node, Inner):
         for child in node.children:
@@ -309,6 +334,8 @@ def _is_page(node: Node) -> bool:
 
 
 def _part(node: Node) -> bytes:
+    if isinstance(node, Page):
+        return node.raw
     if isinstance(node, Inner) and node.size <= PAGE_BYTES:
         return _page(records_of(node))
     return node.data()
@@ -514,6 +541,48 @@ def _with_children(node: Inner, mask: int, sizes: list[int], digests: bytes) -> 
     for at, i in enumerate(numbers):
         described[i] = sizes[at], digests[DIGEST_BYTES * at : DIGEST_BYTES * (at + 1)]
     return _encode(([size for size, _ in described], b"".join([digest for _, digest in described])))
+
+
+# ------------------------------------------------------------------------------------------------------ from one's disk
+
+
+def trusted(digest: bytes, parts: Mapping[int, bytes]) -> Node | None:
+    """The tree with this digest from parts of which one knows that they are as they were saved; None unless they are
+    all there. What is above the pages is checked all the same; pages are left as they are until they are needed."""
+    if digest == EMPTY.digest:
+        return EMPTY
+    return _trusted(0, 0, -1, digest, parts)
+
+
+def _trusted(number: int, depth: int, size: int, digest: bytes, parts: Mapping[int, bytes]) -> Node | None:
+    data = parts.get(number)
+    if not data:
+        return None
+    try:
+        if data[0] == _ARRAY_OF_2:
+            return _trusted_children(number, depth, digest, *_decode_children(data), parts)
+        if size < 0 or blake2b(data, digest_size=DIGEST_BYTES).digest() == digest:
+            node = _build(_placed(_decode_records(data)), depth)
+            return node if node.digest == digest else None
+        return Page(data, size, digest, depth)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _trusted_children(
+    number: int, depth: int, digest: bytes, sizes: list[int], digests: bytes, parts: Mapping[int, bytes]
+) -> Node | None:
+    if len(sizes) != FANOUT or len(digests) != FANOUT * DIGEST_BYTES or depth == DEPTH_MAX:
+        return None
+    children: list[Node] = []
+    for i, size in enumerate(sizes):
+        own = digests[DIGEST_BYTES * i : DIGEST_BYTES * (i + 1)]
+        child = EMPTY if own == EMPTY.digest else _trusted(FANOUT * number + 1 + i, depth + 1, size, own, parts)
+        if child is None:
+            return None
+        children.append(child)
+    node = Inner(children)
+    return node if node.digest == digest else None
 
 
 # ------------------------------------------------------------------------------------------------------------ assembly

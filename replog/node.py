@@ -36,11 +36,13 @@ Wrap = Callable[[NodeId, Replica], Plug]
 
 @dataclass(frozen=True)
 class SavedState:
-    """A checkpoint of the application's state as found on disk. Its parts are verified when they are loaded."""
+    """A checkpoint of the application's state as found on disk. Its parts are verified when they are loaded, by their
+    digests, or by the seal of the store that has them."""
 
     index: int
     digest: Digest
     parts: Iterable[tuple[int, bytes]]
+    sealed: bool = False
 
 
 def build(
@@ -77,7 +79,7 @@ def build(
     access = None if clients is None else AccessRules(clients, cluster_id, verifier)
     executor = Executor(machine, rules=_rules(spec, genesis, cluster_id, verifier, options), access=access)
     if saved is not None:
-        executor.load(saved.index, saved.digest, saved.parts)
+        executor.load(saved.index, saved.digest, saved.parts, saved.sealed)
     setup = Setup(
         me=me,
         members=tuple(range(n)) if genesis is None else genesis.ids,

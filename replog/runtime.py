@@ -205,7 +205,19 @@ class Runtime:
 
     def prepare(self, records: Iterable[tuple[bytes, bytes | None]]) -> list[tuple[Any, Any, Any]]:
         """Read records into what `install` takes, changing nothing. Raises StateUnreadable."""
-        return [self._prepared(key, value) for key, value in records]
+        tables = self._tables
+        prepared: list[tuple[Any, Any, Any]] = []
+        for record, value in records:
+            # Nearly all: a table's name is a short string, whose length is in its first byte.
+            table = tables.get(record[: 1 + (record[0] & 31)]) if record and value is not None else None
+            if table is None:
+                prepared.append(self._prepared(record, value))
+                continue
+            try:
+                prepared.append((table, *table.parse(record[1 + (record[0] & 31) :], value)))
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                prepared.append(self._prepared(record, value))
+        return prepared
 
     def _prepared(self, record: bytes, value: bytes | None) -> tuple[Any, Any, Any]:
         try:

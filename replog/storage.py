@@ -20,7 +20,7 @@ import sqlite3
 import struct
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -79,11 +79,13 @@ class Snapshot(Protocol):
 
 @dataclass(frozen=True)
 class Saved:
-    """The checkpoint on disk. `parts` can be read once; some may be of older checkpoints and of no use any more."""
+    """The checkpoint on disk. `parts` can be read once; some may be of older checkpoints and of no use any more.
+    `sealed`: once they are read to the end without StorageFailed, they are those that were saved, all of them."""
 
     index: int
     digest: Digest
     parts: Iterator[tuple[int, bytes]]
+    sealed: bool = False
 
 
 class Connection(Protocol):
@@ -289,9 +291,17 @@ def _chain(before: bytes, number: int, upto: int, blob: bytes) -> bytes:
     return state.digest()
 
 
-def _seal(*fields: int | bytes) -> bytes:
+def _seal(*fields: int | bytes | None) -> bytes:
     """So that a mark, of which nothing else depends, is what was written."""
     return hashlib.blake2b(_encode(fields), digest_size=DIGEST_BYTES).digest()
+
+
+def _sum(parts: Iterable[tuple[int, Digest]]) -> bytes:
+    """Of the numbers and digests of parts, in order."""
+    state = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for part, digest in sorted(parts):
+        state.update(part.to_bytes(8, "big") + digest)
+    return state.digest()
 
 
 def _are(values: Sequence[Any], *kinds: type) -> bool:
@@ -320,6 +330,7 @@ class StateFile:
         self._newest: Snapshot | None = None
         self._all_looked_at = 0
         self._unfinished = False
+        self._sealed: bytes | None = None
         try:
             self._save, self.index, self._digest = self._mark()
             self._drop_unfinished()
@@ -330,8 +341,9 @@ class StateFile:
 
     def _mark(self) -> tuple[int, int, Digest]:
         marks = {name: mark for name, *mark in self._file.rows("SELECT name, save, at, digest FROM mark")}
-        newest, seal = marks.get("newest", ()), marks.get("seal", ())
-        if not _are(newest, int, int, bytes) or (seal and seal[-1] != _seal(*newest)):
+        newest, seal, parts = marks.get("newest", ()), marks.get("seal"), marks.get("parts")
+        self._sealed = None if parts is None else parts[-1]
+        if not _are(newest, int, int, bytes) or (seal is not None and seal[-1] != _seal(*newest, self._sealed)):
             raise StorageFailed(f"{self._path}: the mark of the newest checkpoint is missing or damaged")
         save, index, digest = newest
         return save, index, digest
@@ -343,14 +355,18 @@ class StateFile:
     def load(self) -> Saved | None:
         if self.index < 0:
             return None
-        return Saved(self.index, self._digest, self._parts())
+        return Saved(self.index, self._digest, self._parts(), self._sealed is not None)
 
     def _parts(self) -> Iterator[tuple[int, bytes]]:
+        found: list[tuple[int, Digest]] = []
         for row in self._file.rows("SELECT part, digest, data FROM part ORDER BY part"):
             part, digest, data = row
             if not _are(row, int, bytes, bytes) or digest_of(data) != digest:
                 raise StorageFailed(f"{self._path}: part {part} of the checkpoint at {self.index} is damaged")
+            found.append((part, digest))
             yield part, data
+        if self._sealed not in (None, _sum(found)):
+            raise StorageFailed(f"{self._path}: parts of the checkpoint at {self.index} are missing or of another one")
 
     def save(self, snapshot: Snapshot) -> None:
         if self._unfinished:
@@ -362,13 +378,20 @@ class StateFile:
         written, seen = self._write(save, snapshot.parts(newest) if newest is not None else snapshot.parts())
         gone = self._known.keys() - seen if newest is None else set()
         outdated = [(part, save) for part in sorted(self._known.keys() & written.keys() | gone)]
+        known = {part: digest for part, digest in {**self._known, **written}.items() if part not in gone}
+        parts = _sum(known.items())
         self._file.commit(
             ("DELETE FROM part WHERE part = ? AND save < ?", outdated),
-            ("INSERT OR REPLACE INTO mark VALUES ('newest', ?, ?, ?)", [(save, snapshot.index, snapshot.digest)]),
-            ("INSERT OR REPLACE INTO mark VALUES ('seal', 0, 0, ?)", [(_seal(save, snapshot.index, snapshot.digest),)]),
+            (
+                "INSERT OR REPLACE INTO mark VALUES (?, ?, ?, ?)",
+                [
+                    ("newest", save, snapshot.index, snapshot.digest),
+                    ("parts", 0, 0, parts),
+                    ("seal", 0, 0, _seal(save, snapshot.index, snapshot.digest, parts)),
+                ],
+            ),
         )
-        self._unfinished = False
-        self._known = {part: digest for part, digest in {**self._known, **written}.items() if part not in gone}
+        self._unfinished, self._known, self._sealed = False, known, parts
         if newest is None:
             self._all_looked_at = len(self._known)
         self._save, self.index, self._digest, self._newest = save, snapshot.index, snapshot.digest, snapshot

@@ -250,7 +250,7 @@ class Node:
             rng=random.SystemRandom(),
             wall=lambda: time.time_ns() // 1000,
             records=records,
-            saved=None if saved is None else SavedState(saved.index, saved.digest, saved.parts),
+            saved=None if saved is None else SavedState(saved.index, saved.digest, saved.parts, saved.sealed),
             clients=config.access,
         )
 
