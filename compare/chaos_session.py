@@ -102,11 +102,10 @@ class Session:
             trace="decisions",
         )
         self.processes = LocalProcesses(self.config, on_exit=self._on_exit)
-        self.laboratory = Laboratory(self.processes)
+        self.laboratory = Laboratory(self.processes, wrap=wrap)
         self.clients = [LabClient(self.config, name) for name in names]
         self.chaos = Chaos(self.processes, self.laboratory, n, self._born)
         self._observer = LabClient(self.config, OBSERVER)
-        self._wrap = wrap
         self._pause_s = pause_s
         self._deaths: list[str] = []
         self._recoveries: list[float] = []
@@ -139,8 +138,7 @@ class Session:
         """All processes, links and callers."""
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self.processes)
-            wraps = {} if self._wrap is None else dict.fromkeys(range(self.config.n), self._wrap)
-            await self.processes.start(wraps=wraps)
+            await self.processes.start(wraps=self.laboratory.wraps(range(self.config.n)))
             await self.processes.wait_serving()
             for client in (*self.clients, self._observer):
                 await stack.enter_async_context(client)
