@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,15 +36,20 @@ class Strike:
     harm: Harm
 
 
-def draw(chance: random.Random, n: int) -> list[Strike]:
-    """The faults of one round; they may strike the same replicas at the same time."""
-    return [_strike(chance, n) for _ in range(chance.randint(1, TOGETHER_MAX))]
+def draw(
+    chance: random.Random, n: int, kinds: Mapping[str, int] = KINDS, mortal: Sequence[NodeId] | None = None
+) -> list[Strike]:
+    """The faults of one round; they may strike the same replicas at the same time. `mortal`: whom a crash strikes if
+    not any."""
+    return [_strike(chance, n, kinds, mortal) for _ in range(chance.randint(1, TOGETHER_MAX))]
 
 
-def _strike(chance: random.Random, n: int) -> Strike:
-    kind = chance.choices(list(KINDS), list(KINDS.values()))[0]
+def _strike(chance: random.Random, n: int, kinds: Mapping[str, int], mortal: Sequence[NodeId] | None) -> Strike:
+    kind = chance.choices(list(kinds), list(kinds.values()))[0]
     some = n if kind == "crash-all" else chance.randint(1, n - (kind in ("isolate", "split", "one-way")))
     nodes = tuple(chance.sample(range(n), some))
+    if kind == "crash" and mortal is not None:
+        nodes = tuple(mortal)
     harm = Harm(chance.uniform(0, 0.3), chance.uniform(0, 0.05)) if kind == "slow" else Harm()
     return Strike(kind, nodes, chance.uniform(0, BEGIN_S), chance.uniform(0.02, LAST_S), harm)
 

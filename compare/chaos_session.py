@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from compare.chaos_faults import Chaos, draw
+from compare.chaos_faults import Chaos, Strike, draw
 from compare.history import Call
 from compare.judging import Observed, conclude
 from compare.live import OBSERVER, end_all, free_ports
 from compare.live_client import LabClient
 from compare.results import Run
 from compare.scenario import Scenario, Side, Workload
-from compare.workloads import READS, KeyValueLoad, Plan, probe
+from compare.workloads import READS, SCANNED, KeyValueLoad, Plan, probe
 from replog import protocols
 from replog.config import create_cluster
 from replog.evidence import Origin
@@ -47,6 +47,12 @@ CALLS_BEFORE, WRITES_AFTER = 20, 15
 """Calls that are acknowledged before the faults of a round, and writes after them."""
 RECOVERY_S: Final = 60.0
 LOOK_S: Final = 0.02
+
+KEYS: Final = (
+    *(f"{kind}k{number}" for kind in ("", "log/") for number in range(Workload().keys)),
+    *(f"{SCANNED}{number}" for number in range(3)),
+)
+"""All that the load is about."""
 
 Wrap = tuple[str, dict[str, Any]]
 
@@ -77,9 +83,9 @@ class Session:
         *,
         options: Mapping[str, Any] | None = None,
         wrap: Wrap | None = None,
-        traced: bool = True,
+        pause_s: float = PAUSE_S,
     ) -> None:
-        """`wrap`: around every replica. `traced`: without it decisions are not kept, and clients alone are judged."""
+        """`wrap`: around every replica. `pause_s`: of each caller between two calls."""
         self.spec = protocols.find(protocol)
         self.seed = seed
         n = SIZES[protocol]
@@ -93,17 +99,18 @@ class Session:
             options=given,
             clients=(*names, OBSERVER),
             lab=True,
-            trace="decisions" if traced else "off",
+            trace="decisions",
         )
         self.processes = LocalProcesses(self.config, on_exit=self._on_exit)
-        self.laboratory = Laboratory(self.processes)
+        self.laboratory = Laboratory(self.processes, wrap=wrap)
         self.clients = [LabClient(self.config, name) for name in names]
         self.chaos = Chaos(self.processes, self.laboratory, n, self._born)
         self._observer = LabClient(self.config, OBSERVER)
-        self._wrap = wrap
+        self._pause_s = pause_s
         self._deaths: list[str] = []
         self._recoveries: list[float] = []
-        self._window = ""
+        self.window = ""
+        """Calls are about keys that begin so."""
         self._over = False
         self._news = asyncio.Event()
         self._began: Micros = 0
@@ -119,7 +126,7 @@ class Session:
         async with self.working():
             with contextlib.suppress(Stalled):
                 for number in range(1, rounds + 1):
-                    self._window = f"{(number - 1) // 5}/"
+                    self.window = f"{(number - 1) // 5}/"
                     await self.round(chance)
                     done = f"round {number} of {rounds}, {self.acknowledged} acknowledged"
                     say(f"{self.spec.name} seed {self.seed}: {done}")
@@ -131,8 +138,7 @@ class Session:
         """All processes, links and callers."""
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self.processes)
-            wraps = {} if self._wrap is None else dict.fromkeys(range(self.config.n), self._wrap)
-            await self.processes.start(wraps=wraps)
+            await self.processes.start(wraps=self.laboratory.wraps(range(self.config.n)))
             await self.processes.wait_serving()
             for client in (*self.clients, self._observer):
                 await stack.enter_async_context(client)
@@ -151,23 +157,33 @@ class Session:
     async def round(self, chance: random.Random) -> None:
         """Faults, and until every client has got writes through afterwards. Raises Stalled."""
         await self._acknowledge(CALLS_BEFORE)
-        await self.chaos.round(draw(chance, self.config.n))
+        await self.chaos.round(self.drawn(chance))
         over = monotonic()
         await self._acknowledge(WRITES_AFTER, READS)
         self._recoveries.append((monotonic() - over) / 1e6)
 
+    def drawn(self, chance: random.Random) -> list[Strike]:
+        return draw(chance, self.config.n)
+
     async def _call(self, client: LabClient, name: str) -> None:
         chance = random.Random(f"{self.seed}/{name}")
-        load, window = KeyValueLoad(Workload(), name, chance), self._window
+        load, window = KeyValueLoad(Workload(), name, chance), self.window
         while not self._over:
-            if window != self._window:
-                load, window = KeyValueLoad(Workload(), f"{name}/{self._window}", chance), self._window
+            if window != self.window:
+                load, before, window = KeyValueLoad(Workload(), f"{name}/{self.window}", chance), window, self.window
+                if client is self.clients[0]:
+                    await self._clear(client, name, before)
             plan = load.following()
             for call in await client.ask(name, [_within(window, plan)]):
                 if call.known:
                     load.learned(plan, call.outcome)
             self._news.set()
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(self._pause_s)
+
+    async def _clear(self, client: LabClient, name: str, window: str) -> None:
+        """What is not used any more: the state does not grow with time."""
+        for key in KEYS:
+            await client.ask(name, [("delete", (window + key,))])
 
     async def _acknowledge(self, more: int, but: frozenset[str] = frozenset()) -> None:
         """Until every client has so many more acknowledged calls that were made from now on. Raises Stalled."""

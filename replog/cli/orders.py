@@ -16,7 +16,7 @@ from replog.cli.refreshing import Answer
 from replog.config import ClusterConfig
 from replog.errors import ConfigError
 from replog.live.laboratory import Laboratory, check, served
-from replog.live.processes import LocalProcesses
+from replog.live.processes import LocalProcesses, Wraps
 
 FOLDER: Final = "lab"
 """Where liars take their orders, in the cluster's folder."""
@@ -43,8 +43,7 @@ class Orders:
         self._processes = processes
         self._told = told
         self._changed = changed
-        self._control = config.folder / FOLDER
-        self._lab = Laboratory(processes, _emptied(self._control)) if config.lab else None
+        self._lab = _laboratory(config, processes) if config.lab else None
 
     @property
     def words(self) -> dict[str, Answer]:
@@ -55,12 +54,9 @@ class Orders:
         """What a laboratory has done to the replicas."""
         return {} if self._lab is None else {"done": self._lab.done, "in_force": self._lab.in_force()}
 
-    def wraps(self, nodes: Iterable[int]) -> dict[int, tuple[str, dict[str, Any]]]:
-        """In a laboratory every replica may have to lie."""
-        if self._lab is None:
-            return {}
-        liar = importlib.import_module(LIAR)
-        return dict.fromkeys(nodes, (liar.WRAP, liar.arguments(self._config, self._control, 1)))
+    def wraps(self, nodes: Iterable[int]) -> Wraps:
+        """With which replicas are to be started."""
+        return {} if self._lab is None else self._lab.wraps(nodes)
 
     async def _start(self, nodes: Any) -> dict[str, Any]:
         """Some that have ended; what each says of itself, if it serves before long."""
@@ -108,6 +104,12 @@ class Orders:
             known = ", ".join(map(str, sorted(self._told)))
             raise ConfigError(f"node = {strange[0]}: must be a member on this machine: {known}")
         return chosen
+
+
+def _laboratory(config: ClusterConfig, processes: LocalProcesses) -> Laboratory:
+    """Every replica may have to lie."""
+    liar, control = importlib.import_module(LIAR), _emptied(config.folder / FOLDER)
+    return Laboratory(processes, control, (liar.WRAP, liar.arguments(config, control, 1)))
 
 
 def _emptied(folder: Path) -> Path:

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from replog.errors import ConfigError, ReplogError
 from replog.live.faulty_links import LINKS, Harm
-from replog.live.processes import LocalProcesses
+from replog.live.processes import LocalProcesses, Wraps
 from replog.roster import Roster
 from replog.types import NodeId
 
@@ -52,11 +52,15 @@ class Laboratory:
     """Invariants: `in_force` is what was done and not undone; a replica that is started hears anew what is done to its
     links, and lies on if it was told to."""
 
-    def __init__(self, processes: LocalProcesses, control: Path | None = None) -> None:
-        """`control`: where liars take their orders; without it nobody lies. Raises ConfigError outside a laboratory."""
+    def __init__(
+        self, processes: LocalProcesses, control: Path | None = None, wrap: tuple[str, dict[str, Any]] | None = None
+    ) -> None:
+        """`control`: where liars take their orders; without it nobody lies. `wrap`: what makes a liar of a replica that
+        is started. Raises ConfigError outside a laboratory."""
         check(processes.config.lab)
         self._processes = processes
         self._control = control
+        self._wrap = wrap
         self._since: dict[tuple[str, NodeId], str] = {}
         self._cut: dict[Pair, str] = {}
         self._slow: dict[NodeId, tuple[Harm, str]] = {}
@@ -87,9 +91,13 @@ class Laboratory:
         if runs := sorted(self._running & set(nodes)):
             raise NotInForce(f"node = {runs[0]}: runs already; see replog status")
         for node in nodes:
-            await self._processes.start([node])
+            await self._processes.start([node], wraps=self.wraps([node]))
             self._since.pop(("crash", node), None)
         self.done += 1
+
+    def wraps(self, nodes: Iterable[NodeId]) -> Wraps:
+        """With which they are to be started."""
+        return {} if self._wrap is None else dict.fromkeys(nodes, self._wrap)
 
     def pause(self, nodes: Collection[NodeId]) -> None:
         """They stand still, and hold what others send them."""
@@ -181,6 +189,9 @@ class Laboratory:
         if self._control is None:
             raise NotInForce("lie: these replicas were not started so that they could")
         self._check_running(nodes)
+        if honest := sorted(set(nodes) - self._processes.wrapped):
+            again = f"replog lab crash {honest[0]}, then replog lab start {honest[0]}"
+            raise NotInForce(f"node = {honest[0]}: was refreshed, and cannot lie before it is started anew: {again}")
         order(self._control, nodes, {"attack": attack, "members": list(nodes), "options": dict(options)})
         for node in nodes:
             self._since.pop(("lie", node), None)

@@ -67,7 +67,11 @@ class Link:
         peer: Principal,
         connection: web.WebSocketResponse | aiohttp.ClientWebSocketResponse,
         out_bytes_max: int = OUT_BYTES_MAX,
+        transport: asyncio.BaseTransport | None = None,
     ) -> None:
+        """`transport`: below it, to be given up at once when the other end is gone: TLS would wait half a minute for
+        its farewell."""
+        self._transport = transport
         self.peer = peer
         self.waiting = 0
         self.unread = 0
@@ -112,6 +116,8 @@ class Link:
     async def frames(self) -> AsyncIterator[bytes]:
         """Frames as they come, until the link ends."""
         async for message in self._connection:
+            if message.type is aiohttp.WSMsgType.ERROR:
+                raise Refused(f"{self.peer}: {message.data or 'nothing is heard any more'}")
             if message.type is not aiohttp.WSMsgType.BINARY:
                 raise Refused(f"{self.peer}: a frame is binary, not {message.type.name}")
             self.unread += len(message.data) + FRAME_OVERHEAD
@@ -134,6 +140,9 @@ class Link:
             async with asyncio.timeout(0.5):
                 code = aiohttp.WSCloseCode.POLICY_VIOLATION if reason else aiohttp.WSCloseCode.OK
                 await self._connection.close(code=code, message=reason.encode()[:REASON_BYTES])
+        gone = self._connection.close_code == aiohttp.WSCloseCode.ABNORMAL_CLOSURE
+        if gone and isinstance(self._transport, asyncio.WriteTransport):
+            self._transport.abort()
 
 
 Serve = Callable[[Link], Awaitable[None]]
@@ -241,7 +250,7 @@ class Listener:
         connection = web.WebSocketResponse(compress=False, max_msg_size=largest, heartbeat=HEARTBEAT_S, timeout=0.5)
         await connection.prepare(request)
         self._web.let_in(request.protocol)
-        await _last(Link(peer, connection), self._serve)
+        await _last(Link(peer, connection, transport=request.transport), self._serve)
         return connection
 
     async def stop(self) -> None:
@@ -324,7 +333,8 @@ class Dialler:
         if peer != node:
             await connection.close()
             raise Refused(f"the certificate there names {peer!r}, not node {node}")
-        await _last(Link(node, connection), self._serve)
+        below = connection._response.connection  # aiohttp tells of it nowhere else
+        await _last(Link(node, connection, transport=below.transport if below is not None else None), self._serve)
 
     def _note(self, node: NodeId, error: Exception) -> None:
         headers = error.headers if isinstance(error, aiohttp.WSServerHandshakeError) else None

@@ -114,6 +114,11 @@ class LocalProcesses:
         own = {node: running.process.pid for node, running in self._running.items()}
         return {node: pid for node, pid in sorted({**found, **own}.items()) if pid is not None}
 
+    @property
+    def wrapped(self) -> set[NodeId]:
+        """Those that have a wrap around them, or will have when they are started."""
+        return set(self._wraps)
+
     async def start(self, nodes: Iterable[NodeId] | None = None, *, wraps: Wraps | None = None) -> None:
         """Start these replicas, by default all members of this machine. A wrap is kept for later lives, until a
         refresh. Raises ConfigError for a wrap outside a laboratory."""

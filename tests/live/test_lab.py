@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +20,10 @@ from replog.config import ClusterConfig, create_cluster
 from replog.errors import ConfigError
 from replog.live import faulty_links
 from replog.live.faulty_links import LINKS, FaultyLinks, Harm
-from replog.live.laboratory import Laboratory, NotInForce
+from replog.live.laboratory import Laboratory, NotInForce, order_file
 from replog.live.processes import LocalProcesses
 from replog.types import NodeId
-from tests.live.command import Shell, alive, until
+from tests.live.command import Shell, alive, free_port, until
 
 pytestmark = pytest.mark.live
 
@@ -33,8 +36,6 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 
 def status(shell: Shell, code: int = 0) -> dict[str, Any]:
-    import json
-
     told: dict[str, Any] = json.loads(shell.said("status", "--json", code=code))
     return told
 
@@ -227,3 +228,44 @@ def test_a_lie_that_cannot_be_told_is_refused(protocol: str, attack: str, option
 def test_a_lie_that_can_be_told_is_not_refused() -> None:
     liar.check("pbft", "slow-primary", {"delay_ms": 100})
     liar.check("raft", "equivocating-leader", {})
+
+
+PARENT = """
+import asyncio, json, signal, sys
+from replog import LocalProcesses
+
+async def main():
+    processes = LocalProcesses(sys.argv[1])
+    await processes.start()
+    await processes.wait_serving()
+    processes.kill(0, signal.SIGSTOP)
+    print(json.dumps(processes.pids()), flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process that stands still is ended by the kernel of Linux alone")
+def test_a_replica_that_stands_still_does_not_outlive_its_parent(tmp_path: Path) -> None:
+    made = create_cluster(tmp_path / "cluster", "raft", n=1, f=0, port=free_port(1), lab=True)
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(made.folder)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    (pid,) = json.loads(parent.stdout.readline()).values()
+    assert alive(pid)
+    parent.kill()
+    parent.communicate()
+    until(lambda: not alive(pid), "the replica ends")
+
+
+async def test_one_that_was_refreshed_cannot_lie_before_it_is_started_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processes = LocalProcesses(config(tmp_path, lab=True))
+    monkeypatch.setattr(processes, "pids", lambda: {0: 1, 1: 1})
+    lab = Laboratory(processes, tmp_path, ("compare.liar:lie", {}))
+    monkeypatch.setattr(LocalProcesses, "wrapped", {1})
+    with pytest.raises(NotInForce, match="node = 0: was refreshed, and cannot lie before it is started anew"):
+        lab.lie([0], "silent", {})
+    lab.lie([1], "silent", {})
+    assert json.loads(order_file(tmp_path, 1).read_text()) == {"attack": "silent", "members": [1], "options": {}}
