@@ -28,7 +28,10 @@ def broken_links_in(page: Path) -> list[str]:
 
 
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "pbft/README.md", "raft/README.md")),
+    *(
+        ROOT / name
+        for name in ("README.md", "CHANGELOG.md", "SECURITY.md", "deploy/README.md", "pbft/README.md", "raft/README.md")
+    ),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 

@@ -30,7 +30,7 @@ def running(cluster: Path | None) -> Path:
     if cluster is None:
         found = _running_here()
         return _only(found, "run") if found else _none_runs()
-    if not _on_hosts(known(cluster)) and not any_process(cluster):
+    if not may_run(known(cluster)):
         raise NoCluster(f"{cluster}: this cluster is not running; start it with {start(cluster)}")
     return cluster
 
@@ -38,6 +38,11 @@ def running(cluster: Path | None) -> Path:
 def _on_hosts(folder: Path) -> bool:
     """Whether it is of a cluster over several machines: whether that runs is not known here."""
     return (folder / HOST_FILE).is_file()
+
+
+def may_run(folder: Path) -> bool:
+    """Whether it runs on this machine, or is of one over several."""
+    return _on_hosts(folder) or any_process(folder)
 
 
 def known(cluster: Path | None) -> Path:

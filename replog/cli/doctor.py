@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from replog.cli import clusters, options, output, running
+from replog.cli import clusters, options, output
 from replog.cli.exits import ExitCode, leave
 from replog.cli.options import ClusterOption, JsonOption, VerboseOption
 from replog.errors import NoCluster
@@ -32,6 +33,14 @@ def doctor(
     mtbf: Annotated[
         float, typer.Option(min=0.001, metavar="DAYS", help="How long a machine of yours runs between two failures.")
     ] = 30.0,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle",
+            metavar="FILE.zip",
+            help="Write all that was found to one file, for a bug report; keys redacted.",
+        ),
+    ] = None,
     cluster: ClusterOption = None,
     json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -49,9 +58,14 @@ def doctor(
 
     folder = clusters.known(cluster)
     config = ClusterConfig.load(folder)
-    report, question_us = asked(config) if running.any_process(folder) else (None, 0.0)
+    report, question_us = asked(config) if clusters.may_run(folder) else (None, 0.0)
     pids = LocalProcesses(config).pids()
     findings = at.examine(config, report, pids, question_us, mtbf * 86_400e6)
+    if bundle is not None:
+        from replog.live.bundle import write
+
+        names = write(bundle, config, findings, report)
+        output.remark(f"{bundle}: {len(names)} files, no key and no data; look through what your application printed")
     if json:
         told = [one.as_dict() for one in findings]
         output.as_json({"cluster": str(folder), "well": at.is_well(findings), "findings": told})

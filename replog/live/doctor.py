@@ -25,9 +25,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from replog.certificates import LINK_CERTIFICATE
 from replog.certificates import ends as certificate_end
 from replog.config import ClusterConfig
 from replog.errors import ConfigError
+from replog.host import HostConfig, gateway_place
 from replog.membership import Configuration
 from replog.roster import Roster
 from replog.types import Micros
@@ -181,9 +183,28 @@ def certificates(folder: Path, now: datetime.datetime) -> Iterator[Finding]:
         yield Finding("certificates", state, told, rule)
 
 
+def gateway(config: ClusterConfig) -> Iterator[Finding]:
+    """Whom the gateway of this folder serves, if it has one."""
+    from replog.live.admission import Tokens
+    from replog.live.gateway import exposed
+
+    try:
+        settings, (host, port) = HostConfig.of(config).gateway, gateway_place(config)
+        folder = config.client_folder(settings.client)
+        if not (folder / LINK_CERTIFICATE).is_file():
+            return
+        is_open = not settings.certificates and not Tokens(folder)
+    except ConfigError as error:
+        yield Finding("gateway", State.WRONG, "cannot be started", str(error))
+        return
+    warning = exposed(host, tls=settings.tls, is_open=is_open)
+    whom = "anybody" if is_open else "whom it knows"
+    yield judged("gateway", not warning, f"serves {whom} on {host}:{port}", warning)
+
+
 def secrets(folder: Path) -> Finding:
     """Keys that others than this user can read."""
-    paths = [folder / "ca.key", *folder.glob("*/key.pem"), *folder.glob("*/tls.key")]
+    paths = [folder / "ca.key", *folder.glob("*/key.pem"), *folder.glob("*/tls.key"), *folder.glob("*/tokens.toml")]
     open_ = [path for path in paths if path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o077]
     told = f"{len(open_)} that others can read, as {open_[0].relative_to(folder)}" if open_ else "their user's alone"
     return judged("keys", not open_, told, "chmod 600: who has a replica's key can speak in its name", State.WRONG)
@@ -326,6 +347,7 @@ def examine(
     findings += measured(config, broadcast, mtbf_us)
     findings += configuration(config, Roster(config).known)
     findings += certificates(folder, now)
+    findings += gateway(config)
     findings += [secrets(folder), room(shutil.disk_usage(folder).free)]
     findings += files(config, open_files(pids))
     findings += clock(options)
