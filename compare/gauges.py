@@ -87,16 +87,21 @@ class Gauges:
         seen.add(id(thing))
         for name, value in _attributes(thing):
             if isinstance(value, (dict, list, set, deque, bytearray)):
-                where, bound = _known_as(type(thing), name)
+                where, bound = _known_as(_kind(thing), name)
                 yield where, len(value), UNSTATED if bound is None else bound(self._options, self._n)
-            elif id(value) not in seen and _is_part(type(value)):
+            elif id(value) not in seen and _is_part(_kind(value)):
                 yield from self._tables(value, seen)
 
 
 def _attributes(thing: object) -> Iterator[tuple[str, Any]]:
     yield from getattr(thing, "__dict__", {}).items()
-    for name in _slots(type(thing)):
+    for name in _slots(_kind(thing)):
         yield name, getattr(thing, name, None)
+
+
+def _kind(thing: object) -> Any:
+    """Its class, as something that a cache takes."""
+    return type(thing)
 
 
 # What is known of a class is asked for each part of each replica, again and again.
