@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pbft.memory import PLACES_MAX
 from pbft.notary import MEMORY
@@ -85,23 +85,19 @@ class Gauges:
 
     def _tables(self, thing: object, seen: set[int]) -> Iterator[tuple[str, int, int]]:
         seen.add(id(thing))
+        kind: Any = type(thing)
         for name, value in _attributes(thing):
             if isinstance(value, (dict, list, set, deque, bytearray)):
-                where, bound = _known_as(_kind(thing), name)
+                where, bound = _known_as(kind, name)
                 yield where, len(value), UNSTATED if bound is None else bound(self._options, self._n)
-            elif id(value) not in seen and _is_part(_kind(value)):
+            elif id(value) not in seen and _is_part(cast("Any", type(value))):
                 yield from self._tables(value, seen)
 
 
 def _attributes(thing: object) -> Iterator[tuple[str, Any]]:
     yield from getattr(thing, "__dict__", {}).items()
-    for name in _slots(_kind(thing)):
+    for name in _slots(cast("Any", type(thing))):
         yield name, getattr(thing, name, None)
-
-
-def _kind(thing: object) -> Any:
-    """Its class, as something that a cache takes."""
-    return type(thing)
 
 
 # What is known of a class is asked for each part of each replica, again and again.

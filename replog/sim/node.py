@@ -108,16 +108,16 @@ class SimNode(Process):
         return "full" if self._fair is not None and self._fair.full(sender) else ""
 
     def _take(self) -> Iterator[tuple[Principal | None, Any]]:
-        if self._fair is None:
-            yield from super()._take()
-            return
+        return super()._take() if self._fair is None else self._take_in_turn(self._fair)
+
+    def _take_in_turn(self, fair: FairInbox) -> Iterator[tuple[Principal | None, Any]]:
         life = self.lives
-        for item in self._fair.turn():
+        for item in fair.turn():
             yield item
             if self.lives != life:
                 return
-        if self._fair.resting:
-            self.world.at(self.world.now + self._fair.resting, self._rouse)
+        if fair.resting:
+            self.world.at(self.world.now + fair.resting, self._rouse)
         for news in self.turns.take_news() if self.turns is not None else ():
             self._note("flood", {"sender": news.node})
             self.step(news)
