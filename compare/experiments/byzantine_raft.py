@@ -302,10 +302,8 @@ def _is_safe(sample: Sample) -> bool:
 
 
 def _file(job: Job, witness: Witness) -> str:
-    told = "\n".join(
-        f"# {line}".rstrip() for line in (summary(job.attack), witness.judge, *witness.detail.splitlines())
-    )
-    return f"{told}\n{witness.case}"
+    said = (summary(job.attack), f"{witness.judge}:", *witness.detail.splitlines())
+    return "\n".join([*(f"# {line}".rstrip() for line in said), witness.case])
 
 
 EXPERIMENT: Final = ByzantineRaft()
