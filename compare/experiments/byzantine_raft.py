@@ -49,7 +49,7 @@ REASONS: Final = {
 }
 """Why no judge of safety objects, where none does."""
 RARELY: Final = frozenset({"wrong-time"})
-"""It takes a server that gets an entry again from somebody else, who has another time in it: shown and not compared."""
+"""It takes a server that is sent a snapshot of the liar, which has the times that it told nobody: not compared."""
 
 
 @dataclass(frozen=True)
