@@ -49,7 +49,7 @@ REASONS: Final = {
 }
 """Why no judge of safety objects, where none does."""
 RARELY: Final = frozenset({"wrong-time"})
-"""It takes a server that gets an entry again from somebody else, who has another time in it: shown and not compared."""
+"""It takes a server that is sent a snapshot of the liar, which has the times that it told nobody: not compared."""
 
 
 @dataclass(frozen=True)
@@ -140,22 +140,24 @@ class Smallest(Shrinker):
 
     def shrink(self, runs_max: int) -> Case:
         super().shrink(runs_max // 2)
-        self._left = runs_max - self.runs
-        self._simplify(_shorter)
+        self._left, before = runs_max - self.runs, None
+        while before != self.case and self._left > 0:
+            before = self.case
+            self._simplify(_shorter)
         return self.case
 
 
 def _shorter(case: Case) -> Iterator[dict[str, Any]]:
-    """All ends earlier, clients pause for longer, each lie begins earlier."""
-    for share in (0.5, 0.75, 0.9):
-        yield _ending(case, share)
-    for longer in (3, 1.5):
-        yield {"workload": case.workload.model_dump() | {"pause_ms": round(case.workload.pause_ms * longer, 1)}}
+    """Each lie begins earlier, all ends earlier, clients pause for longer."""
     for place, happening in enumerate(case.timeline):
         if happening.start_s >= 0.02:
             told = [one.model_dump() for one in case.timeline]
             told[place]["start_s"] = round(happening.start_s / 2, 3)
             yield {"timeline": told}
+    for share in (0.5, 0.75, 0.9):
+        yield _ending(case, share)
+    for longer in (3, 1.5):
+        yield {"workload": case.workload.model_dump() | {"pause_ms": round(case.workload.pause_ms * longer, 1)}}
 
 
 def _ending(case: Case, share: float) -> dict[str, Any]:
@@ -302,10 +304,8 @@ def _is_safe(sample: Sample) -> bool:
 
 
 def _file(job: Job, witness: Witness) -> str:
-    told = "\n".join(
-        f"# {line}".rstrip() for line in (summary(job.attack), witness.judge, *witness.detail.splitlines())
-    )
-    return f"{told}\n{witness.case}"
+    said = (summary(job.attack), f"{witness.judge}:", *witness.detail.splitlines())
+    return "\n".join([*(f"# {line}".rstrip() for line in said), witness.case])
 
 
 EXPERIMENT: Final = ByzantineRaft()

@@ -31,7 +31,7 @@ from replog.types import Message, Micros, NodeId, Principal, Status
 
 FAULTS: Final = (1, 2, 3)
 REAL: Final = 5
-"""Every so many seeds one signs with Ed25519."""
+"""Of so many seeds the first signs with Ed25519."""
 OPTIONS: Final = {
     "view_timeout_us": 80_000,
     "status_interval_us": 10_000,
@@ -236,7 +236,7 @@ NOTE: Final = (
     "without that side's NEW-VIEWs. correct accused: by these inquiries, and by correct replicas while it ran. window: "
     "the fewest seqs in one of the archives; views: at most between the two certificates. Under MACs a replica has no "
     "certificate to show and nothing to archive; named are then all that any correct replica has accused in its run. "
-    "Every fifth seed signs with Ed25519."
+    "One seed of five, the first among them, signs with Ed25519."
 )
 
 
