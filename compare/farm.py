@@ -17,14 +17,18 @@ import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
+from functools import cache
+from hashlib import blake2b
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, TypeVar
 
 from replog.errors import ConfigError, ReplogError
 
+PACKAGES: Final = ("replog", "pbft", "raft", "compare")
 AT_ONCE: Final = 1_000
 """Jobs that the scheduler knows at a time."""
 PATIENCE_S: Final = 10
@@ -57,7 +61,7 @@ def finished(jobs: Sequence[Job], make: Callable[[Job], Made], address: str) -> 
     """Each job once, as it is finished, with what `make` returned or raised on a worker. While there is no worker it
     waits for one. Raises ConfigError where nobody answers, Lost."""
     distributed = _distributed()
-    comparison, release = uuid.uuid4().hex, installed()
+    comparison, ours = uuid.uuid4().hex, edition()
     under_way: dict[str, tuple[Job, Any]] = {}
     rest = iter(enumerate(jobs))
     with _client(distributed, address) as client:
@@ -65,7 +69,7 @@ def finished(jobs: Sequence[Job], make: Callable[[Job], Made], address: str) -> 
         def hand_out(number: int) -> list[Any]:
             futures = []
             for place, job in islice(rest, number):
-                future = client.submit(_made, make, job, release, key=f"replog-{comparison}-{place}", pure=False)
+                future = client.submit(_made, make, job, ours, key=f"replog-{comparison}-{place}", pure=False)
                 under_way[future.key] = job, future
                 futures.append(future)
             return futures
@@ -94,10 +98,10 @@ def _client(distributed: ModuleType, address: str) -> Iterator[Any]:
         yield client
 
 
-def _made(make: Callable[[Job], Made], job: Job, release: str) -> Made:
-    """On the worker. Another release may judge otherwise, and nobody could tell from the results."""
-    if installed() != release:
-        raise ConfigError(f"on: a worker has replog {installed()}, and here is {release}: both must be the same")
+def _made(make: Callable[[Job], Made], job: Job, ours: str) -> Made:
+    """On the worker. Other code may run or judge otherwise, and nobody could tell from the results."""
+    if edition() != ours:
+        raise ConfigError(f"on: a worker has replog {edition()}, and here is {ours}: both must be the same")
     return make(job)
 
 
@@ -119,6 +123,17 @@ def installed() -> str:
         return version("replog")
     except PackageNotFoundError:
         return "unknown"
+
+
+@cache
+def edition() -> str:
+    """The release, and a digest of our own modules and scenarios: a checkout may be anything between two releases."""
+    digest = blake2b(digest_size=8)
+    for package in PACKAGES:
+        folder = Path(import_module(package).__path__[0])
+        for path in sorted(path for suffix in ("py", "toml") for path in folder.rglob(f"*.{suffix}")):
+            digest.update(f"{package}/{path.relative_to(folder).as_posix()}".encode() + b"\0" + path.read_bytes())
+    return f"{installed()} ({digest.hexdigest()})"
 
 
 def _first_line(error: Exception) -> str:

@@ -153,9 +153,22 @@ def test_what_cannot_be_made_elsewhere_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_worker_of_another_release_makes_no_runs() -> None:
-    assert farm._made(len, "four", farm.installed()) == 4
+    assert farm._made(len, "four", farm.edition()) == 4
     with pytest.raises(ConfigError, match=r"a worker has replog .*, and here is 0\.0\.7: both must be the same"):
         farm._made(len, "four", "0.0.7")
+
+
+def test_a_byte_of_any_module_makes_another_edition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "oneofours"
+    (package / "inner").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "inner" / "core.py").write_text("QUORUM = 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(farm, "PACKAGES", ("oneofours",))
+    before = farm.edition.__wrapped__()
+    assert farm.edition.__wrapped__() == before
+    (package / "inner" / "core.py").write_text("QUORUM = 2\n")
+    assert farm.edition.__wrapped__() != before
 
 
 @pytest.mark.parametrize("address", ["", "tcp://", "tcp://host", "host:1", "http://host:1", "tcp://a b:1", "tcp://h:x"])
