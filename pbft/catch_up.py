@@ -149,13 +149,14 @@ class Early:
 class Hearing:
     """When each other replica was last heard, and how far each claims to be. Claims decide nothing but `in_sync`.
 
-    Invariant: one entry a replica.
+    Invariant: one entry a replica in each table.
     """
 
     def __init__(self, notary: Notary) -> None:
         self._notary = notary
         self.heard_at: dict[NodeId, Micros] = dict.fromkeys(notary.members, 0)
         self._claims: dict[NodeId, int] = {}
+        self._throttled: dict[NodeId, Micros] = {}
 
     def begin(self, now: Micros) -> None:
         self.heard_at = dict.fromkeys(self._notary.members, now)
@@ -175,6 +176,14 @@ class Hearing:
 
     def silence(self, node: NodeId, now: Micros) -> Micros:
         return now - self.heard_at[node]
+
+    def throttle(self, node: NodeId, until: Micros) -> None:
+        """It floods, and little is taken of it until then."""
+        self._throttled[node] = until
+
+    def misses(self, node: NodeId, now: Micros, silent_us: Micros) -> bool:
+        """Whether nothing is to be expected of it for now: what it says is not taken, or it has been silent so long."""
+        return self._throttled.get(node, 0) > now or self.silence(node, now) >= silent_us
 
 
 def answer(status: Status, ordering: Ordering, checkpoints: Checkpoints, view_changes: ViewChanges) -> list[Message]:

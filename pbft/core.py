@@ -66,6 +66,7 @@ from replog.core import (
     SetTimer,
     Setup,
     Started,
+    Throttled,
     Timeout,
     Trim,
     Wanted,
@@ -149,6 +150,7 @@ class PbftCore:
             Queried: self._on_queried,
             Saved: _ignore,
             Command: self._on_command,
+            Throttled: self._on_throttled,
             Audited: self._on_audited,
         }
         self._messages: dict[type[Any], Callable[[NodeId, Any], list[Effect]]] = {
@@ -527,7 +529,9 @@ class PbftCore:
             message = self.view_changes.make(self.view)
             if message is not None:
                 return [Persist(message, 0), Send(self.notary.others, message), *self._enter(message)]
-        return self.patience.await_new_view(self._now, self.view)
+        silent_us = self.options.view_timeout_us // 2
+        hopeless = "heartbeat" in self.options.measures and self.hearing.misses(self.primary, self._now, silent_us)
+        return self.patience.await_new_view(self._now, self.view, hopeless)
 
     def _on_new_view(self, sender: NodeId, message: NewView) -> list[Effect]:
         """[CL99 4.4] The first for its view that proves right (P4, P5)."""
@@ -635,7 +639,7 @@ class PbftCore:
         if event.name == Patience.REQUEST and self.patience.target is not None:
             return self._on_request_timeout()
         if event.name == Patience.NEW_VIEW and self.patience.awaited:
-            waited = self.patience.timeout / 1e6
+            waited = self.patience.armed_for / 1e6
             return self._ask_for(
                 self.view + 1, f"node {self.primary} sent no NEW-VIEW for view {self.view} in {waited:.1f} s"
             )
@@ -644,7 +648,7 @@ class PbftCore:
     def _on_request_timeout(self) -> list[Effect]:
         """[CL99 4.4] The primary is given up. [deviates: a replica that heard fewer than a quorum meanwhile stays: its
         VIEW-CHANGE could not succeed, and would keep it out of its view when it can hear again]"""
-        target, since, waited = self.patience.target, self.patience.armed_at, self.patience.timeout / 1e6
+        target, since, waited = self.patience.target, self.patience.armed_at, self.patience.armed_for / 1e6
         self.patience.target = None
         if isinstance(target, tuple) and self.requests.is_over(self.requests.pending[target]):
             return []
@@ -736,6 +740,10 @@ class PbftCore:
         if event.name == "step-down":
             return self._give_up_view() or [Note("stepped-down", {})]
         return [Note("command-refused", {"command": event.name, "rule": "pbft knows refresh and step-down"})]
+
+    def _on_throttled(self, event: Throttled) -> list[Effect]:
+        self.hearing.throttle(event.node, self._now + event.for_us)
+        return []
 
     def _on_refreshing(self, sender: NodeId, message: Refreshing) -> list[Effect]:
         if not self.options.refresh:

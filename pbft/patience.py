@@ -23,7 +23,8 @@ class Patience:
     once a quorum has asked for it. [CL99 4.5.2] (P13)
 
     Invariants:
-      the time-out is view_timeout_us doubled for each view change since the last progress, at most the cap  (P14)
+      the time-out is view_timeout_us doubled for each view change since the last progress, at most the cap; that for
+      the NEW-VIEW of who is not expected to say anything is a heartbeat, doubled in the same way  (P14)
       at most one of the two timers is armed
     """
 
@@ -36,18 +37,21 @@ class Patience:
         self.awaited = 0
         """The view whose NEW-VIEW is due, 0 if none."""
         self.armed_at: Micros = 0
+        self.armed_for: Micros = 0
         self.failures = 0
         """View changes in a row without progress."""
         self.progressed = True
 
     @property
     def timeout(self) -> Micros:
-        cap = self._options.view_timeout_cap_us
-        return min(self._options.view_timeout_us << min(self.failures, 40), cap)
+        return self._doubled(self._options.view_timeout_us)
+
+    def _doubled(self, time: Micros) -> Micros:
+        return min(time << min(self.failures, 40), self._options.view_timeout_cap_us)
 
     def wait_for(self, now: Micros, target: Identity | int) -> list[Effect]:
-        self.target, self.armed_at = target, now
-        return [SetTimer(self.REQUEST, self.timeout)]
+        self.target, self.armed_at, self.armed_for = target, now, self.timeout
+        return [SetTimer(self.REQUEST, self.armed_for)]
 
     def rest(self) -> list[Effect]:
         """Nothing to wait for, or nobody to blame."""
@@ -62,11 +66,13 @@ class Patience:
         self.progressed = False
         return [*self.rest(), *self.stop_awaiting()]
 
-    def await_new_view(self, now: Micros, view: int) -> list[Effect]:
+    def await_new_view(self, now: Micros, view: int, hopeless: bool) -> list[Effect]:
+        """`hopeless`: nothing is to be expected of who leads it, and others need not wait as long as for any other."""
         if self.awaited == view:
             return []
         self.awaited, self.armed_at = view, now
-        return [SetTimer(self.NEW_VIEW, self.timeout)]
+        self.armed_for = self._doubled(self._options.heartbeat) if hopeless else self.timeout
+        return [SetTimer(self.NEW_VIEW, self.armed_for)]
 
     def stop_awaiting(self) -> list[Effect]:
         if not self.awaited:

@@ -130,6 +130,14 @@ class Command(_Value, frozen=True):
     arguments: dict[str, Any]
 
 
+class Throttled(_Value, frozen=True):
+    """`node` floods, and little is taken of it for so long (`replog.turns`); told only to cores whose options have
+    `throttles_floods`."""
+
+    node: NodeId
+    for_us: Micros
+
+
 class Audited(_Value, frozen=True):
     """Answer to Audit: the digest of the state after `index` as its data give it, which fill `parts` parts."""
 
@@ -138,7 +146,20 @@ class Audited(_Value, frozen=True):
     parts: int
 
 
-Event = Started | Received | Timeout | Applied | Checkpointed | Saved | Queried | Part | Wanted | Command | Audited
+Event = (
+    Started
+    | Received
+    | Timeout
+    | Applied
+    | Checkpointed
+    | Saved
+    | Queried
+    | Part
+    | Wanted
+    | Command
+    | Throttled
+    | Audited
+)
 
 # ----------------------------------------------------------------------------------------------------------- effects
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from replog.core import CancelTimer, Effect, Note, SetTimer
+from replog.core import CancelTimer, Effect, Note, SetTimer, Throttled
 from replog.types import ClientId, Micros, NodeId, Principal
 
 UNIT_BYTES: Final = 32 * 1024
@@ -36,8 +36,9 @@ COSTLY: Final = 8
 """A flood is also what takes more than one part in so many of the time, for nothing,"""
 COSTLIER: Final = 4
 """and so many times as much as that of the others, of whom the f that cost most do not count."""
-REST_US: Final = 20_000
-"""How long a throttled replica is not served for each unit beyond its share, whatever else waits."""
+REST_US: Final = 40_000
+"""How long a throttled replica is not served for each unit that it was served, whatever else waits, or nothing: what
+others send next would wait for it."""
 EVERY: Final = 16
 """Rounds, of which a throttled replica is served in one."""
 SHUNNED_MAX: Final = 4_096
@@ -97,7 +98,7 @@ class Turns:
         self._sentences: dict[NodeId, tuple[Micros, Micros]] = {}
         """Of each replica that was ever throttled: until when the last time, and for how long."""
         self._passed_by: Counter[NodeId] = Counter()
-        self._news: list[NodeId] = []
+        self._news: list[Throttled] = []
 
     @classmethod
     def wanted(cls, options: Any, peers: Iterable[NodeId], shares: Shares) -> Turns | None:
@@ -126,7 +127,7 @@ class Turns:
         if isinstance(sender, str):
             self._debts[sender] = self._debts.get(sender, 0) + units
         elif sender in self._throttled:
-            self._rests[sender] = self._now + units * REST_US
+            self._rests[sender] = self._rests.get(sender, self._now) + units * REST_US
 
     def wasted(self, node: NodeId, time: Micros) -> None:
         """Its messages took so long and brought nothing about."""
@@ -152,6 +153,7 @@ class Turns:
         for node in self._throttled:
             if node in self._replicas and self._is_due(node, not plan):
                 plan.append((node, self._shares.throttled))
+                self._rests[node] = now + self._shares.throttled * REST_US
         return plan
 
     def rest(self) -> Micros:
@@ -213,9 +215,10 @@ class Turns:
 
     def _throttle(self, now: Micros, node: NodeId) -> None:
         if node not in self._throttled:
-            self._throttled[node] = now + self._sentence(now, node)
+            time = self._sentence(now, node)
+            self._throttled[node] = now + time
             self.floods[node] += 1
-            self._news.append(node)
+            self._news.append(Throttled(node, time))
 
     def _is_costly(self, node: NodeId, time: Micros) -> bool:
         """With f liars, itself one of them, what the f-th of the others costs is no more than what a correct one does.
@@ -236,7 +239,7 @@ class Turns:
         others = sorted(self._replicas.get(other, 0) for other in self._peers if other != node)
         return FAR * others[(len(others) - 1) // 2] if others else 0
 
-    def take_news(self) -> list[NodeId]:
+    def take_news(self) -> list[Throttled]:
         """Replicas that were throttled since the last call."""
         if not self._news:
             return []

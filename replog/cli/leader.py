@@ -85,7 +85,7 @@ def move(
 ) -> None:
     """Have the leader hand over to another server (Raft only).
 
-    It comes to nothing if that server does not catch up and stand within the longest election time-out.
+    It comes to nothing if that server does not catch up and stand within the longest election time-out, three times.
 
     Example: replog leader move 2
     """

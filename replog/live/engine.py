@@ -389,8 +389,9 @@ class Engine:
         self.counters.turns += 1
         for sender, queue, share in self._inbox.turn(monotonic()):
             self._take(sender, queue, share)
-        for node in self._turns.take_news() if self._turns is not None else ():
-            self._note(Note("flood", {"sender": node, "what": "little is taken of it for some seconds"}))
+        for news in self._turns.take_news() if self._turns is not None else ():
+            self._note(Note("flood", {"sender": news.node, "what": "little is taken of it for some seconds"}))
+            self._step(news)
         commands, self._commands = self._commands, []
         for command in commands:
             self._step(command)

@@ -27,6 +27,8 @@ Wraps = Mapping[NodeId, tuple[str, dict[str, Any]]]
 STOP_S = 5.0
 """How long a process may take to end by itself before it is killed."""
 MOVE_S = 15.0
+MOVE_TRIES = 3
+"""A server that gets no processor for the length of one election time-out may well take over at the next try."""
 """How long a move of the leadership may take; leaders give up sooner, after an election time-out."""
 STEP_DOWN_S = 2.0
 """How long a replica may take to give up its view: it is not believed, and stopped whatever it does."""
@@ -295,9 +297,12 @@ class LocalProcesses:
         """Have `leader` hand over to `to` (Raft); who leads then, in which term. Raises NotMoved."""
         with self._watched(leader, NotMoved) as running:
             try:
-                self.tell(leader, "move-leader", {"to": to})
                 async with asyncio.timeout(MOVE_S):
-                    return await self._led(running, to)
+                    for _ in range(MOVE_TRIES):
+                        self.tell(leader, "move-leader", {"to": to})
+                        if led := await self._led(running, to):
+                            return led
+                raise NotMoved(f"node {to} did not take over in time; node {leader} goes on leading")
             except (ConnectionError, TimeoutError):
                 raise NotMoved(f"node {leader} has not handed over after {MOVE_S:g} s; see replog status") from None
 
@@ -318,13 +323,13 @@ class LocalProcesses:
 
     @staticmethod
     async def _led(running: _Running, to: NodeId) -> dict[str, Any]:
-        """What the old leader tells of the end of its leadership."""
+        """What the old leader tells of the end of its leadership; nothing if it has given the move up."""
         while (line := await running.lines.get()) is not None:
             match line.get("event"):
                 case "command-refused":
                     raise NotMoved(str(line.get("rule")))
                 case "leader-move-abandoned":
-                    raise NotMoved(f"node {to} did not take over in time; node {running.node} goes on leading")
+                    return {}
                 case "term" if line.get("leader") == to:
                     return {"leader": to, "term": line.get("term")}
                 case "term" if line.get("leader") not in (NOBODY, running.node):

@@ -18,6 +18,8 @@ REPLICA_FRAMES: Final = 2_048
 CLIENTS_FRAMES: Final = 8_192
 CLIENT_FRAMES: Final = 16
 """Frames that may wait of one replica, of all clients together, and of one client however many they are."""
+BYTES: Final = 128 * 1024 * 1024
+"""Of one sender, in large frames."""
 
 Item = tuple[Principal | None, Any]
 
@@ -31,6 +33,7 @@ class FairInbox:
         self._own: deque[Item] = deque()
         self._queues: dict[Principal, deque[Frame]] = {}
         self._units: dict[Principal, int] = {}
+        self._sizes: dict[Principal, int] = {}
         self._clients = 0
         self._size = 0
         self.resting: Micros = 0
@@ -46,6 +49,8 @@ class FairInbox:
         queue = self._queues.get(sender)
         if queue is None:
             return False
+        if self._sizes[sender] >= BYTES:
+            return True
         if isinstance(sender, int):
             return len(queue) >= REPLICA_FRAMES
         return len(queue) >= max(CLIENT_FRAMES, CLIENTS_FRAMES // self._clients)
@@ -61,8 +66,10 @@ class FairInbox:
         if queue is None:
             queue = self._queues[sender] = deque()
             self._clients += isinstance(sender, str)
+            self._units[sender] = self._sizes[sender] = 0
         queue.append(load)
-        self._count(sender, _weight(load))
+        size = sum(map(len, load))
+        self._count(sender, units_of(len(load), size), size)
 
     def turn(self) -> Iterator[Item]:
         """One round of the senders, then the process's own: requests that are there get into the batch whose time has
@@ -73,46 +80,48 @@ class FairInbox:
         for sender, share in plan:
             left = share
             while left > 0 and sender in self._queues:
-                frame = self._take(sender)
-                left -= _weight(frame)
+                frame, units = self._take(sender)
+                left -= units
                 yield sender, frame
             self.turns.owes(sender, -left)
         for _ in range(len(self._own)):
             self._size -= 1
             yield self._own.popleft()
 
-    def _take(self, sender: Principal) -> Frame:
+    def _take(self, sender: Principal) -> tuple[Frame, int]:
         queue = self._queues[sender]
         frame = queue.popleft()
-        if not queue:
-            del self._queues[sender]
-            self._clients -= isinstance(sender, str)
+        size = sum(map(len, frame))
+        units = units_of(len(frame), size)
         self._size -= 1
-        self._count(sender, -_weight(frame))
-        return frame
+        if queue:
+            self._count(sender, -units, -size)
+        else:
+            self._drop(sender)
+        return frame, units
 
-    def _count(self, sender: Principal, units: int) -> None:
-        left = self._units[sender] = self._units.get(sender, 0) + units
-        if not left:
-            del self._units[sender]
+    def _count(self, sender: Principal, units: int, size: int) -> None:
+        self._sizes[sender] += size
+        left = self._units[sender] = self._units[sender] + units
         self.turns.waits(sender, left)
+
+    def _drop(self, sender: Principal) -> None:
+        """Nothing of it waits any more."""
+        del self._queues[sender], self._units[sender], self._sizes[sender]
+        self._clients -= isinstance(sender, str)
+        self.turns.waits(sender, 0)
 
     def forget(self, sender: Principal) -> None:
         """Its links have ended: what waits of it is lost, at no cost."""
-        queue = self._queues.pop(sender, None)
-        if queue is None:
-            return
-        self._size -= len(queue)
-        self._clients -= isinstance(sender, str)
-        self._count(sender, -self._units[sender])
+        queue = self._queues.get(sender)
+        if queue is not None:
+            self._size -= len(queue)
+            self._drop(sender)
 
     def clear(self) -> None:
         self._own.clear()
         self._queues.clear()
         self._units.clear()
+        self._sizes.clear()
         self.turns.clear()
         self._size = self._clients = self.resting = 0
-
-
-def _weight(frame: Frame) -> int:
-    return units_of(len(frame), sum(map(len, frame)))

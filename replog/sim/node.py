@@ -6,7 +6,6 @@ Here: carrying out effects in virtual time. Not here: what the effects mean (`re
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -65,7 +64,7 @@ class SimNode(Process):
         self.shunned = Shunned()
         self._fair = None if turns is None else FairInbox(turns, self._time)
         if self._fair is not None:
-            self._inbox, self._frames_max = self._fair, sys.maxsize  # type: ignore[assignment]
+            self._inbox = self._fair  # type: ignore[assignment]
         self.operation_us, self.turn_us = self._costs.operation_us, self._costs.turn_us
         self.disk = disk
         self.disk.on_failed = self.crash
@@ -104,10 +103,11 @@ class SimNode(Process):
         """Who is shunned has no link; what a sender's own queue cannot hold is lost. Neither costs anything."""
         if self.shunned and self.shunned.rule(self.world.now, sender) is not None:
             self.network.dropped["shunned"] += len(frame)
-        elif self._fair is not None and self._fair.full(sender):
-            self.network.dropped["full"] += len(frame)
         else:
             super().receive(sender, frame)
+
+    def _full(self, sender: Principal) -> bool:
+        return super()._full(sender) if self._fair is None else self._fair.full(sender)
 
     def _take(self) -> Iterator[tuple[Principal | None, Any]]:
         if self._fair is None:
@@ -120,8 +120,9 @@ class SimNode(Process):
                 return
         if self._fair.resting:
             self.world.at(self.world.now + self._fair.resting, self._rouse)
-        for node in self.turns.take_news() if self.turns is not None else ():
-            self._note("flood", {"sender": node})
+        for news in self.turns.take_news() if self.turns is not None else ():
+            self._note("flood", {"sender": news.node})
+            self.step(news)
 
     def _rouse(self, _: Any = None) -> None:
         if self._fair is not None:

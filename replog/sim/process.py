@@ -23,7 +23,8 @@ from replog.types import Message, Micros, Principal
 TURN_FRAMES = 64
 """The most frames of one turn: a busy process still lets others have the core."""
 INBOX_FRAMES = 20_000
-"""Frames that wait for a process; the answer when full is to drop the newest, as a receiving socket would."""
+INBOX_BYTES = 128 * 1024 * 1024
+"""What waits for a process; the answer when full is to drop the newest, as a receiving socket would."""
 
 LINK_GROUPS = 4_096
 """Groups of addresses whose links a process remembers; it looks up those of any further group each time."""
@@ -116,7 +117,8 @@ class Process:
         self._decode = codec.decode
         self._encode = codec.encode
         self._inbox: deque[tuple[Principal | None, Any]] = deque()
-        self._frames_max = INBOX_FRAMES
+        self._waiting = 0
+        """Bytes of frames that came in and were in no turn yet."""
         self._links: dict[tuple[Principal, ...], list[Link]] = {}
         self._timers: dict[str, Timer] = {}
         self._busy = False
@@ -153,12 +155,16 @@ class Process:
     def receive(self, sender: Principal, frame: Frame) -> None:
         if not self.up:
             self.network.dropped["down"] += len(frame)
-        elif len(self._inbox) >= self._frames_max:
+        elif self._full(sender):
             self.network.dropped["full"] += len(frame)
         else:
+            self._waiting += sum(map(len, frame))
             self._inbox.append((sender, frame))
             if not self._busy:
                 self.wake()
+
+    def _full(self, sender: Principal) -> bool:
+        return len(self._inbox) >= INBOX_FRAMES or self._waiting >= INBOX_BYTES
 
     def do(self, action: Callable[[], None]) -> None:
         """Do this in a turn, behind what waits already. A process that is down is told nothing, now or later."""
@@ -198,6 +204,8 @@ class Process:
                     continue
                 on_message(sender, message)
         self.delivered += messages
+        if life == self.lives:
+            self._waiting -= size
         self._pay(life, frames, messages, size)
 
     def _take(self) -> Iterator[tuple[Principal | None, Any]]:
@@ -353,6 +361,7 @@ class Process:
         self._busy = False
         self._cores.forget(self)
         self._inbox.clear()
+        self._waiting = 0
         self._held.clear()
         for timer in self._timers.values():
             timer.ripe, timer.deadline = False, None

@@ -17,7 +17,7 @@ from replog.types import NodeId
 class WaitsForEver(Patience):
     """For a NEW-VIEW."""
 
-    def await_new_view(self, now: int, view: int) -> list[Effect]:
+    def await_new_view(self, now: int, view: int, hopeless: bool) -> list[Effect]:
         self.awaited, self.armed_at = view, now
         return []
 

@@ -9,7 +9,7 @@ from replog.codec import Codec
 from replog.sim.costs import FREE, CostModel
 from replog.sim.disk import Disk, DiskModel
 from replog.sim.network import Constant, Exponential, Network, NetworkModel, Normal, Pareto, Uniform
-from replog.sim.process import INBOX_FRAMES, Cores, Process
+from replog.sim.process import INBOX_BYTES, INBOX_FRAMES, Cores, Process
 from replog.sim.world import Clock, World
 from replog.types import COMMON_MESSAGES, StatusRequest
 
@@ -325,6 +325,19 @@ class TestProcesses:
         world.run_until(10)
         assert worker.seen[-1][1] == INBOX_FRAMES - 1
         assert worker.network.dropped["full"] == 5
+
+    def test_what_waits_is_bounded_in_bytes_too(self) -> None:
+        world, (worker,) = workers(1, FREE)
+        worker.pause()
+        large = bytes(INBOX_BYTES // 4)
+        for _ in range(7):
+            worker.receive(9, [large])
+        assert worker.network.dropped["full"] == 3
+        worker.resume()
+        world.run_until(10)
+        worker.receive(9, [Codec(*COMMON_MESSAGES).encode(StatusRequest(5))])
+        world.run_until(20)
+        assert [token for _, token in worker.seen] == [5], "there is room again"
 
     def test_a_stopped_process_hears_nothing(self) -> None:
         world, (worker,) = workers(1, FREE)

@@ -10,7 +10,7 @@ import pytest
 from pbft import PbftCore, catch_up
 from pbft import messages as m
 from pbft.view_change import ViewChanges
-from replog.core import Received, Send, SetTimer, Timeout
+from replog.core import Received, Send, SetTimer, Throttled, Timeout
 from replog.types import Request, Submit
 from tests import plug
 from tests.pbft import forge
@@ -152,6 +152,40 @@ def test_4_5_2_without_new_view_the_next_one_is_asked_for() -> None:
     assert cluster.core(3).view == 2
     assert "node 1 sent no NEW-VIEW for view 1" in cluster.replicas[3].status().reason
     assert "new-view" not in cluster.servers[3].timers, "until a quorum asks for view 2"
+
+
+@pytest.mark.parametrize(
+    ("robust", "throttled", "silent_us", "wait"),
+    [
+        (True, 1, 0, T // 8),
+        (True, 2, 0, T),
+        (True, 2, T // 2, T // 8),
+        (True, 2, T // 2 - 1, T),
+        (False, 1, T // 2, T),
+    ],
+)
+def test_p38_of_who_is_throttled_or_silent_no_new_view_is_awaited_for_long(
+    robust: bool, throttled: int, silent_us: int, wait: int
+) -> None:
+    cluster = Cluster(options={"robust": ["heartbeat"] if robust else False})
+    cluster.now = silent_us
+    cluster.step(3, Throttled(throttled, SECOND))
+    for node in (0, 2):
+        hear(cluster, 3, node, forge.view_change(cluster, node, 1))
+    assert cluster.servers[3].timers["new-view"] == cluster.now + wait
+
+
+def test_p14_where_nobody_is_expected_to_say_anything_the_time_doubles_too() -> None:
+    cluster = Cluster(options={"robust": ["heartbeat"]})
+    waits = []
+    for view in range(1, 9):
+        cluster.now += SECOND
+        cluster.step(3, Throttled(cluster.core(3).notary.primary(view), SECOND))
+        for node in {0, 1, 2} - {view % 4}:
+            hear(cluster, 3, node, forge.view_change(cluster, node, view))
+        if view % 4 != 3:
+            waits.append(cluster.servers[3].timers["new-view"] - cluster.now)
+    assert waits == [T // 8 << place for place in (0, 1, 3, 4, 5, 7)]
 
 
 def test_4_4_view_change_is_repeated_until_its_view_begins() -> None:

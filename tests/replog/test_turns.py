@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from replog import turns as module
 from replog.codec import messages_in, pack_frame
+from replog.core import Throttled
 from replog.live.inbox import Inbox
-from replog.sim.inbox import FairInbox
+from replog.sim.inbox import BYTES, FairInbox
 from replog.turns import BURST_US, EVERY, FLOOD, REST_US, THROTTLE_US, Shares, Shunned, Turns
 
 SHARES = Shares(replica=8, clients=6, client=2, throttled=1)
@@ -79,7 +80,7 @@ def test_p36_a_flood_is_throttled_and_reported_and_a_burst_is_not() -> None:
     policy.waits(1, 0)
     policy.round(BURST_US)
     served = flooded(policy, BURST_US + THROTTLE_US)
-    assert policy.take_news() == [1]
+    assert [news.node for news in policy.take_news()] == [1]
     assert policy.floods == {1: 1}
     assert served[1] < SHARES.replica * BURST_US // 10_000 + 2 * THROTTLE_US // 10_000 // EVERY + 10
     assert served["c0"] > 5 * served[1]
@@ -136,7 +137,7 @@ def test_p36_few_huge_frames_are_a_flood_too() -> None:
         list(zip(live.turn(now), range(1), strict=False))
         list(zip(simulated.turn(), range(1), strict=False))
     assert live._turns is not None
-    assert live._turns.take_news() == simulated.turns.take_news() == [1]
+    assert live._turns.take_news() == simulated.turns.take_news() == [Throttled(1, THROTTLE_US)]
 
 
 def test_p36_an_inbox_that_rests_asks_for_no_turn_and_loses_nothing() -> None:
@@ -159,7 +160,7 @@ def test_p36_an_inbox_that_rests_asks_for_no_turn_and_loses_nothing() -> None:
         clock[0] += inbox.resting
         inbox.rouse()
     assert (taken, rested) == (12, 11)
-    assert clock[0] == 11 * 32 * REST_US
+    assert clock[0] == 11 * 33 * REST_US
     assert list(live.waiting()) == []
 
 
@@ -175,6 +176,21 @@ def test_p36_what_waits_of_one_that_is_shunned_is_lost_at_no_cost() -> None:
     while len(inbox):
         assert {sender for sender, _ in inbox.turn()} == {"c1"}
     inbox.turns.check_invariants()
+
+
+def test_x6_large_frames_of_one_sender_are_bounded_in_bytes() -> None:
+    inbox = FairInbox(turns(), lambda: 0)
+    large = bytes(BYTES // 3)
+    taken = 0
+    while not inbox.full(1):
+        inbox.append((1, [large]))
+        taken += 1
+    assert taken == 4
+    assert not inbox.full(2)
+    while len(inbox):
+        list(inbox.turn())
+        inbox.rouse()
+    assert not inbox.full(1)
 
 
 def test_p36_who_was_served_more_than_its_share_is_passed_by_until_others_had_as_much() -> None:
@@ -231,7 +247,7 @@ def test_p36_a_throttled_replica_rests_after_a_large_message_even_if_nothing_els
     assert policy.round(now) == [(1, SHARES.throttled)]
     policy.owes(1, 33)
     assert policy.round(now) == []
-    assert policy.rest() == 33 * module.REST_US
+    assert policy.rest() == 34 * module.REST_US
     assert policy.round(now + policy.rest()) == [(1, SHARES.throttled)]
 
 

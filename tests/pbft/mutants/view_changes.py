@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pbft.messages import PreparedProof
-from replog.core import Send
+from replog.core import Send, SetTimer
 from tests.pbft.mutants import mutant, returns
 
 # -------------------------------------------------------------------------------------------------------- 4.4 the timer
@@ -270,6 +270,12 @@ def joins_the_highest(right: Any, self: Any, view: int) -> int | None:
     return None if smallest is None else max(message.view for message in self.heard.values())
 
 
+@mutant("Patience.await_new_view", "li p14_where_nobody_is_expected")
+def hurries_for_ever(right: Any, self: Any, now: int, view: int, hopeless: bool) -> list[Any]:
+    effects = list(right(self, now, view, hopeless))
+    return [SetTimer(self.NEW_VIEW, self._options.heartbeat)] if hopeless else effects
+
+
 @mutant("Asking.wanted", "li one_replica_alone_forces_no_view_change")
 def follows_one_replica(right: Any, self: Any, view: int) -> int | None:
     return max((message.view for message in self.heard.values() if message.view > view), default=None)
@@ -281,4 +287,5 @@ def waits_for_new_view_alone(right: Any, self: Any, view: int) -> bool:
 
 
 returns("waits_for_no_new_view", [], "Patience.await_new_view", "li without_new_view_the_next_one_is_asked_for")
+returns("expects_a_new_view_of_anybody", False, "Hearing.misses", "li p38_of_who_is_throttled_or_silent")
 returns("says_it_once", [], "PbftCore._repeat_view_change", "li view_change_is_repeated_until_its_view_begins")
