@@ -23,9 +23,11 @@ SIMULATED_S: Final = 1.0
 """A simulated second is like any other, but for the seed."""
 LOW, HIGH = 0.75, 1.33
 FIGURES: Final = ("throughput", "p50")
-"""What is judged; beside them CPU, which tells where a wrong one comes from."""
-Figures = tuple[float, float, float]
-"""Operations a second; milliseconds; CPU seconds of all replicas for a thousand operations."""
+"""What is judged; beside them what tells where a wrong one comes from."""
+BESIDE: Final = ("cpu", "turns")
+Figures = tuple[float, float, float, float]
+"""Operations a second; milliseconds; of all replicas CPU seconds for a thousand operations, and turns for one;
+0 where a replica did not tell."""
 
 
 @dataclass
@@ -38,9 +40,10 @@ class Point:
     live: list[Figures] = field(default_factory=list)
 
     def ratios(self, figure: str) -> list[float]:
-        """Simulated over live, pair by pair."""
-        place = (*FIGURES, "cpu").index(figure)
-        return [ours[place] / theirs[place] for ours, theirs in zip(self.simulated, self.live, strict=True)]
+        """Simulated over live, pair by pair, where both are known."""
+        place = (*FIGURES, *BESIDE).index(figure)
+        pairs = zip(self.simulated, self.live, strict=True)
+        return [ours[place] / theirs[place] for ours, theirs in pairs if theirs[place]] or [0.0]
 
     def ratio(self, figure: str) -> float:
         return statistics.median(self.ratios(figure))
@@ -50,7 +53,7 @@ class Point:
         return all(LOW <= self.ratio(figure) <= HIGH for figure in FIGURES)
 
     def told(self) -> dict[str, Any]:
-        ratios = {f"{figure}_ratio": round(self.ratio(figure), 3) for figure in (*FIGURES, "cpu")}
+        ratios = {f"{figure}_ratio": round(self.ratio(figure), 3) for figure in (*FIGURES, *BESIDE)}
         named = {"protocol": self.protocol, "clients": self.clients, "met": self.met, **ratios}
         return named | {"simulated": self.simulated, "live": self.live}
 
@@ -88,7 +91,8 @@ def _live(point: Point, f: int, options: Mapping[str, Any]) -> Figures:
 
 
 def _figures(found: Mapping[str, Any]) -> Figures:
-    return found["throughput_ops_s"], found["latency_ms"]["p50"], found["replica_cpu_s_per_1000_ops"]
+    told = found["throughput_ops_s"], found["latency_ms"]["p50"]
+    return *told, found["replica_cpu_s_per_1000_ops"] or 0.0, found["turns_per_op"] or 0.0
 
 
 def rows(points: Sequence[Point]) -> list[tuple[Any, ...]]:
@@ -98,7 +102,7 @@ def rows(points: Sequence[Point]) -> list[tuple[Any, ...]]:
             point.protocol,
             point.clients,
             *(_middle(found, place) for place in (0, 1) for found in (point.simulated, point.live)),
-            *(_spread(point, figure) for figure in (*FIGURES, "cpu")),
+            *(_spread(point, figure) for figure in (*FIGURES, *BESIDE)),
             "yes" if point.met else "no",
         )
         for point in points
@@ -115,6 +119,7 @@ HEADS: Final = (
     "ratio of ops/s",
     "of p50",
     "of CPU",
+    "of turns",
     f"within {LOW} .. {HIGH}",
 )
 

@@ -103,6 +103,7 @@ def load(
         cluster.client(name).load(requests(outstanding), on_done=done)
     cluster.run_for(WARM_UP_US)
     busy, nodes = _busy(cluster), range(cluster.n)
+    turns = sum(node.turns_taken for node in cluster.nodes)
     cluster.run_for(tally.end - cluster.now)
     if not tally.acknowledged:
         raise RuntimeError(f"{protocol}, {clients} clients: nothing was acknowledged in {seconds:g} simulated seconds")
@@ -113,6 +114,7 @@ def load(
         "latency_ms": {"p50": p50, "p99": p99},
         "replica_cpu_s_per_1000_ops": round(sum(spent[node] for node in nodes) / tally.acknowledged / 1000, 5),
         "load_cpu_s_per_1000_ops": round(sum(spent[cluster.n :]) / tally.acknowledged / 1000, 5),
+        "turns_per_op": round((sum(node.turns_taken for node in cluster.nodes) - turns) / tally.acknowledged, 5),
     }
 
 

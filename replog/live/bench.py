@@ -137,6 +137,7 @@ def figures(plan: Plan, n: int, auth: str, tally: Tally, cpu: Cpu | None, work: 
         "load_cpu_s_per_1000_ops": None if cpu is None or not done else round(cpu.load / done * 1000, 5),
         "signatures_per_op": None if work is None or not done else round(work["signatures_made"] / done, 5),
         "macs_per_op": None if work is None or not done else round(work["macs"] / done, 5),
+        "turns_per_op": None if work is None or not done else round(work["turns"] / done, 5),
     }
 
 

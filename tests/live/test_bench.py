@@ -33,7 +33,7 @@ def test_warm_up_and_what_comes_late_do_not_count() -> None:
     tally.done(1_000_000, 900_000, 10)
     tally.done(3_000_000, 2_000_000, 20)
     tally.done(3_000_001, 2_000_000, 40)
-    work = {"signatures_made": 60, "macs": 15}
+    work = {"signatures_made": 60, "macs": 15, "turns": 90}
     told = figures(Plan("raft", clients=2, outstanding=5), 3, "links", tally, Cpu(replicas=0.06, load=0.03), work)
     assert told["acknowledged"] == 30
     assert told["throughput_ops_s"] == 15
@@ -42,7 +42,7 @@ def test_warm_up_and_what_comes_late_do_not_count() -> None:
     assert told["load_cpu_s_per_1000_ops"] == 1.0
     assert (told["protocol"], told["n"], told["f"], told["clients"], told["outstanding"]) == ("raft", 3, 1, 2, 5)
     assert (told["auth"], told["reads"]) == ("links", 0.0)
-    assert (told["signatures_per_op"], told["macs_per_op"]) == (2.0, 0.5)
+    assert (told["signatures_per_op"], told["macs_per_op"], told["turns_per_op"]) == (2.0, 0.5, 3.0)
 
 
 def test_nothing_answered_gives_no_invented_figures() -> None:
