@@ -28,6 +28,7 @@ OUTSTANDING_SIMULATED = 16
 
 class Durability(enum.StrEnum):
     ALWAYS = "always"
+    PERIODIC = "periodic"
     MEMORY = "memory"
 
 
