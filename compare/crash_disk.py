@@ -128,7 +128,7 @@ class Platter:
             return
         more = end - (Path(path).stat().st_size if Path(path).exists() else 0)
         if more > self.room:
-            raise apsw.FullError("no room on the disk")
+            raise apsw.FullError("database or disk is full")
         self.room -= max(0, more)
 
     def flush(self, path: str) -> None:
@@ -320,5 +320,5 @@ class _Connection:
             return work()
         except apsw.Error as error:
             told = sqlite3.OperationalError(str(error))
-            told.sqlite_errorcode = getattr(error, "extendedresult", 0) or getattr(error, "result", 0)
+            told.sqlite_errorcode = sqlite3.SQLITE_FULL if isinstance(error, apsw.FullError) else sqlite3.SQLITE_ERROR
             raise told from None

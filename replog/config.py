@@ -50,7 +50,7 @@ ASIDE = ".new-"
 NODES_MAX = 1024
 PORT_MAX = 65535
 NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
-Durability = Literal["always", "memory"]
+Durability = Literal["always", "periodic", "memory"]
 TraceLevel = Literal["off", "decisions", "all"]
 PublicKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Port = Annotated[int, Field(ge=1, le=PORT_MAX)]

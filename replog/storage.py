@@ -4,9 +4,9 @@
     state.db   the application's newest checkpoint, in parts; only parts that changed are written again
 
 Both are made once, by `Storage.create`; opening never makes them, so a lost file is an error and no empty start
-(HAZARDS X3). So is a lost write-ahead file, see `_File`. With durability "memory" nothing waits for the disk: a crash
-of the process loses nothing, one of the machine may, and then the replica refuses to start, since it no longer knows
-what it promised.
+(HAZARDS X3). So is a lost write-ahead file, see `_File`. With durability "memory" nothing waits for the disk, with
+"periodic" it is flushed now and then: a crash of the process loses nothing, one of the machine may, and then the
+replica refuses to start, since it no longer knows what it promised.
 
 Not here: what records and parts mean (the protocol's codec, `replog.executor`), when to write (`replog.live.node`).
 """
@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import secrets
+import shutil
 import sqlite3
 import struct
 import threading
@@ -38,6 +40,15 @@ SLICE_BYTES = 1024 * 1024
 WAL_BYTES = 4 * 1024 * 1024
 """After about this much the write-ahead file is copied into its database and begun anew."""
 PAGE_BYTES = 4096
+RISKS = {
+    "always": "",
+    "periodic": "a machine that loses its power may take with it what was acknowledged in the last fifth of a second, "
+    "and its replica does not come back",
+    "memory": "a machine that loses its power may take acknowledged writes with it, and its replica does not come back",
+}
+"""What each kind of durability risks."""
+PERIOD_S = 0.2
+"""With durability "periodic" the disk is asked to keep what was written so often."""
 LOST = (
     "a replica that lost its files must not start empty, for it no longer knows what it promised; put the file back, "
     "or go on without this replica"
@@ -115,6 +126,9 @@ class Storage:
 
     def __init__(self, folder: Path, owner: str, durability: str = "always", base: Base | None = None) -> None:
         """Open them and check that they are whole and belong to `owner` (cluster and node). Raises StorageFailed."""
+        self._folder = folder
+        self.flushes = durability == "periodic"
+        """Whether `flush` is wanted every PERIOD_S."""
         self._log = LogFile(folder / "log.db", owner, durability, base)
         try:
             self._state = StateFile(folder / "state.db", owner, durability, base)
@@ -169,6 +183,14 @@ class Storage:
     def torn(self) -> bool:
         """Whether the end of a write that was never acknowledged was cut off when the files were opened."""
         return self._log.torn
+
+    def room(self) -> int:
+        """Bytes that are free where the files are."""
+        return shutil.disk_usage(self._folder).free
+
+    def flush(self) -> None:
+        """With durability "periodic": have the disk keep the records that were appended. Raises StorageFailed."""
+        self._log.flush()
 
     def close(self) -> None:
         self._log.close()
@@ -279,6 +301,9 @@ class LogFile:
             ),
         )
         self._marks.update(anchor=[number, hash_], floor=[upto, _seal(upto)])
+
+    def flush(self) -> None:
+        self._file.flush()
 
     def close(self) -> None:
         self._file.close()
@@ -504,8 +529,8 @@ class _File:
             raise StorageFailed(f"{self._path}: belongs to {about.get('owner')}, not to {owner}")
         if about.get("unsynced") not in ("", boot_id()):
             raise StorageFailed(
-                f"{self._path}: durability was memory and the machine was started anew since; this replica no longer "
-                f"knows what it promised and must not vote"
+                f"{self._path}: durability was not always and the machine was started anew since; this replica no "
+                f"longer knows what it promised and must not vote"
             )
 
     def _promise(self, durability: str) -> None:
@@ -514,7 +539,15 @@ class _File:
             self.checkpoint(after={"unsynced": ""})
             return
         self.checkpoint(before={"unsynced": boot_id()})
-        list(self.rows("PRAGMA synchronous=OFF"))
+        list(self.rows(f"PRAGMA synchronous={'NORMAL' if durability == 'periodic' else 'OFF'}"))
+
+    def flush(self) -> None:
+        """Have the disk keep what was committed without waiting for it. Raises StorageFailed, and then for ever."""
+        self._attempt(self._flush)
+
+    def _flush(self) -> None:
+        with _wal_of(self._path).open("rb") as file:
+            os.fsync(file.fileno())
 
     def checkpoint(self, before: dict[str, str] | None = None, after: dict[str, str] | None = None) -> None:
         """Copy the write-ahead file into the database and begin it anew, `about` being set on either side of that.
@@ -538,7 +571,7 @@ class _File:
         """Rows of a query, read as they are asked for. Raises StorageFailed."""
         try:
             yield from self._base.execute(statement)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise StorageFailed(f"{self._path}: {error}") from None
 
     def commit(self, *statements: tuple[str, Sequence[tuple[Any, ...]]]) -> None:
@@ -564,7 +597,7 @@ class _File:
             raise StorageFailed(f"{self._path}: refused after an earlier failure: {self._failed}")
         try:
             work()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             if _is_full(error) and self._undo():
                 raise DiskFull(f"{self._path}: {error}") from None
             self._failed = str(error)
@@ -583,7 +616,7 @@ class _File:
             self._base.close()
 
 
-def _is_full(error: sqlite3.Error) -> bool:
+def _is_full(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 

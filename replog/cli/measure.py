@@ -32,6 +32,7 @@ OUTSTANDING_SIMULATED = 16
 
 class Durability(enum.StrEnum):
     ALWAYS = "always"
+    PERIODIC = "periodic"
     MEMORY = "memory"
 
 

@@ -35,6 +35,7 @@ CLIENTS = ("gateway", "cli", *(f"cli-{number}" for number in range(2, 9)))
 
 class Durability(enum.StrEnum):
     ALWAYS = "always"
+    PERIODIC = "periodic"
     MEMORY = "memory"
 
 

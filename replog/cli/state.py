@@ -96,11 +96,15 @@ def current(config: ClusterConfig) -> dict[str, Any]:
 
 def settings(report: dict[str, Any]) -> str:
     """What the cluster was made with, as far as it says what its answers are worth."""
+    from replog.storage import RISKS
+
     size = f"{report['protocol']}, n = {report['n']}, f = {report['f']}"
     if report["epoch"] or report["pending"]:
         then = f"; {report['pending']}" if report["pending"] else ""
         size += f", epoch {report['epoch']} of members {', '.join(map(str, report['members']))}{then}"
     made = f"{size}, authenticated by {report['auth']}{_robust(report['robust'])}, durability {report['durability']}"
+    if risk := RISKS.get(report["durability"]):
+        made += f" ({risk})"
     paused = [replica["node"] for replica in report["replicas"] if replica.get("detail", {}).get("paused")]
     return f"{made}; paused, replog member resume ends that" if paused else made
 

@@ -56,7 +56,7 @@ class Plan:
     clients: int = 1
     outstanding: int = 1000
     seconds: float = 5.0
-    durability: Literal["always", "memory"] = "always"
+    durability: Literal["always", "periodic", "memory"] = "always"
     reads: float = 0.0
     """Share of the requests that read the keys instead of writing them."""
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -32,6 +32,7 @@ from replog.errors import ConfigError
 from replog.host import HostConfig, gateway_place
 from replog.membership import Configuration
 from replog.roster import Roster
+from replog.storage import RISKS
 from replog.types import Micros
 
 BROADCAST_FACTOR: Final = 10
@@ -161,7 +162,7 @@ def configuration(config: ClusterConfig, members: Configuration) -> Iterator[Fin
     hosts = {member.host for member in members.members}
     if len(hosts) == 1 and n > 1:
         yield Finding("machines", State.NOTE, f"all on {hosts.pop()}", "one machine is one fault, whatever runs on it")
-    promise = "a machine that loses its power may take acknowledged writes with it: durability = always"
+    promise = f"{RISKS[config.durability]}: durability = always"
     yield judged("durability", config.durability == "always", config.durability, promise)
 
 

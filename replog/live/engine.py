@@ -46,27 +46,37 @@ from replog.live.inbox import Inbox, Queue
 from replog.membership import ConfigurationAnswer, ConfigurationQuestion
 from replog.node import Plug
 from replog.outbox import Outbox
-from replog.storage import Storage
+from replog.storage import PERIOD_S, DiskFull, Storage
 from replog.trace import TOLD_LATE, Recorder
 from replog.turns import Shunned, Turns, is_nothing, units_of
 from replog.types import (
+    Answer,
     LogReply,
     LogRequest,
     Message,
     Micros,
     NodeId,
     Principal,
+    Request,
     StatusReply,
     StatusRequest,
+    Submit,
     decode_status,
     encode_status,
 )
+from replog.types import Reply as ClientReply
 
 log = logging.getLogger("replog.node")
 
 INLINE_COMMIT_S = 0.001
 """Commits block the loop while their median stays below this; a hop to a thread and back costs about 40 us."""
 MEDIAN_OF = 15
+FULL_RETRY_S = 0.5
+"""A write for which there was no room is tried again so often."""
+ROOM_BYTES = 16 * 1024 * 1024
+"""With less room than this clients' writes are refused: votes, and the checkpoint that lets the log be cut, need it."""
+LOOK_S = 0.25
+"""So often it is asked how much room there is, while clients write."""
 _LEVELS = {
     "view": logging.INFO,
     "complaint": logging.INFO,
@@ -198,6 +208,15 @@ class Disk:
         self._saver = ThreadPoolExecutor(1, thread_name_prefix="save")
         self._saving: asyncio.Future[None] | None = None
         self._next_save: Any = None
+        self._last_save: Any = None
+        self.full = ""
+        """Why the last write found no room; "" once one has."""
+        self._batch: tuple[list[tuple[int, bytes]], tuple[int, int] | None] | None = None
+        self._resting: asyncio.TimerHandle | None = None
+        self._flush_due: asyncio.TimerHandle | None = None
+        self._flushing: asyncio.Future[None] | None = None
+        self._looked = 0.0
+        self._low = ""
 
     def add(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -208,37 +227,111 @@ class Disk:
         self.outbox.add(effects)
 
     def commit(self) -> None:
-        """Write what is listed and not written, unless a write is under way. Raises StorageFailed."""
+        """Write what is listed and not written, unless a write is under way or waits for room. Raises StorageFailed."""
+        if self._flushing is not None and self._flushing.done():
+            flushing, self._flushing = self._flushing, None
+            flushing.result()
         if self._writing is not None:
             if not self._writing.done():
                 return
-            self._writing.result()
-            self._writing = None
+            self._settle(self._writing)
+            if self._writing is not None:
+                self._writing.result()
+        if self._resting is not None:
+            return
+        while (batch := self._batch or self._next_batch()) is not None:
+            self._batch = batch
+            work = functools.partial(self._write, *batch)
+            if self._durations and statistics.median(self._durations) >= INLINE_COMMIT_S:
+                self._writing = asyncio.get_running_loop().run_in_executor(self._thread, work)
+                self._writing.add_done_callback(self._written)
+                return
+            try:
+                work()
+            except DiskFull as error:
+                self._rest(error)
+                return
+            self._done()
+
+    def _next_batch(self) -> tuple[list[tuple[int, bytes]], tuple[int, int] | None] | None:
         records = self.outbox.write()
         trim = self._due_trim()
         if not records and trim is None:
-            return
-        self.commits += bool(records)
-        work = functools.partial(self._write, [(one.index, self._encode(one.record)) for one in records], trim)
-        if not self._durations or statistics.median(self._durations) < INLINE_COMMIT_S:
-            work()
-            self.outbox.written(len(records))
-            return
-        self._writing = asyncio.get_running_loop().run_in_executor(self._thread, work)
-        self._writing.add_done_callback(functools.partial(self._written, len(records)))
+            return None
+        return [(one.index, self._encode(one.record)) for one in records], trim
 
     def _write(self, records: list[tuple[int, bytes]], trim: tuple[int, int] | None) -> None:
         begin = time.perf_counter()
         self._storage.append(records)
         if records:
             self._durations.append(time.perf_counter() - begin)
-        if trim is not None:
+        if trim is None:
+            return
+        try:
             self._storage.trim(*trim)
+        except DiskFull:
+            self._waiting_trims.append(trim)  # the records are there; what they replace goes with a later write
 
-    def _written(self, count: int, writing: asyncio.Future[None]) -> None:
-        if not writing.cancelled() and writing.exception() is None:
-            self.outbox.written(count)
+    def _written(self, writing: asyncio.Future[None]) -> None:
+        if not writing.cancelled():
+            self._settle(writing)
         self._progress()
+
+    def _settle(self, writing: asyncio.Future[None]) -> None:
+        """A write has ended. What it raised, if it is not for want of room, is raised by the next `commit`."""
+        error = writing.exception()
+        if self._writing is not writing or not (error is None or isinstance(error, DiskFull)):
+            return
+        self._writing = None
+        if error is None:
+            self._done()
+        else:
+            self._rest(error)
+
+    def _done(self) -> None:
+        records, _ = self._batch or ([], None)
+        self._batch = None
+        self.commits += bool(records)
+        self.outbox.written(len(records))
+        if self._storage.flushes and self._flush_due is None:
+            self._flush_due = asyncio.get_running_loop().call_later(PERIOD_S, self._flush)
+        if self.full and self._next_save is None:
+            log.warning("there is room on the disk again: writing goes on")
+            self.full = ""
+
+    # ------------------------------------------------------------------------------------------------------- no room
+
+    def _rest(self, error: DiskFull) -> None:
+        """Nothing of it was written, and nothing behind it is said. It is tried again, as long as it takes."""
+        if not self.full:
+            log.error("%s: clients' writes are refused, and nothing is promised, until there is room", error)
+        self.full = str(error)
+        if self._resting is None:
+            self._resting = asyncio.get_running_loop().call_later(FULL_RETRY_S, self._try_again)
+
+    def _flush(self) -> None:
+        """What was written since the last time; one at a time, behind the writes."""
+        self._flush_due = None
+        self._flushing = asyncio.get_running_loop().run_in_executor(self._thread, self._storage.flush)
+        self._flushing.add_done_callback(lambda _: self._progress())
+
+    def _try_again(self) -> None:
+        self._resting = None
+        if self._saving is None and self._next_save is not None:
+            self._save_next()
+        self._progress()
+
+    @property
+    def refusal(self) -> str:
+        """Why no client's write is to be taken: there is no room, or so little that promises will need it. Else ""."""
+        now = time.monotonic()
+        if now - self._looked >= LOOK_S:
+            self._looked = now
+            room = self._storage.room()
+            self._low = (
+                "" if room >= ROOM_BYTES else f"{room // 1024} KiB left on the disk, {ROOM_BYTES // 1024} wanted"
+            )
+        return self.full or self._low
 
     def trim(self, upto: int) -> None:
         """A Trim has come to its turn: it is done once a checkpoint at or beyond it is saved."""
@@ -259,6 +352,7 @@ class Disk:
 
     def _save_next(self) -> None:
         snapshot, self._next_save = self._next_save, None
+        self._last_save = snapshot
         self._saving = asyncio.get_running_loop().run_in_executor(self._saver, self._storage.save, snapshot)
         self._saving.add_done_callback(lambda _: self._progress())
 
@@ -270,14 +364,24 @@ class Disk:
         if self._saving is None or not self._saving.done():
             return None
         saving, self._saving = self._saving, None
-        saving.result()
+        try:
+            saving.result()
+        except DiskFull as error:
+            self._next_save = self._next_save or self._last_save
+            self._rest(error)
+            return None
+        if self._next_save is None and self._batch is None:
+            self.full = ""
         if self._next_save is not None:
             self._save_next()
         return self._storage.saved_index
 
     async def close(self) -> None:
         """Wait for what is being written. Records listed and not yet being written were never promised."""
-        under_way = [future for future in (self._writing, self._saving) if future is not None]
+        for timer in (self._resting, self._flush_due):
+            if timer is not None:
+                timer.cancel()
+        under_way = [future for future in (self._writing, self._saving, self._flushing) if future is not None]
         await asyncio.gather(*under_way, return_exceptions=True)
         self._thread.shutdown()
         self._saver.shutdown()
@@ -318,6 +422,7 @@ class Engine:
         """Clients that are not heard now."""
         self._turns = turns
         self._inbox = Inbox(turns)
+        self._epoch = 0
         self._ended: list[str] = []  # clients whose queues are to be forgotten after the turn
         self._owed: Counter[str] = Counter()
         self._awake = asyncio.Event()
@@ -438,6 +543,12 @@ class Engine:
         for place, message in enumerate(messages):
             if self.shunned and self.shunned.rule(monotonic(), sender) is not None:
                 return len(messages)
+            if type(message) is Submit and (why := self.disk.refusal):
+                self._refuse(sender, message, why)
+                continue
+            if type(message) is StatusRequest and self.disk.full:
+                self._tell_status(sender, message)
+                continue
             question = type(message) in QUESTIONS
             if question and not self._may_ask(sender):
                 return place
@@ -446,6 +557,25 @@ class Engine:
             if question:
                 self._owed[sender] += sum(_answer_bytes(effect) for effect in effects)
         return len(messages)
+
+    def _refuse(self, client: str, message: Submit, why: str) -> None:
+        """A clear word, past the barrier: it promises nothing, and rests on nothing that is not on the disk."""
+        self.counts["writes refused: no room"] += 1
+        try:
+            request = Request(message.request)
+        except BadMessage as error:
+            self._transport.refuse(client, str(error))
+            return
+        status = self.replica.status()
+        log.debug("a write of %s is refused: %s", client, why)
+        answer = ClientReply(request.timestamp, Answer.OVERLOADED, b"", status.view, status.leader, epoch=self._epoch)
+        self._transport.send(client, pack_frame([self._spec.messages.encode(answer)]))
+
+    def _tell_status(self, client: str, message: StatusRequest) -> None:
+        """What this replica says of itself while its disk lets nothing else out."""
+        reply = Reply(client, StatusReply(message.token, encode_status(self.replica.status())))
+        self._owed[client] += _answer_bytes(reply)
+        self._transport.send(client, pack_frame([self._spec.messages.encode(self._with_counters(reply))]))
 
     def _handle_of_replica(self, sender: NodeId, messages: list[Message], raws: list[bytes]) -> None:
         """What each took of the processor is held against the sender if it brought nothing about."""
@@ -490,6 +620,7 @@ class Engine:
 
     def _members(self, effect: Members) -> None:
         peers = {node for each in effect.configurations for node in each.ids} - {self._me}
+        self._epoch = effect.configurations[0].epoch
         if self._turns is not None:
             self._turns.become(sorted(peers))
         self._transport.members(effect)
@@ -567,6 +698,8 @@ class Engine:
     def _own_word(self) -> dict[str, Any]:
         """What only the process knows, where it is out of the ordinary."""
         own: dict[str, Any] = {**self.own, **({"log": "torn at the start"} if self.disk.torn else {})}
+        if why := self.disk.refusal:
+            own["disk"] = f"no room, writes are refused: {why}"
         if self._turns is not None and self._turns.floods:
             own["floods"] = ", ".join(f"node {node} x{times}" for node, times in sorted(self._turns.floods.items()))
         return own | ({"shunned": self.shunned.count} if self.shunned.count else {})

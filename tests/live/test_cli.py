@@ -385,7 +385,11 @@ def test_a_damaged_file_is_told_in_our_words(here: Complaint) -> None:
     made = path.read_text()
     for old, new, words in (
         ("n = 3", 'n = "three"', "n = 'three': must be a valid integer"),
-        ('durability = "always"', 'durability = "mostly"', "durability = 'mostly': must be 'always' or 'memory'"),
+        (
+            'durability = "always"',
+            'durability = "mostly"',
+            "durability = 'mostly': must be 'always', 'periodic' or 'memory'",
+        ),
         ("f = 1", "g = 1", "f: is missing"),
     ):
         path.write_text(made.replace(old, new))

@@ -71,7 +71,10 @@ def test_a_long_key_is_shortened_where_it_is_named() -> None:
     [
         (("up", "pbft", "--replicas", "x"), "--replicas = x: must be a valid integer (see: replog up --help)"),
         (("log", "--from", "0"), "--from = 0: must be greater than or equal to 1 (see: replog log --help)"),
-        (("up", "pbft", "--durability", "no"), "--durability = no: 'no' is not one of 'always', 'memory' (see: "),
+        (
+            ("up", "pbft", "--durability", "no"),
+            "--durability = no: 'no' is not one of 'always', 'periodic', 'memory' (see: ",
+        ),
     ],
 )
 def test_a_wrong_option_is_told_in_our_words(

@@ -75,7 +75,7 @@ def test_two_clusters_never_share_an_identity(tmp_path: Path) -> None:
         ({"app": "replog.types:Request"}, r"replog.types has no StateMachine named Request"),
         ({"app": "nofile.py:X"}, r"app = 'nofile.py:X': no file nofile.py"),
         ({"app": "replog.apps.kv:StateMachine"}, r"is the base class of applications"),
-        ({"durability": "mostly"}, r"durability = 'mostly': must be 'always' or 'memory'"),
+        ({"durability": "mostly"}, r"durability = 'mostly': must be 'always', 'periodic' or 'memory'"),
         ({"host": ""}, r"nodes\.0\.host = '': must have at least 1 character"),
     ],
 )
@@ -127,7 +127,7 @@ def test_an_existing_folder_is_refused(tmp_path: Path) -> None:
         (
             'durability = "always"',
             'durability = "mostly"',
-            r"durability = 'mostly': must be 'always' or 'memory'",
+            r"durability = 'mostly': must be 'always', 'periodic' or 'memory'",
         ),
         ("port = 4700", "port = 0", r"nodes\.0\.port = 0: .*greater than or equal to 1"),
         ("version = 1", "version = 2", r"version = 2: must be 1"),

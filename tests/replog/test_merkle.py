@@ -330,3 +330,50 @@ def poison(rng: random.Random, lie: str, data: bytes, target: merkle.Node) -> by
     if lie == "swap":
         return rng.choice(list(walk(target)))[1]
     return b"" if lie == "empty" else rng.randbytes(40)
+
+
+# --------------------------------------------------------------------------------------------------- pages of a disk
+
+
+def large(number: int = 3_000) -> dict[bytes, bytes]:
+    return {b"key %d" % place: b"value %d " % place * 6 for place in range(number)}
+
+
+def test_a_trusted_tree_is_the_same_tree_and_its_pages_wait_until_they_are_needed() -> None:
+    records = large()
+    root = merkle.build(records)
+    parts = dict(merkle.walk(root))
+    found = merkle.trusted(root.digest, parts)
+    assert isinstance(found, merkle.Inner)
+    pages = [node for node in found.children if isinstance(node, merkle.Page)]
+    assert pages
+    assert (found.digest, found.count, found.size) == (root.digest, root.count, root.size)
+    assert merkle.records_of(found) == records
+    assert dict(merkle.walk(found)) == parts
+    change = {b"key 7": b"other", b"key 9": None}
+    assert merkle.update(found, change).digest == merkle.update(root, change).digest
+    for page in pages:
+        assert merkle.build(merkle.records_of(page)).count == page.count
+    for number in range(1, 300):
+        assert merkle.read_part(found, number) == merkle.read_part(root, number)
+
+
+def test_a_trusted_tree_needs_all_its_parts() -> None:
+    root = merkle.build(large())
+    parts = dict(merkle.walk(root))
+    for part in list(parts)[:5]:
+        assert merkle.trusted(root.digest, {number: data for number, data in parts.items() if number != part}) is None
+    assert merkle.trusted(bytes(32), parts) is None
+    assert merkle.trusted(merkle.EMPTY.digest, {}) is merkle.EMPTY
+
+
+def test_a_page_that_is_another_one_is_never_opened() -> None:
+    """Whoever said that the parts are what was saved was wrong: nothing is built on it."""
+    root = merkle.build(large())
+    parts = dict(merkle.walk(root))
+    found = merkle.trusted(root.digest, parts)
+    assert isinstance(found, merkle.Inner)
+    page = next(node for node in found.children if isinstance(node, merkle.Page))
+    page.raw = merkle.build({b"another": b"page"}).data()
+    with pytest.raises(ValueError, match="not what its digest says"):
+        merkle.update(page, {b"x": b"y"})

@@ -493,3 +493,76 @@ def test_what_was_reported_durable_survives_a_kill(folder: Path) -> None:
         assert records == [b"%d" % number for number in range(len(records))]
         assert len(records) > reported
         store.close()
+
+
+# ------------------------------------------------------------------------------------------------------------ seals
+
+
+def in_state(folder: Path, statement: str) -> None:
+    with contextlib.closing(sqlite3.connect(folder / "state.db")) as base, base:
+        base.execute(statement)
+    base.close()
+
+
+@pytest.fixture
+def sealed(folder: Path) -> Path:
+    store = Storage(folder, OWNER)
+    store.save(Snapshot(3, {0: b"root", 1: b"leaf"}))
+    store.close()
+    return folder
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE mark SET at = 4 WHERE name = 'newest'",
+        "UPDATE mark SET digest = zeroblob(32) WHERE name = 'newest'",
+        "UPDATE mark SET at = 'three' WHERE name = 'newest'",
+        "DELETE FROM mark WHERE name = 'newest'",
+    ],
+)
+def test_a_mark_that_is_not_what_was_sealed_is_refused(sealed: Path, statement: str) -> None:
+    """The index of a state is under no other hash: one more, and an entry would be passed over for ever."""
+    in_state(sealed, statement)
+    with pytest.raises(StorageFailed, match="mark of the newest checkpoint is missing or damaged"):
+        Storage(sealed, OWNER)
+
+
+def test_parts_that_are_missing_are_noticed_without_a_look_at_any_record(sealed: Path) -> None:
+    in_state(sealed, "DELETE FROM part WHERE part = 1")
+    saved = Storage(sealed, OWNER).load_state()
+    assert saved is not None
+    assert saved.sealed
+    with pytest.raises(StorageFailed, match="parts of the checkpoint at 3 are missing"):
+        list(saved.parts)
+
+
+def test_files_of_an_earlier_version_have_no_seal_and_are_read(sealed: Path) -> None:
+    in_state(sealed, "DELETE FROM mark WHERE name <> 'newest'")
+    store = Storage(sealed, OWNER)
+    saved = store.load_state()
+    assert saved is not None
+    assert not saved.sealed
+    assert list(saved.parts) == [(0, b"root"), (1, b"leaf")]
+    store.save(Snapshot(5, {0: b"new root", 1: b"leaf"}))
+    store.close()
+    saved = Storage(sealed, OWNER).load_state()
+    assert saved is not None
+    assert saved.sealed
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE log SET hash = 'text' WHERE number = 8",
+        "UPDATE log SET upto = 'one' WHERE number = 8",
+        "UPDATE mark SET hash = 5 WHERE name = 'head'",
+        "UPDATE mark SET hash = zeroblob(32) WHERE name = 'floor'",
+        "UPDATE about SET value = x'00' WHERE name = 'begun'",
+    ],
+)
+def test_what_is_of_another_type_is_damage(folder: Path, statement: str) -> None:
+    fill(folder)
+    change(folder, statement)
+    with pytest.raises(StorageFailed):
+        Storage(folder, OWNER)
