@@ -35,14 +35,14 @@ def running(cluster: Path | None) -> Path:
     return cluster
 
 
-def _on_hosts(folder: Path) -> bool:
+def on_hosts(folder: Path) -> bool:
     """Whether it is of a cluster over several machines: whether that runs is not known here."""
     return (folder / HOST_FILE).is_file()
 
 
 def may_run(folder: Path) -> bool:
     """Whether it runs on this machine, or is of one over several."""
-    return _on_hosts(folder) or any_process(folder)
+    return on_hosts(folder) or any_process(folder)
 
 
 def known(cluster: Path | None) -> Path:
@@ -58,7 +58,7 @@ def known(cluster: Path | None) -> Path:
 
 def start(folder: Path) -> str:
     """The command that starts the cluster of this folder again."""
-    if _on_hosts(folder):
+    if on_hosts(folder):
         return f"replog node {shlex.quote(str(folder))} on each host"
     protocol = _protocol(folder)
     return f"replog up {protocol}{named(folder)}"

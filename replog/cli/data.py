@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from replog.live.client import LogClient
     from replog.statemachine import Method
 
+GATEWAY = "gateway"  # replog.host.GATEWAY
 AS = "REPLOG_CLIENT"
 """The environment's word for the client that commands speak as."""
 CLIENTS = "cli"
@@ -313,11 +314,18 @@ def free_name(config: ClusterConfig) -> str:
 
     if chosen := os.environ.get(AS):
         return chosen
-    names = [client.name for client in config.clients if client.name.startswith(CLIENTS)]
-    own = [name for name in names if config.client_folder(name).is_dir()]
-    own = own or sorted(path.name.removeprefix("client-") for path in config.folder.glob("client-*"))
-    names = own or names or [CLIENTS]
+    names = commands_clients(config)
+    if not names:
+        rule = "name the administrator's folder, or one that replog client add has made"
+        raise WrongUsage(f"{config.folder}: holds the keys of no client that commands could speak as; {rule}")
     return next((name for name in names if holder(config.client_folder(name)) is None), names[0])
+
+
+def commands_clients(config: ClusterConfig) -> list[str]:
+    """Clients whose keys are in this folder: the command's own, or else whoever's it is. A gateway's are its own."""
+    here = sorted(path.name.removeprefix("client-") for path in config.folder.glob("client-*"))
+    own = [name for name in here if name.startswith(CLIENTS)]
+    return own or [name for name in here if not name.startswith(GATEWAY)]
 
 
 def _show(result: Result, json: bool, text: Callable[[Result], str]) -> None:

@@ -52,13 +52,15 @@ def doctor(
 
     Example: replog doctor
     """
+    from replog.cli.data import commands_clients
     from replog.config import ClusterConfig
     from replog.live import doctor as at
     from replog.live.processes import LocalProcesses
 
     folder = clusters.known(cluster)
     config = ClusterConfig.load(folder)
-    report, question_us = asked(config) if clusters.may_run(folder) else (None, 0.0)
+    can_ask = clusters.may_run(folder) and bool(commands_clients(config))
+    report, question_us = asked(config) if can_ask else (None, 0.0)
     pids = LocalProcesses(config).pids()
     findings = at.examine(config, report, pids, question_us, mtbf * 86_400e6)
     if bundle is not None:

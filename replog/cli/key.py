@@ -149,7 +149,8 @@ def _finish(config: ClusterConfig, folders: list[Path], certificate: Path) -> No
     who, _ = certificates.link_of(pem, config.cluster)
     named = [folder for folder in folders if rotation.who_of(folder) == who]
     if not named:
-        raise WrongUsage(f"--certificate = {certificate}: is of {who}, whose keys are not in {config.folder}")
+        whose = "of nobody of this cluster" if who is None else f"of {who}, whose keys are not in {config.folder}"
+        raise WrongUsage(f"--certificate = {certificate}: is {whose}")
     rotation.finish(config, named[0], pem)
     output.line(f"{named[0].name}: renewed; a replica that runs uses it within seconds, a gateway once it is restarted")
 

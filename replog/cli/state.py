@@ -61,8 +61,9 @@ def hints(folder: Path, report: dict[str, Any]) -> list[str]:
     from replog.live.report import ending
 
     named = clusters.named(folder)
+    where = " on its host" if clusters.on_hosts(folder) else named
     soon = [
-        f"the certificate of node {node} ends in {days:.0f} days, then it has no links: replog key rotate{named}"
+        f"the certificate of node {node} ends in {days:.0f} days, then it has no links: replog key rotate{where}"
         for node, days in ending(report, time.time()).items()
     ]
     ended = [replica["node"] for replica in report["replicas"] if replica["role"] == "down"]

@@ -344,7 +344,8 @@ def examine(
     made = (folder / "ca.pem").stat().st_mtime if (folder / "ca.pem").exists() else now.timestamp()
     findings = list(running(config, report, (now.timestamp() - made) * 1e6)) if report is not None else []
     if report is None:
-        findings.append(Finding("replicas", State.NOTE, "not running", "times of a running cluster are not measured"))
+        rule = "times of a running cluster are not measured"
+        findings.append(Finding("replicas", State.NOTE, "not running" if not pids else "not asked from here", rule))
     findings += measured(config, broadcast, mtbf_us)
     findings += configuration(config, Roster(config).known)
     findings += certificates(folder, now)

@@ -20,7 +20,7 @@ from replog.live.client import LogClient
 from replog.live.node import Node
 from replog.live.registering import Registrar, install
 from replog.types import READ_ONLY
-from tests.live.command import Shell
+from tests.live.command import Shell, free_port
 
 pytestmark = pytest.mark.live
 SMALL = {"checkpoint_interval": 16, "log_window": 32}
@@ -110,7 +110,30 @@ async def test_a_gateway_or_replica_cannot_give_what_the_log_refuses(
         assert await own.call("get", "x") is None
 
 
-async def test_roles_outlive_restarts_and_come_to_who_was_away(tmp_path: Path) -> None:
+@pytest.mark.slow
+async def test_who_was_away_knows_newcomers_when_it_is_needed(tmp_path: Path) -> None:
+    """A replica that missed the registration checks the client's signatures by the state that it fetched: without it
+    there is no quorum."""
+    made: dict[str, Any] = {"dir": tmp_path / "c", "options": SMALL, "processes": True, "port": free_port(4)}
+    async with LocalCluster("pbft", KeyValue, f=1, **made) as cluster:
+        own, processes = cluster._own_client, cluster.processes
+        assert own is not None
+        assert processes is not None
+        processes.kill(3)
+        await processes.wait_exit(3)
+        await Registrar(cluster.config).add(own, "bob", "write", tmp_path / "bob", None)
+        async with LogClient(tmp_path / "bob", "bob", timeout=30.0) as bob:
+            for count in range(40):
+                await bob.call("put", f"x{count}", "1")
+            await processes.start([3])
+            await processes.wait_serving()
+            processes.kill(0)
+            await processes.wait_exit(0)
+            await bob.call("put", "y", "1")
+            assert await bob.call("get", "y") == "1"
+
+
+async def test_roles_outlive_restarts(tmp_path: Path) -> None:
     async with LocalCluster("pbft", KeyValue, f=1, dir=tmp_path / "c", options=SMALL) as cluster:
         own = cluster._own_client
         assert own is not None

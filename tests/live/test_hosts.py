@@ -72,6 +72,7 @@ def test_without_keys_a_command_says_where_they_come_from(tmp_path: Path, capsys
 
     assert "replog key new has made it on this host" in complaint("node", str(home))
     assert "is no host's folder" in complaint("node", str(tmp_path / "out" / "admin"))
+    assert "no client that commands could speak as" in complaint("status", "--cluster", str(home))
     assert "is of a cluster over several hosts" in complaint("up", "pbft", "--cluster", str(home))
     key = tmp_path / "h0" / "key.pem"
     key.chmod(0o644)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from replog import LocalCluster, certificates, rotation
+from replog import LocalCluster, certificates, cli, rotation
 from replog.apps.kv import KeyValue
 from replog.certificates import LinkCertificate
 from replog.cli.state import hints
@@ -158,3 +158,25 @@ def test_what_ends_soon_is_told(tmp_path: Path) -> None:
     for wrong in absurd:
         said = [Said(0, Status(0, "raft", "leader", 1, 0, 0, 0, True, detail={"certificate_ends": wrong}))]
         assert report(config, said, {})["replicas"][0]["certificate_ends"] is None
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*arguments: str, code: int = 0) -> str:
+        assert cli.run([*arguments]) == code
+        told = capsys.readouterr()
+        return told.err if code else told.out
+
+    one = create_cluster(tmp_path / "one", "raft")
+    assert run("key", "rotate", "--days", "9", "--cluster", str(one.folder)).count("renewed for 9 days") == 5
+    assert "there is no" in run("key", "rotate", "7", "--cluster", str(one.folder), code=2)
+    found(tmp_path / "out", Plan("raft", PLACES[:3], None))
+    admin, host = str(tmp_path / "out" / "admin"), str(tmp_path / "out" / "127.0.0.3-4700")
+    requests = run("key", "rotate", "--cluster", host).split()
+    assert [Path(request).parent.name for request in requests] == ["client-gateway-1", "node-1"]
+    for request in requests:
+        certificate = run("key", "certify", request, "--cluster", admin, "--days", "9").strip()
+        assert "renewed" in run("key", "rotate", "--certificate", certificate, "--cluster", host)
+    foreign = str(one.folder / "node-0" / "tls.pem")
+    assert "is of nobody of this cluster" in run("key", "rotate", "--certificate", foreign, "--cluster", host, code=2)
+    ends = certificates.ends(tmp_path / "out" / "127.0.0.3-4700" / "node-1" / "tls.pem")
+    assert ends < datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=10)
