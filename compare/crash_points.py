@@ -228,7 +228,8 @@ class CrashTrial(Trial):
             for other in struck:
                 self._disks[other].loss = self._disks[node].loss
             self.cluster.crash(*(other for other in struck if other != node))
-        for other in struck:
+        self._attempt += 1  # whoever would give up the present one is late
+        for other in sorted(set(struck) - self._down):
             self._down.add(other)
             self.cluster.after(self._moments.randrange(*DOWN_US), lambda other=other: self._start(other))  # type: ignore[misc]
 
