@@ -108,6 +108,8 @@ class MacViewChanges(Asking[MacViewChange, MacNewView]):
         window = 2 * self._notary.log_window
         if len(message.prepared) > window or len(message.voted) > window * BODIES_MAX:
             return "view-change: P or Q is longer than two windows"
+        if any(item.seq > message.stable + window for item in message.prepared + message.voted):
+            return "view-change: P or Q reaches beyond two windows"
         return ""
 
     def on_view_change(self, message: MacViewChange) -> list[Effect]:

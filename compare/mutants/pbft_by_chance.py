@@ -18,7 +18,7 @@ from pbft.core import PbftCore
 from pbft.execution import Execution
 from pbft.mac_view_change import MacViewChanges
 from pbft.macs import MacAcceptance, MacCore
-from pbft.messages import Batch, CheckpointProof, Committed, PrePrepare
+from pbft.messages import NULL, Batch, CheckpointProof, Claim, Committed, PrePrepare
 from pbft.notary import Notary
 from pbft.ordering import Ordering
 from pbft.patience import Patience
@@ -229,8 +229,9 @@ class _ForgetsThePrepared(ViewChanges):
 
 
 class _ForgetsThePlaced(MacViewChanges):
-    def _digest_at(self, *_: Any) -> bytes:
-        return Batch(0, []).digest
+    def choose(self, messages: Any) -> Any:
+        choice = super().choose(messages)
+        return choice and (choice[0], [Claim(claim.seq, NULL.digest) for claim in choice[1]])
 
 
 class _TakesTheLowestView(ViewChanges):
