@@ -17,7 +17,7 @@ import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from compare import robustness_live
@@ -32,12 +32,12 @@ from replog.client import Done, Failed
 from replog.keys import Signer
 from replog.replica import Replica
 from replog.sim.cluster import SimCluster
-from replog.sim.costs import REFERENCE, CostModel
+from replog.sim.costs import REFERENCE
 from replog.types import ClientId, Message, Micros, NodeId, Principal
 
 SECOND: Final = 1_000_000
 SLOWER: Final = 10
-COSTS: Final = CostModel(**{name: SLOWER * value for name, value in asdict(REFERENCE).items()} | {"cores": 0})
+COSTS: Final = REFERENCE.slower(SLOWER, cores=0)
 """Each process on a machine of its own."""
 OPTIONS: Final = {"view_timeout_us": 4 * SECOND, "view_length_us": 20 * SECOND}
 """The time-out fits the slower machine; views end within the time that is measured."""

@@ -373,8 +373,8 @@ def imported_from_outside() -> set[str]:
     return {names.get(name, name) for name in found - set(PACKAGES) - sys.stdlib_module_names}
 
 
-DEVELOPMENT = {"apsw"}
-"""What `compare.crash_disk` alone asks for: nobody needs it to run a replica, or any command of `replog`."""
+DEVELOPMENT = {"apsw", "pytest"}
+"""What `compare.crash_disk`, and `compare.hunt.planted` inside pytest, ask for: no replica or command does."""
 
 
 def test_what_is_imported_is_declared_and_explained() -> None:

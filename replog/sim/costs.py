@@ -12,9 +12,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from replog.meters import Meter
 from replog.types import Principal
@@ -64,6 +64,14 @@ class CostModel:
             for part, price in value.items() if name == "handling" else [("", value)]:
                 if price is not None and price < 0:
                     raise ValueError(f"cost model: {f'{name} {part}'.strip()} is {price}; a cost is not negative")
+
+    def slower(self, times: int, cores: int) -> CostModel:
+        """A machine on which everything takes so many times as long."""
+        handling = {name: times * price for name, price in self.handling.items()}
+        slow: dict[str, Any] = {
+            name: times * price for name, price in vars(self).items() if isinstance(price, int | float)
+        }
+        return replace(self, **slow | {"cores": cores, "handling": MappingProxyType(handling)})
 
 
 REFERENCE = CostModel()

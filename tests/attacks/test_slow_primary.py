@@ -4,7 +4,6 @@ that a few hundred operations a second saturate it."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -15,11 +14,11 @@ from pbft import SPEC
 from replog.apps.kv import KeyValue
 from replog.replica import Replica
 from replog.sim.cluster import SimCluster
-from replog.sim.costs import REFERENCE, CostModel
+from replog.sim.costs import REFERENCE
 from replog.types import NodeId
 
 SECOND = 1_000_000
-SLOW = CostModel(**{name: value if name == "cores" else 10 * value for name, value in asdict(REFERENCE).items()})
+SLOW = REFERENCE.slower(10, REFERENCE.cores)
 CLIENTS = [f"c{number}" for number in range(24)]
 
 
