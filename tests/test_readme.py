@@ -36,7 +36,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
-SESSION_S = 300
+SESSION_S = 600
 INSTALL_S = 600
 PORTS = (*range(4700, 4708), 4800)
 
