@@ -84,7 +84,10 @@ def test_nothing_is_lost_or_done_twice_in_four_rounds(protocol: str) -> None:
 @pytest.mark.live
 @pytest.mark.slow
 def test_a_store_without_barrier_is_convicted(tmp_path: Path) -> None:
-    found = play("raft", 1, 4, "without-barrier", tmp_path)
+    for seed in range(1, 6):  # which kill comes between a promise and its write is chance
+        found = play("raft", seed, 4, "without-barrier", tmp_path)
+        if found.objections:
+            break
     assert found.objections.keys() & {"durability", "agreement", "linearizability", "exactly-once"}
     assert found.verdict != "ok"
     assert (Path(found.kept) / "history.jsonl").is_file()
