@@ -110,6 +110,10 @@ def fields_of(kinds: Any) -> set[str]:
     return {f"{kind.__name__}.{field.name}" for kind in kinds for field in msgspec.structs.fields(kind)}
 
 
+TELLING = {1: (29, 63, 33, 23, 109, 45, 115), 2: (162, 220, 256, 16, 2, 10, 68, 302)}
+"""Seeds in which, when this was written, all of it happened: they come first, and others if it does so no more."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "own"), [(1, MACS_ONLY), (2, SIGNED_ONLY)])
 def test_every_kind_of_message_is_changed_in_every_field_and_made_up(first: int, own: tuple[type[Any], ...]) -> None:
@@ -118,7 +122,7 @@ def test_every_kind_of_message_is_changed_in_every_field_and_made_up(first: int,
     lacking = {name + CHANGED for name in fields_of((*REPLICAS_SAY, *own))}
     lacking |= {kind.__name__ + INVENTED for kind in RandomPbftLiar.kinds}
     lacking |= {f"{kind.__name__} {act}" for kind in (*REPLICAS_SAY, *own) for act in ("late", "again", "withheld")}
-    for seed in range(first, 401, 2):
+    for seed in dict.fromkeys([*TELLING[first], *range(first, 401, 2)]):
         lacking -= {act for act, count in made(seed).acts.items() if count}
         if not lacking:
             return
